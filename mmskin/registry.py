@@ -1,0 +1,93 @@
+"""The registries of mmskin, children of mmengine's, all in scope ``mmskin``.
+
+Every module of a registry's package is imported at the first look-up, so a plugin inside mmskin is one new file.
+A plugin outside is imported by its user: ``custom_imports`` in a text config or a plain import in a Python config.
+"""
+
+import difflib
+import inspect
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+from mmengine import registry as upstream
+from mmengine.registry import Registry, build_from_cfg, build_model_from_cfg
+
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'TRANSFORMS', 'PluginRegistry']
+
+
+def home_scope(kind: str | type, root: Registry) -> str | None:
+    """The scope of the package that owns ``kind``, or None for our own, mmengine's and a user's types."""
+    path = f'{kind.__module__}.{kind.__qualname__}' if inspect.isclass(kind) else str(kind)
+    package = path.split('.')[0] if '.' in path else None
+    if package in (None, 'mmskin', 'mmengine'):
+        return None
+    if inspect.isclass(kind) and package not in root.children:
+        return None
+    return package
+
+
+def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+    """Build ``cfg`` in the scope of the package that owns its type.
+
+    A foreign head such as ``mmseg.FCNHead`` looks up its own defaults (its loss, its norm layer) in the default scope;
+    built in ours it would not find them.
+    """
+    build = build_model_from_cfg if registry.name == 'model' else build_from_cfg
+    if isinstance(cfg, dict) and 'type' in cfg:
+        scope = home_scope(cfg['type'], registry.root) or 'mmskin'
+        cfg = {'_scope_': scope, **cfg}
+    return build(cfg, *args, registry=registry, **kwargs)
+
+
+class PluginRegistry(Registry):
+    """A registry that finds plugins by walking packages, and answers an unknown name with its near matches."""
+
+    def __init__(self, parent: Registry, locations: list[str]) -> None:
+        super().__init__(parent.name, build_func=build_at_home, parent=parent, scope='mmskin', locations=locations)
+
+    def import_from_location(self) -> None:
+        """Import every module of the registry's packages, once."""
+        if self._imported:
+            return
+        for location in self._locations:
+            package = import_module(location)
+            for module in pkgutil.walk_packages(package.__path__, f'{location}.'):
+                import_module(module.name)
+        self._imported = True
+
+    def get(self, key: str) -> type:
+        """Look up ``key`` here, in mmengine's registry, or in another package's by its scope (``mmseg.FCNHead``).
+
+        Raises:
+            KeyError: if nothing is registered under ``key``; the message lists near matches.
+        """
+        try:
+            found = super().get(key)
+        except RuntimeError:
+            found = None
+        if found is None:
+            raise KeyError(self._unknown(key))
+        return found
+
+    def __contains__(self, key: str) -> bool:
+        try:
+            return self.get(key) is not None
+        except KeyError:
+            return False
+
+    def _unknown(self, key: str) -> str:
+        known = sorted({*self.module_dict, *self.root.module_dict})
+        near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
+        listed = f'Near matches: {", ".join(near)}.' if near else f'mmskin registers: {", ".join(self.module_dict)}.'
+        return (
+            f'No {self.name} is registered as {key!r}. {listed} A plugin of your own has to be imported before it is '
+            'named: import it in your Python config, or add custom_imports=dict(imports=["your_module"]).'
+        )
+
+
+MODELS = PluginRegistry(upstream.MODELS, ['mmskin.models'])
+DATASETS = PluginRegistry(upstream.DATASETS, ['mmskin.datasets'])
+TRANSFORMS = PluginRegistry(upstream.TRANSFORMS, ['mmskin.datasets'])
+METRICS = PluginRegistry(upstream.METRICS, ['mmskin.evaluation'])
+HOOKS = PluginRegistry(upstream.HOOKS, ['mmskin.engine'])
