@@ -1,0 +1,107 @@
+"""The scores of the ISIC-2017 challenge, as its own scorer had them.
+
+Source: the 2017 scripts ``Python/scoreP1.py``, ``scoreP3.py`` and ``scoreCommon.py`` in the history of
+https://github.com/ImageMarkup/isic-challenge-scoring; the task is described in https://arxiv.org/abs/1710.05006.
+"""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import roc_auc_score
+
+from mmskin.evaluation.classification import ClassificationMetric, binary_average_precision, warn_undefined
+from mmskin.evaluation.per_image import Row, mean_of_defined
+from mmskin.evaluation.segmentation import confusion_scores, mean_over_images, segmentation_scores
+from mmskin.registry import METRICS
+
+CATEGORIES = ('melanoma', 'seborrheic_keratosis')
+SCORES = ('AUC', 'AP', 'sensitivity', 'specificity')
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """A mask file at its own size (H, W), true where the grey value is above 128.
+
+    Raises:
+        FileNotFoundError: if the file is missing or no image.
+    """
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise FileNotFoundError(f'{path} is missing or not an image; write each mask as an 8-bit PNG.')
+    return grey > 128
+
+
+def score_mask_folders(pred_dir: str | Path, gt_dir: str | Path) -> dict[str, float]:
+    """Part 1 of the challenge: the mean scores of the masks in ``pred_dir``, one for each in ``gt_dir``.
+
+    Both are named ``<image id>_segmentation.png``.
+
+    Raises:
+        FileNotFoundError: if a mask is missing, or ``gt_dir`` has none.
+        ValueError: if a mask is not of the size of the true one.
+    """
+    truths = sorted(Path(gt_dir).glob('*_segmentation.png'))
+    if not truths:
+        raise FileNotFoundError(f'{gt_dir} has no file named <image id>_segmentation.png.')
+    return mean_over_images([segmentation_scores(read_mask(Path(pred_dir, gt.name)), read_mask(gt)) for gt in truths])
+
+
+def binary_scores(positive: ArrayLike, scores: ArrayLike) -> dict[str, float]:
+    """AUC, AP, sensitivity and specificity of one class against the rest.
+
+    Args:
+        positive: whether each image (N,) is of the class.
+        scores: its probability (N,); an image is called positive above 0.5, as in the official scorer.
+
+    Returns:
+        The four scores. nan stands for AUC if all images are on one side, for AP and sensitivity if none is positive,
+        and for specificity if none is negative.
+    """
+    truth, called = np.asarray(positive), np.asarray(scores) > 0.5
+    tp, fp = int(np.sum(truth & called)), int(np.sum(~truth & called))
+    fn, tn = int(np.sum(truth & ~called)), int(np.sum(~truth & ~called))
+    rates = confusion_scores(tp, fp, fn, tn)
+    return {
+        'AUC': float(roc_auc_score(truth, scores)) if 0 < truth.sum() < truth.size else math.nan,
+        'AP': binary_average_precision(truth, scores),
+        'sensitivity': rates['sensitivity'],
+        'specificity': rates['specificity'],
+    }
+
+
+@METRICS.register_module()
+class ISIC2017ClassificationMetric(ClassificationMetric):
+    """Part 3 of the challenge: melanoma and seborrheic keratosis, each against the rest, and the means of the two.
+
+    Keys are ``cls/<score>_<category>`` with score AUC, AP, sensitivity, specificity and category melanoma,
+    seborrheic_keratosis, mean. The challenge was ranked by ``cls/AUC_mean``. A score that is undefined because the set
+    lacks a class is nan and left out of the mean, with a warning in the log (the official scorer fails there).
+    """
+
+    def compare(self, rows: list[Row]) -> dict[str, float]:
+        """The four scores of both categories and their means.
+
+        Raises:
+            ValueError: if the dataset's ``metainfo['classes']`` lacks a category.
+        """
+        scores = self.score_table(rows)
+        results = {}
+        for category, index in zip(CATEGORIES, self.category_indices(), strict=True):
+            positive = np.array([row['gt_label'] == index for row in rows])
+            results.update({f'{k}_{category}': v for k, v in binary_scores(positive, scores[:, index]).items()})
+        if any(map(math.isnan, results.values())):
+            warn_undefined('score of a category without images on both sides', 'its mean')
+        means = {f'{key}_mean': mean_of_defined(results[f'{key}_{name}'] for name in CATEGORIES) for key in SCORES}
+        return {**results, **means}
+
+    def category_indices(self) -> list[int]:
+        """The labels of the challenge's two categories in this dataset."""
+        classes = list((self.dataset_meta or {}).get('classes', ()))
+        if not set(CATEGORIES) <= set(classes):
+            raise ValueError(
+                f"The dataset's metainfo['classes'] is {classes}, without {' or '.join(CATEGORIES)}; "
+                'take ISIC2017ClassificationMetric out of the evaluator for other classes.'
+            )
+        return [classes.index(category) for category in CATEGORIES]

@@ -1,0 +1,51 @@
+"""The files that a test leaves: results.json and per_image.csv."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mmskin.evaluation.per_image import PerImageMetric, Row
+
+
+def write_results(path: str | Path, metrics: Mapping[str, float]) -> None:
+    """Write metrics as JSON, sorted by name; null where one is undefined, since JSON has no nan."""
+    finite = {name: float(value) if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+    write_text(path, json.dumps(finite, indent=2, allow_nan=False) + '\n')
+
+
+def write_per_image(path: str | Path, metrics: Iterable[object]) -> None:
+    """Write one CSV row for each image, sorted by ``image_id``, from the ``per_image`` rows of all ``metrics``.
+
+    A column is named as the results are (``seg/JA``). A cell is empty where an image lacks the number or it is
+    undefined. Metrics that keep no rows of this kind are passed over.
+    """
+    rows = merge_rows(metric for metric in metrics if isinstance(metric, PerImageMetric))
+    columns = ['image_id', *sorted({key for row in rows for key in row} - {'image_id'})]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def merge_rows(metrics: Iterable[PerImageMetric]) -> list[Row]:
+    """The rows of all metrics, joined by ``image_id`` and sorted by it; undefined numbers become empty."""
+    merged: dict[str, Row] = {}
+    for metric in metrics:
+        for row in metric.per_image:
+            image = merged.setdefault(row['image_id'], {'image_id': row['image_id']})
+            image.update({f'{metric.prefix}/{k}': blank_nan(v) for k, v in row.items() if k != 'image_id'})
+    return [merged[image_id] for image_id in sorted(merged)]
+
+
+def blank_nan(value: float) -> float | str:
+    """An empty string in place of nan."""
+    return '' if math.isnan(value) else value
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` to ``path``, making its folder if it is not there."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding='utf-8')
