@@ -1,0 +1,58 @@
+"""Weights that come from elsewhere, unpickled as tensors only."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+__all__ = ['load_weights', 'match_by_order']
+
+_OFFLINE = (
+    'Without a network, put the file in place and name it, or start from random initialisation: '
+    '--cfg-options model.backbone.chain.weights=None.'
+)
+
+
+def load_weights(source: str) -> dict[str, Tensor]:
+    """Read a state dict on the CPU; nothing but tensors is unpickled.
+
+    Args:
+        source: ``torchvision://resnet101`` (its first ImageNet weights), an http(s) address, or a file.
+
+    Raises:
+        FileNotFoundError: if the file is missing or the download fails; the message says how to do without.
+    """
+    if source.startswith('torchvision://'):
+        source = get_model_weights(source.removeprefix('torchvision://'))['IMAGENET1K_V1'].url
+    if source.startswith(('http://', 'https://')):
+        return _download(source)
+    if not Path(source).is_file():
+        raise FileNotFoundError(f'There is no file with weights at {source!r}. {_OFFLINE}')
+    return torch.load(source, map_location='cpu', weights_only=True)
+
+
+def _download(url: str) -> dict[str, Tensor]:
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location='cpu', weights_only=True, check_hash=True)
+    except OSError as error:
+        raise FileNotFoundError(f'The weights {url!r} could not be fetched ({error}). {_OFFLINE}') from error
+
+
+def match_by_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of ``state`` as in ``target``, which has the same ones in the same order.
+
+    Raises:
+        ValueError: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
+    """
+    if len(state) != len(target):
+        raise ValueError(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network.')
+    for (theirs, tensor), (ours, own) in zip(state.items(), target.items(), strict=True):
+        same_kind = theirs.rpartition('.')[2] == ours.rpartition('.')[2]
+        if not same_kind or tensor.shape != own.shape:
+            raise ValueError(
+                f'{theirs} {tuple(tensor.shape)} of the weights would become {ours} {tuple(own.shape)}: '
+                'not the same network.'
+            )
+    return dict(zip(target, state.values(), strict=True))

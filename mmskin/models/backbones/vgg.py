@@ -1,0 +1,62 @@
+"""VGG as a chain of blocks."""
+
+from torch import nn
+from torchvision.models import vgg
+
+from mmskin.models.backbones.chain import BlockChain
+from mmskin.models.backbones.pretrained import load_weights
+from mmskin.registry import MODELS
+
+__all__ = ['VGGChain']
+
+_LETTERS = {11: 'A', 13: 'B', 16: 'D', 19: 'E'}
+
+
+@MODELS.register_module()
+class VGGChain(BlockChain):
+    """The convolutions of torchvision's VGG (https://arxiv.org/abs/1409.1556): ``conv1_1`` ... ``conv5_3``.
+
+    A block is a convolution with its ReLU, and with the pooling that follows if one does.
+
+    Args:
+        depth: 11, 13, 16 or 19.
+        batch_norm: Whether a batch norm follows each convolution.
+        weights: ``torchvision://vgg16`` or ``torchvision://vgg16_bn`` (a download), an address or a file of
+            torchvision's format, or None.
+
+    Raises:
+        ValueError: if there is no VGG of that depth.
+        FileNotFoundError: if the weights are not to be had.
+    """
+
+    def __init__(self, depth: int = 16, batch_norm: bool = False, weights: str | None = None) -> None:
+        if depth not in _LETTERS:
+            raise ValueError(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, _LETTERS))}.')
+        layers = vgg.make_layers(vgg.cfgs[_LETTERS[depth]], batch_norm)
+        layers.apply(_initialise)
+        if weights is not None:
+            state = load_weights(weights)
+            prefix = 'features.'
+            layers.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        super().__init__(_blocks(layers))
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _blocks(layers: nn.Sequential) -> dict[str, nn.Module]:
+    names = {nn.Conv2d: 'conv', nn.BatchNorm2d: 'bn', nn.ReLU: 'relu', nn.MaxPool2d: 'pool'}
+    blocks: dict[str, nn.Module] = {}
+    stage, index = 1, 0
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            index += 1
+            block = blocks[f'conv{stage}_{index}'] = nn.Sequential()
+        block.add_module(names[type(layer)], layer)
+        if isinstance(layer, nn.MaxPool2d):
+            stage, index = stage + 1, 0
+    return blocks
