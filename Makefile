@@ -1,0 +1,55 @@
+# `make demo` and `make test` need nothing but a Python: the first of them sets up .venv, the next ones reuse it.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.10 python3 python,$(shell \
+	$(name) -c 'import ensurepip, sys, venv; assert (3, 10) <= sys.version_info[:2] <= (3, 12)' 2>/dev/null \
+	&& command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := work_dirs/demo
+
+# A stamp that names another folder is a copied or moved checkout's.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types bench clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv and install mmskin with its tests' requirements
+
+$(READY): setup.py $(wildcard requirements/*.txt)
+	@test -n '$(PYTHON)' || { echo 'mmskin needs Python 3.10, 3.11 or 3.12 with its venv module' \
+		'(Debian: python3-venv). Name one by: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -c requirements/constraints.txt -e '.[tests]'
+	@$(BIN)/python -m pip check
+	@echo '$(CURDIR)' > $@
+
+demo: $(READY)  ## synthetic lesions: generate, train the paper's three stages, test, draw the report
+	$(BIN)/python -m mmskin.datasets.synthetic data/synthetic
+	$(BIN)/python tools/train.py configs/fpm/r18_synthetic.py --work-dir $(DEMO)
+	$(BIN)/python tools/test.py configs/fpm/r18_synthetic.py $(DEMO) --work-dir $(DEMO)
+
+test: lint types  ## lint, format, types, all tests, and 90 % coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(READY)  ## lint and check the format
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(READY)  ## mend what lint can, and format
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+types: $(READY)  ## check the types of mmskin/
+	$(BIN)/python -m mypy
+
+clean:  ## remove what tests, builds and the demo wrote; data and .venv stay
+	rm -rf build dist *.egg-info .coverage* .pytest_cache .ruff_cache .mypy_cache $(DEMO)
+
+distclean: clean  ## and .venv too
+	rm -rf $(VENV)
