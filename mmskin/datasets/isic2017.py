@@ -1,0 +1,145 @@
+"""The ISIC-2017 challenge data in its official folder layout.
+
+Layout and file names: https://challenge.isic-archive.com/data/#2017
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+from mmskin.registry import DATASETS
+
+from .ground_truth import read_labels
+from .lesion_dataset import LesionDataset
+
+SPLITS = {'train': 'ISIC-2017_Training', 'val': 'ISIC-2017_Validation', 'test': 'ISIC-2017_Test_v2'}
+TASKS = ('cls', 'seg')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+MASK_SUFFIX = '_segmentation.png'
+SUPERPIXEL_SUFFIX = '_superpixels.png'
+OFFICIAL_LAYOUT = (
+    'The official layout is <data_root>/ISIC-2017_{Training,Validation,Test_v2}_Data, ..._Part1_GroundTruth and '
+    '..._Part3_GroundTruth.csv; check data_root.'
+)
+
+
+@DATASETS.register_module()
+class ISIC2017Dataset(LesionDataset):
+    """Dermoscopic images with a lesion mask (``'seg'``) and a diagnosis (``'cls'``), from an official-layout folder.
+
+    Folders, table and ids are checked when the dataset is loaded; image and mask when a sample is.
+
+    Args:
+        data_root: the folder with ``ISIC-2017_Training_Data`` and its neighbours.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        tasks: whose ground truth is read.
+        partial_labels: any image may lack the ground truth of any task, which is otherwise an error; a ground truth
+            without its image is an error either way.
+        exclude: ids to leave out, such as images that another split holds too.
+        pipeline: see :class:`LesionDataset`, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+
+    Raises:
+        FileNotFoundError: if a folder or the table is missing.
+        ValueError: if the split is empty, an id is duplicated or lacks its counterpart, a label is neither 0 nor 1 or
+            an image has both, or an argument names nothing known.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        tasks: Sequence[str] = TASKS,
+        partial_labels: bool = False,
+        exclude: Collection[str] = (),
+        pipeline: Sequence[dict | Callable] = (),
+        seed: int = 0,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
+        if not tasks or not set(tasks) <= set(TASKS):
+            raise ValueError(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
+        self.split, self.tasks = split, tuple(tasks)
+        self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
+        super().__init__(data_root, pipeline, seed, indices, test_mode, lazy_init)
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per image, in the order of their ids."""
+        prefix = Path(self.data_root) / SPLITS[self.split]
+        images = index_images(Path(f'{prefix}_Data'))
+        masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
+        labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
+        self._check_exclude(images)
+        return [
+            dict(image_id=image_id, img_path=str(path))
+            | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
+            | ({'gt_label': labels[image_id]} if image_id in labels else {})
+            for image_id, path in sorted(images.items())
+            if image_id not in self.exclude
+        ]
+
+    def _ground_truth(self, task: str, read: Callable[[Path], dict], path: Path, images: dict[str, Path]) -> dict:
+        """The ground truth of ``task`` by image id, checked against the images."""
+        if task not in self.tasks or (self.partial_labels and not path.exists()):
+            return {}
+        found = {image_id: value for image_id, value in read(path).items() if value is not None}
+        complaints = []
+        if strays := found.keys() - images.keys():
+            complaints.append(f'{listed(strays)} in {path} but without an image; add the images or remove these')
+        if not self.partial_labels and (unlabelled := images.keys() - found.keys()):
+            complaints.append(
+                f'{listed(unlabelled)} with an image but not in {path}; add them, remove the images, '
+                'or allow it with partial_labels=True'
+            )
+        if complaints:
+            raise ValueError(f'{self.split} split: {"; ".join(complaints)}.')
+        return found
+
+    def _check_exclude(self, images: dict[str, Path]) -> None:
+        if unknown := self.exclude - images.keys():
+            raise ValueError(f'exclude names {listed(unknown)} not in the {self.split} split of {self.data_root}.')
+        if not images.keys() - self.exclude:
+            raise ValueError(f'exclude leaves no image of the {self.split} split of {self.data_root}.')
+
+
+def index_images(folder: Path) -> dict[str, Path]:
+    """The image files of ``folder`` by id; superpixel maps, hidden and other files are passed over."""
+    paths = [
+        path
+        for path in files_in(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(SUPERPIXEL_SUFFIX)
+    ]
+    if not paths:
+        raise ValueError(f'{folder} holds no image ({", ".join(IMAGE_SUFFIXES)}). {OFFICIAL_LAYOUT}')
+    return by_id(folder, ((path.stem, path) for path in paths))
+
+
+def index_masks(folder: Path) -> dict[str, Path]:
+    """The mask files ``<id>_segmentation.png`` of ``folder`` by id."""
+    paths = (path for path in files_in(folder) if path.name.endswith(MASK_SUFFIX))
+    return by_id(folder, ((path.name.removesuffix(MASK_SUFFIX), path) for path in paths))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of ``folder`` that are not hidden."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is missing or not a folder. {OFFICIAL_LAYOUT}')
+    return sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+
+
+def by_id(folder: Path, pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """The pairs as a dict, after a check that no id occurs twice."""
+    pairs = list(pairs)
+    twice = {image_id for image_id, count in Counter(image_id for image_id, _ in pairs).items() if count > 1}
+    if twice:
+        raise ValueError(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
+    return dict(pairs)
+
+
+def listed(ids: Collection[str], limit: int = 10) -> str:
+    """``'3 ids (A, B, C)'``, cut after ``limit`` names."""
+    names = sorted(ids)
+    more = f', and {len(names) - limit} more' if len(names) > limit else ''
+    return f'{len(names)} id{"s" * (len(names) != 1)} ({", ".join(names[:limit])}{more})'

@@ -1,0 +1,88 @@
+"""The base of mmskin's datasets: augmentation as a function of (seed, epoch, sample index)."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+
+from mmskin.registry import TRANSFORMS
+
+CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
+
+
+@contextmanager
+def seeded(*entropy: int) -> Iterator[None]:
+    """Seed numpy, ``random`` and torch's CPU generator inside the block, and put their earlier states back after it."""
+    words = np.random.SeedSequence(entropy).generate_state(4)
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(words[0]))
+        np.random.seed(words[1:3])
+        random.seed(int(words[3]))
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+class LesionDataset(BaseDataset):
+    """An mmengine dataset whose random transforms repeat for the same (seed, epoch, index), whatever the worker.
+
+    A subclass writes ``load_data_list``, which gives a dict per image: ``image_id``, ``img_path``, and where known
+    ``seg_map_path`` and ``gt_label``.
+
+    Args:
+        data_root: the folder that holds the data.
+        pipeline: transforms, as configs of our registry (a foreign transform by its scope) or as callables.
+        seed: changes the augmentation of every sample; not negative.
+        indices: keep only the first ``indices`` samples, or those listed; for quick trials.
+        test_mode: a pipeline that returns None is an error instead of a reason to draw another sample.
+        lazy_init: read the annotations at the first use instead of now.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(
+        self,
+        data_root: str,
+        pipeline: Sequence[dict | Callable] = (),
+        seed: int = 0,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
+        transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        super().__init__(
+            data_root=str(data_root),
+            pipeline=transforms,
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that augmentation is drawn for."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw augmentation for ``epoch`` from now on, in all workers; call it before the epoch's first batch."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, idx: int) -> Any:
+        with seeded(self.seed, self.epoch, idx % len(self)):
+            return super().__getitem__(idx)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The classes in image ``idx``: one label or none. mmengine's ``ClassBalancedDataset`` asks for this."""
+        info = self.get_data_info(idx)
+        return [info['gt_label']] if 'gt_label' in info else []

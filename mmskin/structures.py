@@ -1,0 +1,35 @@
+"""The sample that travels through every part of mmskin."""
+
+from mmengine.structures import BaseDataElement
+
+__all__ = ['TaskSample']
+
+
+class TaskSample(BaseDataElement):
+    """One image's ground truth and predictions for every task; plain attributes, each absent where it is not known.
+
+    Image sizes are (height, width) in pixels; ``H, W`` is the original image, ``h, w`` the network's input.
+
+    Meta fields:
+        image_id (str): the image's name in the data set, such as ``ISIC_0000000``.
+        img_path (str): the file the image was read from.
+        ori_shape (tuple[int, int]): ``(H, W)``, also where the file was decoded at a reduced scale.
+        img_shape (tuple[int, int]): ``(h, w)``.
+
+    Ground truth, absent where the image has no label for the task:
+        gt_label (Tensor): int64, shape (1,); 0 melanoma, 1 nevus, 2 seborrheic keratosis.
+        gt_sem_seg (PixelData): ``data`` is uint8, 1 on the lesion and 0 off it; shape (1, h, w) in training and
+            (1, H, W) in validation and test, where the mask keeps its file's own size.
+
+    Predictions:
+        pred_score (Tensor): float, shape (num_classes,), probabilities.
+        pred_label (Tensor): int64, shape (1,).
+        seg_prob (PixelData): ``data`` is float, shape (1, h, w), the probability of lesion.
+        pred_sem_seg (PixelData): ``data`` is uint8, shape (1, H, W), 1 on the lesion and 0 off it.
+
+    Example:
+        >>> sample = TaskSample(metainfo=dict(image_id='ISIC_0000000'))
+        >>> sample.gt_label = torch.tensor([1])
+        >>> 'gt_sem_seg' in sample
+        False
+    """
