@@ -1,0 +1,73 @@
+"""The picture of test cases, drawn at the end of a test."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+
+from mmskin.evaluation.segmentation import as_mask, segmentation_scores
+from mmskin.registry import METRICS
+from mmskin.visualization.contour_sheet import Case, contour_sheet
+from mmskin.visualization.thumbnails import outlines
+
+
+@METRICS.register_module()
+class ContourSheet(BaseMetric):
+    """Draws a ``contour_sheet`` when a test is over; it has no numbers of its own.
+
+    Of each image it keeps a ``Case``; the few images it draws are read again from ``img_path``, on the main process.
+
+    Args:
+        out_file: the picture.
+        num_images: how many images it shows.
+    """
+
+    default_prefix = 'sheet'
+
+    def __init__(self, out_file: str = 'report.png', num_images: int = 18, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.out_file = out_file
+        self.num_images = num_images
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Append one ``Case`` for each of ``data_samples`` (``TaskSample.to_dict()``)."""
+        self.results.extend(self.case_of(sample) for sample in data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Draw the sheet."""
+        if results:
+            contour_sheet(results, self.out_file, self.num_images)
+        return {}
+
+    def case_of(self, sample: dict) -> Case:
+        """What the sheet keeps of one sample."""
+        scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
+        return Case(
+            image_id=sample['image_id'],
+            img_path=sample.get('img_path'),
+            gt_class=self.class_name(sample.get('gt_label')),
+            pred_class=self.class_name(sample.get('pred_label')),
+            scores={self.class_name(index): score for index, score in enumerate(scores)},
+            **compare_masks(sample),
+        )
+
+    def class_name(self, label: Any) -> str:
+        """The name of a label, its number where the dataset has no names, '' for None."""
+        if label is None:
+            return ''
+        classes = (self.dataset_meta or {}).get('classes')
+        return classes[int(label)] if classes else str(int(label))
+
+
+def compare_masks(sample: dict) -> dict[str, Any]:
+    """JA and outlines of a sample's masks, as far as it has them."""
+    masks = {key: as_mask(sample[key]['data']) for key in ('gt_sem_seg', 'pred_sem_seg') if key in sample}
+    lines = {key: outlines(mask.squeeze(0)) for key, mask in masks.items()}
+    return {
+        'jaccard': segmentation_scores(masks['pred_sem_seg'], masks['gt_sem_seg'])['JA']
+        if len(masks) == 2
+        else math.nan,
+        'true_outlines': lines.get('gt_sem_seg', []),
+        'pred_outlines': lines.get('pred_sem_seg', []),
+    }
