@@ -8,12 +8,13 @@ import difflib
 import inspect
 import pkgutil
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine import registry as upstream
 from mmengine.registry import Registry, build_from_cfg, build_model_from_cfg
 
-__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'TRANSFORMS', 'PluginRegistry']
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS', 'PluginRegistry']
 
 
 def home_scope(kind: str | type, root: Registry) -> str | None:
@@ -22,9 +23,8 @@ def home_scope(kind: str | type, root: Registry) -> str | None:
     package = path.split('.')[0] if '.' in path else None
     if package in (None, 'mmskin', 'mmengine'):
         return None
-    if inspect.isclass(kind) and package not in root.children:
-        return None
-    return package
+    has_registry = package in root.children or find_spec(f'{package}.registry') is not None
+    return package if has_registry else None
 
 
 def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> Any:
@@ -91,3 +91,4 @@ DATASETS = PluginRegistry(upstream.DATASETS, ['mmskin.datasets'])
 TRANSFORMS = PluginRegistry(upstream.TRANSFORMS, ['mmskin.datasets'])
 METRICS = PluginRegistry(upstream.METRICS, ['mmskin.evaluation'])
 HOOKS = PluginRegistry(upstream.HOOKS, ['mmskin.engine'])
+OPTIM_WRAPPERS = PluginRegistry(upstream.OPTIM_WRAPPERS, ['mmskin.engine'])

@@ -1,0 +1,25 @@
+"""What every config shares: scope, hooks, logs and seed."""
+
+default_scope = 'mmskin'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='CheckpointHook', interval=1, max_keep_ckpts=1
+    ),  # every epoch, so that a kill costs one at most
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [dict(type='EpochSeed')]
+
+env_cfg = dict(
+    cudnn_benchmark=False,  # its choice of algorithm varies from run to run
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+randomness = dict(seed=0)  # mmengine's own default is a random seed, which a resumed run would not share
+log_processor = dict(type='LogProcessor', window_size=10, by_epoch=True)
+log_level = 'INFO'
+load_from = None
+resume = False

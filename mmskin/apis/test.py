@@ -1,0 +1,67 @@
+"""Testing a checkpoint: metrics, a table, and files."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+
+from mmskin.engine.stages import build_runner, join_processes
+from mmskin.engine.weights import load_weights
+from mmskin.evaluation.report import write_per_image, write_results
+
+__all__ = ['find_checkpoint', 'test']
+
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A checkpoint file, or the final checkpoint of a work folder.
+
+    Raises:
+        FileNotFoundError: if ``path`` is a folder without ``last_checkpoint``, which training writes.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    note = path / 'last_checkpoint'
+    if not note.is_file():
+        raise FileNotFoundError(
+            f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead'
+        )
+    final = Path(note.read_text().strip())
+    return final if final.is_file() else path / final.relative_to(final.parents[1])
+
+
+def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None) -> dict[str, float]:
+    """Test the weights of ``checkpoint`` on the config's test set.
+
+    Args:
+        cfg: A config with ``work_dir`` set.
+        checkpoint: A checkpoint file, or the work folder of a finished training.
+        out_dir: Where ``results.json`` and ``per_image.csv`` go; the work folder by default.
+
+    Returns:
+        The metrics by name, e.g. ``seg/JA``.
+    """
+    cfg.load_from = None
+    for name in (*TRAINING, *VALIDATION):
+        cfg[name] = None
+    join_processes(cfg)
+    runner = build_runner(cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_weights(model, find_checkpoint(checkpoint))
+    metrics = runner.test()
+    if is_main_process():
+        out_dir = Path(out_dir or cfg.work_dir)
+        write_results(out_dir / 'results.json', metrics)
+        write_per_image(out_dir / 'per_image.csv', runner.test_evaluator.metrics)
+        print(results_table(metrics))
+    return metrics
+
+
+def results_table(metrics: dict[str, float]) -> str:
+    """One metric per line, in columns."""
+    width = max(map(len, metrics), default=0)
+    return '\n'.join(f'{name:<{width}}  {value:.4f}' for name, value in sorted(metrics.items()))

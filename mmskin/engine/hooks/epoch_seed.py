@@ -1,0 +1,44 @@
+"""Randomness as a function of seed and epoch."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmskin.registry import HOOKS
+
+__all__ = ['EpochSeed']
+
+
+@HOOKS.register_module()
+class EpochSeed(Hook):
+    """Seed each training epoch from (seed, epoch, rank), and tell the dataset which epoch it is.
+
+    A checkpoint then needs no random state: a run that resumes draws what the uninterrupted one would have drawn,
+    dropout and augmentation alike.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed ``random``, numpy and torch, and hand seed and epoch to every dataset that has ``set_epoch``."""
+        seeds = np.random.SeedSequence((runner.seed, runner.epoch, get_rank())).generate_state(3)
+        random.seed(int(seeds[0]))
+        np.random.seed(seeds[1])
+        torch.manual_seed(int(seeds[2]))
+        for dataset in _datasets(runner.train_dataloader.dataset):
+            dataset.set_epoch(runner.epoch)
+
+
+def _datasets(dataset: Dataset) -> Iterator[Dataset]:
+    """The datasets with ``set_epoch`` inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if hasattr(dataset, 'set_epoch'):
+        yield dataset
+    inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
+    for part in inner:
+        yield from _datasets(part)

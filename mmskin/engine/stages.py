@@ -1,0 +1,120 @@
+"""Training in stages, each an ordinary MMEngine run in its own folder below the work folder."""
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+__all__ = ['build_runner', 'run_stages', 'stage_configs']
+
+DONE = 'stage.json'
+
+
+def stage_configs(cfg: Config) -> list[Config]:
+    """One config per stage: the whole with the stage's own settings merged in.
+
+    ``cfg.stages`` lists dicts: ``name``, and any setting that differs, nested or as ``{'train_cfg.max_epochs': 80}``.
+    A config without stages is its own only stage, in the work folder itself.
+    """
+    if not cfg.get('stages'):
+        return [copy.deepcopy(cfg)]
+    names = [stage['name'] for stage in cfg.stages]
+    if len(set(names)) < len(names):
+        raise ValueError(f'stage names repeat: {", ".join(names)}; give each stage a name of its own')
+    return [_stage_config(cfg, stage) for stage in cfg.stages]
+
+
+def _stage_config(cfg: Config, stage: dict) -> Config:
+    merged = copy.deepcopy(cfg)
+    merged.pop('stages')
+    merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
+    merged.stage = stage['name']
+    merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
+    return merged
+
+
+def run_stages(cfg: Config, resume: bool = False) -> Path:
+    """Train every stage of ``cfg`` in order; each starts from the weights that the one before ended with.
+
+    Args:
+        cfg: A config with ``work_dir`` set.
+        resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted. Otherwise
+            what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
+
+    Returns:
+        The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
+    """
+    join_processes(cfg)
+    stages = stage_configs(cfg)
+    if not resume:
+        _forget(stages)
+    checkpoint: Path | None = None
+    for stage in stages:
+        checkpoint = _run_stage(stage, checkpoint)
+    if is_main_process():
+        (Path(cfg.work_dir) / 'last_checkpoint').write_text(str(checkpoint))
+    return Path(str(checkpoint))
+
+
+def _run_stage(cfg: Config, start: Path | None) -> Path:
+    """Train one stage, or find that it is done; gives its final checkpoint."""
+    done = Path(cfg.work_dir) / DONE
+    if done.exists():
+        return done.parent / json.loads(done.read_text())['checkpoint']
+    if _latest(cfg.work_dir):
+        cfg.resume, cfg.load_from = True, None
+    elif start is not None and not cfg.get('load_from'):
+        cfg.load_from = str(start)
+    build_runner(cfg).train()
+    checkpoint = _latest(cfg.work_dir)
+    if checkpoint is None:
+        raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
+    if is_main_process():
+        done.write_text(json.dumps({'checkpoint': checkpoint.name}))
+    barrier()
+    return checkpoint
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of one stage, or of a test; several may follow each other in one process."""
+    cfg.setdefault('experiment_name', _experiment_name(cfg))
+    if is_distributed() and not torch.cuda.is_available():
+        cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _experiment_name(cfg: Config) -> str:
+    """A name of its own for each run, since mmengine keeps loggers and message hubs by name."""
+    _experiment_name.count = getattr(_experiment_name, 'count', 0) + 1  # type: ignore[attr-defined]
+    return f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{_experiment_name.count}'  # type: ignore[attr-defined]
+
+
+def _latest(work_dir: str) -> Path | None:
+    """The folder's last checkpoint, found by its name: the folder may have moved since it was written."""
+    path = find_latest_checkpoint(work_dir)
+    return Path(work_dir) / Path(path).name if path else None
+
+
+def _forget(stages: list[Config]) -> None:
+    """Remove the marks of an earlier training, so that a later resume does not take its stages for this one's."""
+    if is_main_process():
+        for cfg in stages:
+            for name in (DONE, 'last_checkpoint'):
+                (Path(cfg.work_dir) / name).unlink(missing_ok=True)
+    barrier()
+
+
+def join_processes(cfg: Config) -> None:
+    """Join the process group here once: mmengine's own start selects a GPU and so fails on a machine without."""
+    if cfg.get('launcher', 'none') == 'none' or is_distributed():
+        return
+    if torch.cuda.is_available():
+        init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    elif 'RANK' in os.environ:
+        torch.distributed.init_process_group('gloo')

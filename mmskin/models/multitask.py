@@ -1,0 +1,125 @@
+"""The multi-task network: shared blocks, a branch per task, feature passing, heads."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.model import BaseModel, ModuleDict
+from torch import Tensor, nn
+
+from mmskin.models.tasks.task import Feats
+from mmskin.registry import MODELS
+from mmskin.structures import TaskSample
+
+__all__ = ['MultiTaskModel']
+
+
+@MODELS.register_module()
+class MultiTaskModel(BaseModel):
+    """A shared network that splits into a branch per task, which pass each other features on the way to their heads.
+
+    Args:
+        backbone: Config of a :class:`SplitBackbone` with a branch for every task.
+        tasks: Config of each task by name, e.g. ``cls=dict(type='Classification', head=...)``.
+        passing: Config of the feature passing by the name of its block, e.g.
+            ``{'layer3.22': dict(type='GatedFeaturePassing')}``.
+        use_passing: False runs the network without passing, as the stages before the joint one do.
+        active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
+        frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing' or a task's name.
+        data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        tasks: Mapping[str, dict],
+        passing: Mapping[str, dict] | None = None,
+        use_passing: bool = True,
+        active_tasks: Sequence[str] | None = None,
+        frozen: Sequence[str] = (),
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        self.sites = {site.replace('.', '_'): site for site in passing or {}}  # no dots in a module's name
+        self.passing = ModuleDict(
+            {key: MODELS.build({**(passing or {})[site], **self._channels(site)}) for key, site in self.sites.items()}
+        )
+        self.use_passing = use_passing
+        self.active_tasks = list(tasks) if active_tasks is None else list(active_tasks)
+        self._fixed = self._fixed_parts(frozen)
+        for module in self._fixed:
+            module.requires_grad_(False)
+
+    def _channels(self, site: str) -> dict[str, dict[str, int]]:
+        """Channels that enter and leave the block ``site``, by task."""
+        self.backbone.check_passing_site(site, list(self.tasks))
+        return {
+            'in_channels': dict.fromkeys(self.tasks, self.backbone.channels_in(site)),
+            'out_channels': dict.fromkeys(self.tasks, self.backbone.channels_out(site)),
+        }
+
+    def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:
+        """The modules that ``frozen`` names, and those that do not run."""
+        parts = {'shared': [self.backbone.shared], 'passing': [self.passing]}
+        parts |= {name: [self.backbone.branches[name], task] for name, task in self.tasks.items()}
+        unknown = {*frozen, *self.active_tasks} - set(parts)
+        if unknown:
+            raise ValueError(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
+        idle = set(self.tasks) - set(self.active_tasks) | (set() if self.use_passing else {'passing'})
+        return [module for name in {*frozen, *idle} for module in parts[name]]
+
+    def train(self, mode: bool = True) -> 'MultiTaskModel':
+        """Switch to training; frozen parts stay in evaluation mode, so that their batch-norm statistics stay."""
+        super().train(mode)
+        for module in self._fixed:
+            module.eval()
+        return self
+
+    def extract_feat(self, inputs: Tensor) -> dict[str, Feats]:
+        """Feature maps by task for normalised images (N, 3, H, W)."""
+        return self.backbone(inputs, self.active_tasks, self._passing_by_site())
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list[TaskSample]:
+        """Run the network in one of mmengine's modes.
+
+        Args:
+            inputs: Normalised images (N, 3, H, W).
+            data_samples: One sample per image; needed by 'loss' and 'predict'.
+            mode: 'loss' gives losses as ``<task>/<name>``, 'predict' gives the samples with predictions, 'tensor' gives
+                logits by task.
+        """
+        feats = self.extract_feat(inputs)
+        if mode == 'tensor':
+            return {name: self.tasks[name](feat) for name, feat in feats.items()}
+        assert data_samples is not None, f'mode {mode!r} needs data_samples'
+        if mode == 'loss':
+            return self._loss(feats, data_samples)
+        for name, feat in feats.items():
+            self.tasks[name].predict(feat, data_samples)
+        return data_samples
+
+    def _loss(self, feats: dict[str, Feats], samples: list[TaskSample]) -> dict[str, Tensor]:
+        losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
+        return {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
+
+    def _passing_by_site(self) -> dict[str, nn.Module]:
+        return {site: self.passing[key] for key, site in self.sites.items()} if self.use_passing else {}
+
+    @torch.no_grad()
+    def gates(self, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Passing rates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W)."""
+        found = {}
+
+        def recording(site: str, passing: nn.Module):  # noqa: ANN202
+            def run(entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> dict[str, Tensor]:
+                found[site] = passing.gates(entering)
+                return passing(entering, leaving)
+
+            return run
+
+        sites = {site: recording(site, passing) for site, passing in self._passing_by_site().items()}
+        self.backbone(inputs, self.active_tasks, sites)
+        return found

@@ -1,0 +1,36 @@
+"""Test a checkpoint: python tools/test.py configs/fpm/r101_isic2017.py work_dirs/r101_isic2017."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmskin.apis.config import load_config
+from mmskin.apis.test import test
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='Python config')
+    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('--work-dir', help='logs, results.json and per_image.csv go here')
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test, print the table and write the files."""
+    args = parse_args()
+    options = {**({'test_dataloader.dataset.split': args.split} if args.split else {}), **(args.cfg_options or {})}
+    cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
+    test(cfg, args.checkpoint)
+
+
+if __name__ == '__main__':
+    main()
