@@ -41,7 +41,7 @@ def class_of(row: dict[str, str], where: str) -> int | None:
     cells = [(row[column] or '').strip() for column in COLUMNS[1:]]
     if not any(cells):
         return None
-    flags = [is_set(cell, column, where) for cell, column in zip(cells, COLUMNS[1:])]
+    flags = [is_set(cell, column, where) for cell, column in zip(cells, COLUMNS[1:], strict=True)]
     if all(flags):
         raise ValueError(f'{where}: {row["image_id"]} is both melanoma and seborrheic_keratosis; set one of them to 0.')
     return CLASSES.index(COLUMNS[1:][flags.index(True)] if any(flags) else 'nevus')

@@ -1,0 +1,113 @@
+"""Synthetic dermoscopic images, written as an official-layout folder: ``python -m mmskin.datasets.synthetic OUT_DIR``.
+
+They let the demo and the tests run the code that reads the real data. They teach nothing about real lesions.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .dermoscopy.lesions import PAINTERS
+from .dermoscopy.nuisances import add_nuisances
+from .dermoscopy.skin import paint_skin
+from .ground_truth import COLUMNS
+from .isic2017 import MASK_SUFFIX, SPLITS
+from .lesion_dataset import CLASSES
+
+MANIFEST = 'synthetic.json'
+VERSION = 1  # raise it with every change of the images, so that folders written before are written anew
+
+
+class SyntheticLesions:
+    """A generator of dermoscopy-like images with masks and labels; the same arguments give the same images.
+
+    The three classes differ in shape, border, colour and structures, and come equally often; hair, rulers and dark
+    corners come with any. An image depends on seed, split and index only, not on how many there are.
+
+    Args:
+        seed: chooses the images.
+        shape: (height, width) of the images, in pixels.
+    """
+
+    def __init__(self, seed: int = 0, shape: tuple[int, int] = (160, 200)) -> None:
+        self.seed = seed
+        self.shape = shape
+
+    def sample(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Image (uint8 RGB (H, W, 3)), mask (uint8 (H, W), 0 or 1) and label of one sample."""
+        rng = np.random.default_rng((self.seed, list(SPLITS).index(split), index))
+        label = index % len(CLASSES)
+        picture, outline = PAINTERS[label](paint_skin(rng, self.shape), rng)
+        picture = add_nuisances(picture, rng) + rng.normal(0, 0.008, (*self.shape, 3))
+        return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), outline.mask, label
+
+    def write(self, out_dir: str | Path, num_train: int = 240, num_val: int = 60, num_test: int = 120) -> None:
+        """Write images, masks and tables to ``out_dir``, unless it holds exactly these already.
+
+        The folder appears under its name when it is complete, so an interrupted run leaves none behind.
+
+        Raises:
+            FileExistsError: if ``out_dir`` holds something that this function has not written.
+        """
+        out_dir = Path(out_dir)
+        counts = dict(train=num_train, val=num_val, test=num_test)
+        manifest = dict(version=VERSION, seed=self.seed, shape=list(self.shape), **counts)
+        if holds(out_dir, manifest):
+            return
+        out_dir.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:
+            unfinished = Path(folder) / out_dir.name
+            for split, count in counts.items():
+                self.write_split(unfinished, split, count)
+            (unfinished / MANIFEST).write_text(json.dumps(manifest), encoding='utf-8')
+            if out_dir.exists():
+                shutil.rmtree(out_dir)
+            os.replace(unfinished, out_dir)
+
+    def write_split(self, root: Path, split: str, count: int) -> None:
+        """Write one split's images, masks and table."""
+        images, masks = root / f'{SPLITS[split]}_Data', root / f'{SPLITS[split]}_Part1_GroundTruth'
+        images.mkdir(parents=True)
+        masks.mkdir()
+        rows = []
+        for index in range(count):
+            image, mask, label = self.sample(split, index)
+            image_id = f'SYN_{list(SPLITS).index(split)}{index:06d}'
+            cv2.imwrite(str(images / f'{image_id}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+            cv2.imwrite(str(masks / f'{image_id}{MASK_SUFFIX}'), mask * 255)
+            rows.append((image_id, *(float(CLASSES[label] == column) for column in COLUMNS[1:])))
+        with (root / f'{SPLITS[split]}_Part3_GroundTruth.csv').open('w', newline='', encoding='utf-8') as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+
+
+def holds(out_dir: Path, manifest: dict) -> bool:
+    """Whether ``out_dir`` is a complete synthetic set as the manifest describes it."""
+    written = out_dir / MANIFEST
+    if written.is_file():
+        return json.loads(written.read_text(encoding='utf-8')) == manifest
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise FileExistsError(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
+    return False
+
+
+def main() -> None:
+    """Write a synthetic set from the command line."""
+    parser = argparse.ArgumentParser(description=SyntheticLesions.__doc__.split('\n')[0])
+    parser.add_argument('out_dir')
+    parser.add_argument('--num-train', type=int, default=240)
+    parser.add_argument('--num-val', type=int, default=60)
+    parser.add_argument('--num-test', type=int, default=120)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    SyntheticLesions(args.seed).write(args.out_dir, args.num_train, args.num_val, args.num_test)
+
+
+if __name__ == '__main__':
+    main()
