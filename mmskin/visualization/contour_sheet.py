@@ -17,7 +17,7 @@ from mmskin.visualization.thumbnails import read_thumbnail
 
 @dataclass(eq=False)
 class Case:
-    """What the sheet needs to know of one image, in some hundred bytes whatever the image's size.
+    """What the sheet needs to know of one image: about 700 bytes, whatever the image's size.
 
     Attributes:
         img_path: file to draw, or None for a blank background.

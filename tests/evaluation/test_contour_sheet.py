@@ -1,0 +1,56 @@
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from mmskin.registry import METRICS
+
+
+def disc(radius, side=60):
+    y, x = np.mgrid[:side, :side] - side / 2
+    return (x**2 + y**2 < radius**2).astype(np.uint8)
+
+
+def test_a_test_leaves_a_picture(tmp_path, make_sample, evaluate):
+    cv2.imwrite(str(tmp_path / 'image.png'), np.full((60, 60, 3), 200, np.uint8))
+    samples = [
+        make_sample(f'ISIC_{i}', i % 3, [0.2, 0.5, 0.3], disc(15), disc(20), img_path=str(tmp_path / 'image.png'))
+        for i in range(9)
+    ]
+    results, _ = evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'new' / 'report.png')}], samples)
+    picture = cv2.imread(str(tmp_path / 'new' / 'report.png')).astype(int)
+    assert results == {}
+    assert np.any((picture[..., 0] > 200) & (picture[..., 1:].max(-1) < 60))  # blue
+    assert np.any((picture[..., 2] > 200) & (picture[..., :2].max(-1) < 60))  # red
+
+
+def test_picture_is_the_same_in_whatever_order(tmp_path, random_samples, evaluate):
+    for name, samples in (('a.png', random_samples), ('b.png', random_samples[::-1])):
+        evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / name), 'num_images': 6}], samples)
+    assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+
+
+@pytest.mark.parametrize(
+    'given', [{}, {'gt_label': 1}, {'scores': [0.1, 0.8, 0.1]}, {'gt': disc(9)}, {'pred': disc(9)}]
+)
+def test_samples_may_lack_anything(tmp_path, make_sample, evaluate, given):
+    evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'report.png')}], [make_sample('a', **given)])
+    assert (tmp_path / 'report.png').stat().st_size > 0
+
+
+def test_a_missing_image_is_named(tmp_path, make_sample, evaluate):
+    sample = make_sample('a', 1, [0.1, 0.8, 0.1], img_path=str(tmp_path / 'gone.jpg'))
+    with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
+        evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'report.png')}], [sample])
+
+
+def test_rows_stay_small_for_any_mask(make_sample):
+    def row_bytes(mask):
+        metric = METRICS.build({'type': 'ContourSheet'})
+        metric.process(None, [make_sample('a', pred=mask, gt=mask).to_dict()])
+        return len(pickle.dumps(metric.results))
+
+    specks = (np.random.default_rng(0).random((1500, 2000)) > 0.5).astype(np.uint8)
+    assert row_bytes(disc(900, 3000)) < 2000
+    assert row_bytes(specks) < 50_000  # bounded by the thumbnail, not by the image
