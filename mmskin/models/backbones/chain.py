@@ -1,12 +1,25 @@
 """A network as a chain of named blocks, the form in which `SplitBackbone` takes it."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ['BlockChain']
+__all__ = ['BlockChain', 'position']
+
+
+def position(name: str, names: Sequence[str]) -> int:
+    """The place of block ``name`` among ``names``.
+
+    Raises:
+        ValueError: if it is not among them; the message lists near matches.
+    """
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    listed = f'Near matches: {", ".join(near)}' if near else f'The blocks are {", ".join(names)}'
+    raise ValueError(f'No block is named {name!r}. {listed}.')
 
 
 class BlockChain(nn.Module):
@@ -44,18 +57,6 @@ class BlockChain(nn.Module):
     def items(self) -> Iterator[tuple[str, nn.Module]]:
         """Each block with its name, in order."""
         return ((name, self[name]) for name in self.names)
-
-    def index(self, name: str) -> int:
-        """The place of block ``name`` in the chain.
-
-        Raises:
-            ValueError: if no block has that name; the message lists near matches.
-        """
-        if name in self.names:
-            return self.names.index(name)
-        near = difflib.get_close_matches(name, self.names, n=5, cutoff=0.5)
-        listed = f'Near matches: {", ".join(near)}' if near else f'Its blocks: {", ".join(self.names)}'
-        raise ValueError(f'No block of {type(self).__name__} is named {name!r}. {listed}.')
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all blocks over ``x`` (N, C, H, W)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ def load_weights(source: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: if the file is missing or the download fails; the message says how to do without.
+        ValueError: if the file holds anything but tensors.
     """
     if source.startswith('torchvision://'):
         source = get_model_weights(source.removeprefix('torchvision://'))['IMAGENET1K_V1'].url
@@ -30,7 +32,10 @@ def load_weights(source: str) -> dict[str, Tensor]:
         return _download(source)
     if not Path(source).is_file():
         raise FileNotFoundError(f'There is no file with weights at {source!r}. {_OFFLINE}')
-    return torch.load(source, map_location='cpu', weights_only=True)
+    try:
+        return torch.load(source, map_location='cpu', weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(f'{source!r} is no file of tensors: give one with the state dict alone.') from error
 
 
 def _download(url: str) -> dict[str, Tensor]:

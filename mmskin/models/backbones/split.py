@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from mmskin.models.backbones.chain import BlockChain
+from mmskin.models.backbones.chain import BlockChain, position
 from mmskin.models.backbones.dilation import dilate
 from mmskin.registry import MODELS
 
@@ -40,7 +40,7 @@ class SplitBackbone(nn.Module):
         blocks: BlockChain = MODELS.build({**chain, 'weights': None} if 'weights' in chain else self.chain)
         self.names = blocks.names
         self.channels, self.strides = blocks.measure()
-        self.num_shared = 0 if split_after is None else blocks.index(split_after) + 1
+        self.num_shared = 0 if split_after is None else position(split_after, self.names) + 1
         self.shared = BlockChain(_part(blocks, 0, self.num_shared))
         self.out_blocks: dict[str, tuple[str, ...]] = {}
         self.branches = nn.ModuleDict()
@@ -55,7 +55,7 @@ class SplitBackbone(nn.Module):
         out_blocks: Sequence[str] | None = None,
     ) -> BlockChain:
         names = self.names[-1:] if out_blocks is None else tuple(out_blocks)
-        end = 1 + max(blocks.index(name) for name in names)
+        end = 1 + max(position(name, self.names) for name in names)
         self.out_blocks[task] = names
         branch = BlockChain(copy.deepcopy(_part(blocks, self.num_shared, end)))
         if output_stride is not None:
@@ -87,12 +87,12 @@ class SplitBackbone(nn.Module):
 
     def channels_in(self, block: str) -> int:
         """Channels of the map that enters ``block``, in every branch."""
-        index = self.names.index(block)
+        index = position(block, self.names)
         return self.channels[self.names[index - 1]] if index else 3
 
     def channels_out(self, block: str) -> int:
         """Channels of the map that ``block`` gives, in every branch."""
-        return self.channels[block]
+        return self.channels[self.names[position(block, self.names)]]
 
     def out_channels(self, task: str) -> tuple[int, ...]:
         """Channels of the maps that ``task``'s head gets."""
@@ -110,7 +110,7 @@ class SplitBackbone(nn.Module):
                     f'Features cannot be passed at {block!r}: it is shared. The first block of the branches is '
                     f'{self.names[self.num_shared]!r}.'
                 )
-            self.branch(task).index(block)
+            position(block, self.branch(task).names)
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None
