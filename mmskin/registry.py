@@ -7,14 +7,36 @@ A plugin outside is imported by its user: ``custom_imports`` in a text config or
 import difflib
 import inspect
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine import registry as upstream
-from mmengine.registry import Registry, build_from_cfg, build_model_from_cfg
+from mmengine.registry import Registry
 
-__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS', 'PluginRegistry']
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'EVALUATOR',
+    'FUNCTIONS',
+    'HOOKS',
+    'LOG_PROCESSORS',
+    'LOOPS',
+    'METRICS',
+    'MODELS',
+    'MODEL_WRAPPERS',
+    'OPTIMIZERS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS',
+    'RUNNERS',
+    'TRANSFORMS',
+    'VISBACKENDS',
+    'VISUALIZERS',
+    'WEIGHT_INITIALIZERS',
+    'PluginRegistry',
+]
 
 
 def home_scope(kind: str | type, root: Registry) -> str | None:
@@ -23,8 +45,14 @@ def home_scope(kind: str | type, root: Registry) -> str | None:
     package = path.split('.')[0] if '.' in path else None
     if package in (None, 'mmskin', 'mmengine'):
         return None
-    has_registry = package in root.children or find_spec(f'{package}.registry') is not None
-    return package if has_registry else None
+    return package if package in root.children or _has_registry(package) else None
+
+
+def _has_registry(package: str) -> bool:
+    try:
+        return find_spec(f'{package}.registry') is not None
+    except ModuleNotFoundError:  # no such package, or a single file
+        return False
 
 
 def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> Any:
@@ -33,18 +61,23 @@ def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> A
     A foreign head such as ``mmseg.FCNHead`` looks up its own defaults (its loss, its norm layer) in the default scope;
     built in ours it would not find them.
     """
-    build = build_model_from_cfg if registry.name == 'model' else build_from_cfg
     if isinstance(cfg, dict) and 'type' in cfg:
         scope = home_scope(cfg['type'], registry.root) or 'mmskin'
+        if isinstance(cfg['type'], str):
+            registry.get(cfg['type'])  # an unknown name is answered here, not by its own package
         cfg = {'_scope_': scope, **cfg}
-    return build(cfg, *args, registry=registry, **kwargs)
+    return registry.parent.build_func(cfg, *args, registry=registry, **kwargs)
 
 
 class PluginRegistry(Registry):
     """A registry that finds plugins by walking packages, and answers an unknown name with its near matches."""
 
-    def __init__(self, parent: Registry, locations: list[str]) -> None:
-        super().__init__(parent.name, build_func=build_at_home, parent=parent, scope='mmskin', locations=locations)
+    _imported: bool
+
+    def __init__(self, parent: Registry, locations: Sequence[str] = ()) -> None:
+        super().__init__(
+            parent.name, build_func=build_at_home, parent=parent, scope='mmskin', locations=list(locations)
+        )
 
     def import_from_location(self) -> None:
         """Import every module of the registry's packages, once."""
@@ -77,7 +110,8 @@ class PluginRegistry(Registry):
             return False
 
     def _unknown(self, key: str) -> str:
-        known = sorted({*self.module_dict, *self.root.module_dict})
+        foreign = [f'{scope}.{name}' for scope, child in self.root.children.items() for name in child.module_dict]
+        known = sorted({*self.module_dict, *self.root.module_dict, *foreign})
         near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
         listed = f'Near matches: {", ".join(near)}.' if near else f'mmskin registers: {", ".join(self.module_dict)}.'
         return (
@@ -92,3 +126,18 @@ TRANSFORMS = PluginRegistry(upstream.TRANSFORMS, ['mmskin.datasets'])
 METRICS = PluginRegistry(upstream.METRICS, ['mmskin.evaluation'])
 HOOKS = PluginRegistry(upstream.HOOKS, ['mmskin.engine'])
 OPTIM_WRAPPERS = PluginRegistry(upstream.OPTIM_WRAPPERS, ['mmskin.engine'])
+
+# Nothing of ours is in these yet; mmengine warns at every build from a registry without a child in the default scope.
+DATA_SAMPLERS = PluginRegistry(upstream.DATA_SAMPLERS)
+EVALUATOR = PluginRegistry(upstream.EVALUATOR)
+FUNCTIONS = PluginRegistry(upstream.FUNCTIONS)
+LOG_PROCESSORS = PluginRegistry(upstream.LOG_PROCESSORS)
+LOOPS = PluginRegistry(upstream.LOOPS)
+MODEL_WRAPPERS = PluginRegistry(upstream.MODEL_WRAPPERS)
+OPTIMIZERS = PluginRegistry(upstream.OPTIMIZERS)
+OPTIM_WRAPPER_CONSTRUCTORS = PluginRegistry(upstream.OPTIM_WRAPPER_CONSTRUCTORS)
+PARAM_SCHEDULERS = PluginRegistry(upstream.PARAM_SCHEDULERS)
+RUNNERS = PluginRegistry(upstream.RUNNERS)
+VISBACKENDS = PluginRegistry(upstream.VISBACKENDS)
+VISUALIZERS = PluginRegistry(upstream.VISUALIZERS)
+WEIGHT_INITIALIZERS = PluginRegistry(upstream.WEIGHT_INITIALIZERS)
