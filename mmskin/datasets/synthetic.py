@@ -22,7 +22,7 @@ from .isic2017 import MASK_SUFFIX, SPLITS
 from .lesion_dataset import CLASSES
 
 MANIFEST = 'synthetic.json'
-VERSION = 1  # raise it with every change of the images, so that folders written before are written anew
+VERSION = 2  # raise it with every change of the images, so that folders written before are written anew
 
 
 class SyntheticLesions:
@@ -45,7 +45,8 @@ class SyntheticLesions:
         rng = np.random.default_rng((self.seed, list(SPLITS).index(split), index))
         label = index % len(CLASSES)
         picture, outline = PAINTERS[label](paint_skin(rng, self.shape), rng)
-        picture = add_nuisances(picture, rng) + rng.normal(0, 0.008, (*self.shape, 3))
+        picture = cv2.GaussianBlur(add_nuisances(picture, rng), (0, 0), rng.uniform(0.3, 0.9))
+        picture += rng.normal(0, 0.01, picture.shape)
         return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), outline.mask, label
 
     def write(self, out_dir: str | Path, num_train: int = 240, num_val: int = 60, num_test: int = 120) -> None:

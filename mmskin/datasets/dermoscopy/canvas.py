@@ -3,6 +3,7 @@
 A picture is float32 RGB (H, W, 3) and a layer float32 (H, W), both from 0 to 1.
 """
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -26,8 +27,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) 
 
 def blend(picture: np.ndarray, colour: Colour | np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The picture with ``colour``, one or a picture of them, laid over it where ``alpha`` (H, W) is 1."""
-    weight = np.clip(alpha, 0, 1)[..., None]
-    return picture * (1 - weight) + np.asarray(colour, np.float32) * weight
+    weight = np.clip(alpha, 0, 1).astype(np.float32)[..., None]
+    return picture + weight * (np.asarray(colour, np.float32) - picture)
+
+
+def along(x: np.ndarray, y: np.ndarray, angle: float) -> np.ndarray:
+    """How far each pixel lies in the direction ``angle``, in radians."""
+    return x * math.cos(angle) + y * math.sin(angle)
 
 
 def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -41,7 +47,7 @@ def dots(shape: tuple[int, int], points: np.ndarray, radii: np.ndarray) -> np.nd
     layer = np.zeros(shape, np.float32)
     for (x, y), radius in zip(points, radii, strict=True):
         cv2.circle(layer, (round(x * 16), round(y * 16)), round(radius * 16), 1.0, -1, cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(layer, (0, 0), 0.7)
+    return cv2.GaussianBlur(layer, (0, 0), 0.9)
 
 
 def stroke(shape: tuple[int, int], points: np.ndarray, width: float) -> np.ndarray:

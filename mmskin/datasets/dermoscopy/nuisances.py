@@ -21,13 +21,14 @@ def hair(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = picture.shape[:2]
     colour = np.array((0.18, 0.12, 0.09)) * rng.uniform(0.5, 1.8)
     lie = rng.uniform(0, np.pi)
+    layers = []
     for _ in range(rng.integers(3, 13)):
         steps = np.linspace(-0.5, 0.5, 24) * rng.uniform(0.5, 1.3) * width
         angle = lie + rng.normal(0, 0.35) + steps / width * rng.normal(0, 0.9)
         start = rng.uniform(0, 1, 2) * (width, height)
         points = start + np.stack([steps * np.cos(angle), steps * np.sin(angle)], axis=1)
-        picture = blend(picture, colour, rng.uniform(0.5, 0.9) * stroke((height, width), points, rng.uniform(0.6, 2)))
-    return picture
+        layers.append(rng.uniform(0.5, 0.9) * stroke((height, width), points, rng.uniform(0.6, 2)))
+    return blend(picture, colour, np.max(layers, axis=0))
 
 
 def ruler(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -35,12 +36,12 @@ def ruler(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = picture.shape[:2]
     across, far, spacing = bool(rng.random() < 0.5), bool(rng.random() < 0.5), rng.uniform(5, 9)
     length, depth = (width, height) if across else (height, width)
+    layers = []
     for index, place in enumerate(np.arange(rng.uniform(0, spacing), length, spacing)):
         reach = 0.09 * depth if index % 5 == 0 else 0.05 * depth
         tick = np.array([[place, depth - reach], [place, depth]]) if far else np.array([[place, 0], [place, reach]])
-        layer = stroke((height, width), tick if across else tick[:, ::-1], 1)
-        picture = blend(picture, (0.08, 0.08, 0.09), 0.8 * layer)
-    return picture
+        layers.append(stroke((height, width), tick if across else tick[:, ::-1], 1))
+    return blend(picture, (0.08, 0.08, 0.09), 0.8 * np.max(layers, axis=0))
 
 
 def vignette(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import grid, smooth_noise
+from .canvas import along, grid, smooth_noise
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def draw_outline(rng: np.random.Generator, shape: tuple[int, int], irregularity:
         offset = radius * rng.uniform(0.45, 0.75) * np.array([np.cos(direction), np.sin(direction)])
         fields.append(0.6 * lobe_depth(rng, x, y, centre + offset, 0.6 * radius, irregularity))
     depth = np.max(fields, axis=0) + 0.25 * irregularity * smooth_noise(rng, shape, radius / 4)
-    return Outline(depth.astype(np.float32), np.arctan2(y - centre[1], x - centre[0]), radius)
+    return Outline(depth, np.arctan2(y - float(centre[1]), x - float(centre[0])), radius)
 
 
 def lobe_depth(
@@ -58,12 +58,11 @@ def lobe_depth(
 ) -> np.ndarray:
     """The depth field of one ellipse whose radius wavers with the angle."""
     tilt, aspect = rng.uniform(0, np.pi), rng.uniform(0.78, 1.0)
-    cos, sin = np.cos(tilt), np.sin(tilt)
-    along = ((x - centre[0]) * cos + (y - centre[1]) * sin) / radius
-    across = ((y - centre[1]) * cos - (x - centre[0]) * sin) / (radius * aspect)
-    angle = np.arctan2(across, along)
-    waver = sum(
-        rng.normal(0, irregularity / order**0.7) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
-        for order in range(2, 9)
-    )
-    return 1 + waver - np.hypot(along, across)
+    x, y = x - float(centre[0]), y - float(centre[1])
+    major, minor = along(x, y, tilt) / radius, along(x, y, tilt + np.pi / 2) / (radius * aspect)
+    turn = np.linspace(0, 2 * np.pi, 512, dtype=np.float32)
+    orders = np.arange(2, 9, dtype=np.float32)[:, None]
+    heights = rng.normal(0, irregularity, (7, 1)) / orders**0.7
+    waver = (heights * np.cos(orders * turn + rng.uniform(0, 2 * np.pi, (7, 1)))).sum(0).astype(np.float32)
+    angle = np.arctan2(minor, major) % (2 * np.pi)
+    return 1 + waver[(angle / (2 * np.pi) * 511).astype(np.intp)] - np.hypot(major, minor)

@@ -6,7 +6,7 @@ H. Kittler et al., "Standardization of terminology in dermoscopy/dermatoscopy", 
 
 import numpy as np
 
-from .canvas import blend, dots, grid, ramp, smooth_noise
+from .canvas import along, blend, dots, grid, ramp, smooth_noise
 from .outline import Outline
 
 
@@ -14,22 +14,21 @@ def network(picture: np.ndarray, outline: Outline, rng: np.random.Generator, dis
     """A honeycomb of brown lines; ``disorder`` from 0 to 1 bends it and leaves it in patches."""
     shape = outline.depth.shape
     x, y = grid(shape)
-    bend = (1 + 5 * disorder) * 1.2
-    x, y = x + bend * smooth_noise(rng, shape, 18), y + bend * smooth_noise(rng, shape, 18)
-    wave, tilt = 2 * np.pi / rng.uniform(6.0, 8.5), rng.uniform(0, np.pi)
-    directions = tilt + np.arange(3) * np.pi / 3
-    lattice = sum(np.cos(wave * (x * np.cos(angle) + y * np.sin(angle))) for angle in directions)
-    patches = ramp(smooth_noise(rng, shape, 30), disorder - 1.2, disorder - 0.6)
-    strength = rng.uniform(0.55, 0.85) * patches * ramp(outline.depth, 0.0, 0.15)
-    return blend(picture, (0.24, 0.13, 0.08), strength * ramp(-lattice, -0.4, 0.9))
+    bend = 2.5 + 4 * disorder
+    x, y = x + bend * smooth_noise(rng, shape, 14), y + bend * smooth_noise(rng, shape, 14)
+    wave, tilt = 2 * np.pi / rng.uniform(4.8, 7.5), rng.uniform(0, np.pi)
+    lattice = sum(np.cos(wave * along(x, y, tilt + turn * np.pi / 3)) for turn in range(3))
+    patches = ramp(smooth_noise(rng, shape, 25), disorder - 1.0, disorder)
+    strength = rng.uniform(0.3, 0.65) * patches * ramp(outline.depth, 0.0, 0.25)
+    return blend(picture, (0.24, 0.13, 0.08), strength * ramp(-lattice, -0.9, 1.4))
 
 
 def globules(picture: np.ndarray, outline: Outline, rng: np.random.Generator, disorder: float) -> np.ndarray:
     """Round brown to black dots; ordered ones are of one size and lie inside, others of many and near the border."""
     low, high = (0.05, 0.35) if disorder > 0.5 else (0.15, 1.0)
-    points = outline.points_inside(rng, int(rng.integers(12, 30)), low, high)
-    radii = rng.uniform(1.6 - disorder, 1.6 + 1.6 * disorder, len(points))
-    return blend(picture, (0.16, 0.09, 0.07), 0.85 * dots(outline.depth.shape, points, radii))
+    points = outline.points_inside(rng, int(rng.integers(8, 28)), low, high)
+    radii = rng.uniform(1.4 - 0.6 * disorder, 1.4 + 1.2 * disorder, len(points))
+    return blend(picture, (0.16, 0.09, 0.07), 0.8 * dots(outline.depth.shape, points, radii))
 
 
 def streaks(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
@@ -37,20 +36,20 @@ def streaks(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> 
     rays = ramp(np.cos(outline.angle * int(rng.integers(22, 34)) + rng.uniform(0, 6)), 0.1, 0.9)
     part = ramp(np.cos(outline.angle - rng.uniform(0, 2 * np.pi)), -0.2, 0.5)
     ring = ramp(outline.depth, -0.02, 0.04) * ramp(-outline.depth, -0.3, -0.1)
-    return blend(picture, (0.13, 0.08, 0.07), 0.8 * rays * part * ring)
+    return blend(picture, (0.13, 0.08, 0.07), 0.6 * rays * part * ring)
 
 
 def veil(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
     """A blue-white haze over part of the lesion, without structure."""
-    part = ramp(smooth_noise(rng, outline.depth.shape, outline.radius * 0.7), -0.1, 0.35)
-    return blend(picture, (0.47, 0.53, 0.64), 0.75 * part * ramp(outline.depth, 0.1, 0.3))
+    part = ramp(smooth_noise(rng, outline.depth.shape, outline.radius * 0.8), -0.3, 0.9)
+    return blend(picture, (0.46, 0.49, 0.56), rng.uniform(0.5, 0.85) * part * ramp(outline.depth, 0.05, 0.4))
 
 
 def cysts(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
     """Milia-like cysts: small bright spots, some starry and some cloudy."""
-    points = outline.points_inside(rng, int(rng.integers(8, 20)), 0.12, 1.0)
-    layer = dots(outline.depth.shape, points, rng.uniform(0.9, 2.6, len(points)))
-    return blend(picture, (0.97, 0.93, 0.82), 0.9 * layer)
+    points = outline.points_inside(rng, int(rng.integers(5, 18)), 0.12, 1.0)
+    layer = dots(outline.depth.shape, points, rng.uniform(0.8, 2.4, len(points)))
+    return blend(picture, (0.95, 0.89, 0.78), rng.uniform(0.6, 0.9) * layer)
 
 
 def openings(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
@@ -62,6 +61,6 @@ def openings(picture: np.ndarray, outline: Outline, rng: np.random.Generator) ->
 
 def fissures(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
     """Dark winding furrows between ridges, as on a brain."""
-    ridges = np.abs(smooth_noise(rng, outline.depth.shape, rng.uniform(9, 14)))
-    furrows = ramp(-ridges, -0.16, -0.02) * ramp(outline.depth, 0.02, 0.12)
-    return blend(picture, (0.27, 0.18, 0.11), rng.uniform(0.4, 0.7) * furrows)
+    ridges = np.abs(smooth_noise(rng, outline.depth.shape, rng.uniform(7, 11)))
+    furrows = ramp(-ridges, -0.35, 0.0) * ramp(outline.depth, 0.02, 0.2)
+    return blend(picture, (0.27, 0.18, 0.11), rng.uniform(0.35, 0.7) * furrows)

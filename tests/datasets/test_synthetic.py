@@ -1,0 +1,85 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.synthetic import SyntheticLesions
+
+
+def contents(root):
+    return {path.relative_to(root): path.read_bytes() for path in Path(root).rglob('*') if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_files(pristine, tmp_path):
+    SyntheticLesions(seed=3, shape=(48, 64)).write(tmp_path / 'again', num_train=6, num_val=3, num_test=3)
+    assert contents(tmp_path / 'again') == contents(pristine)
+
+
+def test_seed_split_and_index_change_the_image():
+    images = [
+        SyntheticLesions(seed, (48, 64)).sample(split, index)[0].tobytes()
+        for seed in (0, 1)
+        for split in ('train', 'val', 'test')
+        for index in (0, 3)
+    ]
+    assert len(set(images)) == 12
+
+
+def test_an_image_does_not_depend_on_those_before_it():
+    lesions = SyntheticLesions(shape=(48, 64))
+    expected = lesions.sample('train', 5)[0]
+    lesions.sample('train', 0)
+    assert np.array_equal(lesions.sample('train', 5)[0], expected)
+
+
+@pytest.mark.parametrize('index', range(9))
+def test_a_lesion_is_one_region_darker_than_the_skin(index):
+    image, mask, label = SyntheticLesions().sample('val', index)
+    assert image.shape == (160, 200, 3)
+    assert label == index % 3
+    assert 0.05 < mask.mean() < 0.5
+    assert image[mask == 1].mean() < image[mask == 0].mean() or image[0, 0].mean() < 40  # unless the corners are dark
+
+
+def test_the_dataset_reads_what_was_written(pristine):
+    assert [len(ISIC2017Dataset(pristine, split)) for split in ('train', 'val', 'test')] == [6, 3, 3]
+
+
+def test_a_complete_set_is_not_written_again(root):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob('*')}
+    SyntheticLesions(seed=3, shape=(48, 64)).write(root, num_train=6, num_val=3, num_test=3)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob('*')} == before
+
+
+def test_a_set_with_other_arguments_takes_its_place(root):
+    SyntheticLesions(seed=4, shape=(48, 64)).write(root, num_train=3, num_val=3, num_test=3)
+    assert len(ISIC2017Dataset(root)) == 3
+
+
+def test_files_of_someone_elses_are_not_overwritten(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('years of work')
+    with pytest.raises(FileExistsError, match='choose another folder'):
+        SyntheticLesions(shape=(48, 64)).write(tmp_path, 3, 3, 3)
+    assert (tmp_path / 'thesis.tex').read_text() == 'years of work'
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupted(self, split, index):
+        if index == 2:
+            raise KeyboardInterrupt
+        return sample(self, split, index)
+
+    sample = SyntheticLesions.sample
+    monkeypatch.setattr(SyntheticLesions, 'sample', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SyntheticLesions(shape=(48, 64)).write(tmp_path / 'set', 3, 3, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command(tmp_path):
+    command = [sys.executable, '-m', 'mmskin.datasets.synthetic', str(tmp_path / 'set'), '--seed', '2']
+    subprocess.run([*command, '--num-train', '3', '--num-val', '3', '--num-test', '3'], check=True)
+    assert len(ISIC2017Dataset(tmp_path / 'set', 'test')) == 3

@@ -1,0 +1,155 @@
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmskin.datasets.transforms.image_file import reduction
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask
+from mmskin.datasets.transforms.resize import ResizeImage
+
+LEFT_RED = np.zeros((64, 96, 3), np.uint8)
+LEFT_RED[:, :48, 0] = 255
+
+
+def jpeg(pixels, **options):
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, 'jpeg', **{'quality': 95, **options})
+    return buffer.getvalue()
+
+
+def load(tmp_path, data, **arguments):
+    path = tmp_path / 'image.jpg'
+    path.write_bytes(data)
+    return LoadImage(**arguments)({'img_path': str(path)})
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif.tobytes()
+
+
+def test_images_are_rgb(tmp_path):
+    results = load(tmp_path, jpeg(LEFT_RED))
+    assert results['img'].dtype == np.uint8
+    assert results['img'][32, 10].tolist() == pytest.approx([255, 0, 0], abs=3)
+    assert results['img'][32, 80].tolist() == pytest.approx([0, 0, 0], abs=3)
+
+
+def test_grey_images_have_three_channels_too(tmp_path):
+    assert load(tmp_path, jpeg(LEFT_RED[..., 0]))['img'].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'min_size', 'scale'),
+    [
+        ((2016, 3024), 233, 8),
+        ((1936, 2592), 242, 8),
+        ((1935, 2592), 242, 4),  # 1935 / 8 is 241.9
+        ((768, 1024), 233, 2),
+        ((256, 256), 233, 1),
+        ((100, 4000), 233, 1),
+        ((768, 1024), 233 / 0.6, 1),
+    ],
+)
+def test_the_largest_reduction_that_keeps_the_size(shape, min_size, scale):
+    assert reduction(shape, min_size) == scale
+
+
+@pytest.mark.parametrize(('size', 'shape'), [(None, (64, 96)), (33, (64, 96)), (32, (32, 48)), (9, (16, 24))])
+def test_reduced_decoding_never_falls_below_the_size(tmp_path, size, shape):
+    results = load(tmp_path, jpeg(LEFT_RED), size=size)
+    assert results['img'].shape[:2] == results['img_shape'] == shape
+    assert results['ori_shape'] == (64, 96)
+    assert results['input_size'] == size
+
+
+def test_crops_to_come_are_counted_in(tmp_path):
+    assert load(tmp_path, jpeg(LEFT_RED), size=30, smallest_crop=0.8)['img_shape'] == (64, 96)
+
+
+def test_png_is_reduced_as_jpeg_is(tmp_path):
+    buffer = BytesIO()
+    Image.fromarray(LEFT_RED).save(buffer, 'png')
+    results = load(tmp_path, buffer.getvalue(), size=16)
+    assert results['img_shape'] == (16, 24)
+    assert results['ori_shape'] == (64, 96)
+
+
+@pytest.mark.parametrize('size', [None, 16])
+@pytest.mark.parametrize(
+    ('turn', 'red_at'), [(1, (0.5, 0.1)), (2, (0.5, 0.9)), (3, (0.5, 0.9)), (6, (0.1, 0.5)), (8, (0.9, 0.5))]
+)
+def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path, size, turn, red_at):
+    results = load(tmp_path, jpeg(LEFT_RED, exif=orientation(turn)), size=size)
+    assert results['ori_shape'] == ((64, 96) if turn < 5 else (96, 64))
+    height, width = results['img_shape']
+    assert (height < width) == (turn < 5)
+    assert results['img'][int(red_at[0] * height), int(red_at[1] * width), 0] > 250
+
+
+def test_a_mask_follows_the_upright_image(tmp_path):
+    results = load(tmp_path, jpeg(LEFT_RED, exif=orientation(6)))
+    path = str(tmp_path / 'mask.png')
+    cv2.imwrite(path, np.zeros((96, 64), np.uint8))
+    assert LoadMask()(results | {'seg_map_path': path})['gt_seg_map'].shape == (96, 64)
+    cv2.imwrite(path, np.zeros((64, 96), np.uint8))
+    with pytest.raises(ValueError, match='upright'):
+        LoadMask()(results | {'seg_map_path': path})
+
+
+def test_bytes_after_the_image_are_allowed(tmp_path):
+    assert load(tmp_path, jpeg(LEFT_RED) + bytes(1000))['img_shape'] == (64, 96)
+
+
+def noisy_jpeg(**options):
+    return jpeg(np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8), **options)
+
+
+@pytest.mark.parametrize('progressive', [False, True])
+@pytest.mark.parametrize('kept', [0.5, 0.7, 0.99])
+def test_a_jpeg_cut_off_within_its_pixels_is_truncated(tmp_path, progressive, kept):
+    data = noisy_jpeg(progressive=progressive)
+    with pytest.raises(ValueError, match='image.jpg is truncated'):
+        load(tmp_path, data[: int(kept * len(data))])
+
+
+def test_a_download_that_left_zeros_is_truncated(tmp_path):
+    data = noisy_jpeg()
+    with pytest.raises(ValueError, match='image.jpg is truncated'):
+        load(tmp_path, data[: len(data) // 2] + bytes(len(data) // 2))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path):
+    thumbnail = jpeg(LEFT_RED[::4, ::4])
+    comment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
+    data = noisy_jpeg()
+    data = data[:2] + comment + data[2:]
+    assert load(tmp_path, data)['img_shape'] == (64, 96)
+    with pytest.raises(ValueError, match='image.jpg is truncated'):
+        load(tmp_path, data[: -len(data) // 3])
+
+
+@pytest.mark.parametrize('index', range(0, 8, 2))
+def test_reduced_decoding_of_real_images_is_near_the_full_one(real_data, index):
+    path = sorted((real_data('isic2017_native') / 'ISIC-2017_Validation_Data').glob('*.jpg'))[index]
+    reduced = ResizeImage()(LoadImage(size=256)({'img_path': str(path)}))['img'].astype(float)
+    full = ResizeImage(256)(LoadImage()({'img_path': str(path)}))['img'].astype(float)
+    assert np.abs(reduced - full).mean() < 0.6  # of 255 grey levels
+    assert np.abs(reduced - full).max() < 40
+
+
+@pytest.mark.parametrize(('shape', 'size'), [((60, 90), 32), ((20, 30), 32), ((32, 32), 32), ((20, 90), 32)])
+def test_resizing_squashes_the_image_alone(shape, size):
+    results = {'img': np.full((*shape, 3), 7, np.uint8), 'gt_seg_map': np.ones(shape, np.uint8)}
+    ResizeImage(size)(results)
+    assert results['img'].shape == (size, size, 3)
+    assert results['img_shape'] == (size, size)
+    assert results['gt_seg_map'].shape == shape
+
+
+def test_a_pipeline_without_a_size():
+    with pytest.raises(ValueError, match='give LoadImage a size'):
+        ResizeImage()({'img': LEFT_RED})
