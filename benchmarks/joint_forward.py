@@ -2,8 +2,8 @@
 
     python benchmarks/joint_forward.py [--repeats 15] [--size 233] [--batch 1] [--device cpu]
 
-ResNet-101, random weights, no heads on either side. Joint: split after layer3.10, classification at the network's own
-stride, segmentation at 16. Base: the same two networks with nothing shared.
+ResNet-101, random weights, no heads on either side. Joint: split after layer3.10, gated passing at layer3.22,
+classification at the network's own stride, segmentation at 16. Base: the same two networks with nothing shared.
 """
 
 import argparse
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
+from torch import nn
 
 from mmskin.models.backbones.split import SplitBackbone
+from mmskin.registry import MODELS
 
 CHAIN = {'type': 'ResNetChain', 'depth': 101}
 BRANCHES = {'cls': {}, 'seg': {'output_stride': 16}}
@@ -43,16 +45,23 @@ def seconds(run: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+def passing(channels: int) -> nn.Module:
+    """Gated passing between the two tasks at a block with ``channels`` in and out."""
+    widths = dict.fromkeys(BRANCHES, channels)
+    cfg = {'type': 'GatedFeaturePassing', 'in_channels': widths, 'out_channels': widths}
+    return MODELS.build(cfg).eval()
+
+
 @torch.inference_mode()
 def main() -> None:
     """Measure and print."""
     args = parse_args()
-    joint, cls, seg = (
-        net.to(args.device) for net in (build('layer3.10', *BRANCHES), build(None, 'cls'), build(None, 'seg'))
-    )
+    networks = build('layer3.10', *BRANCHES), build(None, 'cls'), build(None, 'seg')
+    joint, cls, seg = (network.to(args.device) for network in networks)
+    sites = {'layer3.22': passing(joint.channels_out('layer3.22')).to(args.device)}
     images = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     runs = {
-        'joint': lambda: joint(images, ['cls', 'seg']),
+        'joint': lambda: joint(images, ['cls', 'seg'], sites),
         'cls, then seg': lambda: (cls(images, ['cls']), seg(images, ['seg'])),
     }
     for run in [*runs.values()] * 3:
