@@ -22,7 +22,7 @@ from .isic2017 import MASK_SUFFIX, SPLITS
 from .lesion_dataset import CLASSES
 
 MANIFEST = 'synthetic.json'
-VERSION = 2  # raise it with every change of the images, so that folders written before are written anew
+VERSION = 3  # raise it with every change of the images, so that folders written before are written anew
 
 
 class SyntheticLesions:
@@ -46,10 +46,10 @@ class SyntheticLesions:
         label = index % len(CLASSES)
         picture, outline = PAINTERS[label](paint_skin(rng, self.shape), rng)
         picture = cv2.GaussianBlur(add_nuisances(picture, rng), (0, 0), rng.uniform(0.3, 0.9))
-        picture += rng.normal(0, 0.01, picture.shape)
+        picture = picture + rng.normal(0, 0.01, picture.shape)
         return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), outline.mask, label
 
-    def write(self, out_dir: str | Path, num_train: int = 240, num_val: int = 60, num_test: int = 120) -> None:
+    def write(self, out_dir: str | Path, num_train: int = 300, num_val: int = 45, num_test: int = 120) -> None:
         """Write images, masks and tables to ``out_dir``, unless it holds exactly these already.
 
         The folder appears under its name when it is complete, so an interrupted run leaves none behind.
@@ -100,10 +100,10 @@ def holds(out_dir: Path, manifest: dict) -> bool:
 
 def main() -> None:
     """Write a synthetic set from the command line."""
-    parser = argparse.ArgumentParser(description=SyntheticLesions.__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description='Write a synthetic set of dermoscopic images.')
     parser.add_argument('out_dir')
-    parser.add_argument('--num-train', type=int, default=240)
-    parser.add_argument('--num-val', type=int, default=60)
+    parser.add_argument('--num-train', type=int, default=300)
+    parser.add_argument('--num-val', type=int, default=45)
     parser.add_argument('--num-test', type=int, default=120)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()

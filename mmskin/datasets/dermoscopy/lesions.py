@@ -1,5 +1,7 @@
 """One painter per diagnosis: its outline, its colours and the structures that speak for it, each with some chance."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from . import structures
@@ -46,7 +48,7 @@ def paint_nevus(skin: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 def paint_seborrheic_keratosis(skin: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Outline]:
     """Waxy, sharply bordered, with cysts, plugs and furrows, and no network."""
     outline = draw_outline(rng, skin.shape[:2], irregularity=rng.uniform(0.03, 0.07), lobes=int(rng.integers(1, 3)))
-    tones = [(WAXY, TAN, GREY_BROWN, LIGHT_BROWN, BROWN)[index] for index in rng.permutation(5)[:2]]
+    tones = [(WAXY, TAN, GREY_BROWN, LIGHT_BROWN)[index] for index in rng.permutation(4)[:2]]
     picture = pigment(skin, outline, rng, tones, cell=0.35, softness=rng.uniform(0.02, 0.07))
     if rng.random() < 0.6:
         picture = structures.fissures(picture, outline, rng)
@@ -64,7 +66,7 @@ def pigment(
     skin: np.ndarray,
     outline: Outline,
     rng: np.random.Generator,
-    colours: tuple[Colour, ...],
+    colours: Sequence[Colour],
     cell: float,
     softness: float,
 ) -> np.ndarray:

@@ -17,7 +17,7 @@ def network(picture: np.ndarray, outline: Outline, rng: np.random.Generator, dis
     bend = 2.5 + 4 * disorder
     x, y = x + bend * smooth_noise(rng, shape, 14), y + bend * smooth_noise(rng, shape, 14)
     wave, tilt = 2 * np.pi / rng.uniform(4.8, 7.5), rng.uniform(0, np.pi)
-    lattice = sum(np.cos(wave * along(x, y, tilt + turn * np.pi / 3)) for turn in range(3))
+    lattice = np.sum([np.cos(wave * along(x, y, tilt + turn * np.pi / 3)) for turn in range(3)], axis=0)
     patches = ramp(smooth_noise(rng, shape, 25), disorder - 1.0, disorder)
     strength = rng.uniform(0.3, 0.65) * patches * ramp(outline.depth, 0.0, 0.25)
     return blend(picture, (0.24, 0.13, 0.08), strength * ramp(-lattice, -0.9, 1.4))

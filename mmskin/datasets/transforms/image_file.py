@@ -9,8 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-# A coder's mark of the last part of the data, and of its end. Bytes after the end are allowed, an end before the last
-# part is not: it is a thumbnail's.
+# By a file's first bytes: the marks of a part of its pixels, and of its end.
 END_MARKS = {b'\xff\xd8': (b'\xff\xda', b'\xff\xd9'), b'\x89P': (b'IDAT', b'IEND')}
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
@@ -27,10 +26,21 @@ def read_bytes(path: str) -> bytes:
         data = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{path} is missing; restore the file, or take its id out of the data set.') from error
-    last_part, end = END_MARKS.get(data[:2], (b'', b''))
-    if data.rfind(end) < data.rfind(last_part):
+    if is_truncated(data):
         raise ValueError(f'{path} is truncated: it ends before its image does ({len(data)} bytes); copy it again.')
     return data
+
+
+def is_truncated(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; OpenCV's older versions paint what is missing grey without a word.
+
+    Bytes after the end are allowed. An end with pixels after it is a thumbnail's.
+    """
+    if data[:2] not in END_MARKS:
+        return False
+    pixels, end = END_MARKS[data[:2]]
+    end_at = data.rfind(end)
+    return end_at < 0 or data.find(pixels, end_at) >= 0
 
 
 def upright_size(data: bytes, path: str) -> tuple[int, int]:
