@@ -76,7 +76,7 @@ class LesionDataset(BaseDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw augmentation for ``epoch`` from now on, in all workers; call it before the epoch's first batch."""
-        self._epoch.fill_(epoch)
+        self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
     def __getitem__(self, idx: int) -> Any:
         with seeded(self.seed, self.epoch, idx % len(self)):

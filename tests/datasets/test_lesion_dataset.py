@@ -1,3 +1,4 @@
+import copy
 import random
 
 import numpy as np
@@ -40,6 +41,14 @@ def epochs_of(dataset, count=3, **loading):
 def test_augmentation_does_not_depend_on_the_workers(dataset, workers):
     for here, there in zip(epochs_of(dataset), epochs_of(dataset, **workers), strict=True):
         assert torch.equal(here, there)
+
+
+def test_copies_and_subsets_reach_their_workers_too(dataset):
+    for copied in (copy.deepcopy(dataset), dataset.get_subset([0, 1, 2, 3, 4, 5])):
+        for here, there in zip(
+            epochs_of(dataset), epochs_of(copied, num_workers=1, persistent_workers=True), strict=True
+        ):
+            assert torch.equal(here, there)
 
 
 def test_spawned_workers_see_the_epoch_too(dataset):
