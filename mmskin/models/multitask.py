@@ -24,7 +24,8 @@ class MultiTaskModel(BaseModel):
             ``{'layer3.22': dict(type='GatedFeaturePassing')}``.
         use_passing: False runs the network without passing, as the stages before the joint one do.
         active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
-        frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing' or a task's name.
+        frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
+            a module, such as 'backbone.shared.stem'.
         data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
     """
 
@@ -63,7 +64,9 @@ class MultiTaskModel(BaseModel):
         """The modules that ``frozen`` names, and those that do not run."""
         parts = {'shared': [self.backbone.shared], 'passing': [self.passing]}
         parts |= {name: [self.backbone.branches[name], task] for name, task in self.tasks.items()}
-        unknown = {*frozen, *self.active_tasks} - set(parts)
+        modules = dict(self.named_modules())
+        parts |= {path: [modules[path]] for path in {*frozen} - {*parts} if path in modules}
+        unknown = {*frozen} - {*parts} | {*self.active_tasks} - {*self.tasks}
         if unknown:
             raise ValueError(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
         idle = set(self.tasks) - set(self.active_tasks) | (set() if self.use_passing else {'passing'})

@@ -28,9 +28,7 @@ class CopyBranch(Hook):
         if runner._resume:
             return
         weights = checkpoint['state_dict']
-        copied = {
-            key.replace(self.source, self.target, 1): value for key, value in weights.items() if self.source in key
-        }
-        if not copied or not copied.keys() <= weights.keys():
-            raise ValueError(f'the checkpoint has no branches {self.source} and {self.target} of the same blocks')
-        weights.update({key: value.clone() for key, value in copied.items()})
+        copies = {key: key.replace(self.target, self.source, 1) for key in weights if key.startswith(self.target)}
+        if not copies or not weights.keys() >= {*copies.values()}:
+            raise ValueError(f'the checkpoint has no {self.source} with all the blocks of {self.target}')
+        weights.update({key: weights[copy].clone() for key, copy in copies.items()})
