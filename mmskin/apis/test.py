@@ -40,11 +40,15 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
     Args:
         cfg: A config with ``work_dir`` set.
         checkpoint: A checkpoint file, or the work folder of a finished training.
-        out_dir: Where ``results.json`` and ``per_image.csv`` go; the work folder by default.
+        out_dir: Where ``results.json``, ``per_image.csv`` and the evaluator's own files go; the work folder by default.
 
     Returns:
         The metrics by name, e.g. ``seg/JA``.
     """
+    out_dir = Path(out_dir or cfg.work_dir)
+    for metric in cfg.test_evaluator:
+        if 'out_file' in metric:
+            metric.out_file = str(out_dir / metric.out_file)
     cfg.load_from = None
     for name in (*TRAINING, *VALIDATION):
         cfg[name] = None
@@ -54,7 +58,6 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
     load_weights(model, find_checkpoint(checkpoint))
     metrics = runner.test()
     if is_main_process():
-        out_dir = Path(out_dir or cfg.work_dir)
         write_results(out_dir / 'results.json', metrics)
         write_per_image(out_dir / 'per_image.csv', runner.test_evaluator.metrics)
         print(results_table(metrics))
