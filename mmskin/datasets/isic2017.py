@@ -46,7 +46,7 @@ class ISIC2017Dataset(LesionDataset):
 
     def __init__(
         self,
-        data_root: str,
+        data_root: str | Path,
         split: str = 'train',
         tasks: Sequence[str] = TASKS,
         partial_labels: bool = False,

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class LesionDataset(BaseDataset):
 
     def __init__(
         self,
-        data_root: str,
+        data_root: str | Path,
         pipeline: Sequence[dict | Callable] = (),
         seed: int = 0,
         indices: int | Sequence[int] | None = None,
