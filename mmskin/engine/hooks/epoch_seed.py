@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from mmskin.datasets.lesion_dataset import LesionDataset
 from mmskin.registry import HOOKS
 
 __all__ = ['EpochSeed']
@@ -25,8 +26,13 @@ class EpochSeed(Hook):
 
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner: Runner) -> None:
+        """Let every dataset of ours draw its augmentation from the run's seed."""
+        for dataset in _datasets(runner.train_dataloader.dataset):
+            dataset.seed = runner.seed
+
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed ``random``, numpy and torch, and hand seed and epoch to every dataset that has ``set_epoch``."""
+        """Seed ``random``, numpy and torch, and tell every dataset of ours the epoch."""
         seeds = np.random.SeedSequence((runner.seed, runner.epoch, get_rank())).generate_state(3)
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
@@ -35,9 +41,9 @@ class EpochSeed(Hook):
             dataset.set_epoch(runner.epoch)
 
 
-def _datasets(dataset: Dataset) -> Iterator[Dataset]:
-    """The datasets with ``set_epoch`` inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
-    if hasattr(dataset, 'set_epoch'):
+def _datasets(dataset: Dataset) -> Iterator[LesionDataset]:
+    """Our datasets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if isinstance(dataset, LesionDataset):
         yield dataset
     inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
     for part in inner:

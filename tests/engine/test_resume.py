@@ -1,0 +1,105 @@
+"""A training that is killed and resumed ends with the weights of one that ran through."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmskin.apis.config import load_config
+from mmskin.engine.stages import run_stages
+from mmskin.engine.weights import read_weights
+
+# Trains as tools/train.py does, and kills itself in the second epoch of stage 'seg'.
+KILLED = """
+import json, os, signal, sys
+import torch
+from mmengine.hooks import Hook
+from mmskin.apis.config import load_config
+from mmskin.engine.stages import run_stages
+
+class Kill(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.cfg.stage == 'seg' and runner.epoch == 1 and batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+config, work_dir, data_root, options = sys.argv[1:]
+cfg = load_config(config, work_dir, data_root, options=json.loads(options))
+cfg.stages[1].custom_hooks.append(dict(type=Kill))
+run_stages(cfg)
+"""
+
+
+@pytest.fixture(scope='module')
+def config(repository):
+    return str(repository / 'configs/fpm/r18_synthetic.py')
+
+
+@pytest.fixture(scope='module')
+def straight(config, data_root, tiny, tmp_path_factory):
+    """The work folder of a training that ran through."""
+    work_dir = tmp_path_factory.mktemp('straight')
+    run_stages(load_config(config, str(work_dir), str(data_root), options=tiny))
+    return work_dir
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_stage_2_and_resumed(straight, config, data_root, tiny, tmp_path):
+    arguments = [config, str(tmp_path), str(data_root), json.dumps(tiny)]
+    killed = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, *arguments], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert (tmp_path / 'cls/stage.json').exists()
+    assert not (tmp_path / 'seg/stage.json').exists()
+    done_before = (tmp_path / 'cls/epoch_2.pth').stat().st_mtime_ns
+
+    final = run_stages(load_config(config, str(tmp_path), str(data_root), options=tiny), resume=True)
+
+    assert (tmp_path / 'cls/epoch_2.pth').stat().st_mtime_ns == done_before  # a finished stage is skipped
+    for stage in ('seg', 'joint'):
+        expected = read_weights(straight / stage / 'epoch_2.pth')
+        found = read_weights(tmp_path / stage / 'epoch_2.pth')
+        assert found.keys() == expected.keys()
+        assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+    assert final == tmp_path / 'joint/epoch_2.pth'
+
+
+def test_stage_seg_starts_from_the_cls_branch_and_leaves_the_rest(straight):
+    before, after = read_weights(straight / 'cls/epoch_2.pth'), read_weights(straight / 'seg/epoch_2.pth')
+    fixed = [key for key in before if key.startswith(('backbone.shared.', 'backbone.branches.cls.', 'tasks.cls.'))]
+    assert any('running_mean' in key for key in fixed)
+    assert all(torch.equal(before[key], after[key]) for key in fixed)
+    trained = [key for key in before if key.startswith('backbone.branches.seg.') and key.endswith('conv1.weight')]
+    assert trained
+    for key in trained:
+        start = before[key.replace('.seg.', '.cls.')]
+        assert (after[key] - start).norm() < (
+            after[key] - before[key]
+        ).norm()  # nearer to ClsNet's weights than to its own
+
+
+def test_resuming_a_finished_training_changes_nothing(straight, config, data_root, tiny):
+    before = (straight / 'joint/epoch_2.pth').stat().st_mtime_ns
+    final = run_stages(load_config(config, str(straight), str(data_root), options=tiny), resume=True)
+    assert final == straight / 'joint/epoch_2.pth'
+    assert final.stat().st_mtime_ns == before
+
+
+def test_training_anew_forgets_what_a_resume_would_skip(straight, config, data_root, tiny, tmp_path):
+    for stage in ('cls', 'seg', 'joint'):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / 'stage.json').write_text('{"checkpoint": "epoch_2.pth"}')
+    cfg = load_config(config, str(tmp_path), str(data_root), options={**tiny, 'train_dataloader.dataset.split': 'none'})
+    with pytest.raises(ValueError, match="split='none'"):
+        run_stages(cfg)
+    assert not list(tmp_path.glob('*/stage.json'))
+
+
+def test_one_stage_run(config, data_root, tiny, tmp_path):
+    options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 1}
+    options = {key: value for key, value in options.items() if not key.startswith('stages.')}
+    final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert final == tmp_path / 'epoch_1.pth'
+    assert (tmp_path / 'last_checkpoint').read_text() == str(final)

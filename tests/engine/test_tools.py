@@ -1,0 +1,75 @@
+"""The tools as a user calls them, on one process and on two."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+KEYS = [
+    'cls/AC',
+    'cls/mAP',
+    'cls/AUC_melanoma',
+    'cls/AUC_seborrheic_keratosis',
+    'cls/AUC_mean',
+    'seg/JA',
+    'seg/DI',
+    'seg/AC',
+    'seg/sensitivity',
+    'seg/specificity',
+]
+
+
+@pytest.fixture(scope='module')
+def call(repository, data_root, tiny):
+    """Run a tool on the tiny config and set."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    environment = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    options = ['--data-root', str(data_root), '--cfg-options', *(f'{key}={value}' for key, value in tiny.items())]
+
+    def run(tool, *arguments):
+        start = [sys.executable] if tool.endswith('.py') else ['bash']
+        command = [*start, str(repository / 'tools' / tool), str(repository / 'configs/fpm/r18_synthetic.py')]
+        result = subprocess.run([*command, *arguments, *options], capture_output=True, text=True, env=environment)
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def work_dir(call, tmp_path_factory):
+    """A work folder trained by two processes over gloo, in mixed precision."""
+    folder = tmp_path_factory.mktemp('two')
+    call('dist_train.sh', '2', '--work-dir', str(folder), '--amp', '--seed', '3')
+    return folder
+
+
+def test_two_processes_train_all_stages(work_dir):
+    assert [stage for stage in ('cls', 'seg', 'joint') if (work_dir / stage / 'stage.json').exists()] == [
+        'cls',
+        'seg',
+        'joint',
+    ]
+
+
+def test_two_processes_measure_what_one_does(call, work_dir, tmp_path):
+    table = call('test.py', str(work_dir), '--work-dir', str(tmp_path / 'one'))
+    call('dist_test.sh', str(work_dir), '2', '--work-dir', str(tmp_path / 'two'))
+    results = json.loads((tmp_path / 'one/results.json').read_text())
+    assert {*KEYS} <= {*results}
+    assert all(key in table for key in KEYS)
+    assert (tmp_path / 'two/results.json').read_text() == (tmp_path / 'one/results.json').read_text()
+    rows = list(csv.DictReader((tmp_path / 'one/per_image.csv').open()))
+    assert len({row['image_id'] for row in rows}) == len(rows) == 11
+    assert (tmp_path / 'two/per_image.csv').read_text() == (tmp_path / 'one/per_image.csv').read_text()
+    assert (tmp_path / 'one/report.png').stat().st_size > 10_000
