@@ -13,7 +13,7 @@ model = dict(
         type='SplitBackbone',
         chain=dict(type='ResNetChain', depth=18, weights=None),
         split_after='layer2.1',
-        branches=dict(cls=dict(), seg=dict(output_stride=8)),
+        branches=dict(cls=dict(), seg=dict(output_stride=16)),
     ),
     tasks=dict(
         cls=dict(
@@ -23,7 +23,7 @@ model = dict(
         ),
         seg=dict(
             type='Segmentation',
-            head=dict(type='ASPPHead', in_channels=512, rates=(1, 2, 3, 4)),  # the map has 14 x 14 cells
+            head=dict(type='ASPPHead', in_channels=512, rates=(1, 2, 3, 4)),  # the map has 7 x 7 cells
             losses=dict(wce=dict(type='WeightedCrossEntropy'), dice=dict(type='DiceLoss')),
         ),
     ),
@@ -39,8 +39,8 @@ test_dataloader.num_workers = 1
 
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.02))
 custom_hooks = [*custom_hooks, dict(type='ChannelsLast')]
-train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=6)
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=6, eta_min=1e-5, end=6, convert_to_iter_based=True)]
+train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=4, eta_min=1e-5, end=4, convert_to_iter_based=True)]
 
 stages = [
     dict(

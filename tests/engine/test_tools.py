@@ -13,16 +13,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 KEYS = [
-    'cls/AC',
-    'cls/mAP',
-    'cls/AUC_melanoma',
-    'cls/AUC_seborrheic_keratosis',
-    'cls/AUC_mean',
-    'seg/JA',
-    'seg/DI',
-    'seg/AC',
-    'seg/sensitivity',
-    'seg/specificity',
+    *(f'cls/{key}' for key in ('AC', 'mAP', 'AUC_melanoma', 'AUC_seborrheic_keratosis', 'AUC_mean')),
+    *(f'seg/{key}' for key in ('JA', 'DI', 'AC', 'sensitivity', 'specificity')),
 ]
 
 
