@@ -46,8 +46,8 @@ stages = [
     dict(
         name='cls',
         model=dict(active_tasks=['cls'], use_passing=False),
-        train_cfg=dict(max_epochs=10, val_interval=10),
-        param_scheduler=[dict(type='CosineAnnealingLR', T_max=10, eta_min=1e-5, end=10, convert_to_iter_based=True)],
+        train_cfg=dict(max_epochs=6, val_interval=6),
+        param_scheduler=[dict(type='CosineAnnealingLR', T_max=6, eta_min=1e-5, end=6, convert_to_iter_based=True)],
     ),
     dict(
         name='seg',

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 __all__ = ['load_weights', 'read_weights']
 
+numpy_core = getattr(np, '_core', None) or np.core  # its name up to numpy 1.26
+
 # What mmengine's checkpoints hold beside tensors: its log's number series. All are plain data.
 PLAIN_DATA = [
     HistoryBuffer,
     np.ndarray,
     np.dtype,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
+    numpy_core.multiarray._reconstruct,
+    numpy_core.multiarray.scalar,
     *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32')),
 ]
 

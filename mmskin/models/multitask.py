@@ -1,6 +1,8 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -114,15 +116,12 @@ class MultiTaskModel(BaseModel):
     @torch.no_grad()
     def gates(self, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
         """Passing rates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W)."""
-        found = {}
+        found: dict[str, dict[str, Tensor]] = {}
 
-        def recording(site: str, passing: nn.Module):  # noqa: ANN202
-            def run(entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> dict[str, Tensor]:
-                found[site] = passing.gates(entering)
-                return passing(entering, leaving)
+        def record(site: str, passing: nn.Module, entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> Any:
+            found[site] = passing.gates(entering)  # type: ignore[operator]
+            return passing(entering, leaving)
 
-            return run
-
-        sites = {site: recording(site, passing) for site, passing in self._passing_by_site().items()}
+        sites = {site: partial(record, site, passing) for site, passing in self._passing_by_site().items()}
         self.backbone(inputs, self.active_tasks, sites)
         return found

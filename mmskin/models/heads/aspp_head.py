@@ -25,13 +25,15 @@ class ASPPHead(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int = 1, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate) for rate in rates
-        )
-        for conv in self.branches:
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        self.branches = nn.ModuleList(_branch(in_channels, out_channels, rate) for rate in rates)
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """Logits (N, out_channels, H, W) from the last map (N, C, H, W) of ``feats``."""
         return torch.stack([branch(feats[-1]) for branch in self.branches]).sum(0)
+
+
+def _branch(in_channels: int, out_channels: int, rate: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate)
+    nn.init.normal_(conv.weight, std=0.01)
+    conv.bias.data.zero_()  # type: ignore[union-attr]
+    return conv

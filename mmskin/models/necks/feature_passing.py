@@ -1,6 +1,7 @@
 """Gated feature passing between branches, eq. 4 to 9 of the paper."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ class Route(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, gate: dict, message: dict, op: dict) -> None:
         super().__init__()
         channels = {'in_channels': in_channels, 'out_channels': out_channels}
-        self.message = MODELS.build({**message, **channels})
-        self.gate = MODELS.build({**gate, **channels})
-        self.op = MODELS.build({**op, 'channels': out_channels})
+        self.message: nn.Module = MODELS.build({**message, **channels})
+        self.gate: nn.Module = MODELS.build({**gate, **channels})
+        self.op: nn.Module = MODELS.build({**op, 'channels': out_channels})
 
     def forward(self, source: Tensor, feature: Tensor) -> Tensor:
         """The target's ``feature`` joined with what gets through from ``source``, resized to the target's map."""
@@ -75,9 +76,12 @@ class GatedFeaturePassing(nn.Module):
         outputs = dict(outputs)
         for name, (source, target) in self.ends.items():
             if source in inputs and target in outputs:
-                outputs[target] = self.routes[name](inputs[source], outputs[target])
+                outputs[target] = self._route(name)(inputs[source], outputs[target])
         return outputs
 
     def gates(self, inputs: Features) -> dict[str, Tensor]:
         """The passing rates (N, C, H, W) of each route, named ``cls2seg``, at the source's resolution."""
-        return {name: self.routes[name].gate(inputs[source]) for name, (source, _) in self.ends.items()}
+        return {name: self._route(name).gate(inputs[source]) for name, (source, _) in self.ends.items()}
+
+    def _route(self, name: str) -> Route:
+        return cast(Route, self.routes[name])

@@ -56,7 +56,7 @@ class ConcatOp(nn.Module):
         self.conv = nn.Conv2d(2 * channels, channels, 1)
         if identity_init:
             nn.init.dirac_(self.conv.weight)
-            nn.init.zeros_(self.conv.bias)
+            self.conv.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, feature: Tensor, message: Tensor) -> Tensor:
         """Join two maps of (N, C, H, W)."""
