@@ -24,7 +24,8 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.register_buffer('weight', torch.tensor(class_weight) if class_weight else None, persistent=False)
+        weight = torch.tensor(class_weight, dtype=torch.float32) if class_weight else None
+        self.register_buffer('weight', weight, persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
