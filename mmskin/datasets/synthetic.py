@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.progress import track
 
 from .dermoscopy.lesions import PAINTERS
 from .dermoscopy.nuisances import add_nuisances
@@ -78,7 +79,7 @@ class SyntheticLesions:
         images.mkdir(parents=True)
         masks.mkdir()
         rows = []
-        for index in range(count):
+        for index in track(range(count), f'painting {count} images of split {split}', transient=True):
             image, mask, label = self.sample(split, index)
             image_id = f'SYN_{list(SPLITS).index(split)}{index:06d}'
             cv2.imwrite(str(images / f'{image_id}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
 
@@ -55,7 +55,9 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     if not resume:
         _forget(stages)
     checkpoint: Path | None = None
-    for stage in stages:
+    for number, stage in enumerate(stages, start=1):
+        if is_main_process():
+            print(f'stage {number} of {len(stages)}: {stage.work_dir}')
         checkpoint = _run_stage(stage, checkpoint)
     if is_main_process():
         (Path(cfg.work_dir) / 'last_checkpoint').write_text(str(checkpoint))
@@ -72,6 +74,7 @@ def _run_stage(cfg: Config, start: Path | None) -> Path:
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
     build_runner(cfg).train()
+    barrier()  # the main process writes the checkpoint
     checkpoint = _latest(cfg.work_dir)
     if checkpoint is None:
         raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
@@ -97,8 +100,8 @@ def _experiment_name(cfg: Config) -> str:
 
 def _latest(work_dir: str) -> Path | None:
     """The folder's last checkpoint, found by its name: the folder may have moved since it was written."""
-    path = find_latest_checkpoint(work_dir)
-    return Path(work_dir) / Path(path).name if path else None
+    note = Path(work_dir) / 'last_checkpoint'
+    return Path(work_dir) / Path(note.read_text().strip()).name if note.is_file() else None
 
 
 def _forget(stages: list[Config]) -> None:
