@@ -65,7 +65,7 @@ class MultiTaskModel(BaseModel):
     def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:
         """The modules that ``frozen`` names, and those that do not run."""
         parts = {'shared': [self.backbone.shared], 'passing': [self.passing]}
-        parts |= {name: [self.backbone.branches[name], task] for name, task in self.tasks.items()}
+        parts |= {name: [self.backbone.branch(name), task] for name, task in self.tasks.items()}
         modules = dict(self.named_modules())
         parts |= {path: [modules[path]] for path in {*frozen} - {*parts} if path in modules}
         unknown = {*frozen} - {*parts} | {*self.active_tasks} - {*self.tasks}

@@ -82,7 +82,13 @@ class SplitBackbone(nn.Module):
             part.load_state_dict({key: state[key] for key in part.state_dict()})
 
     def branch(self, task: str) -> BlockChain:
-        """The blocks of ``task`` behind the shared part."""
+        """The blocks of ``task`` behind the shared part.
+
+        Raises:
+            ValueError: if there is no branch for ``task``.
+        """
+        if task not in self.branches:
+            raise ValueError(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
         return cast(BlockChain, self.branches[task])
 
     def channels_in(self, block: str) -> int:

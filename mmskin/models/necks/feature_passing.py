@@ -47,6 +47,9 @@ class GatedFeaturePassing(nn.Module):
         gate: Config of the gate, e.g. ``dict(type='ElementwiseGate')``; gets ``in_channels`` and ``out_channels``.
         message: Config of the message; gets the same.
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
+
+    Raises:
+        ValueError: if a route names an unknown task, leads back to its source, or stands twice.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class GatedFeaturePassing(nn.Module):
             if unknown or source == target:
                 raise ValueError(f'route {source} -> {target}: a route joins two of the tasks {", ".join(in_channels)}')
         self.ends = {f'{source}2{target}': (source, target) for source, target in routes}
+        if len(self.ends) < len(routes):
+            raise ValueError(f'two routes have one name: {", ".join(f"{s}2{t}" for s, t in routes)}')
         self.routes = nn.ModuleDict(
             {
                 name: Route(in_channels[source], out_channels[target], gate, message, op)
@@ -74,14 +79,16 @@ class GatedFeaturePassing(nn.Module):
     def forward(self, inputs: Features, outputs: Features) -> Features:
         """New outputs of the block, by task; routes from or to a branch that is not running are left out."""
         outputs = dict(outputs)
-        for name, (source, target) in self.ends.items():
-            if source in inputs and target in outputs:
-                outputs[target] = self._route(name)(inputs[source], outputs[target])
+        for name, (source, target) in self._running(inputs):
+            outputs[target] = self._route(name)(inputs[source], outputs[target])
         return outputs
 
     def gates(self, inputs: Features) -> dict[str, Tensor]:
-        """The passing rates (N, C, H, W) of each route, named ``cls2seg``, at the source's resolution."""
-        return {name: self._route(name).gate(inputs[source]) for name, (source, _) in self.ends.items()}
+        """The passing rates (N, C, H, W) of each route that runs, named ``cls2seg``, at the source's resolution."""
+        return {name: self._route(name).gate(inputs[source]) for name, (source, _) in self._running(inputs)}
+
+    def _running(self, inputs: Features) -> list[tuple[str, tuple[str, str]]]:
+        return [(name, ends) for name, ends in self.ends.items() if {*ends} <= inputs.keys()]
 
     def _route(self, name: str) -> Route:
         return cast(Route, self.routes[name])

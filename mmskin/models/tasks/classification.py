@@ -18,13 +18,9 @@ class Classification(Task):
 
     target = 'gt_label'
 
-    def labelled_loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
-        """Losses, by name, of samples that all have ``gt_label``."""
-        if self.losses is None:
-            return self.head.loss(self.neck(feats), samples)
-        labels = torch.cat([sample.gt_label for sample in samples])  # (N,)
-        logits = self(feats)
-        return {f'loss_{name}': loss(logits, labels) for name, loss in self.losses.items()}
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits (N, num_classes) and labels (N,)."""
+        return logits, torch.cat([sample.gt_label for sample in samples])
 
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write ``pred_score`` (num_classes,) and ``pred_label`` (1,) into each sample."""

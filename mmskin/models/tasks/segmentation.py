@@ -28,13 +28,14 @@ class Segmentation(Task):
 
     target = 'gt_sem_seg'
 
-    def labelled_loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
-        """Losses, by name, of samples that all have ``gt_sem_seg`` at the network's input size."""
-        masks = torch.stack([sample.gt_sem_seg.data for sample in samples]).long()  # (N, 1, H, W)
-        if self.losses is None:
-            return self.head.loss(self.neck(feats), [_with_mask(mask) for mask in masks], {})
-        logits = resize(self(feats), masks.shape[2:])
-        return {f'loss_{name}': loss(logits, masks.to(logits.dtype)) for name, loss in self.losses.items()}
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits and 0/1 masks (N, 1, H, W), at the masks' size."""
+        masks = torch.stack([sample.gt_sem_seg.data for sample in samples])
+        return resize(logits, masks.shape[2:]), masks.to(logits.dtype)
+
+    def head_loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
+        """The losses of a head of mmseg's, by name."""
+        return self.head.loss(self.neck(feats), [_with_mask(sample.gt_sem_seg.data) for sample in samples], {})
 
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write ``seg_prob`` at the input's size and ``pred_sem_seg`` at the image's original size into each sample."""
@@ -48,4 +49,4 @@ class Segmentation(Task):
 
 def _with_mask(mask: Tensor) -> TaskSample:
     """A sample with an int64 mask, which mmseg's losses need."""
-    return TaskSample(gt_sem_seg=PixelData(data=mask))
+    return TaskSample(gt_sem_seg=PixelData(data=mask.long()))
