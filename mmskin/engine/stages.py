@@ -1,6 +1,7 @@
 """Training in stages, each an ordinary MMEngine run in its own folder below the work folder."""
 
 import copy
+import itertools
 import json
 import os
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
 
 DONE = 'stage.json'
+RUN_NUMBER = itertools.count(1)
 
 
 def stage_configs(cfg: Config) -> list[Config]:
@@ -89,13 +92,13 @@ def build_runner(cfg: Config) -> Runner:
     cfg.setdefault('experiment_name', _experiment_name(cfg))
     if is_distributed() and not torch.cuda.is_available():
         cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    cfg.setdefault('runner_type', 'LesionRunner')
+    return RUNNERS.build(cfg)
 
 
 def _experiment_name(cfg: Config) -> str:
     """A name of its own for each run, since mmengine keeps loggers and message hubs by name."""
-    _experiment_name.count = getattr(_experiment_name, 'count', 0) + 1  # type: ignore[attr-defined]
-    return f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{_experiment_name.count}'  # type: ignore[attr-defined]
+    return f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{next(RUN_NUMBER)}'
 
 
 def _latest(work_dir: str) -> Path | None:

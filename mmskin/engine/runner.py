@@ -1,0 +1,33 @@
+"""MMEngine's runner with a console that a person can follow."""
+
+import logging
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mmskin.registry import RUNNERS
+
+__all__ = ['LesionRunner']
+
+
+class OneLiners(logging.Filter):
+    """Keeps listings (environment, config, hooks) and upstream's advice to itself off the console."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether ``record`` is shown; errors always are."""
+        message = record.getMessage()
+        return record.levelno >= logging.ERROR or ('\n' not in message.strip() and 'FileClient' not in message)
+
+
+@RUNNERS.register_module()
+class LesionRunner(Runner):
+    """A runner whose console has one line per event; the log file in the work folder has everything."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """MMEngine's logger, with the filter on its console."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(OneLiners())
+        return logger
