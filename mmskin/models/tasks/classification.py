@@ -17,6 +17,7 @@ class Classification(Task):
     """One of several classes per image: ``gt_label`` in, ``pred_score`` (softmax) and ``pred_label`` out."""
 
     target = 'gt_label'
+    probability = 'pred_score'
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits (N, num_classes) and labels (N,)."""
@@ -26,4 +27,8 @@ class Classification(Task):
         """Write ``pred_score`` (num_classes,) and ``pred_label`` (1,) into each sample."""
         for sample, score in zip(samples, self(feats).float().softmax(dim=1), strict=True):
             sample.pred_score = score
-            sample.pred_label = score.argmax(dim=0, keepdim=True)
+            self.decide(sample)
+
+    def decide(self, sample: TaskSample) -> None:
+        """Write the likeliest class as ``pred_label``."""
+        sample.pred_label = sample.pred_score.argmax(dim=0, keepdim=True)

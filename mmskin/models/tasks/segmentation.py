@@ -1,6 +1,7 @@
 """Outlining the lesion."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +25,19 @@ class Segmentation(Task):
     """A binary mask per image: ``gt_sem_seg`` in, ``seg_prob`` and ``pred_sem_seg`` out.
 
     A head gives one logit per pixel, or two (background, lesion).
+
+    Args:
+        post: Configs of what changes the final mask, in order, e.g. ``[dict(type='FillHoles')]``; each is built to a
+            callable from mask to mask, uint8 (H, W).
+        options: See :class:`Task`.
     """
 
     target = 'gt_sem_seg'
+    probability = 'seg_prob'
+
+    def __init__(self, *args: Any, post: Sequence[dict] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.post = [MODELS.build(step) for step in post]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits and 0/1 masks (N, 1, H, W), at the masks' size."""
@@ -42,9 +53,19 @@ class Segmentation(Task):
         logits = self(feats).float()  # (N, 1 or 2, h, w)
         logit = logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
         for sample, probability in zip(samples, resize(logit, samples[0].img_shape).sigmoid(), strict=True):
-            mask = resize(probability[None], sample.ori_shape)[0] > 0.5
             sample.seg_prob = PixelData(data=probability)
-            sample.pred_sem_seg = PixelData(data=mask.to(torch.uint8))
+            self.decide(sample)
+
+    def decide(self, sample: TaskSample) -> None:
+        """Write ``pred_sem_seg``: where ``seg_prob``, resized to the original size, is above one half; then `post`."""
+        mask = (resize(sample.seg_prob.data[None], sample.ori_shape)[0] > 0.5).to(torch.uint8)
+        sample.pred_sem_seg = PixelData(data=self._finish(mask) if self.post else mask)
+
+    def _finish(self, mask: Tensor) -> Tensor:
+        array = mask[0].cpu().numpy()
+        for step in self.post:
+            array = step(array)
+        return torch.from_numpy(array)[None].to(mask.device)
 
 
 def _with_mask(mask: Tensor) -> TaskSample:

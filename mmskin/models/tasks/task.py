@@ -17,7 +17,7 @@ Feats = tuple[Tensor, ...]
 class Task(BaseModule):
     """One task of a multi-task network.
 
-    A subclass names the field of its ground truth and turns logits into losses and predictions.
+    A subclass names the fields of its ground truth and its probability, and turns logits into losses and predictions.
 
     Args:
         head: Config of the head: ours, ``mmseg.X`` or ``mmpretrain.X``; its ``forward`` takes a tuple of feature maps
@@ -29,6 +29,7 @@ class Task(BaseModule):
     """
 
     target: ClassVar[str]
+    probability: ClassVar[str]  # the sample's field that `predict` writes and `decide` reads
 
     def __init__(
         self, head: dict, losses: Mapping[str, dict] | None = None, neck: dict | None = None, loss_weight: float = 1.0
@@ -70,3 +71,6 @@ class Task(BaseModule):
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write the task's prediction into each sample."""
         raise NotImplementedError(f'{type(self).__name__} has no prediction')
+
+    def decide(self, sample: TaskSample) -> None:
+        """Write what follows from the sample's probability, which may be a mean over several predictions."""
