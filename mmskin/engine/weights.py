@@ -2,24 +2,31 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 __all__ = ['load_weights', 'read_weights']
 
-numpy_core = getattr(np, '_core', None) or np.core  # its name up to numpy 1.26
 
-# What mmengine's checkpoints hold beside tensors: its log's number series. All are plain data.
-PLAIN_DATA = [
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    numpy_core.multiarray._reconstruct,
-    numpy_core.multiarray.scalar,
-    *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32')),
+class Ignored:
+    """Stands in for what mmengine's checkpoints hold beside weights: its log's number series, made of these parts."""
+
+    def __new__(cls, *args: Any) -> 'Ignored':
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+IGNORED = [
+    'mmengine.logging.history_buffer.HistoryBuffer',
+    'builtins.getattr',
+    'numpy.ndarray',
+    'numpy.dtype',
+    *(f'numpy.{core}.multiarray.{name}' for core in ('_core', 'core') for name in ('_reconstruct', 'scalar')),
+    *(f'numpy.dtypes.{name}DType' for name in ('Float64', 'Float32', 'Int64', 'Int32', 'UInt32')),
 ]
 
 
@@ -33,10 +40,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
     try:
-        with torch.serialization.safe_globals(PLAIN_DATA):
+        with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f'{path}: not a checkpoint that can be read without running code from it: {error}') from error
+        raise ValueError(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
     return checkpoint.get('state_dict', checkpoint)
 
 
@@ -44,7 +51,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load the weights at ``path`` into ``model``.
 
     Raises:
-        ValueError: if the file's weights are not those of ``model``; the message names the first differences.
+        ValueError: if the file's weights are not those of ``model``; the message names the differences.
     """
     try:
         model.load_state_dict(read_weights(path))
