@@ -17,6 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
     parser.add_argument(
+        '--tta', action='store_true', help="average over flips, or over the views that the config's tta_model names"
+    )
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
@@ -27,7 +30,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test, print the table and write the files."""
     args = parse_args()
-    options = {**({'test_dataloader.dataset.split': args.split} if args.split else {}), **(args.cfg_options or {})}
+    options = {'test_dataloader.dataset.split': args.split} if args.split else {}
+    options |= {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
     test(cfg, args.checkpoint)
 

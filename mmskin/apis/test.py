@@ -38,7 +38,8 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
     """Test the weights of ``checkpoint`` on the config's test set.
 
     Args:
-        cfg: A config with ``work_dir`` set.
+        cfg: A config with ``work_dir`` set. With ``tta=True`` in it, predictions are averaged over several views of
+            each image; ``tta_model``, e.g. ``dict(zooms=(1.0, 1.2))``, says which, if not the flips alone.
         checkpoint: A checkpoint file, or the work folder of a finished training.
         out_dir: Where ``results.json``, ``per_image.csv`` and the evaluator's own files go; the work folder by default.
 
@@ -52,6 +53,8 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
     cfg.load_from = None
     for name in (*TRAINING, *VALIDATION):
         cfg[name] = None
+    if cfg.get('tta'):
+        cfg.model = dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=cfg.model)
     join_processes(cfg)
     runner = build_runner(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,0 +1,149 @@
+"""Test-time augmentation: the mean of predictions for several views of each image."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from mmskin.models.tasks.task import Task
+from mmskin.registry import MODELS
+from mmskin.structures import TaskSample
+
+__all__ = ['TestTimeAugmentation', 'View']
+
+FLIPS = {'none': (), 'horizontal': (3,), 'vertical': (2,), 'diagonal': (2, 3)}
+
+
+class View(NamedTuple):
+    """A window of the frame, mirrored; coordinates run from -1 to 1 over the frame.
+
+    Attributes:
+        axes: Those that are mirrored, of (N, C, h, w).
+        side: Of the window, as a fraction of the frame's; above 1 the frame is continued by its reflection.
+        centre: Of the window, (x, y).
+    """
+
+    axes: tuple[int, ...] = ()
+    side: float = 1.0
+    centre: tuple[float, float] = (0.0, 0.0)
+
+    def look(self, images: Tensor) -> Tensor:
+        """The view of ``images`` (N, C, h, w), at the same size."""
+        return cut(images, self.side, self.centre, 'reflection').flip(self.axes)
+
+    def put_back(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, h, w) of the view at their place in the frame, and zero where the view did not look."""
+        x, y = self.centre
+        return cut(maps.flip(self.axes), 1 / self.side, (-x / self.side, -y / self.side), 'zeros')
+
+
+def cut(maps: Tensor, side: float, centre: tuple[float, float], padding: str) -> Tensor:
+    """A window of ``maps`` (N, C, h, w), resampled to their size; the maps themselves if it is the whole frame."""
+    if side == 1 and centre == (0, 0):
+        return maps
+    theta = maps.new_tensor([[side, 0, centre[0]], [0, side, centre[1]]]).expand(len(maps), 2, 3)
+    grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, padding_mode=padding, align_corners=False)
+
+
+@MODELS.register_module()
+class TestTimeAugmentation(BaseModel):
+    """A model of tasks that predicts from several views: probabilities are averaged, masks mapped back before.
+
+    Every flip is combined with every zoom and every crop. Decisions (class, mask, its post-processing) follow from the
+    means. A pixel's mean is over the views that show it. Plain checkpoints of the wrapped model load as they are.
+
+    Why not mmengine's ``BaseTTAModel``: there the views are made by a second test pipeline, so that every config would
+    need two that agree, each view carries its own full-size ground truth, and the way back has to be told from it.
+    Here the views are cut from the normalised batch, on its device, by affine maps whose inverses are known.
+
+    Args:
+        module: Config of the model. All its predictions have to come from a :class:`Task`.
+        flips: 'none', 'horizontal', 'vertical' and 'diagonal' (both).
+        zooms: Magnifications about the centre; below 1 the image is continued by its reflection.
+        crops: Sides of crops as fractions of the frame's; each stands for the four in the corners.
+
+    Raises:
+        ValueError: if a flip is unknown, a crop or zoom has no sense, no view shows the whole frame, or the model has
+            no task.
+    """
+
+    __test__ = False  # its name would make pytest collect it
+
+    def __init__(
+        self,
+        module: dict,
+        flips: Sequence[str] = tuple(FLIPS),
+        zooms: Sequence[float] = (1.0,),
+        crops: Sequence[float] = (),
+    ) -> None:
+        super().__init__()
+        self.views = views(flips, zooms, crops)
+        self.module = MODELS.build(module)
+        self.tasks = [part for part in self.module.modules() if isinstance(part, Task)]
+        if not self.tasks:
+            raise ValueError(f'{type(self.module).__name__} has no Task whose predictions could be averaged')
+        self.register_load_state_dict_pre_hook(_to_module)
+
+    def test_step(self, data: dict) -> list[TaskSample]:
+        """Predict for a batch as a loader gives it."""
+        return self._run_forward(self.module.data_preprocessor(data, False), mode='predict')
+
+    val_step = test_step
+
+    def forward(self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor') -> Any:
+        """Predict from all views; other modes are the wrapped model's own."""
+        if mode != 'predict':
+            return self.module(inputs, data_samples, mode)
+        assert data_samples is not None, "mode 'predict' needs data_samples"
+        predictions = [self.module(view.look(inputs), _blank(data_samples), mode) for view in self.views]
+        for sample, found in zip(data_samples, zip(*predictions, strict=True), strict=True):
+            for task in self.tasks:
+                self._merge(task, sample, found)
+        return data_samples
+
+    def _merge(self, task: Task, sample: TaskSample, found: Sequence[TaskSample]) -> None:
+        """Write into ``sample`` what ``task`` says on the mean of its predictions, if it ran."""
+        if task.probability not in found[0]:
+            return
+        values = [getattr(prediction, task.probability) for prediction in found]
+        is_map = isinstance(values[0], PixelData)
+        mean = self._mean_map([value.data for value in values]) if is_map else torch.stack(values).mean(dim=0)
+        setattr(sample, task.probability, PixelData(data=mean) if is_map else mean)
+        task.decide(sample)
+
+    def _mean_map(self, maps: Sequence[Tensor]) -> Tensor:
+        """The mean of the views' maps (1, h, w), each pixel's over the views that show it."""
+        pairs = [torch.stack([one, torch.ones_like(one)]) for one in maps]  # (2, 1, h, w), with a vote to each pixel
+        back = torch.stack([view.put_back(pair) for view, pair in zip(self.views, pairs, strict=True)])
+        total, votes = back.sum(dim=0)
+        return total / votes
+
+
+def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) -> list[View]:
+    """Every flip of every zoom, and of every crop in each of the four corners."""
+    if unknown := {*flips} - {*FLIPS}:
+        raise ValueError(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is none of {", ".join(FLIPS)}')
+    if not all(0 < crop < 1 for crop in crops) or not all(zoom > 0 for zoom in zooms):
+        raise ValueError(f'crops={tuple(crops)} have to lie within (0, 1), and zooms={tuple(zooms)} above 0')
+    if not flips or not any(zoom <= 1 for zoom in zooms):
+        raise ValueError(f'flips={tuple(flips)}, zooms={tuple(zooms)}: no view shows the whole frame; add zoom 1.0')
+    windows = [(1 / zoom, (0.0, 0.0)) for zoom in zooms]
+    windows += [(crop, (x * (1 - crop), y * (1 - crop))) for crop in crops for x, y in product((-1, 1), repeat=2)]
+    return [View(FLIPS[flip], *window) for window, flip in product(windows, flips)]
+
+
+def _blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
+    """Samples for the predictions of one view, whose masks may be as small as the input: they are not used."""
+    return [TaskSample(metainfo={**sample.metainfo, 'ori_shape': sample.img_shape}) for sample in samples]
+
+
+def _to_module(model: TestTimeAugmentation, state: dict, prefix: str, *_: Any) -> None:
+    """Rename the keys of a plain checkpoint to those of the wrapped model."""
+    for key in [key for key in state if key.startswith(prefix) and not key.startswith(f'{prefix}module.')]:
+        state[f'{prefix}module.{key.removeprefix(prefix)}'] = state.pop(key)

@@ -1,0 +1,163 @@
+"""Views and their way back, and what is made of them."""
+
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_state_dict
+
+from mmskin.engine.weights import load_weights
+from mmskin.models.tta import View, views
+from mmskin.registry import MODELS
+
+TASKS = dict(
+    cls=dict(
+        type='Classification', head=dict(type='ClsHead', in_channels=512), losses=dict(ce=dict(type='CrossEntropy'))
+    ),
+    seg=dict(type='Segmentation', head=dict(type='ASPPHead', in_channels=512), losses=dict(dice=dict(type='DiceLoss'))),
+)
+MODEL = dict(
+    type='MultiTaskModel',
+    data_preprocessor=dict(type='mmengine.ImgDataPreprocessor', mean=[127.0] * 3, std=[64.0] * 3),
+    backbone=dict(
+        type='SplitBackbone',
+        chain=dict(type='ResNetChain', depth=18, weights=None),
+        split_after='layer3.1',
+        branches=dict(cls=dict(), seg=dict(output_stride=16)),
+    ),
+    tasks=TASKS,
+)
+
+
+def build(model=MODEL, seed=0):
+    torch.manual_seed(seed)
+    return MODELS.build(model).eval()
+
+
+def augmented(**options):
+    return build(dict(type='TestTimeAugmentation', module=options.pop('module', MODEL), **options))
+
+
+def smooth_map(size=(32, 48)):
+    y, x = torch.meshgrid(*(torch.linspace(0, 1, side) for side in size), indexing='ij')
+    return (0.5 + 0.3 * x - 0.2 * y)[None, None]  # bilinear resampling keeps a plane
+
+
+def test_all_combinations():
+    assert len(views(('none', 'horizontal'), zooms=(1.0, 1.2), crops=(0.9,))) == 2 * (2 + 4)
+
+
+@pytest.mark.parametrize('view', views(('none', 'horizontal', 'vertical', 'diagonal'), (1.0, 1.25, 0.8), (0.75,)))
+def test_a_map_comes_back_to_its_place(view):
+    plane = smooth_map()
+    back, votes = view.put_back(view.look(plane)), view.put_back(torch.ones_like(plane))
+    inside = votes > 0.999
+    torch.testing.assert_close(back[inside], plane[inside], atol=0.02, rtol=0)
+    assert inside.float().mean() > 0.9 * min(1, view.side) ** 2
+
+
+def test_a_crop_shows_its_corner():
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., :4, 4:] = 1
+    corner = View(side=0.5, centre=(0.5, -0.5)).look(image)  # top right
+    assert (corner > 0.9)[..., 1:-1, 1:-1].all()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(flips=('sideways',)), 'sideways'),
+        (dict(crops=(1.5,)), '1.5'),
+        (dict(zooms=(0,)), 'zooms'),
+        (dict(zooms=(1.3,), crops=(0.8,)), 'whole frame'),
+        (dict(flips=()), 'whole frame'),
+        (dict(module=dict(type='torch.nn.Identity')), 'Identity has no Task'),
+    ],
+)
+def test_senseless_views(options, message):
+    with pytest.raises(ValueError, match=message):
+        augmented(**options)
+
+
+def test_one_view_changes_nothing(make_batch):
+    batch = make_batch()
+    plain = build().test_step(make_batch())
+    for one, other in zip(augmented(flips=('none',)).test_step(batch), plain, strict=True):
+        assert torch.equal(one.pred_score, other.pred_score)
+        assert torch.equal(one.pred_sem_seg.data, other.pred_sem_seg.data)
+        assert one.pred_sem_seg.data.shape[1:] == one.ori_shape
+
+
+def test_flips_are_averaged_by_hand(make_batch):
+    model = augmented(flips=('none', 'horizontal'))
+    samples = model.test_step(make_batch())
+    mirrored = make_batch()
+    mirrored['inputs'] = [image.flip(2) for image in mirrored['inputs']]
+    for sample, one, two in zip(samples, build().test_step(make_batch()), build().test_step(mirrored), strict=True):
+        probability = (one.seg_prob.data + two.seg_prob.data.flip(2)) / 2
+        torch.testing.assert_close(sample.seg_prob.data, probability)
+        torch.testing.assert_close(sample.pred_score, (one.pred_score + two.pred_score) / 2)
+        assert sample.pred_label == sample.pred_score.argmax()
+
+
+def test_mirroring_the_image_mirrors_the_mask(make_batch):
+    mirrored = make_batch()
+    mirrored['inputs'] = [image.flip(2) for image in mirrored['inputs']]
+    model = augmented(zooms=(1.0, 1.2), crops=(0.8,))
+    for one, two in zip(model.test_step(make_batch()), model.test_step(mirrored), strict=True):
+        torch.testing.assert_close(one.seg_prob.data, two.seg_prob.data.flip(2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('task', 'written', 'absent'), [('cls', 'pred_label', 'seg_prob'), ('seg', 'pred_sem_seg', 'pred_score')]
+)
+def test_only_active_tasks(make_batch, task, written, absent):
+    for sample in augmented(module=dict(MODEL, active_tasks=[task])).test_step(make_batch()):
+        assert written in sample
+        assert absent not in sample
+
+
+def test_post_processing_sees_the_mean(make_batch):
+    tasks = dict(TASKS, seg=dict(TASKS['seg'], post=[dict(type='Dilate', radius=0.05)]))
+    plain = augmented().test_step(make_batch())
+    post = augmented(module=dict(MODEL, tasks=tasks)).test_step(make_batch())
+    for one, two in zip(plain, post, strict=True):
+        assert torch.equal(one.seg_prob.data, two.seg_prob.data)
+        assert not (one.pred_sem_seg.data > two.pred_sem_seg.data).any()
+
+
+def test_plain_checkpoint_loads(tmp_path):
+    source = build(seed=1)
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'plain.pth')
+    ours, upstream, own = augmented(), augmented(), augmented()
+    load_weights(ours, tmp_path / 'plain.pth')
+    load_state_dict(upstream, source.state_dict(), strict=True)  # what mmengine's load_from calls
+    own.load_state_dict(ours.state_dict())
+    for model in (ours, upstream, own):
+        pairs = zip(model.parameters(), source.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_runner_tests_it(tmp_path, repository):
+    """With nothing but the model's config changed, and weights by ``load_from``."""
+    from mmskin.datasets.synthetic import SyntheticLesions
+
+    SyntheticLesions(shape=(40, 56)).write(tmp_path / 'data', num_train=1, num_val=1, num_test=3)
+    torch.save(dict(state_dict=build(seed=1).state_dict()), tmp_path / 'plain.pth')
+    base = Config.fromfile(str(repository / 'configs/_base_/synthetic.py'))
+    base.test_dataloader.dataset.update(data_root=str(tmp_path / 'data'))
+    base.test_dataloader.dataset.pipeline[0].size = 32
+    runner = Runner(
+        model=dict(type='TestTimeAugmentation', module=MODEL),
+        work_dir=str(tmp_path / 'work'),
+        test_dataloader=dict(base.test_dataloader, num_workers=0),
+        test_evaluator=[dict(type='ClassificationMetric'), dict(type='SegmentationMetric')],
+        test_cfg=dict(),
+        load_from=str(tmp_path / 'plain.pth'),
+        default_scope='mmskin',
+    )
+    metrics = runner.test()
+    assert not math.isnan(metrics['seg/JA'])
+    assert 'cls/AC' in metrics
