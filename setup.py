@@ -1,5 +1,9 @@
-"""Packaging: an installed mmskin carries its configs and tools in ``mmskin/.mim``, where mim looks for them."""
+"""Packaging: an installed mmskin carries its configs and tools in ``mmskin/.mim``, where mim looks for them.
 
+The configs are in ``mmskin/configs``, too: there a config outside imports them as ``mmskin.configs.fpm.r101_isic2017``.
+"""
+
+import os
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +12,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-MIM_FOLDERS = ('configs', 'tools')
+PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
 
 
 def read(name: str) -> str:
@@ -29,17 +33,19 @@ class BuildWithConfigs(build_py):
 
     def run(self):
         super().run()
-        target = (ROOT if self.editable_mode else Path(self.build_lib)) / 'mmskin' / '.mim'
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for folder in MIM_FOLDERS:
-            self.place(folder, target / folder)
+        package = (ROOT if self.editable_mode else Path(self.build_lib)) / 'mmskin'
+        for place, folder in PLACES.items():
+            self.put(ROOT / folder, package / place)
 
-    def place(self, folder: str, target: Path) -> None:
+    def put(self, folder: Path, target: Path) -> None:
+        if target.is_symlink():
+            target.unlink()
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if self.editable_mode:
-            target.symlink_to(Path('..', '..', folder), target_is_directory=True)
+            target.symlink_to(os.path.relpath(folder, target.parent), target_is_directory=True)
         else:
-            shutil.copytree(ROOT / folder, target, ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copytree(folder, target, ignore=shutil.ignore_patterns('__pycache__'))
 
 
 setup(

@@ -1,10 +1,12 @@
 """A config as the command line asks for it."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 __all__ = ['load_config']
 
@@ -31,6 +33,7 @@ def load_config(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config; the ones that come with mmskin are in configs/')
+    sys.path.append(str(Path(path).resolve().parent))  # a plugin may lie beside the config that names it
     cfg = Config.fromfile(str(path))
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     cfg.launcher = launcher
@@ -42,6 +45,8 @@ def load_config(
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         cfg.merge_from_dict(options)
+    if 'custom_imports' in cfg:
+        import_modules_from_strings(**cfg.custom_imports)
     return cfg
 
 
