@@ -1,0 +1,109 @@
+"""Writing a submission to the ISIC-2017 challenge."""
+
+import csv
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmskin.evaluation.isic2017 import CATEGORIES
+from mmskin.evaluation.per_image import Row
+from mmskin.evaluation.segmentation import as_mask
+from mmskin.registry import METRICS
+
+MASKS, TABLE = 'Part1', 'Part3.csv'
+MASK_SUFFIX = '_segmentation.png'
+
+
+@METRICS.register_module()
+class ChallengeSubmission(BaseMetric):
+    """Writes what a network predicts as the 2017 challenge took it; it has no numbers of its own.
+
+    ``Part1/<image id>_segmentation.png``, and ``Part1.zip`` with the same files: 8-bit masks, 0 or 255, of the image's
+    original size. ``Part3.csv``: image id, probability of melanoma, probability of seborrheic keratosis, one line for
+    each image, without a header, since the challenge's ``scoreP3.py`` read the first line as an image. A network with
+    one task gives one of the two parts. No ground truth is needed.
+
+    Each process writes the masks of its own images, so all of them need the same file system.
+
+    Sources: https://challenge.isic-archive.com/landing/2017/42 and /44, and ``Python/scoreP1.py``, ``scoreP3.py`` in
+    the history of https://github.com/ImageMarkup/isic-challenge-scoring.
+
+    Args:
+        out_dir: the submission's folder. Masks of other images in it are an error at the end of the test.
+    """
+
+    default_prefix = 'submission'
+
+    def __init__(self, out_dir: str = 'submission', **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.out_dir = Path(out_dir)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
+        for sample in data_samples:
+            if 'pred_sem_seg' in sample:
+                write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', sample['pred_sem_seg']['data'])
+            self.results.append({'image_id': sample['image_id'], **self.probabilities(sample)})
+
+    def probabilities(self, sample: dict) -> Row:
+        """The probabilities of the challenge's two categories, if the sample has any.
+
+        Raises:
+            ValueError: if the dataset's ``metainfo['classes']`` lacks a category.
+        """
+        if 'pred_score' not in sample:
+            return {}
+        classes = list((self.dataset_meta or {}).get('classes', ()))
+        if not set(CATEGORIES) <= set(classes):
+            raise ValueError(
+                f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
+            )
+        return {name: float(sample['pred_score'][classes.index(name)]) for name in CATEGORIES}
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Write the table, and pack the masks when they are those of the tested images."""
+        rows = sorted((row for row in results if CATEGORIES[0] in row), key=lambda row: row['image_id'])
+        if rows:
+            write_table(self.out_dir / TABLE, rows)
+        if (self.out_dir / MASKS).is_dir():
+            check_masks(self.out_dir / MASKS, {row['image_id'] for row in results})
+            shutil.make_archive(str(self.out_dir / MASKS), 'zip', self.out_dir / MASKS)
+        print_log(f'The submission is in {self.out_dir}.', logger='current')
+        return {}
+
+
+def write_mask(path: Path, mask: Any) -> None:
+    """Write a mask ((1, H, W) or (H, W), lesion above 0) as an 8-bit PNG of 0 and 255.
+
+    The file appears under its name when it is complete: two processes may both have an image that pads the last batch.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey = as_mask(mask).reshape(mask.shape[-2:]).astype(np.uint8) * 255
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    unfinished.write_bytes(cv2.imencode('.png', grey)[1].tobytes())
+    unfinished.replace(path)
+
+
+def write_table(path: Path, rows: list[Row]) -> None:
+    """Write the probabilities with the nine digits that tell any two of float32 apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file, lineterminator='\n').writerows(
+            [row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows
+        )
+
+
+def check_masks(folder: Path, image_ids: set[str]) -> None:
+    """Raise if ``folder`` holds other masks than those of ``image_ids``, such as an earlier submission's."""
+    strays = sorted({path.name for path in folder.iterdir()} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids})
+    if strays:
+        raise ValueError(
+            f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder.'
+        )

@@ -1,0 +1,162 @@
+"""Scoring a submission to the ISIC-2017 challenge offline, as its own scorer did.
+
+Source: ``Python/scoreP1.py``, ``scoreP3.py`` and ``scoreCommon.py`` of 2017 in the history of
+https://github.com/ImageMarkup/isic-challenge-scoring. It passed over what a submission held too much; here that is an
+error, since it is mostly a sign of the wrong folder.
+"""
+
+import csv
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import roc_curve
+
+from mmskin.datasets.ground_truth import read_labels
+from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
+from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
+from mmskin.evaluation.per_image import mean_of_defined
+from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
+from mmskin.evaluation.submission import MASKS, TABLE
+
+SENSITIVITIES = (0.82, 0.89, 0.95)
+Scores = dict[str, float]
+
+
+def score_submission(submission: str | Path, data_root: str | Path, split: str = 'test') -> dict[str, Scores]:
+    """Score the parts that a submission has.
+
+    Args:
+        submission: a folder with ``Part1/<image id>_segmentation.png``, ``Part3.csv``, or both.
+        data_root: the folder with the split's ``..._Part1_GroundTruth`` and ``..._Part3_GroundTruth.csv``.
+        split: 'train', 'val' or 'test'.
+
+    Returns:
+        Scores under 'segmentation', and under 'melanoma', 'seborrheic_keratosis' and 'mean', as far as submitted.
+
+    Raises:
+        FileNotFoundError: if the submission has neither part, or the ground truth of one is missing.
+        ValueError: if images are missing or too many, a mask is of another size than the true one or no mask of 0 and
+            255, or a probability is outside [0, 1]. The message names the file.
+    """
+    masks, table, truth = Path(submission, MASKS), Path(submission, TABLE), Path(data_root, SPLITS[split])
+    if not masks.is_dir() and not table.is_file():
+        raise FileNotFoundError(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them.')
+    scores = {'segmentation': score_masks(masks, Path(f'{truth}_Part1_GroundTruth'))} if masks.is_dir() else {}
+    return scores | (score_table(table, Path(f'{truth}_Part3_GroundTruth.csv')) if table.is_file() else {})
+
+
+def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
+    """Part 1: the mean scores over images. Only one pair of masks is in memory at a time."""
+    truths, masks = index_masks(gt_dir), index_masks(pred_dir)
+    check_ids(masks, truths, pred_dir, gt_dir)
+    return mean_over_images([score_pair(masks[image_id], gt) for image_id, gt in truths.items()])
+
+
+def score_pair(pred: Path, gt: Path) -> Scores:
+    """The scores of one mask."""
+    try:
+        return segmentation_scores(read_submitted_mask(pred), read_mask(gt))
+    except ValueError as error:
+        raise ValueError(f'{pred}: {error}') from error
+
+
+def read_submitted_mask(path: Path) -> np.ndarray:
+    """A submitted mask (H, W), true on the lesion."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise ValueError('no image that can be read; write an 8-bit PNG')
+    if mask.ndim > 2 or mask.dtype != np.uint8:
+        raise ValueError(f'an image of shape {mask.shape} and type {mask.dtype}; write one channel of 8 bits')
+    if np.count_nonzero(mask) != np.count_nonzero(mask == 255):
+        raise ValueError(f'holds the values {np.unique(mask)[:8]}; write 0 off the lesion and 255 on it')
+    return mask == 255
+
+
+def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:
+    """Part 3: the scores of each category, and their means over the two."""
+    labels = {image_id: label for image_id, label in read_labels(gt_path).items() if label is not None}
+    rows = read_submitted_table(path)
+    check_ids(rows, labels, path, gt_path)
+    truth, probabilities = np.array([*labels.values()]), np.array([rows[image_id] for image_id in labels])
+    scores = {
+        name: category_scores(truth == CLASSES.index(name), probabilities[:, column])
+        for column, name in enumerate(CATEGORIES)
+    }
+    means = {key: mean_of_defined(scores[name][key] for name in CATEGORIES) for key in scores[CATEGORIES[0]]}
+    return {**scores, 'mean': means}
+
+
+def category_scores(positive: np.ndarray, probabilities: np.ndarray) -> Scores:
+    """What the official scorer gives for one class against the rest."""
+    return {
+        **binary_scores(positive, probabilities),
+        'AC': float(np.mean(positive == (probabilities > 0.5))),
+        **{f'specificity@{at:.2f}': specificity_at(positive, probabilities, at) for at in SENSITIVITIES},
+    }
+
+
+def specificity_at(positive: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
+    """Specificity at the first threshold, from above, with this sensitivity; nan if all images are on one side."""
+    if np.unique(positive).size < 2:
+        return math.nan
+    false_positive_rates, true_positive_rates, _ = roc_curve(positive, scores)
+    return float(1 - false_positive_rates[np.argmax(true_positive_rates >= sensitivity)])
+
+
+def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
+    """The two probabilities of each image; a first line with the columns' names is passed over.
+
+    Raises:
+        ValueError: if a line has not three cells, an id occurs twice, or a probability is outside [0, 1].
+    """
+    rows: dict[str, tuple[float, float]] = {}
+    with path.open(newline='', encoding='utf-8-sig') as file:
+        for number, cells in enumerate(csv.reader(file, skipinitialspace=True), start=1):
+            if not cells or (number == 1 and tuple(cells[1:]) == CATEGORIES):
+                continue
+            where = f'{path}, line {number}'
+            if len(cells) != 3:
+                raise ValueError(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
+            if cells[0] in rows:
+                raise ValueError(f'{where}: the id {cells[0]} occurs twice; keep one row.')
+            rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
+    return rows
+
+
+def probability(cell: str, where: str) -> float:
+    """The number in a cell."""
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f'{where}: {cell!r} is no probability; write a number from 0 to 1.')
+    return value
+
+
+def check_ids(submitted: Collection[str], expected: Collection[str], path: Path, gt_path: Path) -> None:
+    """Raise unless the same images are in both."""
+    if missing := set(expected) - set(submitted):
+        raise ValueError(f'{path} lacks {listed(missing)} of {gt_path}; predict for every image.')
+    if extra := set(submitted) - set(expected):
+        raise ValueError(f'{path} holds {listed(extra)} that are not in {gt_path}; is this the right split?')
+
+
+def scores_tables(scores: dict[str, Scores]) -> str:
+    """The official table of each part, in Markdown."""
+    parts = {'Part 1': {name: scores[name] for name in scores if name == 'segmentation'}}
+    parts['Part 3'] = {name: scores[name] for name in scores if name != 'segmentation'}
+    return '\n\n'.join(markdown_table(title, columns) for title, columns in parts.items() if columns)
+
+
+def markdown_table(title: str, columns: dict[str, Scores]) -> str:
+    """One row for each score, one column for each entry."""
+    keys = next(iter(columns.values()))
+    lines = [f'| {title} | {" | ".join(columns)} |', f'|---|{"---|" * len(columns)}']
+    lines += [f'| {key} | {" | ".join(f"{column[key]:.4f}" for column in columns.values())} |' for key in keys]
+    return '\n'.join(lines)

@@ -1,0 +1,81 @@
+"""Submissions as tools/submit.py writes them, by one process and by two."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import cv2
+import pytest
+import torch
+
+from mmskin.apis.config import load_config
+from mmskin.apis.test import test as run_test
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.evaluation.submission_scores import score_submission
+from mmskin.registry import MODELS
+
+SMALL = {'test_dataloader.num_workers': 0, 'test_dataloader.dataset.pipeline.0.size': 48}
+
+
+@pytest.fixture(scope='module')
+def config(repository):
+    return str(repository / 'configs/fpm/r18_synthetic.py')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(config, tmp_path_factory):
+    """Random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'random.pth'
+    torch.save(MODELS.build(load_config(config).model).state_dict(), path)
+    return path
+
+
+def images_alone(root, target):
+    """A copy of a set without its ground truth."""
+    return shutil.copytree(root, target, ignore=shutil.ignore_patterns('*GroundTruth*'))
+
+
+def test_native_images(config, checkpoint, real_data, tmp_path):
+    """Masks have each image's own size, and score offline as the test itself says."""
+    root = real_data / 'isic2017_native'
+    if not root.is_dir():
+        pytest.skip('native-size images are looked for in ../shared/data/isic2017_native')
+    options = {**SMALL, 'test_dataloader.dataset.split': 'val', 'test_dataloader.dataset.partial_labels': True}
+    cfg = load_config(config, str(tmp_path / 'work'), str(root), options=options)
+    cfg.test_evaluator = [*cfg.test_evaluator[:3], dict(type='ChallengeSubmission', out_dir=str(tmp_path / 'out'))]
+    metrics = run_test(cfg, checkpoint)
+    scores = score_submission(tmp_path / 'out', root, 'val')
+    for key in ('JA', 'DI', 'AC', 'sensitivity', 'specificity'):
+        assert scores['segmentation'][key] == pytest.approx(metrics[f'seg/{key}'], abs=1e-12)
+    for key in ('AUC', 'AP', 'sensitivity', 'specificity'):
+        assert scores['mean'][key] == pytest.approx(metrics[f'cls/{key}_mean'], abs=1e-12)
+    sizes = {path.stem: cv2.imread(str(path)).shape[:2] for path in (root / 'ISIC-2017_Validation_Data').glob('*.jpg')}
+    assert len(set(sizes.values())) > 1
+    for image_id, size in sizes.items():
+        mask = cv2.imread(str(tmp_path / f'out/Part1/{image_id}_segmentation.png'), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == size
+        assert mask.max() in (0, 255)
+
+
+@pytest.mark.slow
+def test_two_processes_without_ground_truth(repository, config, checkpoint, tmp_path):
+    """Eleven images: the second process pads with one that the first has too."""
+    SyntheticLesions(seed=9, shape=(48, 64)).write(tmp_path / 'set', 3, 3, 11)
+    root = images_alone(tmp_path / 'set', tmp_path / 'bare')
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    start = ['-m', 'torch.distributed.run', f'--master_port={port}', '--nproc_per_node=2', 'tools/submit.py']
+    rest = [config, checkpoint, tmp_path / 'two', '--work-dir', tmp_path / 'work', '--data-root', root]
+    options = ['--launcher', 'pytorch', '--cfg-options', *(f'{key}={value}' for key, value in SMALL.items())]
+    command = [sys.executable, *start, *map(str, rest), *options]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    result = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / 'work/results.json').read_text()) == {}
+    assert len((tmp_path / 'two/Part3.csv').read_text().splitlines()) == 11
+    score_submission(tmp_path / 'two', tmp_path / 'set')  # no image missing, none too many

@@ -1,0 +1,46 @@
+"""Write a submission to the ISIC-2017 challenge from a checkpoint and the test images.
+
+    python tools/submit.py configs/fpm/lite0_isic2017.py work_dirs/lite0_isic2017 submission --data-root data/isic2017
+
+Several processes: torchrun --nproc_per_node 4 tools/submit.py ... --launcher pytorch. The ground truth may be absent;
+where it is there, the usual metrics are printed too. Score a submission with tools/score_submission.py.
+"""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmskin.apis.config import load_config
+from mmskin.apis.test import test
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='Python config')
+    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('out_dir', help='Part1/, Part1.zip and Part3.csv go here')
+    parser.add_argument('--work-dir', help="logs and results.json go here (work_dirs/<config's name>)")
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as for tools/test.py')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test with a metric that writes the submission."""
+    args = parse_args()
+    options = {
+        'test_dataloader.dataset.partial_labels': True,
+        **({'test_dataloader.dataset.split': args.split} if args.split else {}),
+        **(args.cfg_options or {}),
+    }
+    cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
+    cfg.test_evaluator = [*cfg.test_evaluator, dict(type='ChallengeSubmission', out_dir=args.out_dir)]
+    test(cfg, args.checkpoint)
+
+
+if __name__ == '__main__':
+    main()
