@@ -1,0 +1,79 @@
+"""Copies planted between splits, and the real ones of ISIC-2017."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from mmskin.datasets.duplicates import detail, find_pairs, pairs_table, read_splits
+from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.synthetic import SyntheticLesions
+
+TRAIN, VAL = 'ISIC-2017_Training_Data', 'ISIC-2017_Validation_Data'
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    """A set with an exact copy, a recoloured, mirrored and resized one, and strangers."""
+    root = tmp_path_factory.mktemp('leaky') / 'set'
+    SyntheticLesions(seed=1, shape=(96, 128)).write(root, num_train=9, num_val=6, num_test=1)
+    train = sorted((root / TRAIN).iterdir())
+    val = sorted((root / VAL).iterdir())
+    shutil.copy(train[0], val[0])
+    image = cv2.imread(str(train[1]))
+    other = cv2.resize((image * (0.9, 0.7, 0.8)).astype(np.uint8)[:, ::-1], (80, 70), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(val[1]), other)
+    return root
+
+
+def stems(pairs):
+    return {(pair.kind, pair.one.path.stem[-3:], pair.other.path.stem[-3:]) for pair in pairs}
+
+
+def test_finds_the_copies_alone(root):
+    assert stems(find_pairs(read_splits(root, ['train', 'val']))) == {('exact', '000', '000'), ('near', '001', '001')}
+
+
+def test_exact_copies_need_no_threshold(root):
+    assert stems(find_pairs(read_splits(root, ['train', 'val']), threshold=-1)) == {('exact', '000', '000')}
+
+
+def test_the_dataset_takes_the_list(root):
+    table = pairs_table(find_pairs(read_splits(root)))
+    exclude = table.rpartition('exclude=[')[2].rstrip(']"').split(',')
+    assert len(ISIC2017Dataset(root, 'train', exclude=exclude)) == 9 - 2
+
+
+def test_one_split_cannot_be_compared(root):
+    with pytest.raises(ValueError, match='two'):
+        read_splits(root, ['val'])
+
+
+def test_a_blank_image_is_like_no_other():
+    assert detail(np.full((40, 40, 3), 7, np.uint8)) @ detail(np.full((40, 40, 3), 200, np.uint8)) == 0
+
+
+def test_tool(root, repository, tmp_path):
+    command = [sys.executable, str(repository / 'tools/find_duplicates.py'), str(root), '--splits', 'train', 'val']
+    command += ['--out', str(tmp_path / 'pairs.csv'), '--sheet', str(tmp_path / 'pairs.png')]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = list(csv.DictReader((tmp_path / 'pairs.csv').open()))
+    assert [row['kind'] for row in rows] == ['exact', 'near']
+    assert 'train_dataloader.dataset.exclude=[' in output
+    assert (tmp_path / 'pairs.png').stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_leaks_of_isic2017(real_data):
+    """The exact copy, and three images that were published twice in other colours."""
+    pairs = find_pairs(read_splits(real_data('isic2017_256')))
+    assert [(pair.kind, pair.one.path.stem, pair.other.path.stem) for pair in pairs] == [
+        ('exact', 'ISIC_0012970', 'ISIC_0012127'),
+        ('near', 'ISIC_0000171', 'ISIC_0015124'),
+        ('near', 'ISIC_0000215', 'ISIC_0015313'),
+        ('near', 'ISIC_0000157', 'ISIC_0014946'),
+    ]
