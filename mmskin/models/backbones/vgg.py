@@ -1,9 +1,11 @@
 """VGG as a chain of blocks."""
 
+import torchvision
 from torch import nn
 from torchvision.models import vgg
 
 from mmskin.models.backbones.chain import BlockChain
+from mmskin.models.backbones.fully_connected import fully_connected_blocks
 from mmskin.models.backbones.pretrained import load_weights
 from mmskin.registry import MODELS
 
@@ -23,22 +25,40 @@ class VGGChain(BlockChain):
         batch_norm: Whether a batch norm follows each convolution.
         weights: ``torchvision://vgg16`` or ``torchvision://vgg16_bn`` (a download), an address or a file of
             torchvision's format, or None.
+        fully_connected: Whether ``fc6`` and ``fc7`` (4096 channels) follow, for the whole network of table 2.
+        last_pool: Whether ``conv5_3`` ends with its pooling; without it the map is twice as fine.
 
     Raises:
         ValueError: if there is no VGG of that depth.
         FileNotFoundError: if the weights are not to be had.
     """
 
-    def __init__(self, depth: int = 16, batch_norm: bool = False, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        depth: int = 16,
+        batch_norm: bool = False,
+        weights: str | None = None,
+        fully_connected: bool = False,
+        last_pool: bool = True,
+    ) -> None:
         if depth not in _LETTERS:
             raise ValueError(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, _LETTERS))}.')
-        layers = vgg.make_layers(vgg.cfgs[_LETTERS[depth]], batch_norm)
-        layers.apply(_initialise)
+        network = _network(depth, batch_norm, fully_connected)
         if weights is not None:
             state = load_weights(weights)
-            prefix = 'features.'
-            layers.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        super().__init__(_blocks(layers))
+            network.load_state_dict({key: state[key] for key in network.state_dict()})
+        layers = network.get_submodule('features')
+        blocks = _blocks(layers if last_pool else layers[:-1])  # type: ignore[index, arg-type]
+        super().__init__({**blocks, **(fully_connected_blocks(network) if fully_connected else {})})
+
+
+def _network(depth: int, batch_norm: bool, fully_connected: bool) -> nn.Module:
+    """The network of torchvision, without the 120 million weights of its classifier where they are not wanted."""
+    if fully_connected:
+        return torchvision.models.get_model(f'vgg{depth}{"_bn" if batch_norm else ""}')
+    layers = vgg.make_layers(vgg.cfgs[_LETTERS[depth]], batch_norm)
+    layers.apply(_initialise)
+    return nn.ModuleDict({'features': layers})
 
 
 def _initialise(layer: nn.Module) -> None:

@@ -1,0 +1,10 @@
+"""Table 2's AlexNet: fc8 replaced for three classes, trained as configs/classification/r101_isic2017.py is."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .r101_isic2017 import *
+
+model.backbone.chain = dict(type='AlexNetChain', weights='torchvision://alexnet')
+model.backbone.split_after = None
+model.tasks.cls.head.update(in_channels=4096)
