@@ -232,8 +232,13 @@ class TestStageConfigs:
         assert cfg.to_dict() == before
         assert (two.model.tasks.a, two.model.frozen, len(two.param_scheduler)) == (1, [], 2)
 
+    def test_the_command_line_wins_over_a_stage(self):
+        stages = [dict(name='one', train_cfg=dict(max_epochs=3)), dict(name='two')]
+        cfg = self.config(stages=stages, options={'train_cfg.max_epochs': 7, 'stages.0.model.frozen': ['x']})
+        assert [stage.train_cfg.max_epochs for stage in stage_configs(cfg)] == [7, 7]
+
     def test_repeated_names(self):
-        with pytest.raises(ValueError, match='stage names repeat: one, two, one; give each stage a name of its own'):
+        with pytest.raises(ValueError, match='give each a name of its own'):
             stage_configs(self.config(stages=[dict(name='one'), dict(name='two'), dict(name='one')]))
 
     @pytest.mark.parametrize('settings', [{}, dict(stages=[]), dict(stages=None)])

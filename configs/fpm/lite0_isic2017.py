@@ -93,7 +93,8 @@ stages = [
     dict(
         name='seg',
         model=dict(active_tasks=['seg'], frozen=['shared'], use_passing=False),
-        custom_hooks=[*custom_hooks, dict(type='CopyBranch', source='cls', target='seg')],
+        # no average here: it would lag behind a head that starts from random weights
+        custom_hooks=[*custom_hooks[:2], dict(type='CopyBranch', source='cls', target='seg')],
     ),
     dict(
         name='joint',

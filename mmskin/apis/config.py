@@ -28,7 +28,8 @@ def load_config(
         data_root: Data folder for training, validation and test, in place of the config's.
         seed: Seed of weights, sampling and augmentation.
         amp: Train in mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
-        options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else.
+        options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else,
+            a stage's own settings included.
         launcher: How the processes were started: 'none', 'pytorch' or 'slurm'.
     """
     if not Path(path).is_file():
@@ -45,6 +46,7 @@ def load_config(
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         cfg.merge_from_dict(options)
+        cfg.options = options  # for the stages, whose settings would win over these otherwise
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
     return cfg

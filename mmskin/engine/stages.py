@@ -27,9 +27,9 @@ def stage_configs(cfg: Config) -> list[Config]:
     """
     if not cfg.get('stages'):
         return [copy.deepcopy(cfg)]
-    names = [stage['name'] for stage in cfg.stages]
-    if len(set(names)) < len(names):
-        raise ValueError(f'stage names repeat: {", ".join(names)}; give each stage a name of its own')
+    names = [stage.get('name') for stage in cfg.stages]
+    if None in names or len(set(names)) < len(names):
+        raise ValueError(f'the stages are named {names}; give each a name of its own')
     return [_stage_config(cfg, stage) for stage in cfg.stages]
 
 
@@ -37,6 +37,9 @@ def _stage_config(cfg: Config, stage: dict) -> Config:
     merged = copy.deepcopy(cfg)
     merged.pop('stages')
     merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
+    merged.merge_from_dict(
+        {key: value for key, value in cfg.get('options', {}).items() if not key.startswith('stages')}
+    )
     merged.stage = stage['name']
     merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
     return merged

@@ -99,6 +99,7 @@ class MultiTaskModel(BaseModel):
         feats = self.extract_feat(inputs)
         if mode == 'tensor':
             return {name: self.tasks[name](feat) for name, feat in feats.items()}
+        assert mode in ('loss', 'predict'), f'mode is tensor, loss or predict, not {mode!r}'
         assert data_samples is not None, f'mode {mode!r} needs data_samples'
         if mode == 'loss':
             return self._loss(feats, data_samples)

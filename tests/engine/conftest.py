@@ -23,6 +23,5 @@ def tiny():
         'train_dataloader.batch_size': 4,
         'val_dataloader.persistent_workers': False,
         'train_cfg.max_epochs': 2,
-        'stages.0.train_cfg.max_epochs': 2,
         'default_hooks.logger.interval': 1,
     }
