@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmskin.registry import DATASETS
 
+from .extra_samples import read_extra_samples
 from .ground_truth import read_labels
 from .lesion_dataset import LesionDataset
 
@@ -36,6 +37,8 @@ class ISIC2017Dataset(LesionDataset):
         partial_labels: any image may lack the ground truth of any task, which is otherwise an error; a ground truth
             without its image is an error either way.
         exclude: ids to leave out, such as images that another split holds too.
+        extra: a list of samples from elsewhere that the split gets besides, as ``tools/select_data.py`` writes it; see
+            :func:`read_extra_samples`. Any of them may lack the ground truth of any task.
         pipeline: see :class:`LesionDataset`, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
@@ -56,17 +59,18 @@ class ISIC2017Dataset(LesionDataset):
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
         lazy_init: bool = False,
+        extra: str | Path | None = None,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
         if not tasks or not set(tasks) <= set(TASKS):
             raise ValueError(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
         self.split, self.tasks = split, tuple(tasks)
-        self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
+        self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         super().__init__(data_root, pipeline, seed, indices, test_mode, lazy_init)
 
     def load_data_list(self) -> list[dict]:
-        """One dict per image, in the order of their ids."""
+        """One dict per image, in the order of their ids; those of ``extra`` come after."""
         prefix = Path(self.data_root) / SPLITS[self.split]
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
@@ -78,7 +82,14 @@ class ISIC2017Dataset(LesionDataset):
             | ({'gt_label': labels[image_id]} if image_id in labels else {})
             for image_id, path in sorted(images.items())
             if image_id not in self.exclude
-        ]
+        ] + self._extra_samples(images)
+
+    def _extra_samples(self, images: dict[str, Path]) -> list[dict]:
+        samples = read_extra_samples(self.extra) if self.extra else []
+        if twice := images.keys() & {sample['image_id'] for sample in samples}:
+            raise ValueError(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
+        unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
+        return [{key: value for key, value in sample.items() if key not in unused} for sample in samples]
 
     def _ground_truth(self, task: str, read: Callable[[Path], dict], path: Path, images: dict[str, Path]) -> dict:
         """The ground truth of ``task`` by image id, checked against the images."""

@@ -1,0 +1,53 @@
+"""Choose additional training images by their features: python tools/select_data.py ARCHIVE data/isic2017.
+
+The result is a setting of any config: --cfg-options train_dataloader.dataset.extra=work_dirs/selection/selected.csv
+"""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmskin.apis.select_data import IMAGENET_MEAN, IMAGENET_STD, select_data
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('candidates', help='folder of images, at any depth')
+    parser.add_argument('data_root', help='official-layout folder with the training split')
+    parser.add_argument('--out-dir', default='work_dirs/selection', help='selected.csv, distances.csv, histogram.png')
+    parser.add_argument('--threshold', type=float, help='largest mean cosine distance that is taken')
+    parser.add_argument('--count', type=int, help="how many are taken at most; without a threshold the paper's 521")
+    parser.add_argument('--labels', help="table with candidates' diagnoses, as the official Part 3")
+    parser.add_argument('--masks', help="folder with candidates' masks, <id>_segmentation.png")
+    parser.add_argument(
+        '--network',
+        nargs='+',
+        action=DictAction,
+        default=dict(type='VGGChain', weights='torchvision://vgg16'),
+        help='any registered network; offline, weights=FILE or: type=EfficientNetLite0Chain weights=imagenet',
+    )
+    parser.add_argument('--size', type=int, default=224, help="side of the network's input")
+    parser.add_argument('--mean', type=float, nargs=3, default=IMAGENET_MEAN, help='subtracted from 0 to 255')
+    parser.add_argument('--std', type=float, nargs=3, default=IMAGENET_STD, help='by which it is then divided')
+    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--num-workers', type=int, default=2)
+    args = parser.parse_args()
+    if args.threshold is None and args.count is None:
+        args.count = 521
+    return args
+
+
+def main() -> None:
+    """Select, and say what came of it."""
+    args = parse_args()
+    samples = select_data(**vars(args))
+    labelled = sum(sample['gt_label'] is not None for sample in samples)
+    masks = sum('seg_map_path' in sample for sample in samples)
+    print(
+        f'{len(samples)} images selected, {labelled} with a diagnosis, {masks} with a mask: {args.out_dir}/selected.csv'
+    )
+
+
+if __name__ == '__main__':
+    main()
