@@ -31,7 +31,8 @@ def find_checkpoint(path: str | Path) -> Path:
             f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead'
         )
     final = Path(note.read_text().strip())
-    return final if final.is_file() else path / final.relative_to(final.parents[1])
+    moved = [path / final.name, path / final.parent.name / final.name]  # the folder may have been moved since
+    return next((file for file in (final, *moved) if file.is_file()), final)
 
 
 def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None) -> dict[str, float]:
@@ -47,7 +48,7 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
         The metrics by name, e.g. ``seg/JA``.
     """
     out_dir = Path(out_dir or cfg.work_dir)
-    for metric in cfg.test_evaluator:
+    for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:
             metric.out_file = str(out_dir / metric.out_file)
     cfg.load_from = None
