@@ -1,7 +1,8 @@
 """Table 3's challenge winner, by Yuan and Lo: convolutions and deconvolutions, https://arxiv.org/abs/1709.09780.
 
 Theirs are the seven input channels, the network, the loss, Adam at 0.003, batches of 16 and 500 epochs. Ours are
-233x233 pixels (192x256 there) and the augmentation, as all rows have them, and a single network (the mean of six).
+233x233 pixels (192x256 there) and the augmentation, as all rows have them, and one network,
+where theirs is the mean of six.
 """
 
 from mmengine.config import read_base

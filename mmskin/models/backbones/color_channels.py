@@ -34,6 +34,6 @@ def hsv(rgb: Tensor) -> Tensor:
 def lightness(rgb: Tensor) -> Tensor:
     """The L of CIELAB (N, 1, H, W), divided by 100."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    luminance = torch.einsum('nchw,c->nhw', linear, linear.new_tensor(LUMINANCE))[:, None]
+    luminance = (linear * linear.new_tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)  # in full precision always
     cube_root = luminance.clamp(min=1e-8) ** (1 / 3)
     return torch.where(luminance > 0.008856, 1.16 * cube_root - 0.16, 9.033 * luminance)
