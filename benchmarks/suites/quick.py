@@ -1,0 +1,54 @@
+"""Table 1 in small, for two CPU cores: EfficientNet-Lite0 at 128 pixels, few epochs, on validation.
+
+It shows how a benchmark works; networks trained this briefly rank no method.
+"""
+
+
+def epochs(stage, count):
+    """Options that let a stage, or the part of a config that all stages share ('*'), train for ``count`` epochs."""
+    prefix = '' if stage == '*' else f'stages.{stage}.'
+    names = ('train_cfg.max_epochs', 'param_scheduler.1.T_max', 'param_scheduler.1.end')
+    return {f'{prefix}{name}': count for name in names}
+
+
+title = 'Quick: EfficientNet-Lite0 at 128 x 128, few epochs, on the validation split'
+seeds = [0, 1, 2]
+metrics = ['cls/AC', 'cls/mAP', 'cls/AUC_mean', 'seg/JA', 'seg/DI']
+options = {
+    'test_dataloader.dataset.split': 'val',
+    **{f'{part}_dataloader.dataset.pipeline.0.size': 128 for part in ('train', 'val', 'test')},
+}
+methods = [
+    dict(
+        name='base, classification',
+        config='../../configs/classification/lite0_isic2017.py',
+        options={**epochs(0, 2), **epochs(1, 2)},
+    ),
+    dict(
+        name='base, segmentation',
+        config='../../configs/segmentation/lite0_isic2017.py',
+        options={**epochs('*', 3), **epochs(1, 2)},
+    ),
+    dict(
+        name='multi-task',
+        config='../../configs/multitask/lite0_isic2017.py',
+        options={**epochs(0, 2), **epochs('*', 1), **epochs(2, 2)},
+    ),
+    dict(
+        name='gated sum',
+        config='../../configs/fpm/lite0_isic2017.py',
+        options={**epochs(0, 2), **epochs('*', 1), **epochs(2, 2)},
+    ),
+    dict(
+        name='gated sum, TTA, filled holes',
+        config='../../configs/fpm/lite0_isic2017.py',
+        weights_of='gated sum',
+        options={
+            **epochs(0, 2),
+            **epochs('*', 1),
+            **epochs(2, 2),
+            'tta': True,
+            'model.tasks.seg.post': [dict(type='FillHoles')],
+        },
+    ),
+]

@@ -1,0 +1,146 @@
+"""One method with one seed: trained, tested, and recognised when it is done."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+import mmskin
+from mmskin.apis.config import load_config
+from mmskin.apis.test import find_checkpoint, test
+from mmskin.benchmark.fingerprint import check_comparable, fingerprints, settings_digest
+from mmskin.benchmark.suite import Method, Suite
+from mmskin.engine.stages import run_stages
+from mmskin.evaluation.report import write_text
+
+__all__ = ['Run', 'check_suite', 'runs_of']
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder ``<root>/<method>/seed<seed>``.
+
+    ``plan.json`` appears before training: digests of settings, data and test protocol. ``train/`` is a work folder as
+    tools/train.py leaves it, ``test/`` one of tools/test.py. ``run.json`` appears last, and makes the run a finished
+    one; ``error.txt`` is the traceback of a failed one.
+    """
+
+    suite: Suite
+    method: Method
+    seed: int
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f'{self.method.name}, seed {self.seed}'
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this run is."""
+        return self.root / self.method.folder / f'seed{self.seed}'
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has been tested."""
+        return (self.folder / 'run.json').is_file()
+
+    @property
+    def failed(self) -> bool:
+        """Whether its last execution ended with an error."""
+        return (self.folder / 'error.txt').is_file()
+
+    @property
+    def trainer(self) -> 'Run':
+        """The run whose networks are tested: mostly this one."""
+        if self.method.weights_of is None:
+            return self
+        return Run(self.suite, self.suite.method(self.method.weights_of), self.seed, self.root)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can start; one without training waits for the other's."""
+        return self.trainer is self or self.trainer.finished
+
+    def config(self, part: str) -> Config:
+        """The config of 'train' or 'test', with a work folder of its own."""
+        options = {**self.suite.options, **self.method.options}
+        return load_config(
+            self.method.config, str(self.folder / part), self.suite.data_root, self.seed, options=options
+        )
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What the results will depend on, from the config and the data as they are now."""
+        cfg = self.config('test')
+        return {'settings': settings_digest(cfg), 'fingerprints': fingerprints(cfg)}
+
+    def noted_plan(self) -> dict[str, Any] | None:
+        """The plan that was noted when the run began, if it has."""
+        path = self.folder / 'plan.json'
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def check_plan(self) -> None:
+        """Raise if the run began with other settings, data or protocol than it would now.
+
+        Raises:
+            ValueError: names what differs, and the folder.
+        """
+        noted = self.noted_plan()
+        if noted is None:
+            return
+        if noted['settings'] != self.plan['settings']:
+            raise ValueError(
+                f'{self.folder} was begun with other settings than {self.method.config} and the suite have now; '
+                'remove it, restore them, or choose another --work-dir.'
+            )
+        changed = dict_difference(noted['fingerprints'], self.plan['fingerprints'])
+        if changed:
+            raise ValueError(
+                f'{self.folder} was begun on other data or with another test protocol: {", ".join(changed)} '
+                'changed since; remove it, restore them, or choose another --work-dir.'
+            )
+
+    def execute(self) -> None:
+        """Train what is missing, test, and note the result."""
+        write_text(self.folder / 'plan.json', json.dumps(self.plan, indent=2))
+        if self.trainer is self:
+            run_stages(self.config('train'), resume=True)
+        cfg = self.config('test')
+        cost = self.folder / 'test' / 'cost.json'
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'InferenceCost', 'out_file': str(cost)}]
+        results = test(cfg, find_checkpoint(self.trainer.folder / 'train'))
+        summary = {'results': results, 'cost': json.loads(cost.read_text()), 'made_with': versions()}
+        write_text(self.folder / 'run.json', json.dumps(summary, indent=2))
+
+
+def dict_difference(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """The keys whose values differ, or that only one has."""
+    return sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    return {'mmskin': mmskin.__version__, 'torch': torch.__version__}
+
+
+def runs_of(suite: Suite, root: str | Path) -> list[Run]:
+    """All runs of a suite, seed by seed, so that every method is seen early; those that train come first."""
+    methods = sorted(suite.methods, key=lambda method: method.weights_of is not None)
+    return [Run(suite, method, seed, Path(root)) for seed in suite.seeds for method in methods]
+
+
+def check_suite(runs: list[Run]) -> None:
+    """Raise if a run began otherwise than it would now, or two methods cannot be compared.
+
+    Raises:
+        ValueError: names the runs and what differs.
+    """
+    for run in runs:
+        run.check_plan()
+    check_comparable({run.name: run.plan['fingerprints'] for run in runs}, runs[0].suite.may_differ)

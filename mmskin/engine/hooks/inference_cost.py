@@ -1,0 +1,71 @@
+"""What one image costs a network at test time."""
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmskin.registry import HOOKS
+
+__all__ = ['InferenceCost']
+
+
+@HOOKS.register_module()
+class InferenceCost(Hook):
+    """Measures the network as it is tested, on the first test image alone, and writes the numbers as JSON.
+
+    ``parameters``; ``flops`` of a forward pass with all views of test-time augmentation, by torch's
+    ``FlopCounterMode``: convolutions and matrix products, a multiplication and an addition counted as two; ``seconds``,
+    the median of a test step in batches of one, from normalisation to the mask at the image's own size; ``device``.
+
+    Args:
+        out_file: the JSON file.
+        repeats: how many test steps are timed, after two that are not.
+    """
+
+    def __init__(self, out_file: str = 'cost.json', repeats: int = 10) -> None:
+        self.out_file = Path(out_file)
+        self.repeats = repeats
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Measure, on the main process."""
+        if not is_main_process():
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        loader = runner.test_dataloader
+        cost = measure(model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
+        self.out_file.parent.mkdir(parents=True, exist_ok=True)
+        self.out_file.write_text(json.dumps(cost))
+
+
+@torch.no_grad()
+def measure(model: nn.Module, batch: dict, repeats: int) -> dict[str, float | str]:
+    """Parameters, flops and seconds of a test step on ``batch``."""
+    with FlopCounterMode(display=False) as counter:
+        model.test_step(batch)  # type: ignore[operator]
+    model.test_step(batch)  # type: ignore[operator]
+    return {
+        'parameters': sum(parameter.numel() for parameter in model.parameters()),
+        'flops': counter.get_total_flops(),
+        'seconds': median(seconds(model, batch) for _ in range(repeats)),
+        'device': torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f'CPU, {torch.get_num_threads()} threads',
+    }
+
+
+def seconds(model: nn.Module, batch: dict) -> float:
+    """Wall clock of one test step."""
+    start = time.perf_counter()
+    model.test_step(batch)  # type: ignore[operator]
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
