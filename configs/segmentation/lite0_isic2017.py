@@ -14,4 +14,4 @@ model.tasks.pop('cls')
 model.backbone.branches.pop('cls')
 train_cfg.update(max_epochs=13)
 param_scheduler[1].update(T_max=13, end=13)
-stages = [dict(name='seg'), stages[2]]
+stages = [dict(name='seg', custom_hooks=custom_hooks[:2]), stages[2]]  # the average as in the joint network's stages
