@@ -139,3 +139,12 @@ def test_every_requirement_has_a_tested_version(repository):
 
 def applies(requirement, python):
     return requirement.marker is None or requirement.marker.evaluate({'python_version': python})
+
+
+def test_every_requirement_is_one(repository):
+    files = sorted((repository / 'requirements').glob('*.txt'))
+    assert files
+    for file in files:
+        lines = (line.partition('#')[0].strip() for line in file.read_text().splitlines())
+        for line in filter(None, lines):
+            Requirement(line)

@@ -11,7 +11,7 @@ import argparse
 from mmengine.config import DictAction
 
 from mmskin.apis.config import load_config
-from mmskin.apis.test import test
+from mmskin.apis.test import test_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,7 +39,7 @@ def main() -> None:
     }
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
     cfg.test_evaluator = [*cfg.test_evaluator, dict(type='ChallengeSubmission', out_dir=args.out_dir)]
-    test(cfg, args.checkpoint)
+    test_checkpoint(cfg, args.checkpoint)
 
 
 if __name__ == '__main__':

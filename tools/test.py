@@ -4,8 +4,8 @@ import argparse
 
 from mmengine.config import DictAction
 
-from mmskin.apis.config import load_config
-from mmskin.apis.test import test
+from mmskin.apis.config import load_config, set_in_datasets
+from mmskin.apis.test import test_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,10 +30,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test, print the table and write the files."""
     args = parse_args()
-    options = {'test_dataloader.dataset.split': args.split} if args.split else {}
-    options |= {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
+    options = {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
-    test(cfg, args.checkpoint)
+    if args.split:
+        set_in_datasets(cfg.test_dataloader, 'split', args.split)
+    test_checkpoint(cfg, args.checkpoint)
 
 
 if __name__ == '__main__':

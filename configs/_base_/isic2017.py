@@ -38,7 +38,7 @@ val_dataloader = dict(
     dataset=dict(type='ISIC2017Dataset', data_root=data_root, split='val', pipeline=test_pipeline, test_mode=True),
 )
 test_dataloader = dict(
-    batch_size=16,
+    batch_size=1,  # a network's last digits depend on the batch's size, and so on the number of processes
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ISIC2017Dataset', data_root=data_root, split='test', pipeline=test_pipeline, test_mode=True),

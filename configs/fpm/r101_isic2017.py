@@ -16,7 +16,9 @@ model = dict(
     ),
     backbone=dict(
         type='SplitBackbone',
-        chain=dict(type='ResNetChain', depth=101, weights='torchvision://resnet101'),  # offline: weights=None
+        chain=dict(
+            type='ResNetChain', depth=101, weights='torchvision://resnet101'
+        ),  # silent: ImageNet's; offline: None
         split_after='layer3.10',  # printed as "conv4_100"; conv4_10 is the likely reading
         branches=dict(cls=dict(), seg=dict(output_stride=16)),  # silent: 8 would cost half as much again
     ),
@@ -28,8 +30,8 @@ model = dict(
         ),
         seg=dict(
             type='Segmentation',
-            head=dict(type='ASPPHead', in_channels=2048, rates=(6, 12, 18, 24)),
-            losses=dict(wce=dict(type='WeightedCrossEntropy')),
+            head=dict(type='ASPPHead', in_channels=2048, rates=(6, 12, 18, 24)),  # silent: DeepLab v2's
+            losses=dict(wce=dict(type='WeightedCrossEntropy')),  # eq. 3's sum over pixels, divided by their number
         ),
     ),
     passing={
@@ -38,7 +40,7 @@ model = dict(
             routes=[('cls', 'seg'), ('seg', 'cls')],
             gate=dict(type='ElementwiseGate', kernel_size=1),  # silent
             message=dict(type='ConvMessage', kernel_size=1),  # silent
-            op=dict(type='SumOp'),
+            op=dict(type='SumOp'),  # starts without effect (ours); identity_init=False is eq. 4 as printed
         )
     },
 )

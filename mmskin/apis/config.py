@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
-__all__ = ['load_config']
+__all__ = ['load_config', 'set_in_datasets']
 
 
 def load_config(
@@ -34,25 +34,34 @@ def load_config(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config; the ones that come with mmskin are in configs/')
-    sys.path.append(str(Path(path).resolve().parent))  # a plugin may lie beside the config that names it
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # a plugin may lie beside the config that names it
     cfg = Config.fromfile(str(path))
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     cfg.launcher = launcher
     if data_root is not None:
-        _set_data_root(cfg, data_root)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(name):
+                set_in_datasets(cfg[name], 'data_root', data_root)
     if seed is not None:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         cfg.merge_from_dict(options)
-        cfg.options = options  # for the stages, whose settings would win over these otherwise
+        cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
     return cfg
 
 
-def _set_data_root(cfg: Config, data_root: str) -> None:
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if cfg.get(name):
-            cfg[name].dataset.data_root = data_root
+def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:
+    """Set ``key`` in every dataset of a loader's config, inside wrappers such as ``ConcatDataset`` as well."""
+    pending = [loader.dataset]
+    while pending:
+        dataset = pending.pop()
+        inner = [*dataset.get('datasets', []), *([dataset.dataset] if 'dataset' in dataset else [])]
+        pending += inner
+        if not inner:
+            dataset[key] = value

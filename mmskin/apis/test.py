@@ -1,5 +1,6 @@
 """Testing a checkpoint: metrics, a table, and files."""
 
+import copy
 from pathlib import Path
 
 from mmengine.config import Config
@@ -10,7 +11,7 @@ from mmskin.engine.stages import build_runner, join_processes
 from mmskin.engine.weights import load_weights
 from mmskin.evaluation.report import write_per_image, write_results
 
-__all__ = ['find_checkpoint', 'test']
+__all__ = ['find_checkpoint', 'test_checkpoint']
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -31,11 +32,11 @@ def find_checkpoint(path: str | Path) -> Path:
             f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead'
         )
     final = Path(note.read_text().strip())
-    moved = [path / final.name, path / final.parent.name / final.name]  # the folder may have been moved since
-    return next((file for file in (final, *moved) if file.is_file()), final)
+    moved = [path / final.name, path / final.parent.name / final.name]  # the folder may be a copy, or have been moved
+    return next((file for file in (*moved, final) if file.is_file()), final)
 
 
-def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None) -> dict[str, float]:
+def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None) -> dict[str, float]:
     """Test the weights of ``checkpoint`` on the config's test set.
 
     Args:
@@ -47,6 +48,7 @@ def test(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None)
     Returns:
         The metrics by name, e.g. ``seg/JA``.
     """
+    cfg = copy.deepcopy(cfg)
     out_dir = Path(out_dir or cfg.work_dir)
     for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 import mmskin
 from mmskin.apis.config import load_config
-from mmskin.apis.test import find_checkpoint, test
+from mmskin.apis.test import find_checkpoint, test_checkpoint
 from mmskin.benchmark.fingerprint import check_comparable, fingerprints, settings_digest
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.engine.stages import run_stages
@@ -114,7 +114,7 @@ class Run:
         cfg = self.config('test')
         cost = self.folder / 'test' / 'cost.json'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'InferenceCost', 'out_file': str(cost)}]
-        results = test(cfg, find_checkpoint(self.trainer.folder / 'train'))
+        results = test_checkpoint(cfg, find_checkpoint(self.trainer.folder / 'train'))
         summary = {'results': results, 'cost': json.loads(cost.read_text()), 'made_with': versions()}
         write_text(self.folder / 'run.json', json.dumps(summary, indent=2))
 

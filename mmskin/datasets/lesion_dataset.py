@@ -13,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmskin.registry import TRANSFORMS
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
+UNSEEDED = -1  # the epoch of a loop that has none
 
 
 @contextmanager
@@ -76,11 +77,18 @@ class LesionDataset(BaseDataset):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw augmentation for ``epoch`` from now on, in all workers; call it before the epoch's first batch."""
+        """Draw augmentation for ``epoch`` from now on, in all workers; call it before the epoch's first batch.
+
+        With ``UNSEEDED`` it is drawn from numpy's state as it is. A wrapper that repeats a sample within an epoch
+        repeats its augmentation.
+        """
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
     def __getitem__(self, idx: int) -> Any:
-        with seeded(self.seed, self.epoch, idx % len(self)):
+        epoch = self.epoch
+        if epoch == UNSEEDED:
+            return super().__getitem__(idx)
+        with seeded(self.seed, epoch, idx % len(self)):
             return super().__getitem__(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:

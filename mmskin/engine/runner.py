@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
+from mmskin.engine.weights import read_weights
 from mmskin.registry import RUNNERS
 
 __all__ = ['LesionRunner']
@@ -15,9 +16,9 @@ class OneLiners(logging.Filter):
     """Keeps listings (environment, config, hooks) and upstream's advice to itself off the console."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether ``record`` is shown; errors always are."""
+        """Whether ``record`` is shown: all warnings but mmengine's own about its ``FileClient``."""
         message = record.getMessage()
-        return record.levelno >= logging.ERROR or ('\n' not in message.strip() and 'FileClient' not in message)
+        return 'FileClient' not in message and (record.levelno >= logging.WARNING or '\n' not in message.strip())
 
 
 @RUNNERS.register_module()
@@ -31,3 +32,13 @@ class LesionRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(OneLiners())
         return logger
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
+        """Load a checkpoint file after a look that it holds plain data: mmengine would fall back to running its code.
+
+        Raises:
+            FileNotFoundError: if ``filename`` is no file; download a web address first.
+            ValueError: if the file is damaged or asks for more than plain data.
+        """
+        read_weights(filename)
+        return super().load_checkpoint(filename, *args, **kwargs)

@@ -30,15 +30,17 @@ def stage_configs(cfg: Config) -> list[Config]:
     names = [stage.get('name') for stage in cfg.stages]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f'the stages are named {names}; give each a name of its own')
-    return [_stage_config(cfg, stage) for stage in cfg.stages]
+    return [_stage_config(cfg, stage, first=number == 0) for number, stage in enumerate(cfg.stages)]
 
 
-def _stage_config(cfg: Config, stage: dict) -> Config:
+def _stage_config(cfg: Config, stage: dict, first: bool) -> Config:
     merged = copy.deepcopy(cfg)
     merged.pop('stages')
+    if not first:
+        merged.load_from = None  # what the whole starts from; the later stages start from the one before
     merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
     merged.merge_from_dict(
-        {key: value for key, value in cfg.get('options', {}).items() if not key.startswith('stages')}
+        {key: value for key, value in cfg.get('command_line_options', {}).items() if not key.startswith('stages')}
     )
     merged.stage = stage['name']
     merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
@@ -58,16 +60,18 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     """
     join_processes(cfg)
     stages = stage_configs(cfg)
+    resume = resume or cfg.get('resume', False)
     if not resume:
         _forget(stages)
-    checkpoint: Path | None = None
+    checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
             print(f'stage {number} of {len(stages)}: {stage.work_dir}')
         checkpoint = _run_stage(stage, checkpoint)
+    assert checkpoint is not None, 'there is at least one stage'
     if is_main_process():
-        (Path(cfg.work_dir) / 'last_checkpoint').write_text(str(checkpoint))
-    return Path(str(checkpoint))
+        _write(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
+    return checkpoint
 
 
 def _run_stage(cfg: Config, start: Path | None) -> Path:
@@ -75,8 +79,10 @@ def _run_stage(cfg: Config, start: Path | None) -> Path:
     done = Path(cfg.work_dir) / DONE
     if done.exists():
         return done.parent / json.loads(done.read_text())['checkpoint']
-    if _latest(cfg.work_dir):
-        cfg.resume, cfg.load_from = True, None
+    latest = _latest(cfg.work_dir)
+    cfg.resume = latest is not None
+    if latest is not None:
+        cfg.load_from = str(latest)
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
     build_runner(cfg).train()
@@ -85,7 +91,7 @@ def _run_stage(cfg: Config, start: Path | None) -> Path:
     if checkpoint is None:
         raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
-        done.write_text(json.dumps({'checkpoint': checkpoint.name}))
+        _write(done, json.dumps({'checkpoint': checkpoint.name}))
     barrier()
     return checkpoint
 
@@ -107,7 +113,14 @@ def _experiment_name(cfg: Config) -> str:
 def _latest(work_dir: str) -> Path | None:
     """The folder's last checkpoint, found by its name: the folder may have moved since it was written."""
     note = Path(work_dir) / 'last_checkpoint'
-    return Path(work_dir) / Path(note.read_text().strip()).name if note.is_file() else None
+    name = Path(note.read_text().strip()).name if note.is_file() else ''
+    return Path(work_dir) / name if name else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a note so that a kill leaves the whole of it or nothing."""
+    path.with_suffix('.tmp').write_text(text)
+    path.with_suffix('.tmp').replace(path)
 
 
 def _forget(stages: list[Config]) -> None:

@@ -44,9 +44,10 @@ class MultiTaskModel(BaseModel):
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
-        self.sites = {site.replace('.', '_'): site for site in passing or {}}  # no dots in a module's name
+        passing = passing or {}
+        self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
-            {key: MODELS.build({**(passing or {})[site], **self._channels(site)}) for key, site in self.sites.items()}
+            {key: MODELS.build({**passing[site], **self._channels(site)}) for key, site in self.sites.items()}
         )
         self.use_passing = use_passing
         self.active_tasks = list(tasks) if active_tasks is None else list(active_tasks)
@@ -68,11 +69,18 @@ class MultiTaskModel(BaseModel):
         parts |= {name: [self.backbone.branch(name), task] for name, task in self.tasks.items()}
         modules = dict(self.named_modules())
         parts |= {path: [modules[path]] for path in {*frozen} - {*parts} if path in modules}
-        unknown = {*frozen} - {*parts} | {*self.active_tasks} - {*self.tasks}
+        unknown = [name for name in frozen if name not in parts]
+        unknown += [name for name in self.active_tasks if name not in self.tasks]
         if unknown:
             raise ValueError(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
-        idle = set(self.tasks) - set(self.active_tasks) | (set() if self.use_passing else {'passing'})
-        return [module for name in {*frozen, *idle} for module in parts[name]]
+        return [module for name in frozen for module in parts[name]] + self._idle_parts(parts)
+
+    def _idle_parts(self, parts: Mapping[str, list[nn.Module]]) -> list[nn.Module]:
+        """The modules that the active tasks do without."""
+        idle = [module for name in self.tasks if name not in self.active_tasks for module in parts[name]]
+        if not self.use_passing:
+            return [*idle, self.passing]
+        return idle + [route for passing in self.passing.values() for route in passing.idle_routes(self.active_tasks)]
 
     def train(self, mode: bool = True) -> 'MultiTaskModel':
         """Switch to training; frozen parts stay in evaluation mode, so that their batch-norm statistics stay."""
@@ -116,7 +124,10 @@ class MultiTaskModel(BaseModel):
 
     @torch.no_grad()
     def gates(self, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Passing rates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W)."""
+        """Passing rates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W).
+
+        Call it in evaluation mode, as any forward pass that is not training.
+        """
         found: dict[str, dict[str, Tensor]] = {}
 
         def record(site: str, passing: nn.Module, entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> Any:

@@ -70,7 +70,7 @@ def test_tool(root, repository, tmp_path):
 @pytest.mark.slow
 def test_the_leaks_of_isic2017(real_data):
     """The exact copy, and three images that were published twice in other colours."""
-    pairs = find_pairs(read_splits(real_data('isic2017_256')))
+    pairs = find_pairs(read_splits(real_data / 'isic2017_256'))
     assert [(pair.kind, pair.one.path.stem, pair.other.path.stem) for pair in pairs] == [
         ('exact', 'ISIC_0012970', 'ISIC_0012127'),
         ('near', 'ISIC_0000171', 'ISIC_0015124'),

@@ -288,14 +288,14 @@ def test_an_unlabelled_row_is_an_error_without_partial_labels(root):
 
 
 def test_the_real_training_split(real_data):
-    dataset = ISIC2017Dataset(real_data('isic2017_256'), pipeline=LOADING)
+    dataset = ISIC2017Dataset(real_data / 'isic2017_256', pipeline=LOADING)
     labels = [dataset.get_cat_ids(index)[0] for index in range(len(dataset))]
     assert np.bincount(labels).tolist() == [374, 1372, 254]
     assert dataset[0]['data_samples'].gt_sem_seg.data.shape == (1, 256, 256)
 
 
 def test_the_real_images_at_native_size(real_data):
-    dataset = ISIC2017Dataset(real_data('isic2017_native'), 'val', pipeline=LOADING)
+    dataset = ISIC2017Dataset(real_data / 'isic2017_native', 'val', pipeline=LOADING)
     packed = dataset[0]
     assert packed['data_samples'].ori_shape == (2016, 3024)
     assert packed['data_samples'].gt_sem_seg.data.shape == (1, 2016, 3024)

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from mmskin.apis.config import load_config
-from mmskin.apis.test import test as run_test
+from mmskin.apis.test import test_checkpoint as run_test
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.linear_fit import fit_linear
 from mmskin.engine.stages import run_stages

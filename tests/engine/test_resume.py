@@ -4,33 +4,45 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from mmskin.apis.config import load_config
-from mmskin.engine.stages import run_stages
+from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.engine.weights import read_weights
 
-# Trains as tools/train.py does, and kills itself in the second epoch of stage 'seg'.
+# Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """
 import json, os, signal, sys
 import torch
 from mmengine.hooks import Hook
-from mmskin.apis.config import load_config
 from mmskin.engine.stages import run_stages
 
 class Kill(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.cfg.stage == 'seg' and runner.epoch == 1 and batch_idx == 1:
+        if runner.cfg.stage == stage and runner.epoch == 1 and batch_idx == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-config, work_dir, data_root, options = sys.argv[1:]
-cfg = load_config(config, work_dir, data_root, options=json.loads(options))
-cfg.stages[1].custom_hooks.append(dict(type=Kill))
+stage, tests, *arguments = sys.argv[1:]
+sys.path.append(tests)
+from test_resume import load
+cfg = load(*arguments[:3], json.loads(arguments[3]))
+for hooks in (cfg.custom_hooks, cfg.stages[1].custom_hooks):
+    hooks.append(dict(type=Kill))
 run_stages(cfg)
 """
+
+
+def load(config, work_dir, data_root, options):
+    """The tiny training with what a resume could get wrong: dropout, an averaged model, persistent workers."""
+    options = {**options, 'model.tasks.cls.head.dropout': 0.5, 'train_dataloader.persistent_workers': True}
+    cfg = load_config(config, str(work_dir), str(data_root), options=options)
+    for hooks in (cfg.custom_hooks, cfg.stages[1].custom_hooks):
+        hooks.append(dict(type='EMAHook', momentum=0.1, update_buffers=True))
+    return cfg
 
 
 @pytest.fixture(scope='module')
@@ -42,25 +54,27 @@ def config(repository):
 def straight(config, data_root, tiny, tmp_path_factory):
     """The work folder of a training that ran through."""
     work_dir = tmp_path_factory.mktemp('straight')
-    run_stages(load_config(config, str(work_dir), str(data_root), options=tiny))
+    run_stages(load(config, work_dir, data_root, tiny))
     return work_dir
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_stage_2_and_resumed(straight, config, data_root, tiny, tmp_path):
-    arguments = [config, str(tmp_path), str(data_root), json.dumps(tiny)]
+@pytest.mark.parametrize(
+    ('stage', 'done', 'to_come'), [('seg', ['cls'], ['seg', 'joint']), ('joint', ['cls', 'seg'], ['joint'])]
+)
+def test_killed_in_the_middle_of_a_stage_and_resumed(stage, done, to_come, straight, config, data_root, tiny, tmp_path):
+    arguments = [stage, str(Path(__file__).parent), config, str(tmp_path), str(data_root), json.dumps(tiny)]
     killed = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, *arguments], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    assert (tmp_path / 'cls/stage.json').exists()
-    assert not (tmp_path / 'seg/stage.json').exists()
-    done_before = (tmp_path / 'cls/epoch_2.pth').stat().st_mtime_ns
+    assert sorted(path.parent.name for path in tmp_path.glob('*/stage.json')) == done
+    before = {name: (tmp_path / name / 'epoch_2.pth').stat().st_mtime_ns for name in done}
 
-    final = run_stages(load_config(config, str(tmp_path), str(data_root), options=tiny), resume=True)
+    final = run_stages(load(config, tmp_path, data_root, tiny), resume=True)
 
-    assert (tmp_path / 'cls/epoch_2.pth').stat().st_mtime_ns == done_before  # a finished stage is skipped
-    for stage in ('seg', 'joint'):
-        expected = read_weights(straight / stage / 'epoch_2.pth')
-        found = read_weights(tmp_path / stage / 'epoch_2.pth')
+    assert {name: (tmp_path / name / 'epoch_2.pth').stat().st_mtime_ns for name in done} == before  # skipped
+    for name in to_come:
+        expected = read_weights(straight / name / 'epoch_2.pth')
+        found = read_weights(tmp_path / name / 'epoch_2.pth')
         assert found.keys() == expected.keys()
         assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
     assert final == tmp_path / 'joint/epoch_2.pth'
@@ -82,7 +96,7 @@ def test_stage_seg_starts_from_the_cls_branch_and_leaves_the_rest(straight):
 
 def test_resuming_a_finished_training_changes_nothing(straight, config, data_root, tiny):
     before = (straight / 'joint/epoch_2.pth').stat().st_mtime_ns
-    final = run_stages(load_config(config, str(straight), str(data_root), options=tiny), resume=True)
+    final = run_stages(load(config, straight, data_root, tiny), resume=True)
     assert final == straight / 'joint/epoch_2.pth'
     assert final.stat().st_mtime_ns == before
 
@@ -99,7 +113,11 @@ def test_training_anew_forgets_what_a_resume_would_skip(straight, config, data_r
 
 def test_one_stage_run(config, data_root, tiny, tmp_path):
     options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 1}
-    options = {key: value for key, value in options.items() if not key.startswith('stages.')}
     final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
     assert final == tmp_path / 'epoch_1.pth'
     assert (tmp_path / 'last_checkpoint').read_text() == str(final)
+
+
+def test_only_the_first_stage_starts_from_load_from(config, tmp_path):
+    cfg = load_config(config, str(tmp_path), options={'load_from': 'pretrained.pth'})
+    assert [stage.load_from for stage in stage_configs(cfg)] == ['pretrained.pth', None, None]

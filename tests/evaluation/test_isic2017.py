@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +10,6 @@ from isic_challenge_scoring.segmentation import SegmentationScore
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask, score_mask_folders
 from mmskin.registry import METRICS
 
-NATIVE_TRUTH = (
-    Path(__file__).parents[3] / 'shared' / 'data' / 'isic2017_native' / 'ISIC-2017_Validation_Part1_GroundTruth'
-)
 CHALLENGE_NAMES = {
     'JA': 'jaccard',
     'DI': 'dice',
@@ -72,15 +68,15 @@ def test_folders_without_masks_are_named(tmp_path):
         score_mask_folders(tmp_path, tmp_path)
 
 
-@pytest.mark.skipif(not NATIVE_TRUTH.is_dir(), reason='needs the native ISIC-2017 masks in ../shared/data')
-def test_native_masks_score_as_the_challenge_does(tmp_path):
-    truths = sorted(NATIVE_TRUTH.glob('*_segmentation.png'))
+def test_native_masks_score_as_the_challenge_does(real_data, tmp_path):
+    truth = real_data / 'isic2017_native' / 'ISIC-2017_Validation_Part1_GroundTruth'
+    truths = sorted(truth.glob('*_segmentation.png'))
     assert truths
     moved = {path.name: np.roll(cv2.imread(str(path), 0), (40, -25), (0, 1)) for path in truths}
     write_masks(tmp_path / 'prediction', moved)
-    scores = score_mask_folders(tmp_path / 'prediction', NATIVE_TRUTH)
+    scores = score_mask_folders(tmp_path / 'prediction', truth)
     assert 0.5 < scores['JA'] < 1
-    assert scores == challenge_scores(NATIVE_TRUTH, tmp_path / 'prediction')
+    assert scores == challenge_scores(truth, tmp_path / 'prediction')
 
 
 def test_binary_scores_by_hand():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmskin.apis.config import load_config
-from mmskin.apis.test import test as run_test
+from mmskin.apis.test import test_checkpoint as run_test
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.evaluation.submission_scores import score_submission
 from mmskin.registry import MODELS

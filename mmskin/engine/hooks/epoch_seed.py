@@ -2,15 +2,16 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
-from mmskin.datasets.lesion_dataset import LesionDataset
+from mmskin.datasets.lesion_dataset import UNSEEDED, LesionDataset
 from mmskin.registry import HOOKS
 
 __all__ = ['EpochSeed']
@@ -21,7 +22,7 @@ class EpochSeed(Hook):
     """Seed each training epoch from (seed, epoch, rank), and tell the dataset which epoch it is.
 
     A checkpoint then needs no random state: a run that resumes draws what the uninterrupted one would have drawn,
-    dropout and augmentation alike.
+    dropout and augmentation alike. A loop without epochs (``by_epoch=False``) is left to draw as it will.
     """
 
     priority = 'VERY_HIGH'
@@ -30,15 +31,25 @@ class EpochSeed(Hook):
         """Let every dataset of ours draw its augmentation from the run's seed."""
         for dataset in _datasets(runner.train_dataloader.dataset):
             dataset.seed = runner.seed
+            if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+                dataset.set_epoch(UNSEEDED)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed ``random``, numpy and torch, and tell every dataset of ours the epoch."""
-        seeds = np.random.SeedSequence((runner.seed, runner.epoch, get_rank())).generate_state(3)
-        random.seed(int(seeds[0]))
-        np.random.seed(seeds[1])
-        torch.manual_seed(int(seeds[2]))
-        for dataset in _datasets(runner.train_dataloader.dataset):
-            dataset.set_epoch(runner.epoch)
+        """Tell every dataset of ours the epoch, before the workers fetch its first batch."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            for dataset in _datasets(runner.train_dataloader.dataset):
+                dataset.set_epoch(runner.epoch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed ``random``, numpy and torch at an epoch's first step.
+
+        Not before: a loader draws from torch's generator when it starts its workers, which persistent ones do once.
+        """
+        if batch_idx == 0 and isinstance(runner.train_loop, EpochBasedTrainLoop):
+            seeds = np.random.SeedSequence((runner.seed, runner.epoch, get_rank())).generate_state(3)
+            random.seed(int(seeds[0]))
+            np.random.seed(seeds[1])
+            torch.manual_seed(int(seeds[2]))
 
 
 def _datasets(dataset: Dataset) -> Iterator[LesionDataset]:

@@ -5,7 +5,7 @@ from torch import nn
 
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.fully_connected import fully_connected_blocks
-from mmskin.models.backbones.pretrained import load_weights
+from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['AlexNetChain']
@@ -25,7 +25,7 @@ class AlexNetChain(BlockChain):
     def __init__(self, weights: str | None = None) -> None:
         network = torchvision.models.get_model('alexnet')
         if weights is not None:
-            network.load_state_dict(load_weights(weights))
+            network.load_state_dict(read_pretrained(weights))
         super().__init__({**_convolutions(network.features), **fully_connected_blocks(network)})
 
 

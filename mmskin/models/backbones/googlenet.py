@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.pretrained import load_weights
+from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['GoogLeNetChain']
@@ -32,7 +32,7 @@ class GoogLeNetChain(BlockChain):
     def __init__(self, weights: str | None = None) -> None:
         network = torchvision.models.GoogLeNet(aux_logits=False, init_weights=True)
         if weights is not None:
-            state = load_weights(weights)
+            state = read_pretrained(weights)
             network.load_state_dict({key: state[key] for key in network.state_dict()})
         super().__init__({name: _block(network, name) for name in LAYERS})
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-__all__ = ['load_weights', 'match_by_order']
+__all__ = ['read_pretrained', 'match_by_order']
 
 _OFFLINE = (
     'Without a network, put the file in place and name it, or start from random initialisation: '
@@ -16,7 +16,7 @@ _OFFLINE = (
 )
 
 
-def load_weights(source: str) -> dict[str, Tensor]:
+def read_pretrained(source: str) -> dict[str, Tensor]:
     """Read a state dict on the CPU; nothing but tensors is unpickled.
 
     Args:

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.pretrained import load_weights
+from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['ResNetChain']
@@ -26,7 +26,7 @@ class ResNetChain(BlockChain):
     def __init__(self, depth: int = 101, weights: str | None = None) -> None:
         network = torchvision.models.get_model(f'resnet{depth}')
         if weights is not None:
-            network.load_state_dict(load_weights(weights))
+            network.load_state_dict(read_pretrained(weights))
         super().__init__(_blocks(network))
 
 

@@ -6,7 +6,7 @@ from torchvision.models import vgg
 
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.fully_connected import fully_connected_blocks
-from mmskin.models.backbones.pretrained import load_weights
+from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['VGGChain']
@@ -45,7 +45,7 @@ class VGGChain(BlockChain):
             raise ValueError(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, _LETTERS))}.')
         network = _network(depth, batch_norm, fully_connected)
         if weights is not None:
-            state = load_weights(weights)
+            state = read_pretrained(weights)
             network.load_state_dict({key: state[key] for key in network.state_dict()})
         layers = network.get_submodule('features')
         blocks = _blocks(layers if last_pool else layers[:-1])  # type: ignore[index, arg-type]

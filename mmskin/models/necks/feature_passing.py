@@ -1,6 +1,6 @@
 """Gated feature passing between branches, eq. 4 to 9 of the paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import torch.nn.functional as F
@@ -86,6 +86,10 @@ class GatedFeaturePassing(nn.Module):
     def gates(self, inputs: Features) -> dict[str, Tensor]:
         """The passing rates (N, C, H, W) of each route that runs, named ``cls2seg``, at the source's resolution."""
         return {name: self._route(name).gate(inputs[source]) for name, (source, _) in self._running(inputs)}
+
+    def idle_routes(self, tasks: Collection[str]) -> list[nn.Module]:
+        """The routes that do not run when only ``tasks`` do: their weights get no gradient."""
+        return [self.routes[name] for name, ends in self.ends.items() if not {*ends} <= {*tasks}]
 
     def _running(self, inputs: Features) -> list[tuple[str, tuple[str, str]]]:
         return [(name, ends) for name, ends in self.ends.items() if {*ends} <= inputs.keys()]

@@ -44,9 +44,12 @@ class Segmentation(Task):
         masks = torch.stack([sample.gt_sem_seg.data for sample in samples])
         return resize(logits, masks.shape[2:]), masks.to(logits.dtype)
 
-    def head_loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
-        """The losses of a head of mmseg's, by name."""
-        return self.head.loss(self.neck(feats), [_with_mask(sample.gt_sem_seg.data) for sample in samples], {})
+    def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
+        """The losses of a head of mmseg's, by name; the whole batch goes through its batch norm over pooled maps."""
+        masks = [_with_mask(sample.gt_sem_seg.data) for sample in samples]
+        if len(labelled) == len(feats[-1]):
+            return self.head.loss(self.neck(feats), masks, {})
+        return self.head.loss_by_feat(self(feats)[labelled], masks)
 
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write ``seg_prob`` at the input's size and ``pred_sem_seg`` at the image's original size into each sample."""

