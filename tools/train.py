@@ -3,6 +3,7 @@
 import argparse
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 
 from mmskin.apis.config import load_config
 from mmskin.engine.stages import run_stages
@@ -29,7 +30,9 @@ def main() -> None:
     """Train, and say where the result is."""
     args = parse_args()
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
-    print(f'final checkpoint: {run_stages(cfg, args.resume)}')
+    checkpoint = run_stages(cfg, args.resume)
+    if is_main_process():
+        print(f'final checkpoint: {checkpoint}')
 
 
 if __name__ == '__main__':

@@ -39,12 +39,15 @@ def _stage_config(cfg: Config, stage: dict, first: bool) -> Config:
     if not first:
         merged.load_from = None  # what the whole starts from; the later stages start from the one before
     merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
-    merged.merge_from_dict(
-        {key: value for key, value in cfg.get('command_line_options', {}).items() if not key.startswith('stages')}
-    )
+    merged.merge_from_dict(_of_stages(cfg.get('command_line_options', {})))
     merged.stage = stage['name']
     merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
     return merged
+
+
+def _of_stages(options: dict) -> dict:
+    """The command line's options that hold in every stage; the others say how the whole starts."""
+    return {key: value for key, value in options.items() if key.split('.')[0] not in ('stages', 'load_from', 'resume')}
 
 
 def run_stages(cfg: Config, resume: bool = False) -> Path:
