@@ -30,24 +30,29 @@ def stage_configs(cfg: Config) -> list[Config]:
     names = [stage.get('name') for stage in cfg.stages]
     if None in names or len(set(names)) < len(names):
         raise ValueError(f'the stages are named {names}; give each a name of its own')
-    return [_stage_config(cfg, stage, first=number == 0) for number, stage in enumerate(cfg.stages)]
+    return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
 
 
-def _stage_config(cfg: Config, stage: dict, first: bool) -> Config:
+def _stage_config(cfg: Config, stage: dict, number: int) -> Config:
     merged = copy.deepcopy(cfg)
     merged.pop('stages')
-    if not first:
+    if number > 0:
         merged.load_from = None  # what the whole starts from; the later stages start from the one before
     merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
-    merged.merge_from_dict(_of_stages(cfg.get('command_line_options', {})))
+    merged.merge_from_dict(_of_stage(number, cfg.get('command_line_options', {})))
     merged.stage = stage['name']
     merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
     return merged
 
 
-def _of_stages(options: dict) -> dict:
-    """The command line's options that hold in every stage; the others say how the whole starts."""
-    return {key: value for key, value in options.items() if key.split('.')[0] not in ('stages', 'load_from', 'resume')}
+def _of_stage(number: int, options: dict) -> dict:
+    """The command line's options for a stage: those for all, and then its own, as ``stages.0.train_cfg.max_epochs``.
+
+    What says how the whole starts is for none.
+    """
+    whole, own = ('stages', 'load_from', 'resume'), f'stages.{number}.'
+    shared = {key: value for key, value in options.items() if key.split('.')[0] not in whole}
+    return shared | {key.removeprefix(own): value for key, value in options.items() if key.startswith(own)}
 
 
 def run_stages(cfg: Config, resume: bool = False) -> Path:
