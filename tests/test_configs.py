@@ -234,10 +234,9 @@ class TestStageConfigs:
 
     def test_the_command_line_wins_over_a_stage(self):
         stages = [dict(name='one', train_cfg=dict(max_epochs=3)), dict(name='two')]
-        cfg = self.config(
-            stages=stages, command_line_options={'train_cfg.max_epochs': 7, 'stages.0.model.frozen': ['x']}
-        )
-        assert [stage.train_cfg.max_epochs for stage in stage_configs(cfg)] == [7, 7]
+        options = {'train_cfg.max_epochs': 7, 'stages.1.train_cfg.max_epochs': 2}
+        cfg = self.config(stages=stages, command_line_options=options)
+        assert [stage.train_cfg.max_epochs for stage in stage_configs(cfg)] == [7, 2]
 
     def test_repeated_names(self):
         with pytest.raises(ValueError, match='give each a name of its own'):
