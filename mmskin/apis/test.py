@@ -61,7 +61,9 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
     join_processes(cfg)
     runner = build_runner(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_weights(model, find_checkpoint(checkpoint))
+    file = find_checkpoint(checkpoint)
+    runner.logger.info(f'testing {file}')
+    load_weights(model, file)
     metrics = runner.test()
     if is_main_process():
         write_results(out_dir / 'results.json', metrics)

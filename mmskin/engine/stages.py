@@ -69,31 +69,38 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     join_processes(cfg)
     stages = stage_configs(cfg)
     resume = resume or cfg.get('resume', False)
-    if not resume:
-        _forget(stages)
+    outdated = [] if resume else [cfg.work_dir, *(stage.work_dir for stage in stages)]
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
             print(f'stage {number} of {len(stages)}: {stage.work_dir}')
-        checkpoint = _run_stage(stage, checkpoint)
+        checkpoint, outdated = _run_stage(stage, checkpoint, outdated), []
     assert checkpoint is not None, 'there is at least one stage'
     if is_main_process():
         _write(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
     return checkpoint
 
 
-def _run_stage(cfg: Config, start: Path | None) -> Path:
-    """Train one stage, or find that it is done; gives its final checkpoint."""
+def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
+    """Train one stage, or find that it is done; gives its final checkpoint.
+
+    The ``outdated`` folders hold an earlier training, which is forgotten once model and data have turned out to be
+    sound: a mistyped command must not cost a training.
+    """
     done = Path(cfg.work_dir) / DONE
-    if done.exists():
+    if not outdated and done.exists():
         return done.parent / json.loads(done.read_text())['checkpoint']
-    latest = _latest(cfg.work_dir)
+    latest = None if outdated else _latest(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
         cfg.load_from = str(latest)
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if outdated:
+        _ = runner.train_loop, runner.val_loop  # built at first sight, data sets and all
+        _forget(outdated)
+    runner.train()
     barrier()  # the main process writes the checkpoint
     checkpoint = _latest(cfg.work_dir)
     if checkpoint is None:
@@ -131,12 +138,12 @@ def _write(path: Path, text: str) -> None:
     path.with_suffix('.tmp').replace(path)
 
 
-def _forget(stages: list[Config]) -> None:
+def _forget(folders: list[str]) -> None:
     """Remove the marks of an earlier training, so that a later resume does not take its stages for this one's."""
     if is_main_process():
-        for cfg in stages:
+        for folder in folders:
             for name in (DONE, 'last_checkpoint'):
-                (Path(cfg.work_dir) / name).unlink(missing_ok=True)
+                (Path(folder) / name).unlink(missing_ok=True)
     barrier()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmskin.apis.config import load_config
+from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.engine.weights import read_weights
 
@@ -18,6 +19,7 @@ KILLED = """
 import json, os, signal, sys
 import torch
 from mmengine.hooks import Hook
+from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages
 
 class Kill(Hook):
@@ -101,14 +103,23 @@ def test_resuming_a_finished_training_changes_nothing(straight, config, data_roo
     assert final.stat().st_mtime_ns == before
 
 
-def test_training_anew_forgets_what_a_resume_would_skip(straight, config, data_root, tiny, tmp_path):
+def test_a_mistyped_command_costs_no_training(config, tmp_path):
     for stage in ('cls', 'seg', 'joint'):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / 'stage.json').write_text('{"checkpoint": "epoch_2.pth"}')
-    cfg = load_config(config, str(tmp_path), str(data_root), options={**tiny, 'train_dataloader.dataset.split': 'none'})
-    with pytest.raises(ValueError, match="split='none'"):
-        run_stages(cfg)
-    assert not list(tmp_path.glob('*/stage.json'))
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        run_stages(load_config(config, str(tmp_path), str(tmp_path / 'nowhere')))
+    assert len(list(tmp_path.glob('*/stage.json'))) == 3
+
+
+def test_training_anew_forgets_what_a_resume_would_skip(config, data_root, tiny, tmp_path, monkeypatch):
+    (tmp_path / 'joint').mkdir()
+    for name in ('joint/stage.json', 'joint/last_checkpoint', 'last_checkpoint'):
+        (tmp_path / name).write_text('old')
+    monkeypatch.setattr(LesionRunner, 'train', lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=tiny))
+    assert [path for path in tmp_path.rglob('*') if path.name in ('stage.json', 'last_checkpoint')] == []
 
 
 def test_one_stage_run(config, data_root, tiny, tmp_path):
