@@ -1,7 +1,7 @@
 """configs/fpm/lite0_isic2017.py with nothing but the diagnosis to learn.
 
-Network, augmentation and rates are the same. The epochs are the 8 and 12 in which the multi-task network trains its
-diagnosis; in the 5 between, only its segmentation branch learns.
+Network, augmentation and rates are the same. The epochs are the 7 and 18 in which the multi-task network trains its
+diagnosis; in the 3 between, only its segmentation branch learns.
 """
 
 from mmengine.config import read_base
