@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mmskin.engine.weights import read_weights
+from mmskin.engine.weights import mmengine_address, read_weights
 from mmskin.registry import RUNNERS
 
 __all__ = ['LesionRunner']
@@ -41,4 +41,4 @@ class LesionRunner(Runner):
             ValueError: if the file is damaged or asks for more than plain data.
         """
         read_weights(filename)
-        return super().load_checkpoint(filename, *args, **kwargs)
+        return super().load_checkpoint(mmengine_address(filename), *args, **kwargs)

@@ -1,13 +1,20 @@
 """Reading weights without running code from the file."""
 
+import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-__all__ = ['load_weights', 'read_weights']
+__all__ = ['hash_tensors', 'load_weights', 'mmengine_address', 'read_metadata', 'read_weights']
+
+SCHEME = 'safetensors:'
+HASH = 'sha256'  # of the tensors, in a file's metadata
 
 
 class Ignored:
@@ -31,20 +38,66 @@ IGNORED = [
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of ours, of mmengine's or of plain torch.
+    """The weights in a safetensors file, or in a checkpoint of ours, of mmengine's or of plain torch.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or asks for more than plain data, which could run code.
+        ValueError: if the file is damaged, its tensors do not have the hash that it states, or it asks for more than
+            plain data, which could run code.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
+    return _read_safetensors(path) if Path(path).suffix == '.safetensors' else _read_pickle(path)
+
+
+def _read_pickle(path: str | Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
     return checkpoint.get('state_dict', checkpoint)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    metadata = read_metadata(path)
+    with safe_open(path, 'pt') as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    if HASH in metadata and metadata[HASH] != hash_tensors(weights):
+        raise ValueError(f'{path}: its tensors are not those that were published (wrong {HASH}); copy the file again')
+    return weights
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says about itself, such as ``classes``.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        with safe_open(path, 'pt') as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f'{path}: damaged, or no safetensors file ({error}); copy the file again') from error
+
+
+def hash_tensors(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order: a file's header may change, and this does not."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def mmengine_address(path: str | Path) -> str:
+    """``path`` as mmengine's loader needs it, which takes every file for a pickle unless a scheme says otherwise."""
+    return f'{SCHEME}{path}' if Path(path).suffix == '.safetensors' else str(path)
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME, force=True)
+def _load_for_mmengine(address: str, map_location: Any = None) -> dict[str, dict[str, Tensor]]:
+    return {'state_dict': read_weights(address.removeprefix(SCHEME))}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

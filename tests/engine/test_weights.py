@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
 from torch import nn
 
-from mmskin.engine.weights import load_weights, read_weights
+from mmskin.engine.weights import hash_tensors, load_weights, mmengine_address, read_weights
 
 
 class Malicious:
@@ -46,3 +48,57 @@ def test_missing_damaged_and_foreign_files(tmp_path):
         read_weights(tmp_path / 'cut.pth')
     with pytest.raises(ValueError, match=r'whole\.pth was trained with another config'):
         load_weights(nn.Linear(3, 2), tmp_path / 'whole.pth')
+
+
+def test_safetensors_in_half_precision_load_into_single(tmp_path):
+    trained = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    trained[1].num_batches_tracked += 2**40 + 1  # no float holds it and its neighbours
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in trained.state_dict().items()}
+    save_file(halved, tmp_path / 'x.safetensors')
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    load_weights(model, tmp_path / 'x.safetensors')
+    assert model[0].weight.dtype == torch.float32
+    assert torch.equal(model[0].weight, halved['0.weight'].float())
+    assert model[1].num_batches_tracked == 2**40 + 1
+
+
+def test_missing_damaged_and_foreign_safetensors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'none\.safetensors: no such checkpoint'):
+        read_weights(tmp_path / 'none.safetensors')
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / 'whole.safetensors')
+    data = (tmp_path / 'whole.safetensors').read_bytes()
+    for cut in (0, 4, len(data) // 2, len(data) - 1):
+        (tmp_path / 'cut.safetensors').write_bytes(data[:cut])
+        with pytest.raises(ValueError, match=r'cut\.safetensors: damaged'):
+            read_weights(tmp_path / 'cut.safetensors')
+    with pytest.raises(ValueError, match=r'whole\.safetensors was trained with another config'):
+        load_weights(nn.Linear(3, 2), tmp_path / 'whole.safetensors')
+
+
+def test_a_changed_tensor_is_noticed_by_its_hash(tmp_path):
+    path, weights = tmp_path / 'x.safetensors', nn.Linear(2, 2).state_dict()
+    save_file(weights, path, metadata={'sha256': hash_tensors(weights)})
+    assert set(read_weights(path)) == {'weight', 'bias'}
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r'x\.safetensors: its tensors are not those that were published'):
+        read_weights(path)
+
+
+def test_the_hash_is_of_names_types_shapes_and_values():
+    ones = torch.ones(2, 3)
+    variants = [{'a': ones}, {'b': ones}, {'a': ones.half()}, {'a': ones.T}, {'a': ones * 2}, {'a': ones, 'b': ones}]
+    assert len({hash_tensors(weights) for weights in variants}) == len(variants)
+    assert hash_tensors({'a': ones, 'b': ones * 2}) == hash_tensors({'b': ones * 2, 'a': ones})
+    assert hash_tensors({'a': ones.T}) == hash_tensors({'a': ones.T.contiguous()})
+    assert hash_tensors({'a': torch.tensor(3)}) != hash_tensors({'a': torch.tensor([3])})
+
+
+def test_a_run_starts_from_safetensors(tmp_path):
+    """mmengine's own loader takes every file for a pickle."""
+    weights = nn.Linear(2, 2).state_dict()
+    save_file(weights, tmp_path / 'x.safetensors')
+    found = CheckpointLoader.load_checkpoint(mmengine_address(tmp_path / 'x.safetensors'), 'cpu')['state_dict']
+    assert torch.equal(found['weight'], weights['weight'])
+    assert mmengine_address('a/x.pth') == 'a/x.pth'

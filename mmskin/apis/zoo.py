@@ -1,0 +1,53 @@
+"""Model folders: a trained network with its config and its card, as ``tools/publish_model.py`` writes them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ['DEFAULT_MODEL', 'ModelFolder', 'model_folder', 'shipped_models']
+
+DEFAULT_MODEL = 'lite0_isic2017'
+ZOO = Path(__file__).resolve().parents[1] / 'zoo'
+
+
+class ModelFolder(NamedTuple):
+    """The files of a published model.
+
+    Attributes:
+        config: For testing; looks nothing up, since the weights are all there.
+        weights: safetensors, whose hash is checked as they are read.
+        card: What the model is for, how it was trained and how well it does.
+    """
+
+    config: Path
+    weights: Path
+    card: Path
+
+
+FILES = ModelFolder(Path('config.py'), Path('weights.safetensors'), Path('README.md'))
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with mmskin."""
+    return sorted(path.parent.name for path in ZOO.glob(f'*/{FILES.weights}'))
+
+
+def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
+    """The files of a model, by the name of one that comes with mmskin or by its folder.
+
+    A shipped model's name wins over a folder of that name in the working directory; ``./name`` is the folder.
+
+    Raises:
+        FileNotFoundError: if there is no such model, or its folder lacks a file.
+    """
+    shipped = shipped_models()
+    folder = ZOO / name_or_path if str(name_or_path) in shipped else Path(name_or_path)
+    if not folder.is_dir():
+        known = ', '.join(shipped) or 'none'
+        raise FileNotFoundError(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
+    if missing := [str(name) for name in FILES if not (folder / name).is_file()]:
+        there = ', '.join(sorted(path.name for path in folder.iterdir())) or 'nothing'
+        raise FileNotFoundError(
+            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
+            f'{there} found; write one by tools/publish_model.py'
+        )
+    return ModelFolder(*(folder / name for name in FILES))
