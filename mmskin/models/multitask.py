@@ -80,7 +80,7 @@ class MultiTaskModel(BaseModel):
         idle = [module for name in self.tasks if name not in self.active_tasks for module in parts[name]]
         if not self.use_passing:
             return [*idle, self.passing]
-        return idle + [route for passing in self.passing.values() for route in passing.idle_routes(self.active_tasks)]
+        return idle + [part for passing in self.passing.values() for part in passing.idle_parts(self.active_tasks)]
 
     def train(self, mode: bool = True) -> 'MultiTaskModel':
         """Switch to training; frozen parts stay in evaluation mode, so that their batch-norm statistics stay."""
@@ -131,7 +131,7 @@ class MultiTaskModel(BaseModel):
         found: dict[str, dict[str, Tensor]] = {}
 
         def record(site: str, passing: nn.Module, entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> Any:
-            found[site] = passing.gates(entering)  # type: ignore[operator]
+            found[site] = passing.gates(entering, leaving)  # type: ignore[operator]
             return passing(entering, leaving)
 
         sites = {site: partial(record, site, passing) for site, passing in self._passing_by_site().items()}

@@ -289,7 +289,7 @@ class TestPassing:
 
     @every_variant
     def test_gates_of_every_route(self, cfg):
-        gates = build_passing(cfg, ALL_ROUTES).gates(make_maps(IN))
+        gates = build_passing(cfg, ALL_ROUTES).gates(make_maps(IN), make_maps(OUT))
         assert list(gates) == [f'{source}2{target}' for source, target in ALL_ROUTES]
         assert all(rates.min() >= 0 and rates.max() <= 1 for rates in gates.values())
 
@@ -297,7 +297,7 @@ class TestPassing:
     def test_gates_of_the_routes_that_run(self, cfg):
         maps = make_maps(IN)
         del maps['c']
-        assert list(build_passing(cfg, ALL_ROUTES).gates(maps)) == ['a2b', 'b2a']
+        assert list(build_passing(cfg, ALL_ROUTES).gates(maps, maps)) == ['a2b', 'b2a']
 
     @every_variant
     def test_bf16(self, cfg):

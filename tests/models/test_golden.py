@@ -138,7 +138,7 @@ def test_gates_rate_each_channel_and_position():
     set_conv(module.routes['a2b'].gate.conv, [log(3), 0], [0, -log(3)])
     inputs = dict(a=maps([[1, -1]]), b=torch.zeros(1, 1, 1, 2))
     new = module(inputs, dict(a=torch.zeros(1, 2, 1, 2), b=torch.zeros(1, 2, 1, 2)))
-    check(module.gates(inputs)['a2b'], [[[[3 / 4, 1 / 4]], [[1 / 4, 1 / 4]]]])
+    check(module.gates(inputs, inputs)['a2b'], [[[[3 / 4, 1 / 4]], [[1 / 4, 1 / 4]]]])
     check(new['b'], [[[[3 / 4, 0]], [[0, 1 / 4]]]])
     check(new['a'], torch.zeros(1, 2, 1, 2))
 

@@ -1,38 +1,48 @@
 """Gated feature passing between branches, eq. 4 to 9 of the paper."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import cast
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
+from mmskin.models.necks.adapter import resize
+from mmskin.models.necks.passing import FeaturePassing, Features
 from mmskin.registry import MODELS
 
 __all__ = ['GatedFeaturePassing']
 
-Features = dict[str, Tensor]
+READS = ('source', 'target', 'both')
 
 
-class Route(nn.Module):
+class GatedRoute(nn.Module):
     """One way from a source to a target branch: its message, gate and op."""
 
-    def __init__(self, in_channels: int, out_channels: int, gate: dict, message: dict, op: dict) -> None:
+    def __init__(
+        self, source: int, target: int, out_channels: int, gate: dict, message: dict, op: dict, gate_reads: str
+    ) -> None:
         super().__init__()
-        channels = {'in_channels': in_channels, 'out_channels': out_channels}
-        self.message: nn.Module = MODELS.build({**message, **channels})
-        self.gate: nn.Module = MODELS.build({**gate, **channels})
+        self.gate_reads = gate_reads
+        width = {'source': source, 'target': target, 'both': source + target}[gate_reads]
+        self.message: nn.Module = MODELS.build({**message, 'in_channels': source, 'out_channels': out_channels})
+        self.gate: nn.Module = MODELS.build({**gate, 'in_channels': width, 'out_channels': out_channels})
         self.op: nn.Module = MODELS.build({**op, 'channels': out_channels})
 
-    def forward(self, source: Tensor, feature: Tensor) -> Tensor:
-        """The target's ``feature`` joined with what gets through from ``source``, resized to the target's map."""
-        message = self.gate(source) * self.message(source)
-        if message.shape[2:] != feature.shape[2:]:
-            message = F.interpolate(message, feature.shape[2:], mode='bilinear', align_corners=False)
-        return self.op(feature, message)
+    def rates(self, source: Tensor, target: Tensor) -> Tensor:
+        """What the gate lets through, at the resolution of what it reads."""
+        reads = {'source': source, 'target': target}.get(self.gate_reads)
+        return self.gate(torch.cat([resize(source, target), target], dim=1) if reads is None else reads)
+
+    def forward(self, source: Tensor, target: Tensor, feature: Tensor) -> Tensor:
+        """The target's ``feature`` joined with what gets through from ``source``, at the target's resolution."""
+        rates, message = self.rates(source, target), self.message(source)
+        if self.gate_reads != 'source':
+            message = resize(message, target)
+        return self.op(feature, resize(rates * message, feature))
 
 
 @MODELS.register_module()
-class GatedFeaturePassing(nn.Module):
+class GatedFeaturePassing(FeaturePassing):
     """f_i <- op(f_i, G_{j->i} m_j) for every route j -> i at one block, between any number of branches.
 
     ``x_j`` is what enters the block in branch j and ``f_i`` what leaves it in branch i. Messages and gates read ``x``
@@ -43,56 +53,48 @@ class GatedFeaturePassing(nn.Module):
     Args:
         in_channels: Channels that enter the block, by task.
         out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names.
+        routes: Pairs (source, target) of task names; by default every ordered pair.
+        detach: Those of the routes through which no gradient flows back to the source.
         gate: Config of the gate, e.g. ``dict(type='ElementwiseGate')``; gets ``in_channels`` and ``out_channels``.
         message: Config of the message; gets the same.
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
+        gate_reads: 'source' is the paper's G(x_j); 'target' lets the receiver decide what it wants, from x_i, and
+            'both' compares the two, as attention gates do (https://arxiv.org/abs/1804.03999).
 
     Raises:
-        ValueError: if a route names an unknown task, leads back to its source, or stands twice.
+        ValueError: if routes are illegal, or ``gate_reads`` is none of the three.
     """
 
     def __init__(
         self,
         in_channels: Mapping[str, int],
         out_channels: Mapping[str, int],
-        routes: Sequence[tuple[str, str]] = (('cls', 'seg'), ('seg', 'cls')),
+        routes: Iterable[tuple[str, str]] | None = None,
+        detach: Iterable[tuple[str, str]] = (),
         gate: dict = {'type': 'ElementwiseGate'},  # noqa: B006 (never changed)
         message: dict = {'type': 'ConvMessage'},  # noqa: B006
         op: dict = {'type': 'SumOp'},  # noqa: B006
+        gate_reads: str = 'source',
     ) -> None:
-        super().__init__()
-        for source, target in routes:
-            unknown = {source, target} - set(in_channels)
-            if unknown or source == target:
-                raise ValueError(f'route {source} -> {target}: a route joins two of the tasks {", ".join(in_channels)}')
-        self.ends = {f'{source}2{target}': (source, target) for source, target in routes}
-        if len(self.ends) < len(routes):
-            raise ValueError(f'two routes have one name: {", ".join(f"{s}2{t}" for s, t in routes)}')
-        self.routes = nn.ModuleDict(
-            {
-                name: Route(in_channels[source], out_channels[target], gate, message, op)
-                for name, (source, target) in self.ends.items()
-            }
-        )
+        super().__init__(in_channels, out_channels, routes, detach)
+        if gate_reads not in READS:
+            raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
+        for name, (source, target) in self.ends.items():
+            widths = in_channels[source], in_channels[target], out_channels[target]
+            self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
         """New outputs of the block, by task; routes from or to a branch that is not running are left out."""
         outputs = dict(outputs)
-        for name, (source, target) in self._running(inputs):
-            outputs[target] = self._route(name)(inputs[source], outputs[target])
+        for name, (source, target) in self.running(inputs).items():
+            brought = self.brought(name, inputs[source])
+            outputs[target] = self._route(name)(brought, inputs[target], outputs[target])
         return outputs
 
-    def gates(self, inputs: Features) -> dict[str, Tensor]:
-        """The passing rates (N, C, H, W) of each route that runs, named ``cls2seg``, at the source's resolution."""
-        return {name: self._route(name).gate(inputs[source]) for name, (source, _) in self._running(inputs)}
+    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
+        """The passing rates (N, C, h, w) of each route that runs, by its name, at the resolution of what is read."""
+        running = self.running(inputs).items()
+        return {name: self._route(name).rates(inputs[source], inputs[end]) for name, (source, end) in running}
 
-    def idle_routes(self, tasks: Collection[str]) -> list[nn.Module]:
-        """The routes that do not run when only ``tasks`` do: their weights get no gradient."""
-        return [self.routes[name] for name, ends in self.ends.items() if not {*ends} <= {*tasks}]
-
-    def _running(self, inputs: Features) -> list[tuple[str, tuple[str, str]]]:
-        return [(name, ends) for name, ends in self.ends.items() if {*ends} <= inputs.keys()]
-
-    def _route(self, name: str) -> Route:
-        return cast(Route, self.routes[name])
+    def _route(self, name: str) -> GatedRoute:
+        return cast(GatedRoute, self.routes[name])

@@ -1,0 +1,93 @@
+"""The base of every operator that passes features between branches."""
+
+from collections.abc import Collection, Iterable, Mapping
+from itertools import permutations
+
+from torch import Tensor, nn
+
+__all__ = ['FeaturePassing', 'Features']
+
+Features = dict[str, Tensor]
+Route = tuple[str, str]
+
+
+class FeaturePassing(nn.Module):
+    """Lets branches exchange features at one block, along routes.
+
+    A subclass writes :meth:`forward`. Its parameters stand in ``self.routes``, by the name of their route, and in
+    ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told.
+
+    Args:
+        in_channels: Channels that enter the block, by task.
+        out_channels: Channels that leave the block, by task.
+        routes: Pairs (source, target) of task names; by default every ordered pair.
+        detach: Those of the routes through which no gradient flows back to the source.
+
+    Raises:
+        ValueError: if a route names an unknown task, leads back to its source, or stands twice, or if ``detach`` names
+            what is no route.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        out_channels: Mapping[str, int],
+        routes: Iterable[Route] | None = None,
+        detach: Iterable[Route] = (),
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = dict(in_channels), dict(out_channels)
+        self.ends = named(permutations(in_channels, 2) if routes is None else routes, in_channels)
+        self.detached = named(detach, in_channels).keys()
+        if unknown := self.detached - self.ends.keys():
+            raise ValueError(f'detach names {", ".join(sorted(unknown))}; the routes are {", ".join(self.ends)}')
+        self.routes, self.targets = nn.ModuleDict(), nn.ModuleDict()
+
+    def forward(self, inputs: Features, outputs: Features) -> Features:
+        """What leaves the block once features were passed.
+
+        Args:
+            inputs: What entered the block, by the branches that run.
+            outputs: What the block made of it, by the same branches.
+
+        Returns:
+            ``outputs`` with the targets' maps replaced, each of its own size; routes from or to a branch that is not
+            running are left out.
+        """
+        raise NotImplementedError
+
+    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
+        """How much each running route lets through, in [0, 1], (N, C or 1, h or 1, w or 1); of no route by default."""
+        return {}
+
+    def running(self, tasks: Collection[str]) -> dict[str, Route]:
+        """The routes of which both ends are among ``tasks``, by name."""
+        return {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks}}
+
+    def sources(self, target: str, features: Features) -> Features:
+        """What the running routes to ``target`` bring of ``features``, by source; cut from the graph where detached."""
+        routes = {name: source for name, (source, end) in self.running(features).items() if end == target}
+        return {source: self.brought(name, features[source]) for name, source in routes.items()}
+
+    def brought(self, route: str, feature: Tensor) -> Tensor:
+        """The source's ``feature`` as ``route`` may read it."""
+        return feature.detach() if route in self.detached else feature
+
+    def idle_parts(self, tasks: Collection[str]) -> list[nn.Module]:
+        """The parts that do not run when only ``tasks`` do: their weights get no gradient."""
+        running = self.running(tasks)
+        ends = {target for _, target in running.values()}
+        parts = [part for name, part in self.routes.items() if name not in running]
+        return parts + [part for name, part in self.targets.items() if name not in ends]
+
+
+def named(routes: Iterable[Route], tasks: Collection[str]) -> dict[str, Route]:
+    """Routes by their name, ``cls2seg``, after a check."""
+    routes = [(source, target) for source, target in routes]
+    for source, target in routes:
+        if {source, target} - {*tasks} or source == target:
+            raise ValueError(f'route {source} -> {target}: a route joins two of the tasks {", ".join(tasks)}')
+    ends = {f'{source}2{target}': (source, target) for source, target in routes}
+    if len(ends) < len(routes):
+        raise ValueError(f'two routes have one name: {", ".join(f"{s}2{t}" for s, t in routes)}')
+    return ends
