@@ -68,6 +68,8 @@ def mean_over_images(rows: list[Row]) -> dict[str, float]:
 class SegmentationMetric(PerImageMetric):
     """``seg/JA``, ``seg/DI``, ``seg/AC``, ``seg/sensitivity``, ``seg/specificity``: means over images.
 
+    The rows in ``per_image`` also hold ``lesion_share``, the true lesion's share of the image.
+
     ``pred_sem_seg`` and ``gt_sem_seg`` are compared at the size of the mask file. The paper's DI of 0.868 is not
     2 JA / (1 + JA) for its JA of 0.787, so it too averaged over images and did not pool pixels.
     """
@@ -75,15 +77,17 @@ class SegmentationMetric(PerImageMetric):
     default_prefix = 'seg'
 
     def measure(self, sample: dict) -> Row:
-        """The five scores of a sample that has both masks.
+        """The five scores of a sample that has both masks, and ``lesion_share``.
 
         Raises:
             ValueError: if the masks differ in size.
         """
         if 'gt_sem_seg' not in sample or 'pred_sem_seg' not in sample:
             return {}
+        true = as_mask(sample['gt_sem_seg']['data'])
         try:
-            return segmentation_scores(sample['pred_sem_seg']['data'], sample['gt_sem_seg']['data'])
+            scores = segmentation_scores(sample['pred_sem_seg']['data'], true)
+            return {**scores, 'lesion_share': float(true.mean())}
         except ValueError as error:
             raise ValueError(f'{sample["image_id"]}: {error}') from error
 

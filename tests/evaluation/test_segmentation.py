@@ -56,6 +56,12 @@ def test_metric_is_the_mean_over_images_not_over_pixels(make_sample, evaluate):
     assert results == {'seg/JA': 0.5, 'seg/DI': 0.5, 'seg/AC': 0.5, 'seg/sensitivity': 0.5, 'seg/specificity': 0.0}
 
 
+def test_each_row_has_the_lesions_share_of_its_image(make_sample, evaluate):
+    _, (metric,) = evaluate(['SegmentationMetric'], [make_sample('a', pred=[[0, 1]], gt=[[1, 0]])])
+    assert metric.per_image[0]['lesion_share'] == 0.5
+    assert 'seg/lesion_share' not in metric.summarize(metric.per_image)
+
+
 def test_samples_without_both_masks_are_passed_over(make_sample, evaluate):
     samples = [make_sample('a', gt=[[1]]), make_sample('b', pred=[[1]]), make_sample('c', pred=[[1, 0]], gt=[[1, 0]])]
     results, (metric,) = evaluate(['SegmentationMetric'], samples)
