@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
 from mmskin.evaluation.segmentation import as_mask, segmentation_scores
 from mmskin.registry import METRICS
+from mmskin.visualization.case_file import write_cases
 from mmskin.visualization.contour_sheet import Case, contour_sheet
 from mmskin.visualization.thumbnails import outlines
 
@@ -17,9 +19,10 @@ class ContourSheet(BaseMetric):
     """Draws a ``contour_sheet`` when a test is over; it has no numbers of its own.
 
     Of each image it keeps a ``Case``; the few images it draws are read again from ``img_path``, on the main process.
+    All cases are written beside the picture, as JSON, for ``mmskin.report``.
 
     Args:
-        out_file: the picture.
+        out_file: the picture; the cases get its name with ``.json``.
         num_images: how many images it shows.
     """
 
@@ -35,9 +38,10 @@ class ContourSheet(BaseMetric):
         self.results.extend(self.case_of(sample) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Draw the sheet."""
+        """Draw the sheet and keep the cases."""
         if results:
             contour_sheet(results, self.out_file, self.num_images)
+            write_cases(Path(self.out_file).with_suffix('.json'), results, (self.dataset_meta or {}).get('classes', ()))
         return {}
 
     def case_of(self, sample: dict) -> Case:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,22 +74,38 @@ def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int =
     classes = sorted({case.gt_class for case in cases})
     count = math.ceil(num_images / len(classes))
     rows = [choose_cases([case for case in cases if case.gt_class == name], count) for name in classes]
-    columns = max(map(len, rows))
-    figure = Figure(figsize=(2.3 * columns, 3.0 * len(rows) + 0.6), layout='constrained', dpi=110)
-    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
-        draw_row(axes, row)
-    add_legend(figure)
+    figure = draw_sheet({readable(name) or 'no label': row for name, row in zip(classes, rows, strict=True)})
     Path(out_file).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out_file)
 
 
+def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> Figure:
+    """Draw rows of cases under a legend.
+
+    Args:
+        rows: cases by the row's name; none is empty.
+        column_width: of one image and its margins, in inches.
+
+    Raises:
+        FileNotFoundError: if an image cannot be read.
+    """
+    columns = max(map(len, rows.values()))
+    size = column_width * columns, (column_width + 0.7) * len(rows) + 0.6
+    figure = Figure(figsize=size, layout='constrained', dpi=110)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes, (name, cases) in zip(grid, rows.items(), strict=True):
+        draw_row(axes, cases)
+        axes[0].set_ylabel(name, fontsize=11, fontweight='bold')
+    add_legend(figure)
+    return figure
+
+
 def draw_row(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
-    """Draw the cases of one class side by side and leave the rest of the row blank."""
+    """Draw cases side by side and leave the rest of the row blank."""
     for axis, case in zip(axes, cases, strict=False):
         draw_case(axis, case)
     for axis in axes[len(cases) :]:
         axis.axis('off')
-    axes[0].set_ylabel(readable(cases[0].gt_class) or 'no label', fontsize=11, fontweight='bold')
 
 
 def draw_case(axis: Axes, case: Case) -> None:
