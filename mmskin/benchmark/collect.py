@@ -79,6 +79,7 @@ def method_report(suite: Suite, method: Method, runs: Sequence[Run], values: Val
         'parameters': costs[0]['parameters'] if costs else None,
         'flops': costs[0]['flops'] if costs else None,
         'seconds': fmean(cost['seconds'] for cost in costs) if costs else None,
+        'activation_bytes': costs[0].get('activation_bytes') if costs else None,
         'device': ', '.join(sorted({cost['device'] for cost in costs})),
         'seeds': {str(seed): found for seed, found in seeds.items()},
     }

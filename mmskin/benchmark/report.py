@@ -11,7 +11,8 @@ __all__ = ['markdown', 'write_report']
 
 EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number in brackets. Parameters of the network; \
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
-image in batches of one, from normalisation to the mask at its own size."""
+image in batches of one, from normalisation to the mask at its own size; activations that training keeps for an \
+image's gradients."""
 DIFFERENCES = """With {level:.0%} bootstrap intervals from {resamples} resamples, paired by image. \
 *Images*: these networks on other images. *Images and seeds*: the methods trained again, and tested on other images. \
 An interval without 0 is bold; with this many intervals, one in twenty is so by chance."""
@@ -36,14 +37,14 @@ def markdown(report: dict[str, Any]) -> str:
 
 def methods_table(report: dict[str, Any]) -> str:
     """One row for each method."""
-    head = ['method', 'seeds', *report['metrics'], 'parameters (M)', 'GFLOPs', 'ms per image']
+    head = ['method', 'seeds', *report['metrics'], 'parameters (M)', 'GFLOPs', 'ms per image', 'activations (MB)']
     return table(head, [method_row(name, method) for name, method in report['methods'].items()])
 
 
 def method_row(name: str, method: dict[str, Any]) -> list[str]:
     """The cells of one method."""
     metrics = [metric_cell(found, method['paper'].get(metric)) for metric, found in method['metrics'].items()]
-    cost = [(method['parameters'], 1e-6, 2), (method['flops'], 1e-9, 2), (method['seconds'], 1e3, 1)]
+    cost = [(method['parameters'], 1e-6, 2), (method['flops'], 1e-9, 2), (method['seconds'], 1e3, 1), (method['activation_bytes'], 1e-6, 1)]
     shown = ['–' if value is None else f'{value * unit:.{digits}f}' for value, unit, digits in cost]
     return [name, str(len(method['seeds'])), *metrics, *shown]
 

@@ -58,14 +58,21 @@ class Run:
     @property
     def trainer(self) -> 'Run':
         """The run whose networks are tested: mostly this one."""
-        if self.method.weights_of is None:
-            return self
-        return Run(self.suite, self.suite.method(self.method.weights_of), self.seed, self.root)
+        return self if self.method.weights_of is None else self.other(self.method.weights_of)
+
+    @property
+    def starter(self) -> 'Run | None':
+        """The run from whose network this one's training starts."""
+        return None if self.method.starts_from is None else self.other(self.method.starts_from)
+
+    def other(self, method: str) -> 'Run':
+        """The run of another method with the same seed."""
+        return Run(self.suite, self.suite.method(method), self.seed, self.root)
 
     @property
     def ready(self) -> bool:
-        """Whether it can start; one without training waits for the other's."""
-        return self.trainer is self or self.trainer.finished
+        """Whether it can start; one that needs another's network waits for it."""
+        return (self.trainer is self or self.trainer.finished) and (self.starter is None or self.starter.finished)
 
     def config(self, part: str) -> Config:
         """The config of 'train' or 'test', with a work folder of its own."""
@@ -78,7 +85,8 @@ class Run:
     def plan(self) -> dict[str, Any]:
         """What the results will depend on, from the config and the data as they are now."""
         cfg = self.config('test')
-        return {'settings': settings_digest(cfg), 'fingerprints': fingerprints(cfg)}
+        start = [] if self.starter is None else [self.starter.plan['settings']]
+        return {'settings': '+'.join([settings_digest(cfg), *start]), 'fingerprints': fingerprints(cfg)}
 
     def noted_plan(self) -> dict[str, Any] | None:
         """The plan that was noted when the run began, if it has."""
@@ -110,7 +118,10 @@ class Run:
         """Train what is missing, test, and note the result."""
         write_text(self.folder / 'plan.json', json.dumps(self.plan, indent=2))
         if self.trainer is self:
-            run_stages(self.config('train'), resume=True)
+            cfg = self.config('train')
+            if self.starter is not None:
+                cfg.load_from = str(find_checkpoint(self.starter.folder / 'train'))
+            run_stages(cfg, resume=True)
         cfg = self.config('test')
         cost = self.folder / 'test' / 'cost.json'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'InferenceCost', 'out_file': str(cost)}]
@@ -130,8 +141,8 @@ def versions() -> dict[str, str]:
 
 
 def runs_of(suite: Suite, root: str | Path) -> list[Run]:
-    """All runs of a suite, seed by seed, so that every method is seen early; those that train come first."""
-    methods = sorted(suite.methods, key=lambda method: method.weights_of is not None)
+    """All runs of a suite, seed by seed, so that every method is seen early; those that need another's come later."""
+    methods = sorted(suite.methods, key=lambda method: (method.weights_of is not None, method.starts_from is not None))
     return [Run(suite, method, seed, Path(root)) for seed in suite.seeds for method in methods]
 
 

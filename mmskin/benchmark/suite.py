@@ -21,6 +21,8 @@ class Method:
         options: settings by dotted name that differ from the config.
         weights_of: the name of a method whose networks are tested here in another way, such as with test-time
             augmentation; nothing is trained then.
+        starts_from: the name of a method from whose network, of the same seed, training starts, so that several
+            methods can share what is the same in all of them.
         paper: the paper's numbers by metric, printed beside ours.
         note: what to know about the row; printed below the table.
     """
@@ -29,6 +31,7 @@ class Method:
     config: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     weights_of: str | None = None
+    starts_from: str | None = None
     paper: Mapping[str, float] = field(default_factory=dict)
     note: str = ''
 
@@ -78,8 +81,8 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
 
     Raises:
         FileNotFoundError: if the suite or a method's config is missing.
-        ValueError: if something else is named than suites have, a name repeats, or ``weights_of`` names no method that
-            is trained.
+        ValueError: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
+            is trained, or ``starts_from`` none that is trained from the beginning.
     """
     path = Path(path)
     if not path.is_file():
@@ -109,14 +112,18 @@ def check_names(settings: dict, kind: type, path: Path) -> None:
 
 
 def check_methods(methods: tuple[Method, ...], path: Path) -> None:
-    """Raise if a config is missing, a name repeats, or a method tests networks that no other trains."""
-    trained = {method.name for method in methods if method.weights_of is None}
+    """Raise if a config is missing, a name repeats, or a method needs networks that no other trains."""
     if len({method.folder for method in methods}) < len(methods):
         raise ValueError(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
+    trained = [method.name for method in methods if method.weights_of is None]
+    first = [method.name for method in methods if method.weights_of is None and method.starts_from is None]
     for method in methods:
         if not method.config.is_file():
             raise FileNotFoundError(f'{method.config}: no such config; {path} names it for {method.name!r}.')
         if method.weights_of and method.weights_of not in trained:
+            raise ValueError(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}.')
+        if method.starts_from and (method.weights_of or method.starts_from not in first):
             raise ValueError(
-                f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {sorted(trained)}.'
+                f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
+                'method without weights_of.'
             )

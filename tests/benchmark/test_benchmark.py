@@ -81,6 +81,7 @@ def test_flips_are_tested_with_the_other_methods_networks(report):
     plain, flips = (report['methods'][name] for name in ROWS[:2])
     assert flips['parameters'] == plain['parameters']
     assert flips['flops'] == 4 * plain['flops']
+    assert flips['activation_bytes'] == plain['activation_bytes'] > 0
 
 
 def test_means_are_those_of_the_runs(finished, report):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmskin.benchmark.runs import runs_of
+from mmskin.benchmark.runs import Run, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.engine.stages import stage_configs
 
@@ -32,6 +32,8 @@ def test_a_suite_is_read(suite_file):
     [
         ("name='no passing'", "name='gated sum'", 'names that differ'),
         ("name='no passing'", "name='x', weights_of='y'", "weights_of='y'; trained are"),
+        ("name='no passing'", "name='x', starts_from='with flips'", "starts_from='with flips'; it can be one of"),
+        ("weights_of='gated sum'", "weights_of='gated sum', starts_from='gated sum'", "'with flips' has starts_from="),
         ("name='no passing'", "nome='no passing'", 'name, nome of a method is unknown'),
         ('seeds = [0, 1]', 'seed = 3', 'seed, seeds of a suite'),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
@@ -49,6 +51,27 @@ def test_missing_files_are_named(suite_file):
     suite_file.write_text(suite_file.read_text().replace('multitask/r18', 'multitask/r19'))
     with pytest.raises(FileNotFoundError, match=r'r19_synthetic\.py: no such config.*no passing'):
         read_suite(suite_file)
+
+
+def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch):
+    suite_file.write_text(suite_file.read_text().replace("name='no passing'", "name='later', starts_from='gated sum'"))
+    runs = runs_of(read_suite(suite_file), tmp_path / 'out')
+    first, later = (next(run for run in runs if run.method.name == name) for name in ('gated sum', 'later'))
+    assert not later.ready
+    weights = first.folder / 'train' / 'epoch_1.pth'
+    for path, text in [(weights, ''), (weights.parent / 'last_checkpoint', str(weights)), (first.folder / 'run.json', '')]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert later.ready
+    trained = []
+    monkeypatch.setattr(Run, 'plan', {})
+    monkeypatch.setattr('mmskin.benchmark.runs.run_stages', lambda cfg, resume: trained.append(cfg.load_from))
+    monkeypatch.setattr('mmskin.benchmark.runs.test_checkpoint', lambda *arguments: 1 / 0)
+    (later.folder / 'train').mkdir(parents=True)
+    (later.folder / 'train' / 'last_checkpoint').write_text(str(weights))
+    with pytest.raises(ZeroDivisionError):
+        later.execute()
+    assert trained == [str(weights)]
 
 
 @pytest.mark.parametrize('path', SUITES, ids=lambda path: path.stem)

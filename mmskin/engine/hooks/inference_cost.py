@@ -24,7 +24,9 @@ class InferenceCost(Hook):
 
     ``parameters``; ``flops`` of a forward pass with all views of test-time augmentation, by torch's
     ``FlopCounterMode``: convolutions and matrix products, a multiplication and an addition counted as two; ``seconds``,
-    the median of a test step in batches of one, from normalisation to the mask at the image's own size; ``device``.
+    the median of a test step in batches of one, from normalisation to the mask at the image's own size; ``device``;
+    ``activation_bytes``, what a forward pass of one view keeps for the backward pass, parameters left out: training
+    needs this for each image of a batch.
 
     Args:
         out_file: the JSON file.
@@ -59,7 +61,26 @@ def measure(model: nn.Module, batch: dict, repeats: int) -> dict[str, float | st
         'device': torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f'CPU, {torch.get_num_threads()} threads',
+        'activation_bytes': activation_bytes(model, batch),
     }
+
+
+def activation_bytes(model: nn.Module, batch: dict) -> int:
+    """Bytes that a forward pass on ``batch`` saves for its gradients, each piece of memory counted once."""
+    model = getattr(model, 'module', model)  # the network inside test-time augmentation
+    saved = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    data = model.data_preprocessor(batch, False)  # type: ignore[operator]
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        outputs = model(**data, mode='tensor')
+    del outputs
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    return sum(size for address, size in saved.items() if address not in weights)
 
 
 def seconds(model: nn.Module, batch: dict) -> float:
