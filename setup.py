@@ -70,6 +70,7 @@ setup(
     packages=find_packages(include=['mmskin', 'mmskin.*']),
     package_data={'mmskin': ['py.typed']},
     python_requires='>=3.10',
+    entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),
     extras_require={'tests': requirements('tests')},
     cmdclass={'build_py': BuildWithConfigs},

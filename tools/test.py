@@ -1,41 +1,8 @@
-"""Test a checkpoint: python tools/test.py configs/fpm/r101_isic2017.py work_dirs/r101_isic2017."""
+"""Test a checkpoint: python tools/test.py configs/fpm/r101_isic2017.py work_dirs/r101_isic2017, or mmskin test."""
 
-import argparse
+import sys
 
-from mmengine.config import DictAction
-
-from mmskin.apis.config import load_config, set_in_datasets
-from mmskin.apis.test import test_checkpoint
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='Python config')
-    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
-    parser.add_argument('--work-dir', help='logs, results.json and per_image.csv go here')
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
-    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
-    parser.add_argument(
-        '--tta', action='store_true', help="average over flips, or over the views that the config's tta_model names"
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Test, print the table and write the files."""
-    args = parse_args()
-    options = {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
-    cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
-    if args.split:
-        set_in_datasets(cfg.test_dataloader, 'split', args.split)
-    test_checkpoint(cfg, args.checkpoint)
-
+from mmskin.cli import run_tool, test
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(test))

@@ -1,0 +1,64 @@
+"""The command ``mmskin``: each module of this package is a subcommand of its name.
+
+A subcommand has a docstring, whose first line is its help, ``add_arguments(parser)`` and ``run(args)``, which returns
+the exit status or None for 0. Only the one that is called sets up its arguments and imports what it needs, inside these
+functions: ``mmskin --help`` answers at once.
+"""
+
+import argparse
+import inspect
+import pkgutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+import mmskin
+
+__all__ = ['commands', 'main', 'run_tool']
+
+
+def commands() -> dict[str, ModuleType]:
+    """The subcommands by name."""
+    return {found.name: import_module(f'{__name__}.{found.name}') for found in pkgutil.iter_modules(__path__)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the subcommand that ``arguments``, by default the process's, name first.
+
+    Returns:
+        The exit status: 0 when all went well.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog='mmskin', description=mmskin.__doc__)
+    parser.add_argument('--version', action='version', version=f'mmskin {mmskin.__version__}')
+    subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name, command in commands().items():
+        subparser = subparsers.add_parser(name, help=_first_line(command), **_layout(command))
+        if name in arguments[:1]:
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run, arguments=arguments[1:])
+    args = parser.parse_args(arguments)
+    return args.run(args) or 0
+
+
+def run_tool(command: ModuleType) -> int:
+    """Run a subcommand as a script of its own, with the process's arguments."""
+    parser = argparse.ArgumentParser(**_layout(command))
+    command.add_arguments(parser)
+    args = parser.parse_args(namespace=argparse.Namespace(arguments=sys.argv[1:]))
+    return command.run(args) or 0
+
+
+def _first_line(command: ModuleType) -> str:
+    return _text(command).partition('\n')[0]
+
+
+def _layout(command: ModuleType) -> dict:
+    return dict(description=_text(command), formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def _text(command: ModuleType) -> str:
+    text = inspect.getdoc(command)
+    assert text, f'{command.__name__} has no docstring, which would be its help'
+    return text

@@ -1,0 +1,36 @@
+"""Train a config, stage by stage.
+
+mmskin train configs/fpm/r101_isic2017.py
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a training is told on the command line."""
+    from mmengine.config import DictAction
+
+    parser.add_argument('config', help='Python config')
+    parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument(
+        '--resume', action='store_true', help='go on where an earlier run in the same work folder stopped'
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
+    parser.add_argument('--seed', type=int, help="seed, in place of the config's")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as train_cfg.max_epochs=2')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, and say where the result is."""
+    from mmengine.dist import is_main_process
+
+    from mmskin.apis.config import load_config
+    from mmskin.engine.stages import run_stages
+
+    cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
+    checkpoint = run_stages(cfg, args.resume)
+    if is_main_process():
+        print(f'final checkpoint: {checkpoint}')
