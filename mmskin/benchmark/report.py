@@ -13,6 +13,7 @@ EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number 
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
 image in batches of one, from normalisation to the mask at its own size; activations that training keeps for an \
 image's gradients."""
+COSTS = [('parameters', 1e6, 2), ('flops', 1e9, 2), ('seconds', 1e-3, 1), ('activation_bytes', 1e6, 1)]
 DIFFERENCES = """With {level:.0%} bootstrap intervals from {resamples} resamples, paired by image. \
 *Images*: these networks on other images. *Images and seeds*: the methods trained again, and tested on other images. \
 An interval without 0 is bold; with this many intervals, one in twenty is so by chance."""
@@ -44,9 +45,13 @@ def methods_table(report: dict[str, Any]) -> str:
 def method_row(name: str, method: dict[str, Any]) -> list[str]:
     """The cells of one method."""
     metrics = [metric_cell(found, method['paper'].get(metric)) for metric, found in method['metrics'].items()]
-    cost = [(method['parameters'], 1e-6, 2), (method['flops'], 1e-9, 2), (method['seconds'], 1e3, 1), (method['activation_bytes'], 1e-6, 1)]
-    shown = ['–' if value is None else f'{value * unit:.{digits}f}' for value, unit, digits in cost]
-    return [name, str(len(method['seeds'])), *metrics, *shown]
+    costs = [cost_cell(method[key], unit, digits) for key, unit, digits in COSTS]
+    return [name, str(len(method['seeds'])), *metrics, *costs]
+
+
+def cost_cell(value: float | None, unit: float, digits: int) -> str:
+    """A cost in ``unit``, or a dash where it was not measured."""
+    return '–' if value is None else f'{value / unit:.{digits}f}'
 
 
 def metric_cell(found: dict[str, Any] | None, paper: float | None) -> str:

@@ -59,7 +59,11 @@ def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch
     first, later = (next(run for run in runs if run.method.name == name) for name in ('gated sum', 'later'))
     assert not later.ready
     weights = first.folder / 'train' / 'epoch_1.pth'
-    for path, text in [(weights, ''), (weights.parent / 'last_checkpoint', str(weights)), (first.folder / 'run.json', '')]:
+    for path, text in [
+        (weights, ''),
+        (weights.parent / 'last_checkpoint', str(weights)),
+        (first.folder / 'run.json', ''),
+    ]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert later.ready
