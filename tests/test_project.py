@@ -30,6 +30,7 @@ PACKAGED = (
     'tools',
 )
 BUILD = 'import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))'
+MODEL = ('config.py', 'weights.safetensors', 'README.md')
 CACHES = shutil.ignore_patterns('__pycache__', '.mim')
 
 
@@ -57,6 +58,9 @@ def wheel(repository, tmp_path_factory):
     for name in PACKAGED:
         source = repository / name
         (shutil.copytree(source, tree / name, ignore=CACHES) if source.is_dir() else shutil.copy(source, tree))
+    for name in MODEL:
+        (tree / 'mmskin' / 'zoo' / 'tried').mkdir(parents=True, exist_ok=True)
+        (tree / 'mmskin' / 'zoo' / 'tried' / name).write_text('x = 1')
     with tarfile.open(build('sdist', tree, folder)) as archive:
         archive.extractall(folder, filter='data')
     with zipfile.ZipFile(build('wheel', folder / f'mmskin-{mmskin.__version__}', folder)) as archive:
@@ -103,6 +107,11 @@ def test_wheel_is_typed_and_complete(wheel, repository):
         name for name in files_below(repository / 'mmskin') if name.endswith('.py') and not name.startswith('.mim')
     }
     assert modules <= files_below(wheel / 'mmskin')
+
+
+def test_wheel_carries_the_models_that_ship(wheel, repository):
+    tried = {f'tried/{name}' for name in MODEL}
+    assert files_below(wheel / 'mmskin' / 'zoo') == files_below(repository / 'mmskin' / 'zoo') | tried
 
 
 def test_wheel_states_requirements_version_and_licence(wheel):

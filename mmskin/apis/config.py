@@ -1,6 +1,7 @@
 """A config as the command line asks for it."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
-__all__ = ['load_config', 'set_in_datasets']
+from mmskin.registry import DATASETS
+
+__all__ = ['class_names', 'load_config', 'set_in_datasets']
 
 
 def load_config(
@@ -58,10 +61,23 @@ def load_config(
 
 def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:
     """Set ``key`` in every dataset of a loader's config, inside wrappers such as ``ConcatDataset`` as well."""
+    for dataset in innermost_datasets(loader):
+        dataset[key] = value
+
+
+def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
+    """The configs of a loader's datasets, inside wrappers as well."""
     pending = [loader.dataset]
     while pending:
         dataset = pending.pop()
         inner = [*dataset.get('datasets', []), *([dataset.dataset] if 'dataset' in dataset else [])]
         pending += inner
         if not inner:
-            dataset[key] = value
+            yield dataset
+
+
+def class_names(cfg: Config) -> list[str]:
+    """The diagnoses that the config's test set tells apart, in the order of the network's outputs."""
+    dataset = next(innermost_datasets(cfg.test_dataloader))
+    metainfo = {**DATASETS.get(dataset.type).METAINFO, **dataset.get('metainfo', {})}
+    return list(metainfo.get('classes', ()))

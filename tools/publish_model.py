@@ -1,0 +1,53 @@
+"""Write a model folder: config, weights as safetensors, and a card.
+
+    python tools/publish_model.py configs/fpm/lite0_isic2017.py work_dirs/lite0_isic2017 my_model --half
+
+Test the folder, and publish once more with what the test found, so that the card says it:
+
+    python tools/test.py my_model/config.py my_model/weights.safetensors --split val --work-dir work_dirs/plain
+    python tools/publish_model.py ... my_model --half --results work_dirs/plain/results.json
+"""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmskin.apis.config import load_config
+from mmskin.apis.model_card import Recipe, model_card, read_test
+from mmskin.apis.publish import publish_weights
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='Python config that the model was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('out_dir', help='the folder; its name is the name of the model')
+    parser.add_argument('--half', action='store_true', help='half precision: half the size')
+    parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv beside it, for the card')
+    parser.add_argument('--tta-results', help='the same of a test with --tta')
+    parser.add_argument('--split', default='val', help='part of the data that these tests were made on')
+    parser.add_argument('--recipe', help='command that trained the model, for the card')
+    parser.add_argument('--card-text', default='', help='what else is to be said of the training')
+    parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the folder and say what is in it."""
+    args = parse_args()
+    cfg = load_config(args.config, options=args.cfg_options)
+    plain = [read_test(args.results, 'plain')] if args.results else []
+    flipped = [read_test(args.tta_results, 'views averaged', '--tta')] if args.tta_results else []
+    folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
+    recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
+    folder.card.write_text(model_card(folder, cfg, recipe, [*plain, *flipped]), encoding='utf-8')
+    for path in folder:
+        print(f'{path}  {path.stat().st_size / 2**20:.2f} MiB')
+
+
+if __name__ == '__main__':
+    main()
