@@ -1,0 +1,95 @@
+"""The tables of a report."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmskin.report.calibration import (
+    Calibration,
+    bin_confidences,
+    calibration_error,
+    negative_log_likelihood,
+    scaled,
+)
+from mmskin.report.estimates import Estimate
+from mmskin.report.evaluation import Evaluation
+from mmskin.report.results import Groups
+from mmskin.visualization.contour_sheet import readable
+
+Found = Mapping[str, Mapping[str, Estimate]]
+
+
+class Table(NamedTuple):
+    """A table; a cell is text, a number or an ``Estimate``."""
+
+    head: list[str]
+    rows: list[list[Any]]
+
+
+def headline_table(found: Mapping[str, Estimate]) -> Table:
+    """A row for each metric."""
+    rows = [[name, one, one.num_images] for name, one in found.items() if one.num_images]
+    return Table(['metric', 'value', 'images'], rows)
+
+
+def official_table(found: Found) -> Table:
+    """A row for each score, a column for each category and their mean."""
+    columns = list(next(iter(found.values())))
+    return Table(['score', *map(readable, columns)], [[score, *row.values()] for score, row in found.items()])
+
+
+def groups_table(found: Found, groups: Groups) -> Table:
+    """A row for each group with its number of images, a column for each metric."""
+    metrics = list(next(iter(found.values())))
+    rows = [[name, int(groups[name].sum()), *row.values()] for name, row in found.items()]
+    return Table(['group', 'images', *metrics], rows)
+
+
+def reliability_table(evaluation: Evaluation, calibration: Calibration | None) -> Table:
+    """ECE, NLL and Brier score, as predicted and with the temperature."""
+    columns = [reliability_scores(scores, labels) for scores, labels in probabilities(evaluation, calibration).values()]
+    rows = [[name, *(f'{column[name]:.3f}' for column in columns)] for name in columns[0]]
+    return Table(['score', *probabilities(evaluation, calibration)], rows)
+
+
+def probabilities(evaluation: Evaluation, calibration: Calibration | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Scores and labels of the judged images, as predicted and with the temperature."""
+    scores, labels = evaluation.scores[evaluation.judged], evaluation.labels[evaluation.judged]
+    found = {'as predicted': (scores, labels)}
+    if calibration:
+        found[f'temperature {calibration.temperature:.2f}'] = scaled(scores, calibration.temperature), labels
+    return found
+
+
+def reliability_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """How true probabilities (N, K) are to the labels (N,)."""
+    truth = np.eye(scores.shape[1])[labels.astype(int)]
+    return {
+        'ECE': calibration_error(bin_confidences(scores, labels)),
+        'NLL': negative_log_likelihood(scores, labels),
+        'Brier score': float(((scores - truth) ** 2).sum(axis=1).mean()),
+    }
+
+
+def notices(evaluation: Evaluation) -> Iterator[str]:
+    """What a reader has to know before the numbers."""
+    if evaluation.classes:
+        yield from diagnosis_notices(evaluation)
+    else:
+        yield 'This test has no classification, so the diagnosis is left out.'
+    missing = int((~evaluation.outlined).sum())
+    if missing == len(evaluation):
+        yield 'This test has no images with a true and a predicted outline, so the segmentation is left out.'
+    elif missing:
+        yield f'{missing} of {len(evaluation)} images have no true outline; they are left out of the segmentation.'
+
+
+def diagnosis_notices(evaluation: Evaluation) -> Iterator[str]:
+    """Missing labels and empty classes."""
+    missing = int((~evaluation.judged).sum())
+    if missing:
+        yield f'{missing} of {len(evaluation)} images have no class label; they are left out of the diagnosis.'
+    empty = [readable(name) for index, name in enumerate(evaluation.classes) if index not in evaluation.labels]
+    if empty and missing < len(evaluation):
+        yield f'No image is labelled {" or ".join(empty)}; what needs one is undefined.'
