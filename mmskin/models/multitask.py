@@ -29,6 +29,8 @@ class MultiTaskModel(BaseModel):
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
             a module, such as 'backbone.shared.stem'.
         data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
+        weighting: Config of a :class:`Weighting`, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
+            By default their sum is minimised.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class MultiTaskModel(BaseModel):
         active_tasks: Sequence[str] | None = None,
         frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
+        weighting: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
@@ -54,6 +57,10 @@ class MultiTaskModel(BaseModel):
         self._fixed = self._fixed_parts(frozen)
         for module in self._fixed:
             module.requires_grad_(False)
+        self.weighting = MODELS.build({**weighting, **self._task_names()}) if weighting else None
+
+    def _task_names(self) -> dict[str, list[str]]:
+        return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
 
     def _channels(self, site: str) -> dict[str, dict[str, int]]:
         """Channels that enter and leave the block ``site``, by task."""
@@ -101,7 +108,8 @@ class MultiTaskModel(BaseModel):
         Args:
             inputs: Normalised images (N, 3, H, W).
             data_samples: One sample per image; needed by 'loss' and 'predict'.
-            mode: 'loss' gives losses as ``<task>/<name>``, 'predict' gives the samples with predictions, 'tensor' gives
+            mode: 'loss' gives losses as ``<task>/<name>``, and with a weighting the one to minimise as ``loss`` and
+                the weights as ``weight/<task>``; 'predict' gives the samples with predictions, 'tensor' gives
                 logits by task.
         """
         feats = self.extract_feat(inputs)
@@ -117,7 +125,23 @@ class MultiTaskModel(BaseModel):
 
     def _loss(self, feats: dict[str, Feats], samples: list[TaskSample]) -> dict[str, Tensor]:
         losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
-        return {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
+        by_name = {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
+        return by_name if self.weighting is None else self._balance(losses, samples, by_name)
+
+    def _balance(
+        self, losses: dict[str, dict[str, Tensor]], samples: list[TaskSample], by_name: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The losses ``by_name``, for the log alone, with the one to minimise and the weights."""
+        sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}
+        labelled = [task for task in losses if any(self.tasks[task].target in sample for sample in samples)]
+        assert self.weighting is not None
+        loss, weights = self.weighting(sums, labelled, self)
+        logged = {name: value.detach() for name, value in super().parse_losses(by_name)[1].items()}
+        return {**logged, 'loss': loss, **{f'weight/{task}': weight for task, weight in weights.items()}}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, and what is logged: mmengine's sum of the losses, or theirs as they are weighted."""
+        return super().parse_losses(losses) if self.weighting is None else (losses['loss'], losses)
 
     def _passing_by_site(self) -> dict[str, nn.Module]:
         return {site: self.passing[key] for key, site in self.sites.items()} if self.use_passing else {}

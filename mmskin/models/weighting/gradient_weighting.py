@@ -1,0 +1,125 @@
+"""What the methods that combine the tasks' gradients, in place of their losses, have in common."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from mmskin.models.weighting.weighting import Weighting, mean_over_processes
+
+__all__ = ['GradientWeighting', 'torchjd_weighting']
+
+Gradients = Sequence[Tensor | None]  # one per parameter, None where the loss does not reach
+
+
+class GradientWeighting(Weighting):
+    """Gives the shared parameters the gradient sum_i w_i g_i, where w comes from the products g_i . g_j.
+
+    g_i is task i's gradient with respect to all shared parameters, as one vector. A parameter is shared if more than
+    one task's loss reaches it: with feature passing that includes what lies before a passing block in the branches.
+    Any other parameter gets its own task's gradient as it is.
+
+    It happens as the backward pass of the loss, so that all around it stays as it is: the scaling of a float16 loss,
+    gradient accumulation (each batch by itself), averaging over processes, clipping, the optimiser. Each task costs a
+    backward pass of its own. With several processes w comes from the averaged gradients. Tasks without a label in the
+    batch take no part, and one task alone has weight 1.
+    """
+
+    def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
+        values = self.vector(losses)
+        weights = torch.ones_like(values).detach()
+        if not (self.training and values.requires_grad):
+            return values.sum(), weights
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        gradients = partial(self._gradients, losses=losses, present=present, parameters=parameters, weights=weights)
+        return _WithGradients.apply(values.detach().sum(), gradients, *parameters), weights
+
+    def _gradients(
+        self,
+        scale: Tensor,
+        losses: Mapping[str, Tensor],
+        present: Tensor,
+        parameters: Sequence[Tensor],
+        weights: Tensor,
+    ) -> Gradients:
+        """The gradients of the parameters, times ``scale``; fills in ``weights`` (T,) in time for the log."""
+        tasks = [task for task in self.tasks if task in losses]
+        table = [_gradient(losses[task], parameters, scale, keep=task != tasks[-1]) for task in tasks]
+        of_parameter = [
+            [gradient for gradient in column if gradient is not None] for column in zip(*table, strict=True)
+        ]
+        shared = [len(gradients) > 1 for gradients in of_parameter]
+        result = [gradients[0] if len(gradients) == 1 else None for gradients in of_parameter]
+        if not any(shared):
+            return result
+        rows = torch.stack([_one_vector(gradients, parameters, shared) for gradients in table])  # (K, P)
+        all_reduce(rows, op='mean')
+        _, present = mean_over_processes(torch.zeros_like(weights), present)
+        weights[self.active] = self._of_rows(rows / scale, present[self.active])
+        return _put_in(weights[self.active] @ rows, result, parameters, shared)
+
+    def _of_rows(self, rows: Tensor, present: Tensor) -> Tensor:
+        """The weights (K,) of the gradients (K, P), zero for tasks that are not ``present`` (K,)."""
+        weights = present.to(rows)
+        gramian = rows[present] @ rows[present].T
+        size = gramian.trace()
+        if present.sum() > 1 and size > 0 and size.isfinite():  # not finite: the scale was too large, no step follows
+            gramian = (gramian / size).double().cpu()  # TorchJD takes small gradients for zero
+            weights[present] = self.weigh(gramian).to(rows)
+        return weights
+
+    def weigh(self, gramian: Tensor) -> Tensor:
+        """The weights (K,) by the products of the gradients (K, K), float64 with a trace of 1."""
+        raise NotImplementedError(f'{type(self).__name__} does not say how it weighs')
+
+
+class _WithGradients(torch.autograd.Function):
+    """A value with gradients that a function gives, from the gradient of the value."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Callable[[Tensor], Gradients], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple:
+        return None, None, *ctx.gradients(scale)
+
+
+def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: Tensor, keep: bool) -> Gradients:
+    if not loss.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(loss, parameters, scale, retain_graph=keep, allow_unused=True)
+
+
+def _one_vector(gradients: Gradients, parameters: Sequence[Tensor], shared: Sequence[bool]) -> Tensor:
+    """The gradients of the shared parameters (P,)."""
+    rows = zip(gradients, parameters, shared, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p, is_shared in rows if is_shared])
+
+
+def _put_in(
+    vector: Tensor, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], shared: Sequence[bool]
+) -> Gradients:
+    """The ``gradients`` with those of the shared parameters taken from the ``vector`` (P,)."""
+    sizes = [parameter.numel() for parameter, is_shared in zip(parameters, shared, strict=True) if is_shared]
+    parts = iter(vector.split(sizes))
+    pairs = zip(gradients, parameters, shared, strict=True)
+    return [next(parts).view(parameter.shape) if is_shared else own for own, parameter, is_shared in pairs]
+
+
+def torchjd_weighting(name: str, **options: float) -> Callable[[Tensor], Tensor]:
+    """TorchJD's weighting ``name``, a function from the products of the gradients (K, K) to weights (K,).
+
+    Raises:
+        ImportError: if TorchJD, or what it needs for this weighting, is not installed.
+    """
+    try:
+        from torchjd import aggregation
+
+        return getattr(aggregation, name)(**options)
+    except ImportError as error:
+        raise ImportError(f'{name} is in TorchJD, which is not here: pip install mmskin[torchjd]') from error

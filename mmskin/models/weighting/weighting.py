@@ -1,0 +1,89 @@
+"""What every way of balancing the tasks' losses has in common."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+__all__ = ['Weighting']
+
+
+class Weighting(nn.Module):
+    """Turns the tasks' losses into the one that is minimised: sum_i w_i L_i, with L_i the sum of task i's losses.
+
+    A subclass gives the weights (`weights`), or more (`combine`). Its state stands in parameters and buffers that have
+    an entry for each of `tasks`, so that all stages share one state dict. What was learnt while one set of tasks
+    trained says nothing about another set: a state dict that was written with other active tasks is left aside, and the
+    method starts afresh. So each stage with tasks of its own starts anew, a resumed run goes on, and two stages in
+    a row that train the same tasks are one training to the method.
+
+    A single active task has weight 1, whatever the method: there is nothing to balance.
+
+    Args:
+        tasks: Names of all tasks of the network, which the network fills in.
+        active_tasks: Names of those that train.
+    """
+
+    active: Tensor
+
+    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = list(tasks)
+        self.active_tasks = list(active_tasks)
+        self.register_buffer('active', torch.tensor([task in active_tasks for task in tasks]))
+        self.register_load_state_dict_pre_hook(_keep_state_of_other_tasks_out)
+
+    @property
+    def balances(self) -> bool:
+        """Whether there are two tasks or more to balance."""
+        return len(self.active_tasks) > 1
+
+    def forward(
+        self, losses: Mapping[str, Tensor], labelled: Collection[str], network: nn.Module
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, and the weights to log.
+
+        Args:
+            losses: Summed loss of each active task, a scalar; one without labels is a zero that is connected.
+            labelled: The tasks for which the batch has a label. The others must not disturb the method.
+            network: The network, for methods that look at gradients.
+        """
+        losses = {task: loss.float() for task, loss in losses.items()}
+        present = torch.tensor([task in labelled for task in self.tasks], device=self.active.device)
+        if self.balances:
+            total, weights = self.combine(losses, present, network)
+        else:
+            total, weights = self.vector(losses).sum(), torch.ones(len(self.tasks))
+        return total, {task: weights[self.tasks.index(task)].detach() for task in losses}
+
+    def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """The loss to minimise, and the weights (T,), from each active task's loss and which tasks have labels (T,)."""
+        values = self.vector(losses)
+        weights = self.weights(values.detach(), present)
+        return (weights * values).sum(), weights
+
+    def vector(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The losses (T,) of all tasks, zero for those that rest."""
+        zero = torch.zeros_like(next(iter(losses.values())))
+        return torch.stack([losses.get(task, zero) for task in self.tasks])
+
+    def weights(self, values: Tensor, present: Tensor) -> Tensor:
+        """The weights (T,), no gradients attached, from the losses (T,) and which of the tasks have labels."""
+        raise NotImplementedError(f'{type(self).__name__} does not say how it weighs')
+
+
+def mean_over_processes(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses (T,), averaged over the processes whose batches have labels for the task, and where there is one."""
+    both = torch.stack([torch.where(present, values, 0), present.to(values)])
+    all_reduce(both)
+    total, count = both
+    return total / count.clamp(min=1), count > 0
+
+
+def _keep_state_of_other_tasks_out(module: Weighting, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Replace what ``state_dict`` has for the module, if other tasks trained then, by what the module has."""
+    trained = state_dict.get(f'{prefix}active')
+    if trained is not None and trained.tolist() != module.active.tolist():
+        state_dict.update({f'{prefix}{name}': value for name, value in module.state_dict().items()})
