@@ -2,6 +2,7 @@
 
 from math import log
 
+import copy
 import pytest
 import torch
 
@@ -187,3 +188,8 @@ def test_cross_entropy():
     check(CrossEntropy(class_weight=(3, 1, 1))(logits, labels), (3 * log(2) + log(4)) / 4)
     smoothed = 0.7 * log(2) + 0.3 / 3 * (log(2) + log(4) + log(4))
     check(CrossEntropy(label_smoothing=0.3)(logits[:1], labels[:1]), smoothed)
+
+
+def test_passing_can_be_copied():
+    """As an average of weights does with the whole network."""
+    copy.deepcopy(GatedFeaturePassing(dict(cls=1, seg=1), dict(cls=1, seg=1), detach=[('cls', 'seg')]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import permutations
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -28,6 +29,8 @@ class FeaturePassing(nn.Module):
             what is no route.
     """
 
+    chained: ClassVar[bool] = False  # True: what came by one route travels on by the next, through the branch between
+
     def __init__(
         self,
         in_channels: Mapping[str, int],
@@ -38,7 +41,7 @@ class FeaturePassing(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels = dict(in_channels), dict(out_channels)
         self.ends = named(permutations(in_channels, 2) if routes is None else routes, in_channels)
-        self.detached = named(detach, in_channels).keys()
+        self.detached = frozenset(named(detach, in_channels))
         if unknown := self.detached - self.ends.keys():
             raise ValueError(f'detach names {", ".join(sorted(unknown))}; the routes are {", ".join(self.ends)}')
         self.routes, self.targets = nn.ModuleDict(), nn.ModuleDict()
