@@ -20,12 +20,14 @@ class TaskSample(BaseDataElement):
         gt_label (Tensor): int64, shape (1,); 0 melanoma, 1 nevus, 2 seborrheic keratosis.
         gt_sem_seg (PixelData): ``data`` is uint8, 1 on the lesion and 0 off it; shape (1, h, w) in training and
             (1, H, W) in validation and test, where the mask keeps its file's own size.
+        gt_values (Tensor): float32, shape (num_values,), what a regression learns, such as ``MeasureLesion``'s two.
 
     Predictions:
         pred_score (Tensor): float, shape (num_classes,), probabilities.
         pred_label (Tensor): int64, shape (1,).
         seg_prob (PixelData): ``data`` is float, shape (1, h, w), the probability of lesion.
         pred_sem_seg (PixelData): ``data`` is uint8, shape (1, H, W), 1 on the lesion and 0 off it.
+        pred_values (Tensor): float, shape (num_values,), in the units of ``gt_values``.
 
     Example:
         >>> sample = TaskSample(metainfo=dict(image_id='ISIC_0000000'))

@@ -29,7 +29,9 @@ PATHS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.par
 assert PATHS, f'no config in {FOLDER}'
 every_config = pytest.mark.parametrize('path', PATHS, ids=[path.relative_to(FOLDER).as_posix() for path in PATHS])
 
-PREDICTIONS = dict(gt_label='pred_score', gt_sem_seg='pred_sem_seg')  # by the label of the task
+PREDICTIONS = dict(
+    gt_label='pred_score', gt_sem_seg='pred_sem_seg', gt_values='pred_values'
+)  # by the label of the task
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NO_CODE = {getattr(tokenize, kind) for kind in ('COMMENT', 'NL', 'NEWLINE', 'INDENT', 'DEDENT', 'ENDMARKER')}
 TRAINING_IMAGES = {
@@ -68,7 +70,7 @@ def make_batch(count=2, size=64):
     samples = []
     for index in range(count):
         sample = TaskSample(metainfo=dict(image_id=str(index), ori_shape=(70, 90), img_shape=(size, size)))
-        sample.gt_label = torch.tensor([index % 3])
+        sample.gt_label, sample.gt_values = torch.tensor([index % 3]), torch.tensor([0.5, 0.1])
         mask = torch.randint(2, (1, size, size), generator=generator, dtype=torch.uint8)
         samples.append(sample.set_field(PixelData(data=mask), 'gt_sem_seg') or sample)
     images = [torch.randint(256, (3, size, size), generator=generator, dtype=torch.uint8) for _ in samples]
@@ -163,7 +165,7 @@ def test_a_leaf_is_short(path):
     assert ast.get_docstring(ast.parse(source))
     assert '_delete_' not in source
     assert model_lines(source) <= 45
-    assert len(code_lines(source)) <= (100 if model_lines(source) else 20)
+    assert len(code_lines(source)) <= (100 if model_lines(source) else 30)
 
 
 @pytest.mark.parametrize('name', ['r101_isic2017.py', 'lite0_isic2017.py', 'r18_synthetic.py'])

@@ -56,7 +56,8 @@ class TestTimeAugmentation(BaseModel):
     """A model of tasks that predicts from several views: probabilities are averaged, masks mapped back before.
 
     Every flip is combined with every zoom and every crop. Decisions (class, mask, its post-processing) follow from the
-    means. A pixel's mean is over the views that show it. Plain checkpoints of the wrapped model load as they are.
+    means. A pixel's mean is over the views that show it, a regression's over those that show the whole frame. Plain
+    checkpoints of the wrapped model load as they are.
 
     Why not mmengine's ``BaseTTAModel``: there the views are made by a second test pipeline, so that every config would
     need two that agree, each view carries its own full-size ground truth, and the way back has to be told from it.
@@ -113,9 +114,14 @@ class TestTimeAugmentation(BaseModel):
             return
         values = [getattr(prediction, task.probability) for prediction in found]
         is_map = isinstance(values[0], PixelData)
-        mean = self._mean_map([value.data for value in values]) if is_map else torch.stack(values).mean(dim=0)
+        mean = self._mean_map([value.data for value in values]) if is_map else self._mean_of_frame(task, values)
         setattr(sample, task.probability, PixelData(data=mean) if is_map else mean)
         task.decide(sample)
+
+    def _mean_of_frame(self, task: Task, values: Sequence[Tensor]) -> Tensor:
+        """The mean of what the views' predictions say of the whole frame; one view at least shows all of it."""
+        found = [task.of_frame(value, view.side) for value, view in zip(values, self.views, strict=True)]
+        return torch.stack([value for value in found if value is not None]).mean(dim=0)
 
     def _mean_map(self, maps: Sequence[Tensor]) -> Tensor:
         """The mean of the views' maps (1, h, w), each pixel's over the views that show it."""

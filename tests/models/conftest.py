@@ -6,7 +6,7 @@ from mmengine.structures import PixelData
 
 from mmskin.structures import TaskSample
 
-LABELS = ('gt_label', 'gt_sem_seg')
+LABELS = ('gt_label', 'gt_sem_seg', 'gt_values')
 
 
 def make_sample(index, size, fields=LABELS):
@@ -18,6 +18,8 @@ def make_sample(index, size, fields=LABELS):
         sample.gt_label = torch.tensor([index % 3])
     if 'gt_sem_seg' in fields:
         sample.gt_sem_seg = PixelData(data=torch.randint(2, (1, *size), generator=generator, dtype=torch.uint8))
+    if 'gt_values' in fields:
+        sample.gt_values = torch.randn(3, generator=generator)
     return sample
 
 

@@ -31,6 +31,7 @@ PASSINGS = registered('necks', 'Passing')
 HEADS, LOSSES, TASKS = registered('heads'), registered('losses'), registered('tasks')
 
 LABELS_OF_TASKS = {'gt_label': 2, 'gt_sem_seg': 4}  # dimensions of the logits that fit a task, by its label
+LOSSES_OF_TORCH = {'SmoothL1Loss': 'torch.nn.SmoothL1Loss'}  # those that a regression takes
 IN, OUT = dict(a=3, b=5, c=4), dict(a=6, b=8, c=7)  # channels that enter and leave a block, by branch
 SIZES = dict(a=(5, 9), b=(3, 4), c=(9, 17))
 CONV_CHANNELS = dict(in_channels=5, out_channels=7)
@@ -83,7 +84,7 @@ LOSS_DIMS = {name: loss_dims(name) for name in LOSSES}
 
 def build_task(task, head, losses=None, **options):
     torch.manual_seed(0)
-    losses = {name: dict(type=name) for name in losses or ()}
+    losses = {name: dict(type=LOSSES_OF_TORCH.get(name, name)) for name in losses or ()}
     return MODELS.build(dict(type=task, head=dict(type=head, in_channels=6), losses=losses, **options))
 
 
@@ -91,6 +92,10 @@ COMBINATIONS = [
     (task, head, loss)
     for task, head, loss in itertools.product(TASKS, HEADS, LOSSES)
     if LABELS_OF_TASKS.get(MODELS.get(task).target) == HEAD_DIMS[head] == LOSS_DIMS[loss]
+] + [
+    (task, head, loss)
+    for task, head, loss in itertools.product(TASKS, HEADS, LOSSES_OF_TORCH)
+    if MODELS.get(task).target == 'gt_values' and HEAD_DIMS[head] == 2
 ]
 every_combination = pytest.mark.parametrize(('task', 'head', 'loss'), COMBINATIONS)
 EVERY_MODULE = [
@@ -152,7 +157,7 @@ def test_every_neck_is_of_a_known_kind():
 
 def test_every_head_and_loss_fits_a_task():
     assert {head for _, head, _ in COMBINATIONS} == {*HEADS}
-    assert {loss for *_, loss in COMBINATIONS} == {*LOSSES}
+    assert {loss for *_, loss in COMBINATIONS} == {*LOSSES, *LOSSES_OF_TORCH}
 
 
 def test_every_task_has_a_label_here():

@@ -161,3 +161,26 @@ def test_runner_tests_it(tmp_path, repository):
     metrics = runner.test()
     assert not math.isnan(metrics['seg/JA'])
     assert 'cls/AC' in metrics
+
+
+SHAPE = dict(
+    type='Regression', head=dict(type='ClsHead', in_channels=512, num_classes=2), mean=(0.5, 0.1), lengths=(0,)
+)
+
+
+def of_three_tasks():
+    branches = dict(MODEL['backbone']['branches'], shape=dict())
+    return dict(MODEL, backbone=dict(MODEL['backbone'], branches=branches), tasks=dict(TASKS, shape=SHAPE))
+
+
+def test_a_regression_is_averaged_over_the_views_of_the_whole_frame(make_batch):
+    """Where the lesion is shown at 0.8 of its size its diameter is divided by that; crops may cut it."""
+    model = augmented(module=of_three_tasks(), flips=('none',), zooms=(1.0, 0.8, 1.25), crops=(0.9,))
+    small = make_batch()
+    view = View(side=1 / 0.8)
+    data = model.module.data_preprocessor(make_batch(), False)
+    seen = model.module(view.look(data['inputs']), small['data_samples'], 'predict')
+    for sample, one, two in zip(model.test_step(make_batch()), model.module.test_step(make_batch()), seen, strict=True):
+        found = two.pred_values / torch.tensor([0.8, 1.0])
+        torch.testing.assert_close(sample.pred_values, (one.pred_values + found) / 2)
+        assert {'pred_label', 'pred_sem_seg'} <= {*sample.all_keys()}

@@ -19,10 +19,12 @@ class PackTaskSample(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack image, label, mask and meta fields."""
+        """Pack image, label, values, mask and meta fields."""
         sample = TaskSample(metainfo={key: results[key] for key in META_KEYS if key in results})
         if 'gt_label' in results:
             sample.gt_label = torch.tensor([results['gt_label']])
+        if 'gt_values' in results:
+            sample.gt_values = torch.from_numpy(results['gt_values'])
         if 'gt_seg_map' in results:
             mask = np.ascontiguousarray(results['gt_seg_map'][None])  # (1, H, W)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(mask))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from mmengine.model import BaseModule
+from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from mmskin.registry import MODELS
@@ -69,9 +70,28 @@ class Task(BaseModule):
         """The head's own losses, by name, of the labelled samples; ``feats`` are of the whole batch."""
         return self.head.loss(self.neck(tuple(feat[labelled] for feat in feats)), samples)
 
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """``probability`` of a batch: (N, num_values), or maps (N, 1, h, w) at the input's ``size`` (h, w)."""
+        raise NotImplementedError(f'{type(self).__name__} has no prediction')
+
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
         """Write the task's prediction into each sample."""
-        raise NotImplementedError(f'{type(self).__name__} has no prediction')
+        self.write(self.estimate(feats, samples[0].img_shape), samples)
+
+    def write(self, estimates: Tensor, samples: Sequence[TaskSample]) -> None:
+        """Write what was estimated, and what follows from it, into each sample."""
+        for sample, estimate in zip(samples, estimates, strict=True):
+            setattr(sample, self.probability, PixelData(data=estimate) if estimate.ndim == 3 else estimate)
+            self.decide(sample)
+
+    def of_frame(self, prediction: Tensor, side: float) -> Tensor | None:
+        """What a prediction that is no map says of the whole frame, if it says anything.
+
+        Args:
+            prediction: For a view.
+            side: Of the view's window, as a share of the frame's.
+        """
+        return prediction
 
     def decide(self, sample: TaskSample) -> None:
         """Write what follows from the sample's probability, which may be a mean over several predictions."""
