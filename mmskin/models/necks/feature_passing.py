@@ -1,13 +1,13 @@
 """Gated feature passing between branches, eq. 4 to 9 of the paper."""
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mmskin.models.necks.adapter import resize
-from mmskin.models.necks.passing import FeaturePassing, Features
+from mmskin.models.necks.passing import Features
+from mmskin.models.necks.routed_passing import RoutedPassing
 from mmskin.registry import MODELS
 
 __all__ = ['GatedFeaturePassing']
@@ -19,17 +19,19 @@ class GatedRoute(nn.Module):
     """One way from a source to a target branch: its message, gate and op."""
 
     def __init__(
-        self, source: int, target: int, out_channels: int, gate: dict, message: dict, op: dict, gate_reads: str
+        self, source: int, target: int, out_channels: int, gate: dict | None, message: dict, op: dict, gate_reads: str
     ) -> None:
         super().__init__()
         self.gate_reads = gate_reads
         width = {'source': source, 'target': target, 'both': source + target}[gate_reads]
         self.message: nn.Module = MODELS.build({**message, 'in_channels': source, 'out_channels': out_channels})
-        self.gate: nn.Module = MODELS.build({**gate, 'in_channels': width, 'out_channels': out_channels})
+        self.gate = MODELS.build({**gate, 'in_channels': width, 'out_channels': out_channels}) if gate else None
         self.op: nn.Module = MODELS.build({**op, 'channels': out_channels})
 
     def rates(self, source: Tensor, target: Tensor) -> Tensor:
-        """What the gate lets through, at the resolution of what it reads."""
+        """What the gate lets through, at the resolution of what it reads; all, without a gate."""
+        if self.gate is None:
+            return source.new_ones(len(source), 1, 1, 1)
         reads = {'source': source, 'target': target}.get(self.gate_reads)
         return self.gate(torch.cat([resize(source, target), target], dim=1) if reads is None else reads)
 
@@ -42,7 +44,7 @@ class GatedRoute(nn.Module):
 
 
 @MODELS.register_module()
-class GatedFeaturePassing(FeaturePassing):
+class GatedFeaturePassing(RoutedPassing):
     """f_i <- op(f_i, G_{j->i} m_j) for every route j -> i at one block, between any number of branches.
 
     ``x_j`` is what enters the block in branch j and ``f_i`` what leaves it in branch i. Messages and gates read ``x``
@@ -55,7 +57,8 @@ class GatedFeaturePassing(FeaturePassing):
         out_channels: Channels that leave the block, by task.
         routes: Pairs (source, target) of task names; by default every ordered pair.
         detach: Those of the routes through which no gradient flows back to the source.
-        gate: Config of the gate, e.g. ``dict(type='ElementwiseGate')``; gets ``in_channels`` and ``out_channels``.
+        gate: Config of the gate, e.g. ``dict(type='ElementwiseGate')``; gets ``in_channels`` and ``out_channels``. With
+            None everything gets through: G = 1.
         message: Config of the message; gets the same.
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
         gate_reads: 'source' is the paper's G(x_j); 'target' lets the receiver decide what it wants, from x_i, and
@@ -71,7 +74,7 @@ class GatedFeaturePassing(FeaturePassing):
         out_channels: Mapping[str, int],
         routes: Iterable[tuple[str, str]] | None = None,
         detach: Iterable[tuple[str, str]] = (),
-        gate: dict = {'type': 'ElementwiseGate'},  # noqa: B006 (never changed)
+        gate: dict | None = {'type': 'ElementwiseGate'},  # noqa: B006 (never changed)
         message: dict = {'type': 'ConvMessage'},  # noqa: B006
         op: dict = {'type': 'SumOp'},  # noqa: B006
         gate_reads: str = 'source',
@@ -83,18 +86,6 @@ class GatedFeaturePassing(FeaturePassing):
             widths = in_channels[source], in_channels[target], out_channels[target]
             self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)
 
-    def forward(self, inputs: Features, outputs: Features) -> Features:
-        """New outputs of the block, by task; routes from or to a branch that is not running are left out."""
-        outputs = dict(outputs)
-        for name, (source, target) in self.running(inputs).items():
-            brought = self.brought(name, inputs[source])
-            outputs[target] = self._route(name)(brought, inputs[target], outputs[target])
-        return outputs
-
-    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """The passing rates (N, C, h, w) of each route that runs, by its name, at the resolution of what is read."""
-        running = self.running(inputs).items()
-        return {name: self._route(name).rates(inputs[source], inputs[end]) for name, (source, end) in running}
-
-    def _route(self, name: str) -> GatedRoute:
-        return cast(GatedRoute, self.routes[name])
+    def read(self, inputs: Features, outputs: Features) -> Features:
+        """What enters the block."""
+        return inputs

@@ -1,4 +1,4 @@
-"""Gates: how much of a message gets through, eq. 8 and 9."""
+"""A gate with a rate for every channel and position, eq. 8 and 9."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class ElementwiseGate(nn.Module):
     """G = sigmoid(w * x + b): one rate per channel and position (eq. 8 and 9).
 
     Args:
-        in_channels: Channels of x, the source branch's input to the block.
+        in_channels: Channels of x, what the gate reads.
         out_channels: Channels of the message.
         kernel_size: The paper does not give it; 1 keeps the network small.
     """
