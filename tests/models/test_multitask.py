@@ -344,7 +344,7 @@ def test_gates_need_passing(make_batch):
 
 def test_a_task_without_losses_of_its_own_says_so():
     task = Task(dict(type='ClsHead', in_channels=12))
-    for incomplete in (lambda: task.match(torch.zeros(1), []), lambda: task.predict((), [])):
+    for incomplete in (lambda: task.match(torch.zeros(1), []), lambda: task.estimate((), (8, 8))):
         with pytest.raises(NotImplementedError, match='Task'):
             incomplete()
 

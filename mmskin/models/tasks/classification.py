@@ -23,11 +23,9 @@ class Classification(Task):
         """Logits (N, num_classes) and labels (N,)."""
         return logits, torch.cat([sample.gt_label for sample in samples])
 
-    def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
-        """Write ``pred_score`` (num_classes,) and ``pred_label`` (1,) into each sample."""
-        for sample, score in zip(samples, self(feats).float().softmax(dim=1), strict=True):
-            sample.pred_score = score
-            self.decide(sample)
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities (N, num_classes)."""
+        return self(feats).float().softmax(dim=1)
 
     def decide(self, sample: TaskSample) -> None:
         """Write the likeliest class as ``pred_label``."""

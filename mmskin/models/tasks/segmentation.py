@@ -51,13 +51,11 @@ class Segmentation(Task):
             return self.head.loss(self.neck(feats), masks, {})
         return self.head.loss_by_feat(self(feats)[labelled], masks)
 
-    def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
-        """Write ``seg_prob`` at the input's size and ``pred_sem_seg`` at the image's original size into each sample."""
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities of lesion (N, 1, h, w), at the input's ``size``."""
         logits = self(feats).float()  # (N, 1 or 2, h, w)
         logit = logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
-        for sample, probability in zip(samples, resize(logit, samples[0].img_shape).sigmoid(), strict=True):
-            sample.seg_prob = PixelData(data=probability)
-            self.decide(sample)
+        return resize(logit, size).sigmoid()
 
     def decide(self, sample: TaskSample) -> None:
         """Write ``pred_sem_seg``: where ``seg_prob``, resized to the original size, is above one half; then `post`."""
