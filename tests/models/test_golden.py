@@ -1,8 +1,8 @@
 """The paper's formulas on numbers small enough to be worked out by hand."""
 
+import copy
 from math import log
 
-import copy
 import pytest
 import torch
 

@@ -1,0 +1,33 @@
+"""Show what the gates of a network do: rates by class, size and error, and where they open.
+
+mmskin gates configs/fpm/r101_isic2017.py work_dirs/r101_isic2017 --split val
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the analysis is told on the command line."""
+    from mmengine.config import DictAction
+
+    parser.add_argument('config', help='Python config of a network whose operators have gates')
+    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument('--num-images', type=int, default=6, help='how many images the picture of maps shows (6)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Analyse, and print the summary."""
+    from mmskin.apis.config import load_config, set_in_datasets
+    from mmskin.gates.analysis import analyse_gates
+
+    cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
+    cfg.work_dir = args.out_dir or f'{cfg.work_dir}/gates'
+    if args.split:
+        set_in_datasets(cfg.test_dataloader, 'split', args.split)
+    path = analyse_gates(cfg, args.checkpoint, cfg.work_dir, args.num_images)
+    print(path.read_text())
+    print(f'written: {path.parent}')

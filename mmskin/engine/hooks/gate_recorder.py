@@ -1,0 +1,61 @@
+"""What the gates let through, image by image."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmskin.registry import HOOKS
+
+__all__ = ['GateRecorder']
+
+
+@HOOKS.register_module()
+class GateRecorder(Hook):
+    """Runs each test image through :meth:`MultiTaskModel.gates` and writes the means over channels as ``.npz``.
+
+    ``image_id`` (N,), ``img_path`` (N,), ``classes``, and for each block and route, named ``blocks.4.2/cls2seg``, the
+    maps (N, h, w) in float16: some 400 bytes an image and route. For one process.
+
+    Args:
+        out_file: the ``.npz`` file.
+
+    Raises:
+        ValueError: after a test, if no operator of the network has gates.
+    """
+
+    def __init__(self, out_file: str = 'gates.npz') -> None:
+        self.out_file = Path(out_file)
+        self.maps: dict[str, list[np.ndarray]] = {}
+        self.images: list[tuple[str, str]] = []
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Keep the maps of a batch."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = getattr(model, 'module', model)  # the network inside test-time augmentation
+        inputs = model.data_preprocessor(data_batch, False)['inputs']
+        for site, routes in model.gates(inputs).items():
+            for route, rates in routes.items():
+                self.maps.setdefault(f'{site}/{route}', []).append(mean_map(rates))
+        self.images += [(sample.image_id, sample.img_path) for sample in data_batch['data_samples']]
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the file."""
+        if not self.maps:
+            raise ValueError('no operator of this network has gates: it has no passing, or one that passes everything')
+        image_ids, paths = zip(*self.images, strict=True)
+        self.out_file.parent.mkdir(parents=True, exist_ok=True)
+        maps = {name: np.concatenate(batches) for name, batches in self.maps.items()}
+        maps |= {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
+        maps['classes'] = np.array(runner.test_dataloader.dataset.metainfo.get('classes', ()), dtype=str)
+        np.savez_compressed(self.out_file, **maps)  # type: ignore[arg-type]
+
+
+def mean_map(rates: Tensor) -> np.ndarray:
+    """Rates (N, C or 1, h or 1, w or 1) as their mean over channels (N, h, w)."""
+    return rates.float().mean(dim=1).to(torch.float16).cpu().numpy()
