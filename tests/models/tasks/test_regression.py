@@ -25,7 +25,7 @@ def feats(*rows):
 
 
 def samples(*values):
-    made = [TaskSample() for _ in values]
+    made = [TaskSample(metainfo=dict(img_shape=(1, 1))) for _ in values]
     for sample, value in zip(made, values, strict=True):
         if value is not None:
             sample.gt_values = torch.tensor(value)
