@@ -72,7 +72,7 @@ setup(
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests')},
+    extras_require={'dicom': requirements('dicom'), 'tests': requirements('tests')},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

@@ -1,0 +1,123 @@
+"""The shape of a lesion: its outline, and what can be measured on its mask."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial.distance import pdist
+from skimage.measure import regionprops
+
+from mmskin.datasets.transforms.measure import irregularity
+
+__all__ = ['LesionMeasurements', 'contours_of', 'measure_lesion']
+
+Polygon = list[tuple[int, int]]
+CORNERS = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])  # of a pixel, about its centre
+
+
+@dataclass(frozen=True)
+class LesionMeasurements:
+    """A lesion's size, place and shape, in pixels of the original image: all its parts together, without its holes.
+
+    How many millimetres a pixel has is not known, so neither are sizes on the skin. x runs to the right, y down, and
+    whole numbers are the pixels' centres.
+
+    Attributes:
+        area: Number of pixels.
+        area_fraction: Share of the image.
+        perimeter: By Crofton's formula over four directions, holes included; pixel edges would be too long
+            (https://scikit-image.org/docs/stable/api/skimage.measure.html, ``perimeter_crofton``).
+        equivalent_diameter: Of a disc of the same area, sqrt(4 area / pi).
+        max_feret_diameter: The largest distance between two of its points, pixels being squares.
+        bounding_box: left, top, width, height.
+        centroid: (x, y).
+        eccentricity: Of the ellipse with the same second moments, 0 for a circle to 1 for a line.
+        asymmetry: Share of the area that folding leaves uncovered, about the principal axis for which it is smaller:
+            0 for a symmetric lesion. The halves' difference of Stoecker et al. 1992, Computerized Medical Imaging and
+            Graphics 16 (3), 191; here on a mask of at most 512 pixels.
+        compactness: perimeter^2 / (4 pi area), 1 for a disc and more the more irregular the border is; known as the
+            compactness index of border irregularity.
+        irregularity: 1 - area / convex hull's area, 0 for a convex shape.
+        num_parts: Connected pieces; those that touch by a corner are one.
+        touches_frame: Whether it reaches the image's edge, so that part of it may not be seen.
+    """
+
+    area: int
+    area_fraction: float
+    perimeter: float
+    equivalent_diameter: float
+    max_feret_diameter: float
+    bounding_box: tuple[int, int, int, int]
+    centroid: tuple[float, float]
+    eccentricity: float
+    asymmetry: float
+    compactness: float
+    irregularity: float
+    num_parts: int
+    touches_frame: bool
+
+
+def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
+    """Measure what is true in ``mask`` (H, W); None if nothing is."""
+    levels = mask.astype(np.uint8)
+    if not levels.any():
+        return None
+    left, top, width, height = cv2.boundingRect(levels)
+    window = levels[top : top + height, left : left + width]
+    shape = regionprops(window)[0]
+    perimeter = float(shape.perimeter_crofton)
+    y, x = shape.centroid
+    return LesionMeasurements(
+        area=int(shape.area),
+        area_fraction=float(shape.area / mask.size),
+        perimeter=perimeter,
+        equivalent_diameter=float(shape.equivalent_diameter_area),
+        max_feret_diameter=max_feret_diameter(window),
+        bounding_box=(left, top, width, height),
+        centroid=(float(x + left), float(y + top)),
+        eccentricity=float(shape.eccentricity),
+        asymmetry=asymmetry(window),
+        compactness=float(perimeter**2 / (4 * np.pi * shape.area)),
+        irregularity=irregularity(window),
+        num_parts=cv2.connectedComponents(window, connectivity=8)[0] - 1,
+        touches_frame=bool(left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0]),
+    )
+
+
+def contours_of(mask: np.ndarray) -> list[Polygon]:
+    """Closed polygons through the centres of the lesion's border pixels, largest first; a hole has one, too.
+
+    Filling their union by the even-odd rule, border pixels included, gives ``mask`` (H, W) back.
+    """
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    by_size = sorted(found, key=cv2.contourArea, reverse=True)
+    return [[(int(x), int(y)) for x, y in contour[:, 0]] for contour in by_size]
+
+
+def max_feret_diameter(mask: np.ndarray) -> float:
+    """The largest distance between two corners of pixels of ``mask``, uint8 (H, W)."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    hull = cv2.convexHull(np.concatenate(contours))[:, 0]  # (M, 2)
+    return float(pdist((hull[:, None] + CORNERS).reshape(-1, 2)).max())
+
+
+def asymmetry(mask: np.ndarray, longest: int = 512) -> float:
+    """Half the share of the lesion's area that differs after a reflection, about the better of its principal axes."""
+    scale = min(1.0, longest / max(mask.shape))
+    small = cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) if scale < 1 else mask
+    y, x = np.nonzero(small)
+    points = np.stack([x, y]).astype(float)  # (2, M)
+    centre = points.mean(axis=1, keepdims=True)
+    _, axes = np.linalg.eigh(np.cov(points - centre) if len(x) > 1 else np.eye(2))
+    return min(_uncovered(small, centre, normal) for normal in axes.T)
+
+
+def _uncovered(mask: np.ndarray, centre: np.ndarray, normal: np.ndarray) -> float:
+    """The share of the lesion's pixels whose mirror image, about the line through ``centre``, is off the lesion."""
+    y, x = np.nonzero(mask)
+    points = np.stack([x, y]).astype(float)
+    mirrored = points - 2 * np.outer(normal, normal @ (points - centre))
+    column, row = np.rint(mirrored).astype(int)
+    padded = np.pad(mask, 1)  # what is reflected out of the window is off the lesion
+    row, column = (np.clip(place + 1, 0, side - 1) for place, side in zip((row, column), padded.shape, strict=True))
+    return 1 - float(padded[row, column].mean())

@@ -1,0 +1,94 @@
+"""Name the disease and outline the lesion in images: a table, masks, and more on request.
+
+mmskin predict photo.jpg folder 'more/*.png' --out-dir OUT
+
+OUT/predictions.csv has a row for each image, and OUT/masks/<image id>_segmentation.png is its mask: 0 and 255, of the
+image's own size. A file that cannot be read is reported, and the others go on. Exit status: 0 if all went well, 1 if an
+image could not be read, 2 if nothing could be started. Research software, not a medical device.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmskin.apis.image_sources import ImageSource
+    from mmskin.apis.inferencer import LesionInferencer
+    from mmskin.apis.prediction_files import PredictionFiles
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a prediction is told on the command line."""
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image files, folders, or patterns in quotes')
+    parser.add_argument('--out-dir', required=True, type=Path, help='results go here, over earlier ones')
+    model = parser.add_argument_group('model')
+    model.add_argument('--model', help='model folder, name of a model that comes with mmskin (default), or config')
+    model.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
+    model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
+    model.add_argument('--batch-size', type=int, default=8, help='images at a time')
+    model.add_argument(
+        '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
+    )
+    mask = parser.add_argument_group('mask')
+    mask.add_argument('--fill-holes', action='store_true', help='fill the holes of each mask')
+    mask.add_argument('--largest-component', action='store_true', help='keep the largest piece of each mask')
+    more = parser.add_argument_group('more results')
+    more.add_argument('--overlays', action='store_true', help='overlays/<image id>.jpg: the outline on the image')
+    more.add_argument('--probabilities', action='store_true', help='probabilities/<image id>.png: of lesion, 0 to 255')
+    more.add_argument('--json', action='store_true', help='predictions.jsonl: with measurements and gate rates')
+    more.add_argument('--contours', action='store_true', help='predictions.jsonl: with outlines, too')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, and say where the result is."""
+    from mmskin.apis.image_sources import find_files
+    from mmskin.apis.inferencer import LesionInferencer
+    from mmskin.apis.prediction_files import PredictionFiles
+
+    try:
+        sources = find_files(args.inputs)
+        inferencer = LesionInferencer(
+            args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
+        )
+        files = PredictionFiles(
+            args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
+        )
+    except (OSError, ValueError) as error:
+        print(f'mmskin predict: error: {error}', file=sys.stderr)
+        return 2
+    with files:
+        failed = _predict(inferencer, sources, files)
+    print(f'{len(sources) - failed} of {len(sources)} images predicted: {files.table}')
+    return 1 if failed else 0
+
+
+def _post(args: argparse.Namespace) -> list[str] | None:
+    """What finishes the masks, or None to leave it to the model's config."""
+    steps = [
+        name
+        for name, wanted in (('FillHoles', args.fill_holes), ('LargestComponent', args.largest_component))
+        if wanted
+    ]
+    return steps or None
+
+
+def _predict(inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files: 'PredictionFiles') -> int:
+    """Predict and write image by image; how many could not be read."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from mmskin.apis.prediction import FailedImage
+
+    failed = 0
+    items = inferencer.iterate(sources, lesion_probability=files.probabilities)
+    console = Console(stderr=True)
+    for source, item in track(
+        zip(sources, items, strict=True), 'predicting', len(sources), console=console, disable=not console.is_terminal
+    ):
+        if isinstance(item, FailedImage):
+            failed += 1
+            print(f'skipped: {item.error}', file=sys.stderr)
+        else:
+            files.write(item, source)
+    return failed

@@ -1,0 +1,32 @@
+"""An outline drawn on its image, with a line of text below."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INNER, OUTER = (255, 230, 0), (0, 0, 0)  # a light line in a dark one stands out from any skin
+PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
+
+
+def draw_outlines(image: np.ndarray, polygons: Sequence[Sequence[tuple[int, int]]], size: Sequence[int]) -> np.ndarray:
+    """A copy of ``image`` (h, w, 3), RGB, with closed polygons (x, y) of an image of ``size`` (H, W)."""
+    drawn = image.copy()
+    scale = np.array(image.shape[1::-1]) / np.array(size[::-1])
+    lines = [np.rint(((np.array(line) + 0.5) * scale - 0.5) * 2**PRECISION).astype(np.int32) for line in polygons]
+    width = max(1, round(max(image.shape) / 400))
+    for color, thickness in ((OUTER, width + 2), (INNER, width)):
+        cv2.polylines(drawn, lines, True, color, thickness, cv2.LINE_AA, PRECISION)
+    return drawn
+
+
+def add_caption(image: np.ndarray, text: str) -> np.ndarray:
+    """``image`` (h, w, 3) with ``text`` on white below it, as large as its width allows."""
+    width = image.shape[1]
+    size = max(8, width / 28)
+    size *= min(1.0, 0.96 * width / ImageFont.load_default(size).getlength(text))
+    font = ImageFont.load_default(size)
+    strip = Image.new('RGB', (width, round(1.8 * size)), 'white')
+    ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill='black', font=font, anchor='mm')
+    return np.vstack([image, np.asarray(strip)])
