@@ -1,0 +1,253 @@
+"""Downloading large files over connections that break off, stall and lie."""
+
+import errno
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+BLOCK = 1 << 20
+RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # no fault of the network
+Report = Callable[[int, int | None], None]  # is told the bytes that are here, and those that there are
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try.
+
+    Attributes:
+        timeout: seconds without a byte after which a connection counts as stalled.
+        attempts: how often in a row one address may fail without a byte gained.
+        pause: seconds before the second attempt; doubles with each, up to a minute.
+    """
+
+    timeout: float = 30.0
+    attempts: int = 8
+    pause: float = 1.0
+
+
+@dataclass
+class Origin:
+    """Which version of which file a partial download is of.
+
+    Attributes:
+        url: the address.
+        etag: the server's name of the version, '' if it gives none.
+        last_modified: the version's date as the server writes it, or ''.
+        size: bytes of the whole, None if the server does not say.
+        resumed: whether it was put together from several answers.
+    """
+
+    url: str
+    etag: str = ''
+    last_modified: str = ''
+    size: int | None = None
+    resumed: bool = False
+
+    def validator(self) -> str:
+        """What ``If-Range`` takes: it has to be a strong ETag, or else the date."""
+        return self.etag if self.etag and not self.etag.startswith('W/') else self.last_modified
+
+    def differs(self, other: 'Origin') -> bool:
+        """Whether the two are known to be different versions."""
+        pairs = [
+            (self.etag, other.etag),
+            (self.last_modified, other.last_modified),
+            (self.size, other.size),
+        ]
+        return any(one and two and one != two for one, two in pairs)
+
+
+class PartialFile:
+    """What is here of a download: ``NAME.part`` beside the file's place, and ``NAME.part.json`` that says of what."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(f'{path.name}.part')
+        self.notes = path.with_name(f'{path.name}.part.json')
+
+    @property
+    def size(self) -> int:
+        """The bytes that are here."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def origin(self) -> Origin | None:
+        """What it is a part of; None if that is not known, so that it is of no use."""
+        try:
+            return Origin(**json.loads(self.notes.read_text(encoding='utf-8')))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def begin(self, origin: Origin) -> None:
+        """Note the origin of the bytes that come next."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.notes.write_text(json.dumps(asdict(origin)), encoding='utf-8')
+
+    def clear(self) -> None:
+        """Remove what is here."""
+        self.path.unlink(missing_ok=True)
+        self.notes.unlink(missing_ok=True)
+
+
+def download(
+    urls: Sequence[str],
+    path: Path,
+    verify: Callable[[Path], str],
+    patience: Patience | None = None,
+    report: Report = lambda done, total: None,
+) -> tuple[str, str]:
+    """Download a file from the first address that gives it, going on where an earlier call stopped.
+
+    Args:
+        urls: addresses of the same file.
+        path: where it goes once it is complete and verified.
+        verify: takes the complete file and raises ValueError if its content is wrong.
+        patience: see :class:`Patience`.
+        report: see ``Report``.
+
+    Returns:
+        the address that gave it, and what ``verify`` returned.
+
+    Raises:
+        ConnectionError: if none of them gives it; what has come stays, and the next call goes on from there.
+        OSError: if the disk does not take it.
+    """
+    part, failures = PartialFile(path), []
+    origin = part.origin()
+    for url in sorted(urls, key=lambda url: origin is None or url != origin.url):  # the one that part is from first
+        try:
+            result = complete(url, part, verify, patience or Patience(), report)
+        except (HTTPException, OSError, ValueError) as error:
+            if is_local(error):
+                raise
+            failures.append(f'{url}: {error}')
+        else:
+            part.path.replace(path)
+            part.clear()
+            return url, result
+    raise ConnectionError(
+        f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + '\nRun it again to go on, name another '
+        f'address by --mirror, or put the file into {path.parent} yourself.'
+    )
+
+
+def is_local(error: Exception) -> bool:
+    """Whether it is the disk that fails."""
+    return isinstance(error, OSError) and error.errno in LOCAL
+
+
+def complete(url: str, part: PartialFile, verify: Callable[[Path], str], patience: Patience, report: Report) -> str:
+    """Download from one address and verify; once more from the start if what was put together from parts is wrong."""
+    persist(url, part, patience, report)
+    try:
+        return verify(part.path)
+    except ValueError:
+        origin = part.origin()
+        part.clear()
+        if not (origin and origin.resumed):
+            raise
+    persist(url, part, patience, report)
+    try:
+        return verify(part.path)
+    except ValueError:
+        part.clear()
+        raise
+
+
+def persist(url: str, part: PartialFile, patience: Patience, report: Report) -> None:
+    """Ask again and again until the part is the whole; a failure with new bytes gained starts the count anew."""
+    failures, farthest = 0, part.size
+    while True:
+        try:
+            return receive(url, part, patience.timeout, report)
+        except (HTTPException, OSError) as error:
+            permanent = isinstance(error, HTTPError) and error.code not in RETRIED
+            failures = 1 if part.size > farthest else failures + 1
+            if permanent or is_local(error) or failures >= patience.attempts:
+                raise
+        farthest = max(farthest, part.size)
+        time.sleep(min(60, patience.pause * 2 ** (failures - 1)))
+
+
+def receive(url: str, part: PartialFile, timeout: float, report: Report) -> None:
+    """One request for what the part lacks.
+
+    Raises:
+        OSError: (HTTPError, URLError, TimeoutError and ConnectionError are such) if it does not become the whole.
+        HTTPException: likewise.
+    """
+    origin = part.origin()
+    if origin is None or (origin.size is not None and part.size > origin.size):
+        part.clear()
+    if origin and part.size and part.size == origin.size:
+        return
+    with ask(url, part, timeout) as response:
+        answered = settle(url, part, response)
+        with part.path.open('ab') as file:
+            while block := response.read1(BLOCK):
+                file.write(block)
+                report(file.tell(), answered.size)
+    if answered.size is not None and part.size != answered.size:
+        raise ConnectionError(f'the connection broke off after {part.size} of {answered.size} bytes')
+
+
+def ask(url: str, part: PartialFile, timeout: float) -> HTTPResponse:
+    """Open the address, at the byte that comes next if there is a part."""
+    headers, origin = {}, part.origin()
+    if origin and part.size:
+        headers = {'Range': f'bytes={part.size}-', **({'If-Range': v} if (v := origin.validator()) else {})}
+    try:
+        return urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        if error.code != 416:
+            raise
+        part.clear()
+        raise ConnectionError('the server has no such range; from the start') from error
+
+
+def settle(url: str, part: PartialFile, response: HTTPResponse) -> Origin:
+    """Make the part fit the answer: keep it if the rest of the same version comes, empty it if the whole comes.
+
+    Raises:
+        ConnectionError: if the rest of something else comes; the part is gone then.
+    """
+    answered, origin = origin_of(url, response.headers), part.origin()
+    if response.status != 206:
+        part.clear()
+    elif origin is None or origin.differs(answered) or first_byte(response.headers) != part.size:
+        part.clear()
+        raise ConnectionError('the server sends the rest of another version; from the start')
+    else:
+        answered.resumed = True
+    part.begin(answered)
+    return answered
+
+
+def origin_of(url: str, headers: HTTPMessage) -> Origin:
+    """The version that an answer's headers describe, with the size of the whole."""
+    of_range = re.search(r'/(\d+|\*)\s*$', headers.get('Content-Range', ''))
+    size = of_range[1].strip('*') if of_range else headers.get('Content-Length')
+    return Origin(url, headers.get('ETag', ''), headers.get('Last-Modified', ''), int(size) if size else None)
+
+
+def first_byte(headers: HTTPMessage) -> int | None:
+    """Where the bytes of a partial answer begin."""
+    found = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
+    return int(found[1]) if found else None
+
+
+def remote_size(urls: Sequence[str], timeout: float) -> int | None:
+    """The bytes of a file by the first address that says so; None if none does."""
+    for url in urls:
+        try:
+            with urlopen(Request(url, method='HEAD'), timeout=timeout) as response:
+                if size := response.headers.get('Content-Length'):
+                    return int(size)
+        except (OSError, HTTPException):
+            continue
+    return None

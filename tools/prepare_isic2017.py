@@ -1,0 +1,59 @@
+"""Download, verify, unpack and check ISIC-2017: python tools/prepare_isic2017.py data/isic2017 --resize 256.
+
+Run it again after an interruption: it goes on where it stopped. With --archives FOLDER it takes the archives that are
+there and downloads the others to it. preparation.txt in the data folder says what was found.
+"""
+
+import argparse
+import sys
+
+from mmskin.datasets.preparation.download import Patience
+from mmskin.datasets.preparation.prepare import Settings, prepare
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('out_dir', help='becomes the data folder; the originals take 27 GB with their archives')
+    parser.add_argument('--archives', metavar='FOLDER', help='where the archives are or go (OUT_DIR/archives)')
+    parser.add_argument('--offline', action='store_true', help='download nothing')
+    parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
+    parser.add_argument('--mirror', action='append', default=[], metavar='URL', help='folder tried first; repeatable')
+    parser.add_argument(
+        '--checksums', metavar='FILE', help="sums as md5sum or sha256sum writes them, over mmskin's own"
+    )
+    parser.add_argument('--resize', type=int, metavar='PIXELS', help='also write a copy for training, OUT_DIR_PIXELS')
+    parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte until a connection is reset')
+    parser.add_argument('--attempts', type=int, default=8, help='failures in a row until an address is given up')
+    parser.add_argument('--workers', type=int, help='threads for checking and resizing')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepare, print the report, and exit with 1 if something is wrong."""
+    args = parse_args()
+    patience = Patience(args.timeout, args.attempts)
+    try:
+        done = prepare(
+            Settings(
+                args.out_dir,
+                args.archives,
+                args.splits,
+                args.mirror,
+                args.checksums,
+                args.resize,
+                args.offline,
+                patience,
+                args.workers,
+            )
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f'{error}')
+    except KeyboardInterrupt:
+        sys.exit('interrupted; run it again to go on')
+    print(done.text(), end='')
+    sys.exit(1 if done.problems else 0)
+
+
+if __name__ == '__main__':
+    main()
