@@ -1,6 +1,7 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -108,35 +109,62 @@ class MultiTaskModel(BaseModel):
         Args:
             inputs: Normalised images (N, 3, H, W).
             data_samples: One sample per image; needed by 'loss' and 'predict'.
-            mode: 'loss' gives losses as ``<task>/<name>``, and with a weighting the one to minimise as ``loss`` and
-                the weights as ``weight/<task>``; 'predict' gives the samples with predictions, 'tensor' gives
-                logits by task.
+            mode: 'loss' gives losses as ``<task>/<name>``, what passing operators add to them as ``<block>/<name>``,
+                and with a weighting the one to minimise as ``loss`` and the weights as ``weight/<task>``; 'predict'
+                gives the samples with predictions, 'tensor' gives logits by task.
         """
-        feats = self.extract_feat(inputs)
+        with self._losses_of_passing(wanted=mode == 'loss') as passing:
+            feats = self.extract_feat(inputs)
         if mode == 'tensor':
             return {name: self.tasks[name](feat) for name, feat in feats.items()}
         assert mode in ('loss', 'predict'), f'mode is tensor, loss or predict, not {mode!r}'
         assert data_samples is not None, f'mode {mode!r} needs data_samples'
         if mode == 'loss':
-            return self._loss(feats, data_samples)
+            return self._loss(feats, data_samples, passing)
         for name, feat in feats.items():
             self.tasks[name].predict(feat, data_samples)
         return data_samples
 
-    def _loss(self, feats: dict[str, Feats], samples: list[TaskSample]) -> dict[str, Tensor]:
+    @contextmanager
+    def _losses_of_passing(self, wanted: bool) -> Iterator[dict[str, Tensor]]:
+        """What the operators add to the losses, by ``<block>/<name>``, filled in while the network runs if wanted."""
+        found: dict[str, Tensor] = {}
+
+        def collect(passing: nn.Module, maps: tuple[dict[str, Tensor], dict[str, Tensor]], site: str) -> None:
+            found.update({f'{site}/{name}': loss for name, loss in passing.losses(*maps).items()})  # type: ignore[operator]
+
+        sites = {site: self.passing[key] for key, site in self.sites.items() if wanted}
+        hooks = [passing.register_forward_pre_hook(partial(collect, site=site)) for site, passing in sites.items()]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _loss(
+        self, feats: dict[str, Feats], samples: list[TaskSample], passing: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
         by_name = {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
-        return by_name if self.weighting is None else self._balance(losses, samples, by_name)
+        return by_name | passing if self.weighting is None else self._balance(losses, samples, by_name, passing)
 
     def _balance(
-        self, losses: dict[str, dict[str, Tensor]], samples: list[TaskSample], by_name: dict[str, Tensor]
+        self,
+        losses: dict[str, dict[str, Tensor]],
+        samples: list[TaskSample],
+        by_name: dict[str, Tensor],
+        passing: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """The losses ``by_name``, for the log alone, with the one to minimise and the weights."""
+        """The losses ``by_name``, for the log alone, with the one to minimise and the weights.
+
+        What ``passing`` adds is no task's, and not balanced.
+        """
         sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}
         labelled = [task for task in losses if any(self.tasks[task].target in sample for sample in samples)]
         assert self.weighting is not None
         loss, weights = self.weighting(sums, labelled, self)
-        logged = {name: value.detach() for name, value in super().parse_losses(by_name)[1].items()}
+        logged = {name: value.detach() for name, value in super().parse_losses(by_name | passing)[1].items()}
+        loss = sum(passing.values(), start=loss)
         return {**logged, 'loss': loss, **{f'weight/{task}': weight for task, weight in weights.items()}}
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -63,6 +63,10 @@ class FeaturePassing(nn.Module):
         """How much each running route lets through, in [0, 1], (N, C or 1, h or 1, w or 1); of no route by default."""
         return {}
 
+    def losses(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
+        """What joins the losses in training, scalars by names that start with ``loss_``; nothing by default."""
+        return {}
+
     def running(self, tasks: Collection[str]) -> dict[str, Route]:
         """The routes of which both ends are among ``tasks``, by name."""
         return {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks}}
