@@ -1,15 +1,18 @@
 """Testing a checkpoint: metrics, a table, and files."""
 
 import copy
+import json
+from datetime import datetime
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
+import mmskin
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.engine.weights import load_weights
-from mmskin.evaluation.report import write_per_image, write_results
+from mmskin.evaluation.report import write_per_image, write_results, write_text
 
 __all__ = ['find_checkpoint', 'test_checkpoint']
 
@@ -43,7 +46,8 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
         cfg: A config with ``work_dir`` set. With ``tta=True`` in it, predictions are averaged over several views of
             each image; ``tta_model``, e.g. ``dict(zooms=(1.0, 1.2))``, says which, if not the flips alone.
         checkpoint: A checkpoint file, or the work folder of a finished training.
-        out_dir: Where ``results.json``, ``per_image.csv`` and the evaluator's own files go; the work folder by default.
+        out_dir: Where ``results.json``, ``per_image.csv``, ``test.json`` and the evaluator's own files go; the work
+            folder by default.
 
     Returns:
         The metrics by name, e.g. ``seg/JA``.
@@ -68,8 +72,20 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
     if is_main_process():
         write_results(out_dir / 'results.json', metrics)
         write_per_image(out_dir / 'per_image.csv', runner.test_evaluator.metrics)
+        write_text(out_dir / 'test.json', json.dumps(test_note(cfg, file), indent=2) + '\n')
         print(results_table(metrics))
     return metrics
+
+
+def test_note(cfg: Config, checkpoint: Path) -> dict[str, str]:
+    """What was tested, for who finds the results later."""
+    return {
+        'config': str(cfg.filename),
+        'checkpoint': str(checkpoint),
+        'test-time augmentation': 'yes' if cfg.get('tta') else 'no',
+        'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
+        'mmskin': mmskin.__version__,
+    }
 
 
 def results_table(metrics: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""Test a checkpoint: print the metrics, and write them with a row and a picture of cases.
+"""Test a checkpoint: print the metrics, and write them for each image, with a picture of cases and a report.
 
 mmskin test configs/fpm/r101_isic2017.py work_dirs/r101_isic2017
 """
@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tta', action='store_true', help="average over flips, or over the views that the config's tta_model names"
     )
+    parser.add_argument('--no-report', action='store_true', help='leave out report.html and its figures')
+    parser.add_argument('--calibrate-on', metavar='CSV', help='for the report: see mmskin report --help')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
     )
@@ -26,12 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Test, print the table and write the files."""
+    """Test, print the table and write the files and the report."""
+    from mmengine.dist import is_main_process
+
     from mmskin.apis.config import load_config, set_in_datasets
     from mmskin.apis.test import test_checkpoint
+    from mmskin.report.page import write_report
 
     options = {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
     test_checkpoint(cfg, args.checkpoint)
+    if is_main_process() and not args.no_report:
+        print(f'The report is {write_report(cfg.work_dir, args.calibrate_on)}')

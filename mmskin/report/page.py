@@ -14,22 +14,31 @@ from mmskin.report.pictures import draw_all
 from mmskin.report.results import (
     all_groups,
     challenge_table,
+    class_results,
     group_results,
     has_challenge,
     headline,
 )
-from mmskin.report.tables import Found, groups_table, headline_table, notices, official_table, reliability_table
+from mmskin.report.tables import (
+    Found,
+    classes_table,
+    groups_table,
+    headline_table,
+    notices,
+    official_table,
+    reliability_table,
+)
 
 __all__ = ['write_report']
 
-PAGE, FIGURES, TEMPERATURE, RUN = 'report.html', 'report_figures', 'temperature.json', 'run.json'
+PAGE, FIGURES, TEMPERATURE, NOTE = 'report.html', 'report_figures', 'temperature.json', 'test.json'
 
 
 def write_report(folder: str | Path, calibrate_on: str | Path | None = None, title: str = 'Evaluation report') -> Path:
     """Write ``report.html`` and ``report_figures/`` into the folder of a finished test, from the files in it.
 
     Args:
-        folder: with ``per_image.csv``, and where they are there ``report.json`` and ``run.json``.
+        folder: with ``per_image.csv``, and where they are there ``report.json`` and ``test.json``.
         calibrate_on: the ``per_image.csv`` of the same network on other images, such as the validation split; a
             temperature is fitted on it, shown before and after, and saved as ``temperature.json``.
         title: of the page.
@@ -47,7 +56,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     content = {
         **numbers(evaluation, calibration, groups),
         'title': title,
-        'about': described(evaluation, folder / RUN),
+        'about': described(evaluation, folder / NOTE),
         'figures': draw_all(evaluation, calibration, groups, folder / FIGURES),
     }
     if calibration:
@@ -63,6 +72,7 @@ def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Fou
         'notices': list(notices(evaluation)),
         'headline': headline_table(headline(evaluation)),
         'diagnosis': judged,
+        'classes': classes_table(class_results(evaluation)),
         'challenge': official_table(challenge_table(evaluation)) if has_challenge(evaluation) else None,
         'reliability': reliability_table(evaluation, calibration) if judged else None,
         'calibration': calibration,
@@ -73,9 +83,9 @@ def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Fou
     }
 
 
-def described(evaluation: Evaluation, run: Path) -> dict[str, str]:
-    """What was tested: the images, and what ``test_checkpoint`` noted in ``run``, if it did."""
-    noted = json.loads(run.read_text(encoding='utf-8')) if run.is_file() else {}
+def described(evaluation: Evaluation, note: Path) -> dict[str, str]:
+    """What was tested: the images, and what ``test_checkpoint`` noted, if it did."""
+    noted = json.loads(note.read_text(encoding='utf-8')) if note.is_file() else {}
     folders = sorted({Path(case.img_path).parent.name for case in evaluation.cases if case.img_path})
     places = f' from {", ".join(folders)}' if folders else ''
     return {**noted, 'images': f'{len(evaluation)}{places}'}

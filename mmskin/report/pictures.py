@@ -102,7 +102,7 @@ def diagnosis_pictures(evaluation: Evaluation) -> Iterator[Picture]:
 def reliability_picture(evaluation: Evaluation, calibration: Calibration | None) -> Picture:
     """As predicted, and with the temperature if there is one."""
     panels = {
-        name if calibration else '': bin_confidences(*found)
+        f'{name}: ' if calibration else '': bin_confidences(*found)
         for name, found in probabilities(evaluation, calibration).items()
     }
     return Picture(
@@ -119,7 +119,7 @@ def jaccard_picture(evaluation: Evaluation) -> Picture:
     return Picture(
         'jaccard',
         'JA of the images',
-        f'The challenge of 2018 counted an image below {THRESHOLD} (dashed) as 0; about what people differ by.',
+        f'The challenge of 2018 counted an image below {THRESHOLD} (dashed line) as 0.',
         lambda: jaccard_figure(evaluation.overlap['JA']),
     )
 

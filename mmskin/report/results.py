@@ -67,6 +67,16 @@ def class_areas(evaluation: Evaluation, area: str) -> dict[str, Estimate]:
     return estimate({name: Measure(area_metric(evaluation, area, name), judged) for name in evaluation.classes})
 
 
+def class_results(evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
+    """Recall and precision by class."""
+    sides = {'recall': evaluation.labels, 'precision': evaluation.predicted}
+    groups = {
+        (name, side): values == index for side, values in sides.items() for index, name in enumerate(evaluation.classes)
+    }
+    found = estimate({key: mean_over(evaluation.right, group) for key, group in groups.items()})
+    return {name: {side: found[name, side] for side in sides} for name in evaluation.classes}
+
+
 def challenge_table(evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
     """The official scorer's table: by score, and by category and their mean.
 

@@ -33,6 +33,12 @@ def headline_table(found: Mapping[str, Estimate]) -> Table:
     return Table(['metric', 'value', 'images'], rows)
 
 
+def classes_table(found: Found) -> Table:
+    """A row for each class."""
+    rows = [[readable(name), row['recall'].num_images, *row.values()] for name, row in found.items()]
+    return Table(['class', 'images', 'recall', 'precision'], rows)
+
+
 def official_table(found: Found) -> Table:
     """A row for each score, a column for each category and their mean."""
     columns = list(next(iter(found.values())))

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mmskin.visualization.contour_sheet import Case, draw_sheet
 
 NUM_COLUMNS = 4
-COLUMN_WIDTH = 1.85
+COLUMN_WIDTH = 1.95
 
 
 def cases_figure(cases: Sequence[Case]) -> Figure:
     """Rows of contours, chosen by ``choose_rows``; an image whose file is gone is left blank."""
     rows = {name: [present(case) for case in chosen] for name, chosen in choose_rows(cases).items()}
-    return draw_sheet(rows, COLUMN_WIDTH)
+    with mpl.rc_context({'axes.spines.top': True, 'axes.spines.right': True}):
+        return draw_sheet(rows, COLUMN_WIDTH)
 
 
 def choose_rows(cases: Sequence[Case]) -> dict[str, list[Case]]:

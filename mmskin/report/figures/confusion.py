@@ -17,9 +17,9 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(COLUMN, COLUMN * 0.86))
     axis = figure.subplots()
     picture = axis.imshow(np.nan_to_num(shares), cmap='Blues', vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        color = 'white' if shares[row, column] > 0.55 else 'black'
-        axis.text(column, row, cell_text(count, shares[row, column]), ha='center', va='center', color=color)
+    for (row, column), share in np.ndenumerate(shares):
+        color = 'white' if share > 0.55 else 'black'
+        axis.text(column, row, cell_text(int(counts[row, column]), share), ha='center', va='center', color=color)
     names = [readable(name).replace(' ', '\n') for name in evaluation.classes]
     axis.set_xticks(range(len(names)), names)
     axis.set_yticks(range(len(names)), names)

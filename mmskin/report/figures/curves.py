@@ -1,7 +1,7 @@
 """ROC and precision-recall curves."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -74,7 +74,13 @@ def draw_task(top: Axes, bottom: Axes, positive: np.ndarray, scores: np.ndarray)
     bottom.plot(*precision_recall(positive, scores), color='black', drawstyle='steps-post')
     styles = zip('os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=True)
     for point, (marker, color) in zip(operating_points(positive, scores), styles, strict=False):
-        style = {'marker': marker, 'color': color, 'linestyle': '', 'markersize': 5, 'markeredgecolor': 'white'}
+        style: dict[str, Any] = {
+            'marker': marker,
+            'color': color,
+            'linestyle': '',
+            'markersize': 5,
+            'markeredgecolor': 'white',
+        }
         top.plot(1 - point.specificity, point.sensitivity, **style, label=f'{point.name}: {point.specificity:.2f}')
         bottom.plot(point.sensitivity, point.precision, **style, label=f'{point.name}: {point.precision:.2f}')
     top.set(xlabel='1 − specificity', ylabel='sensitivity')
@@ -91,11 +97,11 @@ def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def precision_recall(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision, from the highest threshold; empty where nothing is positive."""
+    """Recall, falling, and precision; a step after each point is AP's staircase. Empty where nothing is positive."""
     if not positive.any():
         return np.empty(0), np.empty(0)
     precision, recall, _ = precision_recall_curve(positive, scores)
-    return recall[::-1], precision[::-1]
+    return recall, precision
 
 
 def operating_points(positive: np.ndarray, scores: np.ndarray) -> list[Point]:

@@ -29,7 +29,7 @@ def jaccard_figure(values: np.ndarray) -> Figure:
     )
     axis.axvline(THRESHOLD, color='black', linestyle='--', linewidth=1)
     if values.size:
-        axis.plot(values.mean(), 0, '^', color='black', clip_on=False, label=f'mean {values.mean():.3f}')
+        axis.axvline(values.mean(), color='black', linewidth=1, label=f'mean {values.mean():.3f}')
     axis.set(xlim=(0, 1), xlabel='JA of an image', ylabel='images')
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc='outside upper center', ncols=1)

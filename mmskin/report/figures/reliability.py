@@ -13,7 +13,7 @@ EDGES = np.linspace(0, 1, NUM_BINS + 1)
 
 
 def reliability_figure(panels: Mapping[str, Bins]) -> Figure:
-    """Accuracy against confidence above, how many images have it below; a column for each of ``panels``."""
+    """Accuracy against confidence above, how many images have it below; a column for each of ``panels``, by title."""
     width = COLUMN if len(panels) == 1 else PAGE
     figure = Figure(figsize=(width, COLUMN * 1.2))
     grid = figure.subplots(2, len(panels), sharex=True, sharey='row', height_ratios=(3, 1), squeeze=False)

@@ -13,7 +13,7 @@ COLUMN, PAGE = 3.4, 7.0  # inches: one column of a paper, and both
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'  # https://jfly.uni-koeln.de/color/
 COLORS = (ORANGE, BLUE, GREEN, PURPLE, '#E69F00', '#56B4E9', '#000000')
 LINES = ('-', '--', '-.', ':')  # told apart in grey print, too
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     'font.family': 'DejaVu Sans',  # comes with matplotlib, so that figures are the same everywhere
     'font.size': 8,
     'axes.titlesize': 8,
@@ -41,6 +41,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``<name>.pdf`` and ``<name>.svg`` without dates."""
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f'{name}.pdf', metadata={'CreationDate': None})
+    figure.set_layout_engine('none')  # it is laid out, and to do it again takes as long as to draw
     figure.savefig(folder / f'{name}.svg', metadata={'Date': None})
 
 

@@ -1,0 +1,26 @@
+"""Write a finished test's report: one HTML page with figures, which are also saved as PDF and SVG.
+
+mmskin report work_dirs/r101_isic2017 --calibrate-on work_dirs/r101_isic2017_val/per_image.csv
+
+It is made from the files in the test's folder (per_image.csv, report.json, test.json), without the network.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a report is told on the command line."""
+    parser.add_argument('folder', help='where a test wrote per_image.csv; report.html goes there, too')
+    parser.add_argument(
+        '--calibrate-on',
+        metavar='CSV',
+        help='per_image.csv of the same network on other images, as the validation split, to fit a temperature on',
+    )
+    parser.add_argument('--title', default='Evaluation report', help='of the page')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the page and say where it is."""
+    from mmskin.report.page import write_report
+
+    print(f'The report is {write_report(args.folder, args.calibrate_on, args.title)}')
