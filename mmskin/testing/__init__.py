@@ -1,0 +1,28 @@
+"""What a plugin keeps to, as test classes: a plugin of your own inherits all tests of its kind.
+
+In a file that pytest collects::
+
+    from mmskin.testing import GateContract
+
+
+    class TestMyGate(GateContract):
+        cfg = dict(type='MyGate')
+"""
+
+from mmskin.testing.contract import Contract
+from mmskin.testing.gate import GateContract
+from mmskin.testing.head import HeadContract
+from mmskin.testing.loss import LossContract
+from mmskin.testing.message import MessageContract
+from mmskin.testing.op import OpContract
+from mmskin.testing.passing import PassingContract
+
+__all__ = [
+    'Contract',
+    'GateContract',
+    'HeadContract',
+    'LossContract',
+    'MessageContract',
+    'OpContract',
+    'PassingContract',
+]

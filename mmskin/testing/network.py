@@ -1,0 +1,62 @@
+"""A multi-task network as small as one can be, and a batch for it."""
+
+from typing import Any
+
+import torch
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from mmskin.models.backbones.chain import BlockChain
+from mmskin.models.multitask import MultiTaskModel
+from mmskin.registry import MODELS
+from mmskin.structures import TaskSample
+
+__all__ = ['TinyChain', 'tiny_batch', 'tiny_network']
+
+
+class TinyChain(BlockChain):
+    """Five blocks, as small as a network with a stride of 32 can be."""
+
+    def __init__(self) -> None:
+        shapes = {'stem': (3, 4, 4), 'a.0': (4, 6, 2), 'b.0': (6, 8, 2), 'b.1': (8, 10, 1), 'c.0': (10, 12, 2)}
+        super().__init__({name: conv_block(*shape) for name, shape in shapes.items()})
+
+
+def conv_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """A convolution, batch norm and ReLU."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def tiny_network(passing: dict, **options: Any) -> MultiTaskModel:
+    """Classification and segmentation that split after the second block and pass features at the next two.
+
+    Segmentation's maps are twice as large as classification's at both.
+
+    Args:
+        passing: Config of the operator.
+        options: Others of :class:`MultiTaskModel`.
+    """
+    branches = dict(cls=dict(), seg=dict(output_stride=8))
+    cls, seg = dict(type='ClsHead', in_channels=12), dict(type='ASPPHead', in_channels=12, rates=(1, 2))
+    cfg = dict(
+        type='MultiTaskModel',
+        backbone=dict(type='SplitBackbone', chain=dict(type=TinyChain), split_after='a.0', branches=branches),
+        tasks=dict(
+            cls=dict(type='Classification', head=cls, losses=dict(ce=dict(type='CrossEntropy'))),
+            seg=dict(type='Segmentation', head=seg, losses=dict(wce=dict(type='WeightedCrossEntropy'))),
+        ),
+        passing=dict.fromkeys(('b.0', 'b.1'), passing),
+    )
+    torch.manual_seed(0)
+    return MODELS.build({**cfg, **options})
+
+
+def tiny_batch(count: int = 2, size: tuple[int, int] = (65, 81)) -> tuple[Tensor, list[TaskSample]]:
+    """Normalised images (N, 3, h, w) and samples with both labels."""
+    generator = torch.Generator().manual_seed(0)
+    samples = [TaskSample(metainfo=dict(image_id=f'{i}', img_shape=size, ori_shape=size)) for i in range(count)]
+    for index, sample in enumerate(samples):
+        sample.gt_label = torch.tensor([index % 3])
+        sample.gt_sem_seg = PixelData(data=torch.randint(2, (1, *size), generator=generator, dtype=torch.uint8))
+    return torch.randn(count, 3, *size, generator=generator), samples

@@ -1,0 +1,221 @@
+"""The contract of passing operators."""
+
+from collections.abc import Collection, Iterable
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmskin.models.necks.passing import FeaturePassing, Features
+from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random, randomised, reached
+from mmskin.testing.network import tiny_batch, tiny_network
+
+__all__ = ['PassingContract']
+
+IN, OUT = dict(a=3, b=5, c=4), dict(a=6, b=8, c=7)  # channels that enter and leave a block, by branch
+MAPS = dict(a=(5, 9), b=(3, 4), c=(9, 17))
+ALL_ROUTES = list(permutations(IN, 2))
+ROUTES = [('a', 'b'), ('c', 'b'), ('b', 'c')]  # both ways, one way, and from two branches into one
+Routes = Iterable[tuple[str, str]]
+
+
+def maps(channels: dict[str, int], count: int = 2, size: tuple[int, int] | None = None) -> Features:
+    """Maps of the branches, which differ in width, and in size unless one is given."""
+    return {name: random(count, width, *(size or MAPS[name]), seed=width) for name, width in channels.items()}
+
+
+def leaves(channels: dict[str, int]) -> Features:
+    """The same, waiting for a gradient."""
+    return {name: feature.requires_grad_() for name, feature in maps(channels).items()}
+
+
+def only(features: Features, tasks: Collection[str]) -> Features:
+    """The maps of ``tasks``."""
+    return {name: feature for name, feature in features.items() if name in tasks}
+
+
+def learn(features: Features) -> None:
+    """A backward pass from all of ``features``."""
+    torch.stack([feature.square().sum() for feature in features.values()]).sum().backward()
+
+
+def indirect(target: str, routes: Collection[tuple[str, str]]) -> set[str]:
+    """The branches from which routes lead to ``target``, be it through others."""
+    found = {target}
+    while more := {source for source, end in routes if end in found} - found:
+        found |= more
+    return found
+
+
+class PassingContract(Contract):
+    """An operator passes features along routes between any number of branches, whose maps may differ in every way.
+
+    It is a :class:`FeaturePassing`; its routes as built, ``ends``, say what it should do.
+    """
+
+    given = dict(in_channels=IN, out_channels=OUT, routes=ALL_ROUTES)
+
+    def awake(self, **options: Any) -> FeaturePassing:
+        """The operator, away from the identity."""
+        return randomised(self.build(**options), std=0.3)  # type: ignore[return-value]
+
+    def test_it_is_an_operator(self) -> None:
+        """With the base class that tells which of its parts run."""
+        assert isinstance(self.build(), FeaturePassing)
+
+    def test_shapes_stay(self) -> None:
+        """Each target keeps the shape and type of its own map, and no map is lost."""
+        for count in (1, 2):
+            outputs = maps(OUT, count)
+            new = self.awake()(maps(IN, count), outputs)
+            assert new.keys() == outputs.keys()
+            assert all(new[task].shape == outputs[task].shape for task in outputs)
+            assert {feature.dtype for feature in new.values()} == {torch.float32}
+
+    def test_one_image_with_maps_of_one_cell(self) -> None:
+        """In training, where batch norm over a single value is an error: another way, or PyTorch's own message."""
+        for size in SIZES:
+            try:
+                new = self.awake().train()(maps(IN, 1, size), maps(OUT, 1, size))
+            except ValueError as error:
+                assert 'more than 1 value per channel' in str(error)
+            else:
+                assert all(feature.isfinite().all() for feature in new.values())
+
+    def test_identity_at_first(self) -> None:
+        """A network that is joined by it gives at first what it gave before."""
+        for operator in (self.build(), self.build().eval()):
+            outputs = maps(OUT)
+            new = operator(maps(IN), outputs)
+            assert all(torch.equal(new[task], outputs[task]) for task in OUT)
+
+    def test_something_passes(self) -> None:
+        """Once away from the identity, in every branch in which a route ends, and in no other."""
+        operator, outputs = self.awake(routes=ROUTES), maps(OUT)
+        new = operator(maps(IN), outputs)
+        changed = {task for task in OUT if not torch.equal(new[task], outputs[task])}
+        assert changed == {target for _, target in operator.ends.values()}
+
+    def test_its_arguments_stay(self) -> None:
+        """The caller's maps are as they were."""
+        given, before = (maps(IN), maps(OUT)), (maps(IN), maps(OUT))
+        self.awake()(*given)
+        assert all(torch.equal(mine[task], old[task]) for mine, old in zip(given, before, strict=True) for task in IN)
+
+    def test_evaluation_repeats_itself(self) -> None:
+        """Twice the same maps give twice the same."""
+        operator = self.awake().eval()
+        first, second = (operator(maps(IN), maps(OUT)) for _ in range(2))
+        assert all(torch.equal(first[task], second[task]) for task in OUT)
+
+    def test_gradient_goes_where_routes_lead(self) -> None:
+        """And nowhere else; not through routes that are detached, either."""
+        for detach in ([], [('a', 'b')], [('c', 'b'), ('b', 'c')]):
+            for target in OUT:
+                self.check_gradient(target, detach)
+
+    def check_gradient(self, target: str, detach: Collection[tuple[str, str]]) -> None:
+        """From ``target`` it reaches what routes bring there and, if they are chained, what others bring on."""
+        operator, inputs, outputs = self.awake(routes=ROUTES, detach=detach), leaves(IN), leaves(OUT)
+        learn({target: operator(inputs, outputs)[target]})
+        open_routes = [ends for ends in operator.ends.values() if ends not in detach]
+        direct = {target, *(source for source, end in open_routes if end == target)}
+        found = reached(inputs) | reached(outputs)
+        assert direct <= found, f'{target} does not learn from {direct - found}; detach={detach}'
+        most = indirect(target, open_routes) if operator.chained else direct
+        assert found <= most, f'a gradient goes from {target} to {found - most}; detach={detach}'
+
+    def test_no_parameter_is_unused(self) -> None:
+        """What does not run with the branches that do is in ``idle_parts``, as distributed training demands."""
+        for routes in (ALL_ROUTES, ROUTES, [('a', 'b')], [('b', 'a')], []):
+            for tasks in (('a', 'b', 'c'), ('a', 'b'), ('b', 'c'), ('a',)):
+                self.check_parameters(routes, tasks)
+
+    def check_parameters(self, routes: Routes, tasks: Collection[str]) -> None:
+        """Either a parameter gets a gradient, or it is idle."""
+        operator = self.awake(routes=routes)
+        new = operator(only(leaves(IN), tasks), only(leaves(OUT), tasks))
+        learn(new)
+        parts = nn.ModuleList(operator.idle_parts(tasks))
+        idle = {id(parameter) for parameter in parts.parameters()}
+        parameters = dict(operator.named_parameters())
+        expected = {name for name, parameter in parameters.items() if id(parameter) not in idle}
+        assert reached(parameters) == expected, f'routes {routes}, of which {tasks} run'
+
+    def test_identity_is_left_by_training(self) -> None:
+        """After one step every route's parameters learn: none is held by another's zero."""
+        operator = self.build()
+        parameters = dict(operator.named_parameters())
+        if parameters:
+            optimizer = torch.optim.SGD(operator.parameters(), lr=1e-3)
+        for _ in range(2 if parameters else 0):
+            optimizer.zero_grad()
+            learn(operator(maps(IN), maps(OUT)))
+            optimizer.step()
+        assert reached(parameters) == {*parameters}
+
+    def test_a_branch_that_rests_is_left_out(self) -> None:
+        """Whichever runs, gets a map."""
+        for tasks in (('a',), ('a', 'b'), ('c', 'b')):
+            outputs = only(maps(OUT), tasks)
+            new = self.awake()(only(maps(IN), tasks), outputs)
+            assert new.keys() == outputs.keys()
+            assert all(new[task].shape == outputs[task].shape for task in tasks)
+
+    def test_gates(self) -> None:
+        """Rates in [0, 1] with four axes, by the name of a route that runs; an operator without gates has none."""
+        operator = self.awake().eval()
+        for tasks in (('a', 'b', 'c'), ('a', 'b')):
+            inputs, outputs = only(maps(IN), tasks), only(maps(OUT), tasks)
+            with torch.no_grad():
+                gates = operator.gates(inputs, outputs)
+            assert gates.keys() <= operator.running(tasks).keys()
+            assert all(self.are_rates(rates) for rates in gates.values())
+
+    @staticmethod
+    def are_rates(rates: Tensor) -> bool:
+        """Whether ``rates`` are (2, C, h, w), in [0, 1]."""
+        return rates.ndim == 4 and len(rates) == 2 and 0 <= float(rates.min()) <= float(rates.max()) <= 1
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(randomised(self.build(), std=0.1).eval(), maps(IN), maps(OUT))
+
+    def test_double_precision(self) -> None:
+        """No part of it is of a fixed type."""
+        given = ({name: feature.double() for name, feature in maps(channels).items()} for channels in (IN, OUT))
+        new = self.awake().double()(*given)
+        assert {feature.dtype for feature in new.values()} == {torch.float64}
+
+    def test_illegal_routes(self) -> None:
+        """An unknown branch, one that leads to itself, one that stands twice, one to be detached that is none."""
+        illegal: list[dict] = [dict(routes=routes) for routes in ([('a', 'd')], [('a', 'a')], [('a', 'b'), ('a', 'b')])]
+        for options in (*illegal, dict(routes=[('a', 'b')], detach=[('b', 'a')])):
+            try:
+                self.build(**options)
+            except ValueError:
+                continue
+            raise AssertionError(f'{options} is no error')
+
+    def test_in_a_network(self) -> None:
+        """All that requires a gradient gets one, with passing, without, and with one task of two at rest."""
+        self.check_network()
+        self.check_network(use_passing=False)
+        self.check_network(active_tasks=['seg'])
+
+    def check_network(self, **options: Any) -> None:
+        """One step's gradients in a stage with ``options``, and its gates."""
+        model = tiny_network(self.cfg, **options).train()
+        randomised(model.passing)
+        images, samples = tiny_batch()
+        torch.stack(list(model(images, samples, mode='loss').values())).sum().backward()
+        waiting = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
+        assert not waiting, f'no gradient with {options} for {waiting}'
+        assert model.eval().gates(images).keys() == ({'b.0', 'b.1'} if model.use_passing else set())
+
+    def test_joined_network_starts_as_the_separate_ones(self) -> None:
+        """With passing and without, the same logits."""
+        images, _ = tiny_batch(1)
+        joined, separate = (tiny_network(self.cfg, use_passing=passing).eval()(images) for passing in (True, False))
+        assert all(torch.equal(joined[task], separate[task]) for task in separate)
