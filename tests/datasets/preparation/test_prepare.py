@@ -1,0 +1,325 @@
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.preparation import prepare as module
+from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, read_checksums
+from mmskin.datasets.preparation.prepare import Settings, prepare
+from mmskin.datasets.preparation.smaller_copy import resized_image, resized_mask
+
+IMAGES = 'ISIC-2017_Training_Data'
+TABLE = 'ISIC-2017_Training_Part3_GroundTruth.csv'
+
+
+@pytest.fixture
+def settings(tmp_path, archives, hasty):
+    """Of a download from nowhere."""
+    return Settings(tmp_path / 'data', archives=archives, official_mirrors=(), patience=hasty, workers=2)
+
+
+@pytest.fixture
+def local(settings, official, tmp_path):
+    """Of archives on disk, that a test may spoil."""
+    return replace(settings, archives_dir=shutil.copytree(official, tmp_path / 'archives'), offline=True)
+
+
+def stamps(folder):
+    """What would change if a file was written again."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob('*') if path.is_file()}
+
+
+def test_the_table_of_archives():
+    assert len({one.name for one in ARCHIVES}) == 9
+    assert all(len(one.checksum) == 32 for one in ARCHIVES)
+    assert [one.split for one in ARCHIVES] == ['train'] * 3 + ['val'] * 3 + ['test'] * 3
+    assert all(mirror.startswith('https://') and mirror.endswith('/2017/') for mirror in MIRRORS)
+
+
+def test_downloaded_unpacked_checked_and_resized(settings, serving, tmp_path):
+    serving.faults = ['break:100', 'stall:200', 'status:503']
+    done = prepare(replace(settings, mirrors=[serving.url], resize=24))
+    assert done.problems == []
+    for folder in ('data', 'data_24'):
+        assert [len(ISIC2017Dataset(tmp_path / folder, split)) for split in ('train', 'val', 'test')] == [6, 3, 3]
+    assert done.splits['train'].check.classes == {'melanoma': 2, 'nevus': 2, 'seborrheic_keratosis': 2}
+    assert set(done.splits['train'].check.sizes.values()) == {(64, 48)}
+    assert set(done.copied_splits['train'].check.sizes.values()) == {(24, 24)}
+    record = done.archives[f'{IMAGES}.zip']
+    assert record.source == f'{serving.url}{IMAGES}.zip'
+    assert record.files == 12
+    assert record.sha256 == hashlib.sha256(serving.files[f'{IMAGES}.zip']).hexdigest()
+
+
+def test_the_reports(local, tmp_path):
+    done = prepare(local)
+    text = (tmp_path / 'data' / 'preparation.txt').read_text()
+    assert text == done.text()
+    assert 'train: 6 images (2 melanoma, 2 nevus, 2 seborrheic keratosis), 64x48 to 64x48 pixels' in text
+    assert 'the challenge has 2000' in text
+    assert text.endswith('everything is in order\n')
+    written = json.loads((tmp_path / 'data' / 'preparation.json').read_text())
+    assert written['splits']['val']['check']['images'] == 3
+    sums = read_checksums(tmp_path / 'data' / 'checksums.sha256')
+    assert sums == {name: one.sha256 for name, one in done.archives.items()}
+
+
+def test_a_second_run_does_nothing_again(local, tmp_path, monkeypatch):
+    done = prepare(replace(local, resize=24))
+    before = stamps(tmp_path)
+    for name in ('verify', 'unpack', 'check_split', 'download'):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail('done already'))
+    again = prepare(replace(local, resize=24))
+    changed = {path.name for path, stamp in stamps(tmp_path).items() if before[path] != stamp}
+    assert again == done
+    assert changed <= {
+        'preparation.json',
+        'preparation.txt',
+        'checksums.sha256',
+        'native_sizes.csv',
+        '.preparation.lock',
+    }
+
+
+def test_archives_may_be_removed_once_unpacked(local):
+    prepare(local)
+    shutil.rmtree(local.archives_dir)
+    assert prepare(local).problems == []
+
+
+def test_what_is_lost_is_unpacked_again(local, tmp_path):
+    prepare(local)
+    (tmp_path / 'data' / IMAGES / 'SYN_0000002.jpg').unlink()
+    assert prepare(local).problems == []
+    assert (tmp_path / 'data' / IMAGES / 'SYN_0000002.jpg').is_file()
+
+
+def test_missing_archives_are_downloaded_beside_the_others(local, serving, tmp_path):
+    (tmp_path / 'archives' / TABLE).unlink()
+    prepare(replace(local, offline=False, mirrors=[serving.url]))
+    assert [path for method, path, _ in serving.requests if method == 'GET'] == [f'/{TABLE}']
+    assert (tmp_path / 'archives' / TABLE).is_file()
+
+
+def test_missing_archives_offline(local, tmp_path):
+    (tmp_path / 'archives' / TABLE).unlink()
+    with pytest.raises(FileNotFoundError, match=f'{TABLE} missing from .*archives; put them there'):
+        prepare(local)
+
+
+def test_only_the_splits_that_are_wanted(local, tmp_path):
+    done = prepare(replace(local, splits=('val',)))
+    assert list(done.splits) == ['val']
+    assert not (tmp_path / 'data' / IMAGES).exists()
+    assert set(prepare(replace(local, splits=('test',))).splits) == {'val', 'test'}
+
+
+# Hashes
+
+
+def test_a_known_hash_is_compared(local, tmp_path):
+    wrong = [replace(one, checksum='0' * 32) if one.name == TABLE else one for one in local.archives]
+    with pytest.raises(ValueError, match=f'{TABLE} has the md5 [0-9a-f]{{32}} and should have 0000.*--checksums'):
+        prepare(replace(local, archives=wrong))
+
+
+def test_given_checksums_win(local, official, tmp_path):
+    sums, wrong = tmp_path / 'sums', [replace(one, checksum='0' * 32) for one in local.archives]
+    lines = [f'{hashlib.sha512(path.read_bytes()).hexdigest()} *{path}\n' for path in sorted(official.iterdir())]
+    sums.write_text('# comment\n\n' + ''.join(lines))
+    done = prepare(replace(local, archives=wrong, checksums=sums))
+    assert all(one.confirmed for one in done.archives.values())
+
+
+def test_checksums_given_later_are_compared_too(local, tmp_path):
+    prepare(local)
+    (tmp_path / 'sums').write_text(f'{"0" * 64}  {TABLE}\n')
+    with pytest.raises(ValueError, match=f'{TABLE} has the sha256'):
+        prepare(replace(local, checksums=tmp_path / 'sums'))
+
+
+def test_the_sums_of_one_run_are_those_of_another(local, tmp_path):
+    prepare(local)
+    done = prepare(replace(local, out_dir=tmp_path / 'other', checksums=tmp_path / 'data' / 'checksums.sha256'))
+    assert all(one.confirmed for one in done.archives.values())
+
+
+@pytest.mark.parametrize('line', ['abc  file.zip', 'x' * 32 + '  file.zip', 'file.zip'])
+def test_a_list_that_is_none(local, tmp_path, line):
+    (tmp_path / 'sums').write_text(f'{"0" * 32}  a\n{line}\n')
+    with pytest.raises(ValueError, match='sums, line 2: .* is no checksum and file name'):
+        prepare(replace(local, checksums=tmp_path / 'sums'))
+
+
+def test_a_list_that_is_not_there(local, tmp_path):
+    with pytest.raises(FileNotFoundError, match='sums: no such list of checksums'):
+        prepare(replace(local, checksums=tmp_path / 'sums'))
+
+
+# Faults
+
+
+@pytest.mark.parametrize('name', [f'{IMAGES}.zip', TABLE])
+def test_a_page_in_place_of_the_file(settings, serving, name):
+    serving.files[name] = b'<html>please log in</html>'
+    with pytest.raises(ConnectionError, match=f'{name}.part is no '):
+        prepare(replace(settings, mirrors=[serving.url]))
+
+
+def test_a_harmful_archive(local, tmp_path):
+    target = tmp_path / 'archives' / f'{IMAGES}.zip'
+    with zipfile.ZipFile(target, 'a') as file:
+        file.writestr('../../evil.jpg', b'evil')
+    with pytest.raises(ValueError, match="Training_Data.zip is refused, .* '../../evil.jpg' lies outside"):
+        prepare(local)
+    assert not list(tmp_path.rglob('evil*'))
+
+
+def test_an_archive_exchanged_for_a_better_one(local, official, tmp_path):
+    target = tmp_path / 'archives' / f'{IMAGES}.zip'
+    shutil.copy(official / 'ISIC-2017_Validation_Data.zip', target)
+    assert 'Training_Part1_GroundTruth but without an image' in prepare(local).problems[0]
+    shutil.copy(official / f'{IMAGES}.zip', target)
+    os.utime(target, (1, 1))
+    prepare(local)
+    assert len(list((tmp_path / 'data' / IMAGES).glob('SYN_00*.jpg'))) == 6
+
+
+def test_every_fault_of_the_data_is_reported_and_no_copy_made(local, tmp_path):
+    prepare(local)
+    folder = tmp_path / 'data'
+    (folder / IMAGES / 'SYN_0000001.jpg').write_bytes(b'no image')
+    mask = folder / 'ISIC-2017_Training_Part1_GroundTruth' / 'SYN_0000002_segmentation.png'
+    cv2.imwrite(str(mask), np.zeros((10, 10), np.uint8))
+    empty = folder / 'ISIC-2017_Validation_Part1_GroundTruth' / 'SYN_1000000_segmentation.png'
+    cv2.imwrite(str(empty), np.zeros((48, 64), np.uint8))
+    table = folder / 'ISIC-2017_Test_v2_Part3_GroundTruth.csv'
+    table.write_text(table.read_text().replace('SYN_2000001', 'STRANGE'))
+    done = prepare(replace(local, resize=24))
+    first, second, third = done.problems
+    assert 'SYN_0000001.jpg is not a readable image' in first
+    assert 'SYN_0000002_segmentation.png is 10x10 pixels' in second
+    assert 'STRANGE' in third
+    assert done.splits['val'].check.without_lesion == ['SYN_1000000']
+    assert not (tmp_path / 'data_24').exists()
+    assert '3 problems found' in done.text()
+
+
+def test_too_small_a_disk_is_said_before_the_download(settings, serving, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: type('usage', (), {'free': 1000}))
+    with pytest.raises(OSError, match='downloading and unpacking takes .* make room'):
+        prepare(replace(settings, mirrors=[serving.url]))
+    assert serving.asked == []
+
+
+def test_two_at_once(local, tmp_path):
+    (tmp_path / 'data').mkdir()
+    with (
+        FileLock(tmp_path / 'data' / '.preparation.lock'),
+        pytest.raises(OSError, match='another process is preparing'),
+    ):
+        prepare(local)
+
+
+def test_a_size_that_makes_no_sense(local):
+    with pytest.raises(ValueError, match='resize=0: give the pixels'):
+        prepare(replace(local, resize=0))
+
+
+def test_damaged_notes_of_an_earlier_run(local, tmp_path):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'preparation.json').write_text('{"archives": {"x": {}}}')
+    assert prepare(local).problems == []
+
+
+# The smaller copy
+
+
+def test_masks_keep_their_values_and_their_place(tmp_path):
+    """A mask of 8 x 8, each half of which is a multiple of the copy's pixels, and one that is off by one."""
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, 4:] = 255
+    cv2.imwrite(str(tmp_path / 'm.png'), mask)
+    small = cv2.imdecode(np.frombuffer(resized_mask(tmp_path / 'm.png', 2), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert small.tolist() == [[0, 255], [0, 255]]
+    mask[:, 2:4] = 255  # over the centre of the left pixels: plain INTER_NEAREST takes column 0
+    cv2.imwrite(str(tmp_path / 'm.png'), mask)
+    small = cv2.imdecode(np.frombuffer(resized_mask(tmp_path / 'm.png', 2), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert small.tolist() == [[255, 255], [255, 255]]
+
+
+def test_images_are_averaged(tmp_path):
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[::2] = 100
+    cv2.imwrite(str(tmp_path / 'i.png'), image)
+    small = cv2.imdecode(np.frombuffer(resized_image(tmp_path / 'i.png', 2), np.uint8), cv2.IMREAD_COLOR)
+    assert np.unique(small).tolist() == [50]
+
+
+def test_the_copy_follows_its_originals(local, tmp_path):
+    prepare(replace(local, resize=24))
+    kept, changed = (tmp_path / 'data_24' / IMAGES / f'SYN_000000{index}.jpg' for index in (0, 1))
+    before = kept.stat().st_mtime_ns, changed.stat().st_mtime_ns
+    original = tmp_path / 'data' / IMAGES / changed.name
+    os.utime(original, (time.time() + 10,) * 2)
+    prepare(replace(local, resize=24))
+    assert kept.stat().st_mtime_ns == before[0]
+    assert changed.stat().st_mtime_ns != before[1]
+    assert (
+        (tmp_path / 'data_24' / 'native_sizes.csv').read_text().startswith('image_id,width,height\nSYN_0000000,64,48\n')
+    )
+
+
+def test_the_copy_is_like_the_one_that_is_trained_on(real_data, tmp_path):
+    """Someone else made it, at a lower JPEG quality: a few grey levels, and masks but for some pixels of the edge."""
+    for name in ('isic2017_native', 'isic2017_256'):
+        assert (real_data / name).is_dir()
+    for path in sorted((real_data / 'isic2017_native' / 'ISIC-2017_Validation_Data').iterdir())[:3]:
+        theirs = cv2.imread(str(real_data / 'isic2017_256' / 'ISIC-2017_Validation_Data' / path.name))
+        ours = cv2.imdecode(np.frombuffer(resized_image(path, 256), np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(ours.astype(int) - theirs).mean() < 3
+        mask = f'ISIC-2017_Validation_Part1_GroundTruth/{path.stem}_segmentation.png'
+        small = np.frombuffer(resized_mask(real_data / 'isic2017_native' / mask, 256), np.uint8)
+        ours, theirs = cv2.imdecode(small, 0), cv2.imread(str(real_data / 'isic2017_256' / mask), 0)
+        assert (ours != theirs).mean() < 0.002
+
+
+# The command
+
+
+def call(repository, *arguments):
+    command = [sys.executable, '-W', 'ignore', str(repository / 'tools' / 'prepare_isic2017.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command(repository, official, tmp_path):
+    sums = tmp_path / 'sums'
+    lines = [f'{hashlib.md5(path.read_bytes()).hexdigest()}  {path.name}\n' for path in official.iterdir()]
+    sums.write_text(''.join(lines))
+    options = [tmp_path / 'data', '--archives', official, '--offline', '--checksums', sums]
+    result = call(repository, *options, '--resize', 24, '--splits', 'train', 'val')
+    assert result.returncode == 0, result.stderr
+    assert 'everything is in order' in result.stdout
+    assert len(ISIC2017Dataset(tmp_path / 'data_24', 'val')) == 3
+    (tmp_path / 'data' / IMAGES / 'SYN_0000001.jpg').write_bytes(b'')
+    result = call(repository, *options)
+    assert result.returncode == 1
+    assert '1 problem found' in result.stdout
+
+
+def test_the_command_says_what_is_wrong_in_a_line(repository, official, tmp_path):
+    result = call(repository, tmp_path / 'data', '--archives', official, '--offline')
+    assert result.returncode == 1
+    assert 'should have' in result.stderr
+    assert 'Traceback' not in result.stderr
