@@ -1,11 +1,13 @@
 """The shape of a lesion: its outline, and what can be measured on its mask."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from scipy.spatial.distance import pdist
-from skimage.measure import regionprops
+from skimage.measure import perimeter_crofton
 
 from mmskin.datasets.transforms.measure import irregularity
 
@@ -64,23 +66,22 @@ def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
         return None
     left, top, width, height = cv2.boundingRect(levels)
     window = levels[top : top + height, left : left + width]
-    shape = regionprops(window)[0]
-    perimeter = float(shape.perimeter_crofton)
-    y, x = shape.centroid
+    moments = cv2.moments(window, binaryImage=True)
+    area, perimeter = round(moments['m00']), float(perimeter_crofton(window))
     return LesionMeasurements(
-        area=int(shape.area),
-        area_fraction=float(shape.area / mask.size),
+        area=area,
+        area_fraction=area / mask.size,
         perimeter=perimeter,
-        equivalent_diameter=float(shape.equivalent_diameter_area),
+        equivalent_diameter=math.sqrt(4 * area / math.pi),
         max_feret_diameter=max_feret_diameter(window),
         bounding_box=(left, top, width, height),
-        centroid=(float(x + left), float(y + top)),
-        eccentricity=float(shape.eccentricity),
+        centroid=(left + moments['m10'] / area, top + moments['m01'] / area),
+        eccentricity=eccentricity(moments),
         asymmetry=asymmetry(window),
-        compactness=float(perimeter**2 / (4 * np.pi * shape.area)),
+        compactness=perimeter**2 / (4 * math.pi * area),
         irregularity=irregularity(window),
         num_parts=cv2.connectedComponents(window, connectivity=8)[0] - 1,
-        touches_frame=bool(left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0]),
+        touches_frame=left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0],
     )
 
 
@@ -92,6 +93,13 @@ def contours_of(mask: np.ndarray) -> list[Polygon]:
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     by_size = sorted(found, key=cv2.contourArea, reverse=True)
     return [[(int(x), int(y)) for x, y in contour[:, 0]] for contour in by_size]
+
+
+def eccentricity(moments: Mapping[str, float]) -> float:
+    """That of the ellipse with the second moments that ``cv2.moments`` gives, each pixel being a square."""
+    xx, xy, yy = (moments[name] / moments['m00'] for name in ('mu20', 'mu11', 'mu02'))
+    spread = math.hypot(xx - yy, 2 * xy)  # the difference of the principal second moments
+    return math.sqrt(spread / (xx + yy + 1 / 6 + spread) * 2)  # 1 / 12 for each axis is a square's own
 
 
 def max_feret_diameter(mask: np.ndarray) -> float:
