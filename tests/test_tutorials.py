@@ -1,0 +1,150 @@
+"""What docs/tutorials/ tells a user to do is done here, with the code as it stands there, on very small images."""
+
+import json
+import math
+import re
+import runpy
+
+import numpy as np
+import pytest
+import torch
+
+from mmskin.apis.config import load_config
+from mmskin.apis.test import test_checkpoint as run_test
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.datasets.transforms.packing import PackTaskSample
+from mmskin.engine.stages import run_stages
+from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.registry import MODELS, TRANSFORMS
+
+TINY = {
+    **{f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('val', 'test')},
+    **{f'{name}_dataloader.num_workers': 0 for name in ('train', 'val', 'test')},
+    **{f'{name}_dataloader.persistent_workers': False for name in ('train', 'val')},
+    'train_dataloader.batch_size': 8,
+    'default_hooks.logger.interval': 1,
+}
+
+
+@pytest.fixture
+def blocks(repository):
+    """The Python blocks of a tutorial, by its name."""
+
+    def read(name):
+        text = (repository / 'docs' / 'tutorials' / f'{name}.md').read_text()
+        found = re.findall(r'```python\n(.*?)```', text, flags=re.DOTALL)
+        assert found
+        return found
+
+    return read
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The user's folder, in which the commands are called and data/synthetic lies."""
+    monkeypatch.chdir(tmp_path)
+    paint('data/synthetic')
+    return tmp_path
+
+
+def paint(data_root, seed=5):
+    SyntheticLesions(seed, shape=(48, 64)).write(data_root, num_train=16, num_val=4, num_test=5)
+
+
+def logged(work_dir):
+    """What the loggers of a stage wrote, by name: a list of numbers each."""
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    series = {}
+    for line in map(json.loads, path.read_text().splitlines()):
+        for name, value in line.items():
+            series.setdefault(name, []).append(value)
+    return series
+
+
+def test_the_third_tasks_config_is_the_one_that_comes_with_mmskin(blocks, repository):
+    shipped = (repository / 'configs/multitask/three_tasks_r18_synthetic.py').read_text()
+    assert blocks('add_a_task')[0] == shipped.replace('from ..fpm.', 'from mmskin.configs.fpm.')
+
+
+@pytest.mark.slow
+def test_add_a_task(blocks, folder):
+    """All stages are trained, and the test has the third task's numbers, with augmented views too."""
+    config, routes, _ = blocks('add_a_task')
+    (folder / 'three_tasks.py').write_text(config + routes)
+    options = {**TINY, 'train_dataloader.dataset.pipeline.0.size': 48, 'train_cfg.max_epochs': 1}
+    cfg = load_config('three_tasks.py', options=options)
+    checkpoint = run_stages(cfg)
+    done = {note.parent.name for note in (folder / 'work_dirs/three_tasks').glob('*/stage.json')}
+    assert done == {'cls', 'seg', 'shape', 'joint'}
+    assert {'cls/loss_ce', 'seg/loss_dice', 'shape/loss_smooth_l1'} <= {*logged(checkpoint.parent)}
+    cfg.tta = True
+    run_test(cfg, checkpoint)
+    results = json.loads((folder / 'work_dirs/three_tasks/results.json').read_text())
+    names = [f'shape/{score}_{value}' for score in ('MAE', 'pearson') for value in ('diameter', 'irregularity')]
+    assert all(math.isfinite(results[name]) for name in ('seg/JA', 'cls/AC', *names))
+    header = (folder / 'work_dirs/three_tasks/per_image.csv').read_text().split('\n', 1)[0]
+    assert {'shape/gt_diameter', 'shape/pred_diameter_px', 'seg/JA'} <= {*header.split(',')}
+
+
+def test_routes_to_and_from_the_third_task(blocks, folder):
+    config, routes, _ = blocks('add_a_task')
+    found = []
+    for text in (config, config + routes):
+        (folder / 'three_tasks.py').write_text(text)
+        model = MODELS.build(load_config('three_tasks.py').model)
+        (passing,) = (module for module in model.modules() if isinstance(module, GatedFeaturePassing))
+        found.append({*passing.routes})
+    every = {'cls2seg', 'seg2cls', 'cls2shape', 'shape2cls', 'seg2shape', 'shape2seg'}
+    assert found == [every, every - {'cls2shape', 'shape2cls'}]
+
+
+def test_numbers_of_ones_own(blocks, tmp_path):
+    (tmp_path / 'mean_color.py').write_text(blocks('add_a_task')[2])
+    runpy.run_path(str(tmp_path / 'mean_color.py'))
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0] = [255, 51, 0]
+    measured = TRANSFORMS.build(dict(type='MeasureColor'))(dict(img=image))
+    sample = PackTaskSample()(measured)['data_samples']
+    torch.testing.assert_close(sample.gt_values, torch.tensor([0.5, 0.1, 0.0]))
+    task = dict(type='Regression', head=dict(type='ClsHead', in_channels=4, num_classes=3), mean=[0.5] * 3)
+    losses = dict(smooth_l1=dict(type='torch.nn.SmoothL1Loss'))
+    assert MODELS.build(dict(task, losses=losses)).loss((torch.zeros(1, 4, 1, 1),), [sample])['loss_smooth_l1'] > 0
+
+
+@pytest.fixture
+def two_folders(folder):
+    """One with masks only and one with diagnoses only."""
+    for name, part in (('outlined', 'Part3_GroundTruth.csv'), ('diagnosed', 'Part1_GroundTruth')):
+        paint(f'data/{name}', seed=len(name))
+        lacking = folder / 'data' / name / f'ISIC-2017_Training_{part}'
+        lacking.rename(folder / f'{name}_{part}')
+    return folder
+
+
+@pytest.mark.slow
+def test_partly_labelled_data(blocks, two_folders):
+    """One stage of all tasks: both losses fall, and every parameter has got a gradient."""
+    (two_folders / 'partly_labelled.py').write_text(blocks('partly_labelled_data')[0])
+    cfg = load_config('partly_labelled.py', options={**TINY, 'train_cfg.max_epochs': 5})
+    for part in cfg.train_dataloader.dataset.datasets:
+        part.pipeline[0].size = 48
+    cfg.stages = []
+    checkpoint = run_stages(cfg)
+    series = logged(checkpoint.parent)
+    assert all(map(math.isfinite, series['loss']))
+    for name in ('cls/loss_ce', 'seg/loss_dice'):
+        assert sum(series[name][-4:]) < sum(series[name][:4])
+    state = torch.load(checkpoint, weights_only=False)
+    moments = [moment['exp_avg_sq'] for moment in state['optimizer']['state'].values()]
+    assert len(moments) == len([*MODELS.build(cfg.model).parameters()])
+    assert all(moment.any() for moment in moments)
+
+
+def test_a_folder_in_which_labels_are_missing_here_and_there(blocks, folder):
+    joined, single = blocks('partly_labelled_data')
+    assert 'ConcatDataset' in joined
+    head = (
+        'from mmengine.config import read_base\nwith read_base():\n    from mmskin.configs.fpm.r18_synthetic import *\n'
+    )
+    (folder / 'partial.py').write_text(head + single)
+    assert load_config('partial.py').train_dataloader.dataset.partial_labels is True
