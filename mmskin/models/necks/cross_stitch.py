@@ -38,7 +38,7 @@ class CrossStitchPassing(MixingPassing):
         routes: Pairs (source, target) of task names; by default every ordered pair.
         detach: Those of the routes through which no gradient flows back to the source.
         identity_init: Start from a_ii = 1 and a_ij = 0. Without it a_ii = ``own``, and the sources share the rest.
-        own: The paper's initial weight of a task's own map.
+        own: Initial weight of a task's own map without ``identity_init``; the paper tries 0.1 to 0.9.
     """
 
     def __init__(

@@ -53,14 +53,14 @@ class PropagationTarget(nn.Module):
 class MTIPassing(MixingPassing):
     """y_i = f_i + SE_i(reduce(M (.) [f_1; ...; f_T])), M = softmax over tasks: a refined residual from all tasks.
 
-    The feature propagation module of MTI-Net, section 3.3 of https://arxiv.org/abs/2001.06902: a non-linear function of
-    all maps gives each map a mask, the masks sum to one over the tasks, the masked maps are reduced to one map's width,
-    and squeeze-and-excitation turns it into the residual of each task. The paper's text says softmax over tasks; the
-    authors' code views its (T, C) channels as (C, T), and so normalises over T neighbouring channels: the text is
-    followed here. Ours: where the paper shares one mask and one reduction between the tasks, each target has its own,
-    as its routes name its own sources; a mask comes from squeeze, BN, ReLU and a 1x1 convolution in place of two
-    residual blocks; the paper passes from one scale to the next finer one, here both are the block's; a scale s per
-    channel before the residual, 0 at first as in :class:`SumOp`.
+    The feature propagation module of MTI-Net, https://arxiv.org/abs/2001.06902: a non-linear function of all maps gives
+    each map a mask, the masks sum to one over the tasks, the masked maps are reduced to one map's width, and
+    squeeze-and-excitation turns it into the residual of each task. The authors' code views its (T, C) channels as
+    (C, T), so that its softmax runs over T neighbouring channels; here it runs over the tasks. Ours: where the paper
+    shares one mask and one reduction between the tasks, each target has its own, as its routes name its own sources; a
+    mask comes from squeeze, BN, ReLU and a 1x1 convolution in place of two residual blocks; the paper passes from one
+    scale to the next finer one, here both are the block's; a scale s per channel before the residual, 0 at first as in
+    :class:`SumOp`.
 
     Args:
         in_channels: Channels that enter the block, by task.

@@ -42,10 +42,11 @@ class NDDRPassing(MixingPassing):
     """y_i = ReLU(BN(W_i [f_1; ...; f_T])): all tasks' maps are concatenated and reduced to one's width.
 
     The layer of NDDR-CNN, https://arxiv.org/abs/1801.08297: W_i is a 1x1 convolution that starts with alpha on the
-    diagonal of a task's own part and beta on that of the others'. It is held as a sum over routes,
-    W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: beta is shared by the
-    sources where they are more than one, and the start from the identity, f_i + s (y_i - f_i) with a scale s per
-    channel that starts at 0 as in :class:`SumOp`, as ReLU and batch norm have no natural one.
+    diagonal of a task's own part and beta on that of the others'. Weight decay belongs to it, and the authors train it
+    at 100 times the network's rate (https://github.com/ethanygao/NDDR-CNN): both are the optimiser's. It is held as a
+    sum over routes, W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: beta is
+    shared by the sources where they are more than one, and the start from the identity, f_i + s (y_i - f_i) with a
+    scale s per channel that starts at 0 as in :class:`SumOp`, as ReLU and batch norm have no natural one.
 
     Args:
         in_channels: Channels that enter the block, by task.

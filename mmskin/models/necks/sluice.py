@@ -50,13 +50,13 @@ class SluicePassing(MixingPassing):
     """y_i = b_i (a_ii f_i + sum_j a_ij f_j) + b'_i x_i: all tasks' subspaces are mixed, and one's own layers.
 
     Sluice networks, https://arxiv.org/abs/1705.08142: the channels of each map are cut into subspaces, a matrix alpha
-    mixes these within and between tasks (eq. 1), a vector beta mixes a task's layers (eq. 2), and a penalty holds a
-    map's subspaces orthogonal. Ours: at one block, beta has its output and its input x_i to choose from, where the
-    paper mixes all layers at the end; the penalty is on the maps, the mean squared cosine between channels of two
-    subspaces, summed over the targets, as domain separation networks do, from which the paper takes it
-    (https://arxiv.org/abs/1608.06019), where the paper's is the squared Frobenius norm of the product of the weight
-    matrices that give the two: a block's weights belong to the branch; the start from the identity. Where subspaces
-    don't divide the channels the last is narrower.
+    mixes these within and between tasks, a vector beta mixes a task's layers, and a penalty holds a map's subspaces
+    orthogonal. Ours: at one block, beta has its output and its input x_i to choose from, where the paper mixes all
+    layers at the end; the start from the identity; and the penalty, which is the mean squared cosine between channels
+    of two subspaces of f_i, summed over the targets. The paper's is the squared Frobenius norm of the product of the
+    two weight matrices that give the subspaces, after domain separation networks (https://arxiv.org/abs/1608.06019),
+    which take that norm of the representations: as we do, since a block's weights are the branch's own. Where the
+    subspaces don't divide the channels, the last is narrower.
 
     Args:
         in_channels: Channels that enter the block, by task.
