@@ -14,6 +14,7 @@ from mmskin.testing.gate import GateContract
 from mmskin.testing.head import HeadContract
 from mmskin.testing.loss import LossContract
 from mmskin.testing.message import MessageContract
+from mmskin.testing.metric import MetricContract
 from mmskin.testing.op import OpContract
 from mmskin.testing.passing import PassingContract
 
@@ -23,6 +24,7 @@ __all__ = [
     'HeadContract',
     'LossContract',
     'MessageContract',
+    'MetricContract',
     'OpContract',
     'PassingContract',
 ]
