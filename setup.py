@@ -68,11 +68,11 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['mmskin', 'mmskin.*']),
-    package_data={'mmskin': ['py.typed', 'zoo/*/*']},  # the models that ship are data, config.py and all
+    package_data={'mmskin': ['py.typed', 'zoo/*/*', 'report/page.html']},  # the models that ship are data, config.py and all
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),
-    extras_require={'dicom': requirements('dicom'), 'tests': requirements('tests')},
+    extras_require={name: requirements(name) for name in ('dicom', 'onnx', 'openvino', 'tests', 'torchjd')},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

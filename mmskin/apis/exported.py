@@ -1,0 +1,170 @@
+"""Running an exported network, in ONNX Runtime or OpenVINO, as if it were the one that was trained."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel, ModuleDict
+from torch import Tensor
+
+from mmskin.models.tasks.task import Task
+from mmskin.registry import MODELS
+from mmskin.structures import TaskSample
+
+__all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'needs', 'open_session']
+
+METADATA_KEY = 'mmskin'
+TASKS = ('Classification', 'Segmentation', 'Regression')
+POST = ('Dilate', 'FillHoles', 'LargestComponent')
+
+
+class Session(NamedTuple):
+    """An exported file, opened.
+
+    Attributes:
+        path: The file.
+        description: What it says of itself.
+        run: From normalised images, float32 (N, 3, h, w), to its outputs by name.
+    """
+
+    path: Path
+    description: dict[str, Any]
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        return self.run(images)
+
+
+def is_exported(path: str | Path | None) -> bool:
+    """Whether ``path`` names an exported network, by its suffix."""
+    return path is not None and Path(path).suffix in OPENERS
+
+
+def needs(module: str, extra: str) -> ModuleType:
+    """Import an optional library.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed; the message says how to.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{module} is not installed: pip install "mmskin[{extra}]"') from error
+
+
+def open_session(path: str | Path) -> Session:
+    """Open an exported file: ``.onnx`` in ONNX Runtime, ``.xml`` in OpenVINO.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or mmskin did not write it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such file; write one by "mmskin export"')
+    text, run = OPENERS[path.suffix](path)
+    if not text:
+        raise ValueError(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
+    return Session(path, json.loads(text), run)
+
+
+def open_onnx(path: Path) -> tuple[str, Callable]:
+    """The description of an ONNX file, and how to run it."""
+    runtime = needs('onnxruntime', 'onnx')
+    try:
+        session = runtime.InferenceSession(path, providers=runtime.get_available_providers())
+    except Exception as error:  # its exceptions have no common base of their own
+        raise ValueError(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {'images': images}), strict=True))
+
+    return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, ''), run
+
+
+def open_openvino(path: Path) -> tuple[str, Callable]:
+    """The description of an OpenVINO file, and how to run it in full precision on the CPU."""
+    openvino = needs('openvino', 'openvino')
+    try:
+        model = openvino.Core().read_model(path)
+        compiled = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    except RuntimeError as error:
+        raise ValueError(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
+    text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
+    names = [output.any_name for output in compiled.outputs]
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = compiled(images)
+        return {name: found[name] for name in names}
+
+    return text, run
+
+
+OPENERS = {'.onnx': open_onnx, '.xml': open_openvino}
+
+
+def exported_config(path: str | Path) -> Config:
+    """A config that predicts with an exported network; it is made here, so that the file has no say in what runs."""
+    description = open_session(path).description
+    prepared, outputs = description['input'], description['outputs'].values()
+    classes = next((tuple(output['classes']) for output in outputs if 'classes' in output), ())
+    pipeline = [dict(type='LoadImage', size=int(prepared['size'])), dict(type='ResizeImage')]
+    dataset = dict(
+        type='ISIC2017Dataset',
+        data_root='data/isic2017',
+        split='test',
+        metainfo=dict(classes=classes),
+        pipeline=[*pipeline, dict(type='PackTaskSample')],
+    )
+    model = dict(type='ExportedNetwork', file=str(path))
+    return Config(dict(default_scope='mmskin', model=model, test_dataloader=dict(dataset=dataset)), filename=str(path))
+
+
+@MODELS.register_module()
+class ExportedNetwork(BaseModel):
+    """A network that ``mmskin export`` wrote; it predicts and does not train.
+
+    Args:
+        file: ``.onnx`` or ``.xml``.
+    """
+
+    def __init__(self, file: str) -> None:
+        session = open_session(file)
+        prepared = session.description['input']
+        super().__init__(dict(type='mmengine.ImgDataPreprocessor', mean=prepared['mean'], std=prepared['std']))
+        self.session = session
+        self.outputs = {output['task']: name for name, output in session.description['outputs'].items()}
+        self.tasks = ModuleDict({o['task']: build_task(o) for o in session.description['outputs'].values()})
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list[TaskSample]:
+        """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
+        found = self.session(np.ascontiguousarray(inputs.cpu().numpy()))
+        estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
+        if mode == 'tensor':
+            return estimates
+        assert mode == 'predict' and data_samples is not None, 'an exported network predicts samples, and no more'
+        for name, estimate in estimates.items():
+            self.tasks[name].write(estimate, data_samples)
+        return data_samples
+
+
+def build_task(output: dict[str, Any]) -> Task:
+    """The task that decides by an output; it has no head, since that is in the file.
+
+    Raises:
+        ValueError: if the file names anything but what mmskin exports: it is not to choose what is called.
+    """
+    post = {'post': output['post']} if output.get('post') else {}
+    if output['type'] not in TASKS or not {step['type'] for step in post.get('post', ())} <= {*POST}:
+        raise ValueError(f'the exported file asks for {output["type"]} with {post}, which mmskin does not write')
+    return MODELS.build(dict(type=output['type'], head=dict(type='torch.nn.Identity'), **post))

@@ -1,0 +1,31 @@
+"""Export a network to ONNX or OpenVINO, and compare what the file computes with torch.
+
+mmskin export --out lite0.onnx
+mmskin export my_model --out my_model.xml
+mmskin export configs/fpm/r101_isic2017.py work_dirs/r101_isic2017 --out r101.onnx
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What an export is told on the command line."""
+    from mmengine.config import DictAction
+
+    parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
+    parser.add_argument('--out', required=True, help='the file: .onnx, or .xml for OpenVINO (with .onnx and .bin)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, compare and say how far the two differ."""
+    from mmskin.apis.config import load_config
+    from mmskin.apis.export import BATCH_SIZES, TOLERANCE, export_model
+    from mmskin.apis.inferencer import model_files
+
+    config, weights = model_files(args.model, args.checkpoint)
+    largest = export_model(load_config(config, options=args.cfg_options), weights, args.out)
+    sizes = ', '.join(map(str, BATCH_SIZES))
+    print(f'largest difference from torch in batches of {sizes}: {largest:.1e} (allowed: {TOLERANCE:.0e})')
+    print(f'written: {args.out}')
