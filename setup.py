@@ -68,7 +68,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['mmskin', 'mmskin.*']),
-    package_data={'mmskin': ['py.typed', 'zoo/*/*', 'report/page.html']},  # the models that ship are data, config.py and all
+    package_data={'mmskin': ['py.typed', 'zoo/*/*', 'report/page.html']},  # a model's folder is data, config.py and all
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),

@@ -1,0 +1,116 @@
+import json
+import math
+import re
+
+import pytest
+
+from mmskin.cli import main
+from mmskin.report.estimates import Estimate
+from mmskin.report.figures.cases import choose_rows
+from mmskin.report.page import write_report
+from mmskin.report.pictures import draw, groups_picture
+from mmskin.visualization.contour_sheet import Case
+
+FULL = [0, 1, 2, 1, 1, math.nan] * 3
+DIAGNOSIS = {'confusion', 'roc', 'precision_recall', 'operating_points', 'reliability'}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Draw figures without laying them out, and as SVG alone: three quarters of the time."""
+
+    def save(figure, folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.set_layout_engine('none')
+        figure.savefig(folder / f'{name}.svg')
+
+    monkeypatch.setattr('mmskin.report.pictures.save', save)
+
+
+@pytest.fixture
+def report(tmp_path, make_evaluation, write_test):
+    """Write the report of a random test and give the page's text and the names of its figures."""
+
+    def write(labels, diagnosis=True, masks=True, cases=True):
+        folder = write_test(tmp_path / 'test', make_evaluation(labels, diagnosis, masks), cases)
+        page = write_report(folder)
+        return page.read_text(encoding='utf-8'), {file.stem for file in (folder / 'report_figures').glob('*.svg')}
+
+    return write
+
+
+def test_whole_report(report, quick):
+    page, figures = report(FULL)
+    assert figures == {*DIAGNOSIS, 'jaccard', 'groups', 'cases'}
+    assert page.count('<img src="data:image/svg+xml;base64,') == len(figures)
+    assert all(f'href="report_figures/{name}.pdf"' in page for name in figures)
+    assert '3 of 18 images have no class label' in page
+    assert not re.search(r'<(script|link|iframe)|@import|url\(|(src|href)="(https?:)?//', page)  # nothing is fetched
+
+
+def test_figures_are_fit_for_a_paper(tmp_path):
+    estimates = {'all images': {'JA': Estimate(0.8, 0.7, 0.9, 20)}}
+    for folder in (tmp_path / 'a', tmp_path / 'b'):
+        draw(groups_picture(estimates), folder)
+    pdf, svg = ((tmp_path / 'a' / f'groups.{kind}').read_bytes() for kind in ('pdf', 'svg'))
+    assert b'/FontFile2' in pdf and b'/Type3' not in pdf
+    assert b'<path' in svg and b'<text' not in svg  # letters are outlines
+    assert (tmp_path / 'b/groups.pdf').read_bytes() == pdf and (tmp_path / 'b/groups.svg').read_bytes() == svg
+
+
+def test_diagnosis_alone(report, quick):
+    page, figures = report([0, 1, 2, 1], masks=False)
+    assert figures == {*DIAGNOSIS, 'groups', 'cases'}
+    assert 'the segmentation is left out' in page and 'the probability of the true class' in page
+
+
+def test_segmentation_alone(report, quick):
+    page, figures = report([math.nan] * 4, diagnosis=False)
+    assert figures == {'jaccard', 'groups', 'cases'}
+    assert 'the diagnosis is left out' in page and 'accuracy' not in page.split('How to read it</h2>')[0]
+
+
+def test_prediction_without_any_truth(report, quick):
+    page, figures = report([math.nan] * 4, masks=False)
+    assert figures == set()
+    assert 'nothing can be measured' in page and '4 of 4 images have no class label' in page
+
+
+@pytest.mark.parametrize('labels', [[1], [0, 0], [1, 2, 2]])
+def test_a_handful_of_images(report, quick, labels):
+    page, figures = report(labels)
+    assert figures >= {*DIAGNOSIS, 'jaccard', 'groups', 'cases'}
+    assert 'undefined' in page and 'No image is labelled' in page and 'nan' not in page.split('<h2')[1]
+
+
+def test_without_the_cases_there_are_no_contours(report, quick):
+    _, figures = report(FULL, cases=False)
+    assert 'cases' not in figures
+
+
+def test_command_with_a_temperature(tmp_path, make_evaluation, write_test, quick, capsys):
+    folder, other = write_test(tmp_path / 'test', make_evaluation([0, 1, 2] * 4)), make_evaluation([0, 1, 2] * 5)
+    other.image_ids = [f'VAL_{index}' for index in range(15)]
+    (folder / 'test.json').write_text('{"checkpoint": "<b>epoch_3.pth"}')
+    table = write_test(tmp_path / 'val', other) / 'per_image.csv'
+    assert main(['report', str(folder), '--calibrate-on', str(table), '--title', 'A & B']) == 0
+    assert f'The report is {folder}/report.html' in capsys.readouterr().out
+    page = (folder / 'report.html').read_text()
+    temperature = json.loads((folder / 'temperature.json').read_text())['temperature']
+    assert f'Temperature {temperature:.3f}, fitted on the 15 labelled images' in page
+    assert f'<th>temperature {temperature:.2f}</th>' in page
+    assert '<title>A &amp; B</title>' in page and '<dd>&lt;b&gt;epoch_3.pth</dd>' in page
+
+
+def test_best_median_and_worst_by_hand():
+    cases = [Case(f'c{index:02d}', jaccard=index / 20) for index in (3, 7, 1, 9, 5, 2, 8, 4, 6, 0, 10)]
+    rows = {name: [case.image_id for case in row] for name, row in choose_rows(cases).items()}
+    assert rows == {'best': ['c10', 'c09', 'c08'], 'median': ['c06', 'c05', 'c04'], 'worst': ['c00', 'c01', 'c02']}
+    assert list(choose_rows(cases[:2])) == ['all'] and choose_rows([Case('a')]) == {}
+
+
+def test_without_masks_the_true_classs_probability_ranks():
+    cases = [
+        Case(name, gt_class='nevus', scores={'nevus': score}) for name, score in {'a': 0.5, 'b': 0.9, 'c': 0.1}.items()
+    ]
+    assert [row[0].image_id for row in choose_rows(cases).values()] == ['b', 'a', 'c']

@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+
+from mmskin.evaluation.submission_scores import category_scores
+from mmskin.report.figures.confusion import confusion
+from mmskin.report.figures.curves import operating_points
+from mmskin.report.results import (
+    all_groups,
+    challenge_table,
+    class_results,
+    group_results,
+    has_challenge,
+    headline,
+    size_groups,
+)
+
+LABELS = [0, 1, 2, 1, 1] * 12
+
+
+def test_headline_is_scikit_learns(make_evaluation):
+    evaluation = make_evaluation(LABELS)
+    found, scores = headline(evaluation), evaluation.scores
+    truth = np.eye(3)[np.array(LABELS)]
+    assert found['accuracy'].value == pytest.approx((evaluation.predicted == LABELS).mean())
+    assert found['mAP'].value == pytest.approx(average_precision_score(truth, scores))
+    assert found['mean AUC of the classes'].value == pytest.approx(roc_auc_score(truth, scores))
+    assert found['mean AUC of the challenge'].value == pytest.approx(roc_auc_score(truth[:, ::2], scores[:, ::2]))
+    assert found['JA'].value == pytest.approx(evaluation.overlap['JA'].mean())
+    jaccard = evaluation.overlap['JA']
+    assert found['JA, 0 below 0.65'].value == pytest.approx((jaccard * (jaccard >= 0.65)).mean())
+    assert all(one.low < one.value < one.high for one in found.values())
+
+
+def test_challenge_table_has_the_official_values(make_evaluation):
+    evaluation = make_evaluation([*LABELS, math.nan])
+    found = challenge_table(evaluation)
+    wanted = category_scores(np.array(LABELS) == 2, evaluation.scores[:-1, 2])
+    assert {score: row['seborrheic_keratosis'].value for score, row in found.items()} == wanted
+    for row in found.values():
+        assert row['mean'].value == pytest.approx((row['melanoma'].value + row['seborrheic_keratosis'].value) / 2)
+        assert all(one.low <= one.value <= one.high and one.num_images == 60 for one in row.values())
+
+
+def test_operating_points_are_those_of_the_table(make_evaluation):
+    evaluation = make_evaluation(LABELS)
+    found = operating_points(*evaluation.one_against_rest('melanoma'))
+    table = challenge_table(evaluation)
+    assert [point.specificity for point in found] == pytest.approx(
+        [table[f'specificity@{at}']['melanoma'].value for at in ('0.82', '0.89', '0.95')]
+        + [table['specificity']['melanoma'].value]
+    )
+    assert found[3].sensitivity == pytest.approx(table['sensitivity']['melanoma'].value)
+    assert all(point.sensitivity >= at for point, at in zip(found, (0.82, 0.89, 0.95), strict=False))
+
+
+def test_recall_and_precision_are_scikit_learns(make_evaluation):
+    evaluation = make_evaluation(LABELS)
+    found = class_results(evaluation)
+    for score, side in ((recall_score, 'recall'), (precision_score, 'precision')):
+        wanted = score(LABELS, evaluation.predicted, average=None)
+        assert [row[side].value for row in found.values()] == pytest.approx(wanted)
+
+
+def test_confusion_by_hand(make_evaluation):
+    evaluation = make_evaluation([0, 0, 1, math.nan])
+    evaluation.predicted = np.array([0, 1.0, 1, 2])
+    counts, shares = confusion(evaluation)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert shares[:2].tolist() == [[0.5, 0.5, 0], [0, 1, 0]] and np.isnan(shares[2]).all()
+
+
+def test_sizes_are_terciles(make_evaluation):
+    evaluation = make_evaluation([0] * 7)
+    evaluation.lesion_share = np.array([0.5, 0.1, 0.2, math.nan, 0.3, 0.4, 0.15])
+    groups = size_groups(evaluation)
+    assert list(groups) == ['small (10.0–15.0 %)', 'medium (20.0–30.0 %)', 'large (40.0–50.0 %)']
+    assert [np.flatnonzero(group).tolist() for group in groups.values()] == [[1, 6], [2, 4], [0, 5]]
+
+
+def test_groups_by_hand(make_evaluation):
+    evaluation = make_evaluation([0, 0, 1, 1])
+    evaluation.overlap['JA'] = np.array([0.2, 0.4, 0.6, math.nan])
+    found = group_results(evaluation, all_groups(evaluation))
+    assert found['melanoma']['JA'].value == pytest.approx(0.3)
+    assert found['nevus']['JA'].value == pytest.approx(0.6) and found['nevus']['JA'].num_images == 1
+    assert found['all images']['JA'].value == pytest.approx(0.4)
+    assert math.isnan(found['seborrheic keratosis']['JA'].value)
+
+
+def test_challenge_needs_its_classes_and_labels(make_evaluation):
+    assert has_challenge(make_evaluation([0, 1]))
+    assert not has_challenge(make_evaluation([math.nan] * 2))
+    foreign = make_evaluation([0, 1])
+    foreign.classes = ('a', 'b', 'c')
+    assert not has_challenge(foreign)
+    assert 'mean AUC of the challenge' not in headline(foreign)
