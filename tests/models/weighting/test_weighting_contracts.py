@@ -129,7 +129,7 @@ def test_no_label_at_all(name, build, network, images):
 
 @every
 def test_many_batches_without_a_label_disturb_nothing(name, build, network, images, epoch):
-    """Not by themselves, with a network that stays as it is: no weight runs away, nor that of the task when it is back."""
+    """With a network that stays as it is: no weight runs away, nor that of the task when it is back."""
     weighting = build(name)
     step(weighting, network, images[0])
     for number in range(40):
