@@ -61,7 +61,7 @@ def irregularity(mask: np.ndarray) -> float:
 def lattice_points(polygon: np.ndarray) -> int:
     """How many points with integer coordinates lie in or on a polygon (M, 2) with such corners.
 
-    Pick's theorem (https://mathworld.wolfram.com/PicksTheorem.html): A = I + B / 2 - 1, I of them inside, B on the edge.
+    Pick's theorem (https://mathworld.wolfram.com/PicksTheorem.html): A = I + B / 2 - 1, of I inside and B on the edge.
     """
     steps = np.abs(polygon - np.roll(polygon, 1, axis=0))
     on_edge = int(np.gcd(steps[:, 0], steps[:, 1]).sum())
