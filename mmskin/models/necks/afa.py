@@ -45,17 +45,18 @@ Streams = list[tuple[AggregationStream, Tensor]]
 
 @MODELS.register_module()
 class AFAPassing(MixingPassing):
-    """y_i = p_ii (.) z_i + sum_j p_ij (.) f_j, z_i = c_ii (.) f_i + sum_j c_ij (.) f_j: weights by image.
+    """y_i = p_ii (.) z_ii + sum_j p_ij (.) z_ij, z_ii = c_ii (.) f_i + sum_j c_ij (.) f_j: weights by image.
 
     The layer of AFANet, adaptive feature aggregation, https://doi.org/10.1145/3340531.3412132: first weights per
-    channel, c_i = softmax over tasks of V_i ReLU(W_i [GAP f_1; ...; GAP f_T]), then weights per position, p_i = softmax
-    over tasks of a 7x7 convolution of the maps' means over channels. The paper's text could not be had; the equations
-    are those of the authors' code, https://github.com/zhenshen-mla/AFANet, of which one version has weights of each
-    task's own and this convolution, and a later one weights that two tasks share, without biases, and a fully connected
-    layer over positions, which fits one size of map alone. Ours: any number of tasks and routes, so that the logit of a
-    source's position reads the source and the target; the second step mixes z_i with f_j in place of z_j, which may
-    hold what no route brings; no ReLU at the end, as maps that a ReLU gave stay positive; and the start from the
-    identity, f_i + s (y_i - f_i) with a scale s per channel that starts at 0 as in :class:`SumOp`.
+    channel, c_i = softmax over tasks of V_i ReLU(W_i [GAP f_1; ...; GAP f_T]), which give each task's z; then weights
+    per position, p_i = softmax over tasks of a 7x7 convolution of the means of the z over channels. The paper's text
+    could not be had; the equations are those of the authors' code, https://github.com/zhenshen-mla/AFANet, for two
+    tasks. One version of it has weights of each task's own and this convolution; a later one weights that both tasks
+    use, w_self z + w_other z', without biases in c, and a fully connected layer over positions, which fits one size of
+    map alone. Ours: weights of each target's own, with which it also makes the z of its sources, z_ij = z_ii with f_i
+    and f_j changing places, so that nothing comes in that no route brings; the logit of a source's position reads z_ij
+    and z_ii; no ReLU at the end, as maps that a ReLU gave stay positive; and the start from the identity,
+    f_i + s (y_i - f_i) with a scale s per channel that starts at 0 as in :class:`SumOp`.
 
     Args:
         in_channels: Channels that enter the block, by task.
@@ -87,22 +88,27 @@ class AFAPassing(MixingPassing):
     def mix(self, target: str, feature: Tensor, sources: Features) -> Tensor:
         """``feature`` joined with what is taken of the sources' maps."""
         streams = self._streams(target, feature, sources)
-        by_channel = channel_weights(streams)
-        own = weighted(by_channel, [x for _, x in streams])
-        maps = [own, *(x for _, x in streams[1:])]
-        return self.targets[target](feature, weighted(spatial_weights(streams, own), maps))
+        return self.targets[target](feature, weighted(shares_of(streams), [x for _, x in streams]))
 
     def shares(self, target: str, feature: Tensor, sources: Features) -> list[Tensor]:
-        """What both steps together take of each map, (N, C, H, W): p_ii c_ij + p_ij."""
-        streams = self._streams(target, feature, sources)
-        by_channel = channel_weights(streams)
-        first, *others = spatial_weights(streams, weighted(by_channel, [x for _, x in streams]))
-        again = zip(by_channel[1:], others, strict=True)
-        return [first * by_channel[0], *(first * channel + spatial for channel, spatial in again)]
+        """What both steps together take of each map, (N, C, H, W)."""
+        return shares_of(self._streams(target, feature, sources))
 
     def _streams(self, target: str, feature: Tensor, sources: Features) -> Streams:
         own = cast(AggregationTarget, self.targets[target]).stream
         return cast(Streams, self.streams(target, own, feature, sources))
+
+
+def shares_of(streams: Streams) -> list[Tensor]:
+    """How much of each map y_i holds: of f_j, p_ij of what z_ij takes, and of what all other z take the rest."""
+    own, *others = by_channel = channel_weights(streams)
+    feature, *maps = [x for _, x in streams]
+    z = weighted(by_channel, [feature, *maps])
+    swapped = [z + (own - other) * (x - feature) for other, x in zip(others, maps, strict=True)]
+    first, *by_position = spatial_weights(streams, [z, *swapped])
+    pairs = list(zip(others, by_position, strict=True))
+    kept = sum((channel * position for channel, position in pairs), start=first * own)
+    return [kept, *((1 - position) * channel + position * own for channel, position in pairs)]
 
 
 def channel_weights(streams: Streams) -> tuple[Tensor, ...]:
@@ -112,11 +118,11 @@ def channel_weights(streams: Streams) -> tuple[Tensor, ...]:
     return softmax([part.channel(hidden)[..., None, None] for part, _ in streams])
 
 
-def spatial_weights(streams: Streams, own: Tensor) -> tuple[Tensor, ...]:
-    """p_ij (N, 1, H, W) of each map, the target's being ``own``."""
-    mean = own.mean(dim=1, keepdim=True)
-    others = [torch.cat([mean, x.mean(dim=1, keepdim=True)], dim=1) for _, x in streams[1:]]
-    return softmax([part.spatial(means) for (part, _), means in zip(streams, [mean, *others], strict=True)])
+def spatial_weights(streams: Streams, aggregated: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """p_ij (N, 1, H, W) of each of the maps z, the target's first."""
+    own, *others = [z.mean(dim=1, keepdim=True) for z in aggregated]
+    means = [own, *(torch.cat([own, other], dim=1) for other in others)]
+    return softmax([part.spatial(mean) for (part, _), mean in zip(streams, means, strict=True)])
 
 
 def weighted(weights: Iterable[Tensor], maps: Iterable[Tensor]) -> Tensor:
