@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .ground_truth import COLUMNS, read_labels
 from .lesion_dataset import CLASSES
+from .table import read_rows
 
 FIELDS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 
@@ -23,11 +24,8 @@ def read_extra_samples(path: str | Path) -> list[dict]:
     """
     path = Path(path)
     labels = read_labels(path)
-    with path.open(newline='', encoding='utf-8-sig') as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        if missing := [name for name in ('img_path', 'seg_map_path') if name not in (rows.fieldnames or ())]:
-            raise ValueError(f'{path} has no column {", ".join(missing)}; write the list by tools/select_data.py.')
-        return [sample_of(row, labels[row['image_id']], path.parent) for row in rows]
+    rows = read_rows(path, ('img_path', 'seg_map_path'), '', 'write the list by tools/select_data.py.')
+    return [sample_of(row, labels[row['image_id']], path.parent) for _, row in rows]
 
 
 def sample_of(row: Mapping[str, str], label: int | None, folder: Path) -> dict:

@@ -1,9 +1,10 @@
 """Reading the diagnoses of ISIC-2017's Part 3 table."""
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from .lesion_dataset import CLASSES
+from .table import read_rows
 
 COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')
 
@@ -19,32 +20,30 @@ def read_labels(path: Path) -> dict[str, int | None]:
         FileNotFoundError: if there is no such file.
         ValueError: if a column is missing, an id occurs twice, a value is neither 0 nor 1, or both are 1.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing; it is the table with the diagnoses, or leave "cls" out of tasks.')
     labels: dict[str, int | None] = {}
-    with path.open(newline='', encoding='utf-8-sig') as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
-            raise ValueError(
-                f'{path} has no column {", ".join(missing)}; its first line has to be {",".join(COLUMNS)}.'
-            )
-        for row in rows:
-            where = f'{path}, line {rows.line_num}'
-            if row['image_id'] in labels:
-                raise ValueError(f'{where}: the id {row["image_id"]} occurs twice; keep one row.')
-            labels[row['image_id']] = class_of(row, where)
+    where_from = 'it is the table with the diagnoses, or leave "cls" out of tasks.'
+    for where, row in read_rows(path, COLUMNS, where_from, f'its first line has to be {",".join(COLUMNS)}.'):
+        if row['image_id'] in labels:
+            raise ValueError(f'{where}: the id {row["image_id"]} occurs twice; keep one row.')
+        labels[row['image_id']] = class_of(row, where)
     return labels
 
 
 def class_of(row: dict[str, str], where: str) -> int | None:
     """The class index of one row."""
-    cells = [(row[column] or '').strip() for column in COLUMNS[1:]]
-    if not any(cells):
+    names = set_columns(row, COLUMNS[1:], where)
+    if names is None:
         return None
-    flags = [is_set(cell, column, where) for cell, column in zip(cells, COLUMNS[1:], strict=True)]
-    if all(flags):
-        raise ValueError(f'{where}: {row["image_id"]} is both melanoma and seborrheic_keratosis; set one of them to 0.')
-    return CLASSES.index(COLUMNS[1:][flags.index(True)] if any(flags) else 'nevus')
+    if len(names) > 1:
+        raise ValueError(f'{where}: {row["image_id"]} is both {" and ".join(names)}; set one of them to 0.')
+    return CLASSES.index(names[0] if names else 'nevus')
+
+
+def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list[str] | None:
+    """Which of the columns are 1 in a row; None if all are empty."""
+    if not any(row[column] for column in columns):
+        return None
+    return [column for column in columns if is_set(row[column], column, where)]
 
 
 def is_set(cell: str, column: str, where: str) -> bool:

@@ -11,7 +11,7 @@ from mmskin.registry import DATASETS
 
 from .extra_samples import read_extra_samples
 from .ground_truth import read_labels
-from .lesion_dataset import LesionDataset
+from .lesion_dataset import LesionDataset, left_in, listed
 
 SPLITS = {'train': 'ISIC-2017_Training', 'val': 'ISIC-2017_Validation', 'test': 'ISIC-2017_Test_v2'}
 TASKS = ('cls', 'seg')
@@ -75,14 +75,14 @@ class ISIC2017Dataset(LesionDataset):
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
-        self._check_exclude(images)
-        return [
+        samples = [
             dict(image_id=image_id, img_path=str(path))
             | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
             | ({'gt_label': labels[image_id]} if image_id in labels else {})
             for image_id, path in sorted(images.items())
-            if image_id not in self.exclude
-        ] + self._extra_samples(images)
+        ]
+        kept = left_in(samples, self.exclude, f'the {self.split} split of {self.data_root}')
+        return kept + self._extra_samples(images)
 
     def _extra_samples(self, images: dict[str, Path]) -> list[dict]:
         samples = read_extra_samples(self.extra) if self.extra else []
@@ -107,12 +107,6 @@ class ISIC2017Dataset(LesionDataset):
         if complaints:
             raise ValueError(f'{self.split} split: {"; ".join(complaints)}.')
         return found
-
-    def _check_exclude(self, images: dict[str, Path]) -> None:
-        if unknown := self.exclude - images.keys():
-            raise ValueError(f'exclude names {listed(unknown)} not in the {self.split} split of {self.data_root}.')
-        if not images.keys() - self.exclude:
-            raise ValueError(f'exclude leaves no image of the {self.split} split of {self.data_root}.')
 
 
 def index_images(folder: Path) -> dict[str, Path]:
@@ -147,10 +141,3 @@ def by_id(folder: Path, pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     if twice:
         raise ValueError(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
     return dict(pairs)
-
-
-def listed(ids: Collection[str], limit: int = 10) -> str:
-    """``'3 ids (A, B, C)'``, cut after ``limit`` names."""
-    names = sorted(ids)
-    more = f', and {len(names) - limit} more' if len(names) > limit else ''
-    return f'{len(names)} id{"s" * (len(names) != 1)} ({", ".join(names[:limit])}{more})'

@@ -1,7 +1,7 @@
 """The base of mmskin's datasets: augmentation as a function of (seed, epoch, sample index)."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
 
 from mmskin.registry import TRANSFORMS
 
@@ -45,6 +46,7 @@ class LesionDataset(BaseDataset):
         indices: keep only the first ``indices`` samples, or those listed; for quick trials.
         test_mode: a pipeline that returns None is an error instead of a reason to draw another sample.
         lazy_init: read the annotations at the first use instead of now.
+        metainfo: ``dict(classes=...)`` names the classes, in the order of their labels, where they are not ``CLASSES``.
     """
 
     METAINFO = dict(classes=CLASSES)
@@ -57,6 +59,7 @@ class LesionDataset(BaseDataset):
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
         lazy_init: bool = False,
+        metainfo: dict | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
@@ -69,6 +72,7 @@ class LesionDataset(BaseDataset):
             indices=indices,
             test_mode=test_mode,
             lazy_init=lazy_init,
+            metainfo=metainfo,
         )
 
     @property
@@ -95,3 +99,33 @@ class LesionDataset(BaseDataset):
         """The classes in image ``idx``: one label or none. mmengine's ``ClassBalancedDataset`` asks for this."""
         info = self.get_data_info(idx)
         return [info['gt_label']] if 'gt_label' in info else []
+
+
+def lesion_datasets(dataset: Dataset) -> Iterator[LesionDataset]:
+    """Our datasets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
+    if isinstance(dataset, LesionDataset):
+        yield dataset
+    inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
+    for part in inner:
+        yield from lesion_datasets(part)
+
+
+def left_in(samples: Sequence[dict], exclude: Collection[str], where: str) -> list[dict]:
+    """The samples whose ids are not excluded.
+
+    Raises:
+        ValueError: if an excluded id is not among them, or none is left.
+    """
+    if unknown := set(exclude) - {sample['image_id'] for sample in samples}:
+        raise ValueError(f'exclude names {listed(unknown)} not in {where}.')
+    kept = [sample for sample in samples if sample['image_id'] not in exclude]
+    if not kept:
+        raise ValueError(f'exclude leaves no image of {where}.')
+    return kept
+
+
+def listed(ids: Collection[str], limit: int = 10) -> str:
+    """``'3 ids (A, B, C)'``, cut after ``limit`` names."""
+    names = sorted(ids)
+    more = f', and {len(names) - limit} more' if len(names) > limit else ''
+    return f'{len(names)} id{"s" * (len(names) != 1)} ({", ".join(names[:limit])}{more})'

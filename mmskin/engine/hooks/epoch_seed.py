@@ -1,7 +1,6 @@
 """Randomness as a function of seed and epoch."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,8 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.utils.data import Dataset
 
-from mmskin.datasets.lesion_dataset import UNSEEDED, LesionDataset
+from mmskin.datasets.lesion_dataset import UNSEEDED, lesion_datasets
 from mmskin.registry import HOOKS
 
 __all__ = ['EpochSeed']
@@ -29,7 +27,7 @@ class EpochSeed(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Let every dataset of ours draw its augmentation from the run's seed."""
-        for dataset in _datasets(runner.train_dataloader.dataset):
+        for dataset in lesion_datasets(runner.train_dataloader.dataset):
             dataset.seed = runner.seed
             if not isinstance(runner.train_loop, EpochBasedTrainLoop):
                 dataset.set_epoch(UNSEEDED)
@@ -37,7 +35,7 @@ class EpochSeed(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell every dataset of ours the epoch, before the workers fetch its first batch."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            for dataset in _datasets(runner.train_dataloader.dataset):
+            for dataset in lesion_datasets(runner.train_dataloader.dataset):
                 dataset.set_epoch(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -50,12 +48,3 @@ class EpochSeed(Hook):
             random.seed(int(seeds[0]))
             np.random.seed(seeds[1])
             torch.manual_seed(int(seeds[2]))
-
-
-def _datasets(dataset: Dataset) -> Iterator[LesionDataset]:
-    """Our datasets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
-    if isinstance(dataset, LesionDataset):
-        yield dataset
-    inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
-    for part in inner:
-        yield from _datasets(part)

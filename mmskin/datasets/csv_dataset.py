@@ -1,0 +1,171 @@
+"""Any collection of lesions, listed in a table."""
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from mmskin.registry import DATASETS
+
+from .ground_truth import set_columns
+from .lesion_dataset import LesionDataset, left_in
+from .table import read_rows
+
+SHOWN = 10  # wrong rows in an error
+
+
+@DATASETS.register_module()
+class CsvLesionDataset(LesionDataset):
+    """Images that a CSV lists, with the mask and the diagnosis where it names them.
+
+    The table and the files that it names are checked when the dataset is loaded; image and mask when a sample is. The
+    order is the table's.
+
+    Args:
+        csv: the table, in UTF-8 with a line of column names; relative to ``data_root``.
+        image_column: the column with the image's file.
+        mask_column: the column with the mask's file; None where there are no masks.
+        label_column: the column with the class's name, or one column of 0 and 1 for each class, in the classes' order;
+            None where there are no diagnoses.
+        id_column: the column with the image's id, by default the file's name without its suffix.
+        data_root: the folder that files are relative to; by default the table's own.
+        split: take only the rows with this in ``split_column``, such as ``'train'``; None takes all.
+        split_column: see ``split``.
+        partial_labels: cells of masks and labels may be empty, which is otherwise an error.
+        exclude: ids to leave out, such as images that another split holds too.
+        delimiter: the character between the cells.
+        metainfo: ``dict(classes=...)`` names the classes in the order of their labels; by default ISIC-2017's three.
+        pipeline: see :class:`LesionDataset`, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+
+    Raises:
+        FileNotFoundError: if there is no such table.
+        ValueError: if a column is missing, no row is left, or rows are wrong: each is named by its line.
+    """
+
+    def __init__(
+        self,
+        csv: str | Path,
+        image_column: str = 'image',
+        mask_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
+        id_column: str | None = None,
+        data_root: str | Path = '',
+        split: str | None = None,
+        split_column: str = 'split',
+        partial_labels: bool = True,
+        exclude: Collection[str] = (),
+        delimiter: str = ',',
+        metainfo: dict | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        seed: int = 0,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ) -> None:
+        self.csv, self.delimiter = csv, delimiter
+        self.image_column, self.mask_column, self.id_column = image_column, mask_column, id_column
+        self.name_column = label_column if isinstance(label_column, str) else None
+        self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
+        self.split, self.split_column = split, split_column
+        self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
+        super().__init__(data_root, pipeline, seed, indices, test_mode, lazy_init, metainfo)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their labels."""
+        return tuple(self.metainfo['classes'])
+
+    def load_data_list(self) -> list[dict]:
+        """One dict per row, in the table's order."""
+        table = Path(self.data_root, self.csv)
+        folder = Path(self.data_root) if self.data_root else table.parent
+        samples: dict[str, dict] = {}
+        complaints = []
+        for where, row in self._rows(table):
+            try:
+                sample = self._sample(row, folder)
+                if sample['image_id'] in samples:
+                    raise ValueError(
+                        f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column'
+                    )
+                samples[sample['image_id']] = sample
+            except ValueError as error:
+                complaints.append(f'{where}: {error}')
+        if complaints:
+            raise ValueError(summary(complaints))
+        return left_in(list(samples.values()), self.exclude, str(table))
+
+    def _rows(self, table: Path) -> list[tuple[str, dict[str, str]]]:
+        """The rows of the split, each with its file and line."""
+        if self.flag_columns and len(self.flag_columns) != len(self.classes):
+            raise ValueError(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
+        columns = [self.image_column, self.mask_column, self.name_column, self.id_column, *self.flag_columns]
+        columns += [self.split_column] if self.split else []
+        rows = read_rows(
+            table,
+            [column for column in columns if column],
+            'check csv and data_root.',
+            'name the columns by image_column, mask_column, label_column, id_column and split_column, and the '
+            f'character between the cells by delimiter, which is {self.delimiter!r}.',
+            self.delimiter,
+        )
+        found = [(where, row) for where, row in rows if not self.split or row[self.split_column] == self.split]
+        if not found:
+            raise ValueError(f'{table} has no row' + f' with {self.split!r} as {self.split_column}.' * bool(self.split))
+        return found
+
+    def _sample(self, row: dict[str, str], folder: Path) -> dict:
+        """One row as a sample, which lacks what the row leaves empty."""
+        image = existing(folder, row[self.image_column], self.image_column)
+        sample = dict(image_id=row[self.id_column] if self.id_column else image.stem, img_path=str(image))
+        if self.mask_column and self._is_filled(row[self.mask_column], self.mask_column):
+            sample['seg_map_path'] = str(existing(folder, row[self.mask_column], self.mask_column))
+        label = self._label(row)
+        return sample if label is None else {**sample, 'gt_label': label}
+
+    def _label(self, row: dict[str, str]) -> int | None:
+        """The class of a row; None if it is left empty."""
+        if self.name_column:
+            names = [row[self.name_column]] if self._is_filled(row[self.name_column], self.name_column) else None
+        elif self.flag_columns:
+            names = self._set_flags(row)
+        else:
+            return None
+        return None if names is None else self._index(names)
+
+    def _set_flags(self, row: dict[str, str]) -> list[str] | None:
+        """The names of the classes whose columns are 1."""
+        found = set_columns(row, self.flag_columns, 'one column for each class')
+        self._is_filled('' if found is None else '1', ', '.join(self.flag_columns))
+        return None if found is None else [self.classes[self.flag_columns.index(column)] for column in found]
+
+    def _index(self, names: list[str]) -> int:
+        """The label of the one class that is named."""
+        if len(names) != 1:
+            raise ValueError(f'{len(names)} of the columns {", ".join(self.flag_columns)} are 1, and one has to be')
+        if names[0] not in self.classes:
+            raise ValueError(
+                f'{self.name_column} is {names[0]!r}, and the classes are {", ".join(self.classes)}; mend it, or name '
+                'the classes by metainfo=dict(classes=...)'
+            )
+        return self.classes.index(names[0])
+
+    def _is_filled(self, cell: str, column: str) -> bool:
+        """Whether a cell is filled, which it has to be without ``partial_labels``."""
+        if not cell and not self.partial_labels:
+            raise ValueError(f'{column} is empty; fill it, or allow it with partial_labels=True')
+        return bool(cell)
+
+
+def existing(folder: Path, name: str, column: str) -> Path:
+    """The file that a cell names."""
+    if not name:
+        raise ValueError(f'{column} is empty; name a file')
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f'{column}: {path} is missing; restore the file, or check data_root')
+    return path
+
+
+def summary(complaints: Sequence[str]) -> str:
+    """The first of the complaints, and how many more there are."""
+    more = len(complaints) - SHOWN
+    return '\n'.join([*complaints[:SHOWN], *([f'and {more} more rows'] if more > 0 else [])])

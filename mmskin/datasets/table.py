@@ -1,0 +1,38 @@
+"""Reading tables whose first line names the columns."""
+
+import csv
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+
+def read_rows(
+    path: Path, columns: Collection[str], where_from: str, mend: str, delimiter: str = ','
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV in UTF-8, without the spaces around the cells; what a short row lacks is ''.
+
+    Args:
+        path: the table.
+        columns: those that have to be there.
+        where_from: what the error says about a table that is missing.
+        mend: likewise, about one that lacks a column.
+        delimiter: the character between the cells.
+
+    Yields:
+        ``'<path>, line <number>'`` for errors, and the cells by column.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a column is missing, or the file is no text in UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing; {where_from}')
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+            if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
+                raise ValueError(f'{path} has no column {", ".join(missing)}; {mend}')
+            for row in rows:
+                cells = {key: (value or '').strip() for key, value in row.items() if key is not None}
+                yield f'{path}, line {rows.line_num}', cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
