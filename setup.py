@@ -72,7 +72,7 @@ setup(
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('dicom', 'onnx', 'openvino', 'tests', 'torchjd')},
+    extras_require={name: requirements(name) for name in ('dicom', 'explain', 'onnx', 'openvino', 'tests', 'torchjd')},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from mmskin.apis.config import class_names, innermost_datasets, load_config
+from mmskin.apis.exported import exported_config, is_exported
 from mmskin.apis.gate_rates import GateRates, Rates
 from mmskin.apis.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.apis.prediction import FailedImage, LesionPrediction
@@ -25,6 +27,7 @@ from mmskin.structures import TaskSample
 
 __all__ = ['LesionInferencer']
 
+Item = TypeVar('Item', LesionPrediction, dict)
 MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are held at that size
 
 
@@ -32,8 +35,8 @@ class LesionInferencer:
     """Names the disease and outlines the lesion in images of any kind and size.
 
     Args:
-        model: A model folder, the name of a model that comes with mmskin (the default is one), or, with ``checkpoint``,
-            a config.
+        model: A model folder, the name of a model that comes with mmskin (the default is one), what ``mmskin export``
+            wrote (.onnx for ONNX Runtime, .xml for OpenVINO), or, with ``checkpoint``, a config.
         checkpoint: A checkpoint file or the work folder of a finished training, in place of the model's weights.
         device: Such as 'cuda:1'; a GPU if there is one.
         tta: Average over several views of each image; as the model's config says by default. Its ``tta_model`` says
@@ -64,14 +67,14 @@ class LesionInferencer:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f'batch_size={batch_size} is no number of images; give 1 or more')
-        config, weights = model_files(model, checkpoint)
-        self.cfg = load_config(config)
+        self.cfg, weights = read_model(model, checkpoint)
         self.classes = class_names(self.cfg)
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
         self.batch_size = batch_size
         self.load, self.steps = test_steps(self.cfg)
         self.network: BaseModel = build_network(self.cfg, self.tta)
-        load_weights(self.network, weights)
+        if weights is not None:
+            load_weights(self.network, weights)
         if post is not None:
             set_post(self.network, post)
         self.network.eval().to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -100,6 +103,17 @@ class LesionInferencer:
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
             for item in batch:
                 yield item if isinstance(item, FailedImage) else next(predictions)
+
+    def inputs(self, inputs: Inputs) -> Tensor:
+        """What the network sees of images: normalised (N, 3, H, W), on its device.
+
+        Raises:
+            ValueError: if an image cannot be read.
+        """
+        items = [_or_raise(self._read(source)) for source in find_images(inputs)]
+        batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
+        network = getattr(self.network, 'module', self.network)  # inside test-time augmentation
+        return network.data_preprocessor(batch, False)['inputs']
 
     def _batches(self, sources: Iterable[ImageSource]) -> Iterator[list[dict | FailedImage]]:
         batch: list[dict | FailedImage] = []
@@ -150,6 +164,16 @@ class LesionInferencer:
         return prediction
 
 
+def read_model(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Config, Path | None]:
+    """The config that the arguments name, and its weights unless an exported network holds them."""
+    if model is None or not is_exported(model):
+        config, weights = model_files(model, checkpoint)
+        return load_config(config), weights
+    if checkpoint is not None:
+        raise ValueError(f'{model} holds its weights; leave {checkpoint} out')
+    return exported_config(model), None
+
+
 def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Path, Path]:
     """The config and the weights that the arguments of ``LesionInferencer`` name."""
     is_config = model is not None and Path(model).suffix == '.py'
@@ -193,7 +217,7 @@ def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:
         task.post = [MODELS.build({'type': step} if isinstance(step, str) else step) for step in post]
 
 
-def _or_raise(item: LesionPrediction | FailedImage) -> LesionPrediction:
+def _or_raise(item: Item | FailedImage) -> Item:
     if isinstance(item, FailedImage):
         raise item.error
     return item

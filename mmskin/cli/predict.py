@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more = parser.add_argument_group('more results')
     more.add_argument('--overlays', action='store_true', help='overlays/<image id>.jpg: the outline on the image')
     more.add_argument('--probabilities', action='store_true', help='probabilities/<image id>.png: of lesion, 0 to 255')
+    more.add_argument(
+        '--explain',
+        action='store_true',
+        help='explanations/<image id>.png: evidence, gates, and the answer without each route (needs captum)',
+    )
     more.add_argument('--json', action='store_true', help='predictions.jsonl: with measurements and gate rates')
     more.add_argument('--contours', action='store_true', help='predictions.jsonl: with outlines, too')
 
@@ -47,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.apis.prediction_files import PredictionFiles
 
     try:
+        if args.explain:
+            from mmskin.explain.class_activation import grad_cam
+
+            grad_cam()  # whether it is installed
         sources = find_files(args.inputs)
         inferencer = LesionInferencer(
             args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
@@ -54,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
         files = PredictionFiles(
             args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f'mmskin predict: error: {error}', file=sys.stderr)
         return 2
     with files:
-        failed = _predict(inferencer, sources, files)
+        failed = _predict(inferencer, sources, files, args.explain)
     print(f'{len(sources) - failed} of {len(sources)} images predicted: {files.table}')
     return 1 if failed else 0
 
@@ -73,7 +82,9 @@ def _post(args: argparse.Namespace) -> list[str] | None:
     return steps or None
 
 
-def _predict(inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files: 'PredictionFiles') -> int:
+def _predict(
+    inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files: 'PredictionFiles', with_reasons: bool
+) -> int:
     """Predict and write image by image; how many could not be read."""
     from rich.console import Console
     from rich.progress import track
@@ -91,4 +102,15 @@ def _predict(inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files
             print(f'skipped: {item.error}', file=sys.stderr)
         else:
             files.write(item, source)
+            if with_reasons:
+                _explain(inferencer, source, files.out_dir / 'explanations' / f'{source.image_id}.png')
     return failed
+
+
+def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', path: Path) -> None:
+    """Draw why the image got its answer."""
+    from mmskin.explain.explanation import explain
+    from mmskin.explain.picture import draw_explanation
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_explanation(explain(inferencer, source), path)

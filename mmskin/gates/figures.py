@@ -38,7 +38,7 @@ def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
     for row, group in enumerate(groups):
         axis.plot(group.ends, [row, row], color='tab:blue', linewidth=2)
         axis.plot(group.mean, row, 'o', color='tab:blue', markersize=5)
-    names = [f'{group.name.replace("_", " ")} ({group.count})' for group in groups]
+    names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in groups]
     axis.set_yticks(range(len(groups)), names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel('mean passing rate, 95 % interval', fontsize=8)

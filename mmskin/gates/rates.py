@@ -46,7 +46,7 @@ class Group(NamedTuple):
 
     route: str
     name: str
-    count: int
+    num_images: int
     mean: float
     ends: Interval
 

@@ -99,7 +99,7 @@ class MultiTaskModel(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> dict[str, Feats]:
         """Feature maps by task for normalised images (N, 3, H, W)."""
-        return self.backbone(inputs, self.active_tasks, self._passing_by_site())
+        return self.backbone(inputs, self.active_tasks, self.passing_by_site())
 
     def forward(
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
@@ -171,7 +171,8 @@ class MultiTaskModel(BaseModel):
         """The loss to minimise, and what is logged: mmengine's sum of the losses, or theirs as they are weighted."""
         return super().parse_losses(losses) if self.weighting is None else (losses['loss'], losses)
 
-    def _passing_by_site(self) -> dict[str, nn.Module]:
+    def passing_by_site(self) -> dict[str, nn.Module]:
+        """The operators in use, by their block."""
         return {site: self.passing[key] for key, site in self.sites.items()} if self.use_passing else {}
 
     @torch.no_grad()
@@ -186,6 +187,6 @@ class MultiTaskModel(BaseModel):
             found[site] = passing.gates(entering, leaving)  # type: ignore[operator]
             return passing(entering, leaving)
 
-        sites = {site: partial(record, site, passing) for site, passing in self._passing_by_site().items()}
+        sites = {site: partial(record, site, passing) for site, passing in self.passing_by_site().items()}
         self.backbone(inputs, self.active_tasks, sites)
         return found

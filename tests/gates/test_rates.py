@@ -46,7 +46,7 @@ def test_images_are_joined_by_their_id(table):
 
 def test_means_of_groups(table):
     """The unlabelled image is in no class, and neither right nor wrong; thirds by size of 0.1, 0.2, 0.3 and 0.4."""
-    found = {group.name: (group.count, group.mean) for group in groups(table)}
+    found = {group.name: (group.num_images, group.mean) for group in groups(table)}
     assert found == {
         'all images': (4, 0.5),
         'melanoma': (2, 0.375),

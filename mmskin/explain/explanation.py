@@ -1,0 +1,81 @@
+"""Everything that explains one prediction."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmskin.apis.image_sources import ImageSource
+from mmskin.apis.inferencer import LesionInferencer
+from mmskin.apis.prediction import LesionPrediction
+from mmskin.engine.hooks.gate_recorder import mean_map
+from mmskin.explain.class_activation import class_activation, diagnosis_of
+from mmskin.explain.closed_routes import closed, routes_of
+from mmskin.models.multitask import MultiTaskModel
+
+__all__ = ['Explanation', 'explain']
+
+
+@dataclass(eq=False)
+class Explanation:
+    """Why an image got its answer.
+
+    Attributes:
+        prediction: The answer.
+        image: The upright image, RGB (H, W, 3), no larger than the network needed.
+        activation: Grad-CAM of the predicted class, (h, w) over the whole image, from 0 to 1; None without a diagnosis.
+        gates: Mean passing rate (h, w) over the whole image, by block and route.
+        without: What the answer would be with one route closed, by block and route.
+    """
+
+    prediction: LesionPrediction
+    image: np.ndarray
+    activation: np.ndarray | None = None
+    gates: dict[str, np.ndarray] = field(default_factory=dict)
+    without: dict[str, LesionPrediction] = field(default_factory=dict)
+
+
+def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
+    """Predict one image, and look into the network while it does.
+
+    Maps are those of the plain view, also where predictions are averaged over several.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if the image cannot be read.
+        ModuleNotFoundError: if pytorch-grad-cam is not installed.
+    """
+    prediction = inferencer(source)
+    assert isinstance(prediction, LesionPrediction), 'one source is one image'
+    explanation = Explanation(prediction, source.read(inferencer.load.size)[0])
+    model = plain_model(inferencer.network)
+    if model is None:
+        return explanation
+    inputs = inferencer.inputs([source])
+    task = diagnosis_of(model)
+    explanation.activation = None if task is None else class_activation(model, inputs, task)[0]
+    explanation.gates = {
+        f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
+        for site, routes in model.gates(inputs).items()
+        for route, rates in routes.items()
+    }
+    explanation.without = without_each_route(inferencer, source)
+    return explanation
+
+
+def plain_model(network: nn.Module) -> MultiTaskModel | None:
+    """The network itself, also where it stands inside test-time augmentation."""
+    return next((part for part in network.modules() if isinstance(part, MultiTaskModel)), None)
+
+
+@torch.no_grad()
+def without_each_route(inferencer: LesionInferencer, source: ImageSource) -> dict[str, LesionPrediction]:
+    """The prediction with each route closed in turn."""
+    found = {}
+    for name in routes_of(inferencer.network):
+        with closed(inferencer.network, name):
+            prediction = inferencer(source)
+        assert isinstance(prediction, LesionPrediction), 'one source is one image'
+        found[name] = prediction
+    return found

@@ -1,0 +1,81 @@
+"""What a network answers with a route closed."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmskin.apis.image_sources import ImageSource
+from mmskin.apis.inferencer import LesionInferencer
+from mmskin.explain.closed_routes import closed, routes_of
+from mmskin.explain.explanation import explain
+from mmskin.explain.picture import draw_explanation
+from mmskin.registry import MODELS
+
+
+@pytest.fixture(scope='module')
+def inferencer(repository, tmp_path_factory):
+    """The demo's network, random but for a passing that is felt."""
+    from mmskin.apis.config import load_config
+
+    path = repository / 'configs' / 'fpm' / 'r18_synthetic.py'
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(path).model)
+    for name, parameter in model.passing.named_parameters():
+        if name.endswith('op.scale'):
+            parameter.data.fill_(5.0)
+    checkpoint = tmp_path_factory.mktemp('explain') / 'weights.pth'
+    torch.save(model.state_dict(), checkpoint)
+    return LesionInferencer(path, checkpoint, device='cpu')
+
+
+@pytest.fixture(scope='module')
+def source():
+    pixels = np.random.default_rng(0).integers(256, size=(40, 60, 3), dtype=np.uint8)
+    return ImageSource('noise', np.asarray(Image.fromarray(pixels).resize((120, 80))))
+
+
+def logits(inferencer, source):
+    with torch.no_grad():
+        return inferencer.network(inferencer.inputs([source]), mode='tensor')
+
+
+def test_routes_are_named_by_block(inferencer):
+    assert list(routes_of(inferencer.network)) == ['layer3.1/cls2seg', 'layer3.1/seg2cls']
+
+
+def test_a_closed_route_changes_its_target_alone_and_opens_again(inferencer, source):
+    whole = logits(inferencer, source)
+    with closed(inferencer.network, 'layer3.1/seg2cls'):
+        without = logits(inferencer, source)
+    assert torch.equal(without['seg'], whole['seg'])
+    assert not torch.allclose(without['cls'], whole['cls'])
+    assert torch.equal(logits(inferencer, source)['cls'], whole['cls'])
+
+
+def test_all_routes_closed_is_a_network_without_passing(inferencer, source):
+    network = inferencer.network
+    with closed(network, 'layer3.1/seg2cls'), closed(network, 'layer3.1/cls2seg'):
+        without = logits(inferencer, source)
+    network.use_passing = False
+    try:
+        plain = logits(inferencer, source)
+    finally:
+        network.use_passing = True
+    assert all(torch.equal(without[task], plain[task]) for task in plain)
+
+
+def test_an_explanation_has_every_part(inferencer, source, tmp_path):
+    pytest.importorskip('captum', reason='captum is an extra: pip install mmskin[explain]')
+    found = explain(inferencer, source)
+    names = ['layer3.1/cls2seg', 'layer3.1/seg2cls']
+    assert found.activation.max() == pytest.approx(1)
+    assert found.activation.min() >= 0
+    assert list(found.gates) == list(found.without) == names
+    assert all(rates.min() > 0 and rates.max() < 1 for rates in found.gates.values())
+    before, after = found.prediction.probabilities, found.without['layer3.1/seg2cls'].probabilities
+    assert max(abs(before[name] - after[name]) for name in before) > 1e-4
+    assert found.without['layer3.1/cls2seg'].probabilities == before
+    draw_explanation(found, tmp_path / 'explanation.png')
+    with Image.open(tmp_path / 'explanation.png') as picture:
+        assert np.asarray(picture).std() > 10
