@@ -32,7 +32,7 @@ class Measure(NamedTuple):
     used: np.ndarray
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        return self.metric(counts[:, self.used])
+        return self.metric(counts[:, self.used]) if self.used.any() else np.full(len(counts), np.nan)
 
 
 def mean_over(values: np.ndarray, group: np.ndarray | None = None) -> Measure:

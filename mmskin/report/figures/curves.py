@@ -72,8 +72,18 @@ def draw_task(top: Axes, bottom: Axes, positive: np.ndarray, scores: np.ndarray)
     top.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
     top.plot(*roc(positive, scores), color='black')
     bottom.plot(*precision_recall(positive, scores), color='black', drawstyle='steps-post')
+    top.set(xlabel='1 − specificity', ylabel='sensitivity')
+    bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
+    if points := operating_points(positive, scores):
+        mark(top, bottom, points)
+    else:
+        top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
+
+
+def mark(top: Axes, bottom: Axes, points: list[Point]) -> None:
+    """Operating points on both curves, with what they read in legends."""
     styles = zip('os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=True)
-    for point, (marker, color) in zip(operating_points(positive, scores), styles, strict=False):
+    for point, (marker, color) in zip(points, styles, strict=True):
         style: dict[str, Any] = {
             'marker': marker,
             'color': color,
@@ -83,8 +93,6 @@ def draw_task(top: Axes, bottom: Axes, positive: np.ndarray, scores: np.ndarray)
         }
         top.plot(1 - point.specificity, point.sensitivity, **style, label=f'{point.name}: {point.specificity:.2f}')
         bottom.plot(point.sensitivity, point.precision, **style, label=f'{point.name}: {point.precision:.2f}')
-    top.set(xlabel='1 − specificity', ylabel='sensitivity')
-    bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
     top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
     bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
 
