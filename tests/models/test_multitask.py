@@ -7,10 +7,10 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
+from mmskin.testing.network import TinyChain
 
 BOTH = ('gt_label', 'gt_sem_seg')
 CLS = dict(type='Classification', head=dict(type='ClsHead', in_channels=12), losses=dict(ce=dict(type='CrossEntropy')))
@@ -20,20 +20,6 @@ SEG = dict(
     losses=dict(wce=dict(type='WeightedCrossEntropy'), dice=dict(type='DiceLoss')),
 )
 PASSING = dict(type='GatedFeaturePassing')
-
-
-def conv_block(in_channels, out_channels, stride):
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
-
-
-class TinyChain(BlockChain):
-    """Five blocks, as small as a network with a stride of 32 can be."""
-
-    def __init__(self):
-        widths, strides = (3, 4, 6, 8, 10, 12), (4, 2, 2, 1, 2)
-        blocks = [conv_block(*pair, stride) for *pair, stride in zip(widths[:-1], widths[1:], strides, strict=True)]
-        super().__init__(dict(zip(('stem', 'a.0', 'b.0', 'b.1', 'c.0'), blocks, strict=True)))
 
 
 def backbone(**branches):

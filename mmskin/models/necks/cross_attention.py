@@ -26,14 +26,15 @@ class CrossAttentionRoute(nn.Module):
         self.op = SumOp(target, identity_init)
 
     def rates(self, source: Tensor, target: Tensor) -> Tensor:
-        """How much attention each position of the source gets, averaged over the target's positions and the heads.
+        """How much attention each position of the source gets, (N, 1, h, w), as a share of what the foremost gets.
 
-        (N, 1, h, w); it adds up to 1 over the positions.
+        It is averaged over the target's positions and the heads; its own sum over the source's positions is always 1,
+        and says nothing.
         """
         source = self.pooled(source)
         queries, keys = self.tokens(self.query(target)), self.tokens(self.key(source))
-        attention = (queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5).softmax(dim=3)
-        return attention.mean(dim=(1, 2)).unflatten(1, (1, *source.shape[2:]))
+        attention = (queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5).softmax(dim=3).mean(dim=(1, 2))
+        return (attention / attention.amax(dim=1, keepdim=True)).unflatten(1, (1, *source.shape[2:]))
 
     def forward(self, source: Tensor, target: Tensor, feature: Tensor) -> Tensor:
         """``feature`` with what was attended to added."""
@@ -46,7 +47,7 @@ class CrossAttentionRoute(nn.Module):
     def pooled(self, source: Tensor) -> Tensor:
         """The map averaged to ``max_side`` cells a side, if it has more."""
         height, width = (min(side, self.max_side) for side in source.shape[2:])
-        return F.adaptive_avg_pool2d(source, (height, width))
+        return source if (height, width) == source.shape[2:] else F.adaptive_avg_pool2d(source, (height, width))
 
     def tokens(self, x: Tensor) -> Tensor:
         """A map (N, channels, h, w) as (N, heads, h w, d)."""

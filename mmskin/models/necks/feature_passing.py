@@ -29,18 +29,18 @@ class GatedRoute(nn.Module):
         self.op: nn.Module = MODELS.build({**op, 'channels': out_channels})
 
     def rates(self, source: Tensor, target: Tensor) -> Tensor:
-        """What the gate lets through, at the resolution of what it reads; all, without a gate."""
-        if self.gate is None:
-            return source.new_ones(len(source), 1, 1, 1)
+        """What the gate lets through, at the resolution of what it reads."""
+        assert self.gate is not None
         reads = {'source': source, 'target': target}.get(self.gate_reads)
         return self.gate(torch.cat([resize(source, target), target], dim=1) if reads is None else reads)
 
     def forward(self, source: Tensor, target: Tensor, feature: Tensor) -> Tensor:
         """The target's ``feature`` joined with what gets through from ``source``, at the target's resolution."""
-        rates, message = self.rates(source, target), self.message(source)
-        if self.gate_reads != 'source':
-            message = resize(message, target)
-        return self.op(feature, resize(rates * message, feature))
+        message = self.message(source)
+        if self.gate is not None:
+            rates = self.rates(source, target)
+            message = rates * (message if self.gate_reads == 'source' else resize(message, target))
+        return self.op(feature, resize(message, feature))
 
 
 @MODELS.register_module()
@@ -82,6 +82,7 @@ class GatedFeaturePassing(RoutedPassing):
         super().__init__(in_channels, out_channels, routes, detach)
         if gate_reads not in READS:
             raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
+        self.gated = gate is not None
         for name, (source, target) in self.ends.items():
             widths = in_channels[source], in_channels[target], out_channels[target]
             self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)
@@ -89,3 +90,7 @@ class GatedFeaturePassing(RoutedPassing):
     def read(self, inputs: Features, outputs: Features) -> Features:
         """What enters the block."""
         return inputs
+
+    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
+        """The passing rates of each route that runs, by its name, at the resolution of what is read."""
+        return super().gates(inputs, outputs) if self.gated else {}
