@@ -293,3 +293,22 @@ def test_copies(name, build, network, images):
     weighting = build(name)
     step(weighting, network, images[0])
     assert equal(state_of(copy.deepcopy(weighting)), state_of(weighting))
+
+
+@every
+def test_float16_with_a_gradient_scaler(name, build, network, images):
+    """As in a step of `--amp` on a GPU: what the scaler gives back are the gradients, and all finite."""
+    step(build(name), network, images[0])
+    expected = gradients(network)
+    weighting = build(name)
+    optimizer = torch.optim.SGD([*network.parameters(), *weighting.parameters()], lr=0.1)
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.0**10)
+    with torch.autocast('cpu', dtype=torch.float16):
+        total, _ = weighting(network.losses(images[0]), TASKS, network)
+    optimizer.zero_grad()
+    scaler.scale(total).backward()
+    scaler.unscale_(optimizer)
+    torch.testing.assert_close(gradients(network), expected, rtol=0.05, atol=0.02)
+    before = network.heads['c'].weight.clone()
+    scaler.step(optimizer)
+    assert not torch.equal(network.heads['c'].weight, before)
