@@ -41,7 +41,7 @@ def browse_dataset(
     dataset = DATASETS.build(loader.dataset)
     seed_as_training(dataset, cfg)
     samples = read_samples(dataset, min(count, len(dataset)), views)
-    title = f'{Path(cfg.filename).name}, {split}: originals, and beside each what the network sees in {views} epochs'
+    title = f'{Path(cfg.filename).name}, {split}: originals, and beside each what the network sees of it'
     view_sheet(samples, out_file, title)
     return [sample.image_id for sample in samples]
 

@@ -29,7 +29,8 @@ def read_rows(
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
-            if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            if missing := [column for column in columns if column not in rows.fieldnames]:
                 raise ValueError(f'{path} has no column {", ".join(missing)}; {mend}')
             for row in rows:
                 cells = {key: (value or '').strip() for key, value in row.items() if key is not None}

@@ -62,12 +62,14 @@ def view_sheet(samples: Sequence[Sample], out_file: str | Path, title: str, colu
 
 
 def draw_sample(axes: Sequence[Axes], sample: Sample) -> None:
-    """The original in a frame, named, and its views right of it."""
+    """The original, named, and its views right of it."""
     for axis, view in zip(axes, [sample.original, *sample.views], strict=True):
         height, width = view.image.shape[:2]
         axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
         if view.mask is not None:
             draw_outlines(axis, outlines(view.mask), color='red')
         axis.set(xlim=(0, 1), ylim=(1, 0))
+    for number, axis in enumerate(axes[1:]):
+        axis.set_title(f'epoch {number}', fontsize=7, color='grey')
     name = '\n'.join([sample.image_id, sample.label.replace('_', ' ') or 'no diagnosis'])
     axes[0].set_title(name + ', no mask' * (sample.original.mask is None), fontsize=7, loc='left')

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
@@ -52,7 +53,8 @@ def check_split(data_root: str | Path, split: str, workers: int | None = None) -
     samples = [dataset.get_data_info(index) for index in range(len(dataset))]
     with ThreadPoolExecutor(workers) as pool:
         title = f'checking {len(samples)} images of {Path(data_root).name}, {SPLITS[split]}'
-        found = list(track(pool.map(check_sample, samples), title, len(samples), transient=True))
+        checks = pool.map(check_sample, samples)
+        found = list(track(checks, title, len(samples), transient=True, console=Console(stderr=True)))
     return summarise(samples, found)
 
 

@@ -120,7 +120,7 @@ def get_archives(settings: Settings, done: Preparation) -> None:
         if archive in absent:
             done.archives[archive.name] = fetch(settings, archive, path)
         elif path.is_file() and not is_known(path, archive, done):
-            with Console().status(f'verifying {archive.name}'):
+            with Console(stderr=True).status(f'verifying {archive.name}'):
                 sha256 = verify(path, archive)
             done.archives[archive.name] = record(path, str(path), sha256, archive)
         done.write(out_dir)
@@ -188,7 +188,8 @@ def fetch(settings: Settings, archive: Archive, path: Path) -> ArchiveRecord:
 def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar in bytes, as a function that is told what is done and what there is."""
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
+    console = Console(stderr=True)  # as all progress here; the report is all that goes to the standard output
+    with Progress(*columns, TimeRemainingColumn(), transient=True, console=console) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
@@ -41,7 +42,8 @@ def write_smaller_copy(
     missing = [job for job in jobs if is_older(job.target, job.source)]
     with ThreadPoolExecutor(workers) as pool:
         written = pool.map(lambda job: write_smaller(job, size), missing)
-        list(track(written, f'resizing {len(missing)} files to {size} pixels', len(missing), transient=True))
+        title = f'resizing {len(missing)} files to {size} pixels'
+        list(track(written, title, len(missing), transient=True, console=Console(stderr=True)))
     return len(missing), len(jobs)
 
 
@@ -93,7 +95,9 @@ def resized_mask(path: Path, size: int) -> bytes:
 
 def encode(image: np.ndarray, path: Path) -> bytes:
     """The image in the format that the file's suffix names."""
-    return cv2.imencode(path.suffix.lower(), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    suffix = path.suffix.lower()
+    options = [] if suffix == '.png' else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(suffix, image, options)[1].tobytes()
 
 
 def write_native_sizes(out_dir: Path, sizes: Mapping[str, tuple[int, int]]) -> None:

@@ -1,0 +1,250 @@
+"""A table of other columns, names and classes than the challenge's, over the synthetic set's files."""
+
+import csv
+import re
+
+import pytest
+from mmengine.config import ConfigDict
+from mmengine.dataset import ClassBalancedDataset
+
+from mmskin.apis.config import class_names, set_in_datasets
+from mmskin.datasets.csv_dataset import CsvLesionDataset
+from mmskin.evaluation.classification import ClassificationMetric
+from mmskin.registry import DATASETS
+
+LOADING = [{'type': 'LoadImage', 'size': 32}, {'type': 'LoadMask'}, {'type': 'PackTaskSample'}]
+NAMES = ('naevus', 'mel', 'naevus', 'bcc', 'mel', 'bcc')
+COLUMNS = dict(image_column='photo', mask_column='outline', label_column='finding')
+CLASSES = dict(metainfo=dict(classes=('bcc', 'mel', 'naevus')))
+
+
+@pytest.fixture
+def table(root):
+    """Write ``list.csv`` beside the images, changed by a function of its rows, and return its path."""
+
+    def write(change=lambda rows: None, delimiter=','):
+        rows = [
+            dict(
+                photo=f'ISIC-2017_Training_Data/SYN_000000{index}.jpg',
+                outline=f'ISIC-2017_Training_Part1_GroundTruth/SYN_000000{index}_segmentation.png',
+                finding=name,
+                part='train' if index < 4 else 'val',
+                **{short: int(short == name) for short in ('bcc', 'mel', 'naevus')},
+            )
+            for index, name in enumerate(NAMES)
+        ]
+        change(rows)
+        with (root / 'list.csv').open('w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        return root / 'list.csv'
+
+    return write
+
+
+def dataset(path, **arguments):
+    return CsvLesionDataset(path, **{**COLUMNS, **CLASSES, **arguments})
+
+
+def labels(found):
+    return [found.get_cat_ids(index) for index in range(len(found))]
+
+
+def test_samples_carry_image_mask_and_label(table, root):
+    found = DATASETS.build(dict(type='CsvLesionDataset', csv=str(table()), pipeline=LOADING, **COLUMNS, **CLASSES))
+    assert len(found) == 6
+    assert found.metainfo['classes'] == ('bcc', 'mel', 'naevus')
+    sample = found[1]['data_samples']
+    assert sample.gt_label.tolist() == [1]
+    assert sample.gt_sem_seg.data.shape == (1, 48, 64)
+    assert sample.image_id == 'SYN_0000001'
+    assert sample.img_path == str(root / 'ISIC-2017_Training_Data' / 'SYN_0000001.jpg')
+
+
+def test_labels_by_name(table):
+    assert labels(dataset(table())) == [[2], [1], [2], [0], [1], [0]]
+
+
+def test_labels_by_columns_in_the_order_of_the_classes(table):
+    assert labels(dataset(table(), label_column=('bcc', 'mel', 'naevus'))) == [[2], [1], [2], [0], [1], [0]]
+    other = dict(metainfo=dict(classes=('Basal', 'Melanoma', 'Naevus')))
+    assert labels(dataset(table(), label_column=('bcc', 'mel', 'naevus'), **other)) == [[2], [1], [2], [0], [1], [0]]
+
+
+def test_the_classes_are_isic_2017s_by_default(table):
+    def rename(rows):
+        for row in rows:
+            row['finding'] = dict(bcc='seborrheic_keratosis', mel='melanoma', naevus='nevus')[row['finding']]
+
+    assert labels(CsvLesionDataset(table(rename), **COLUMNS)) == [[1], [0], [1], [2], [0], [2]]
+
+
+@pytest.mark.parametrize('delimiter', [';', '\t', '|'])
+def test_delimiters(table, delimiter):
+    assert len(dataset(table(delimiter=delimiter), delimiter=delimiter)) == 6
+
+
+def test_a_table_from_a_spreadsheet_program(table):
+    path = table()
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b',', b' , '))
+    assert labels(dataset(path))[:2] == [[2], [1]]
+
+
+def test_paths_are_relative_to_the_table_or_to_data_root_or_absolute(table, root, tmp_path, monkeypatch):
+    path = table()
+    assert len(dataset(path)) == 6
+    (root / 'lists').mkdir()
+    moved = path.rename(root / 'lists' / 'list.csv')
+    with pytest.raises(ValueError, match='is missing'):
+        dataset(moved)
+    assert len(dataset('lists/list.csv', data_root=root)) == 6
+    assert len(dataset(moved, data_root=root)) == 6
+    monkeypatch.chdir(root / 'lists')
+    absolute = table(lambda rows: [row.update(photo=f'{root}/{row["photo"]}', outline='') for row in rows])
+    assert len(dataset(absolute.rename('other.csv'))) == 6
+
+
+def test_a_column_left_out_is_not_read(table):
+    def empty(rows):
+        rows[0].update(finding='anything', outline='nowhere.png')
+
+    found = CsvLesionDataset(table(empty), image_column='photo')
+    assert found.get_data_info(0).keys() & {'seg_map_path', 'gt_label'} == set()
+
+
+def test_empty_cells_are_samples_without_that_ground_truth(table):
+    def empty(rows):
+        rows[0]['outline'], rows[1]['finding'] = '', ' '
+
+    found = dataset(table(empty), pipeline=LOADING)
+    samples = [found[index]['data_samples'] for index in range(3)]
+    assert ['gt_sem_seg' in sample for sample in samples] == [False, True, True]
+    assert ['gt_label' in sample for sample in samples] == [True, False, True]
+    assert found.get_cat_ids(1) == []
+
+
+def test_empty_columns_of_classes(table):
+    def empty(rows):
+        rows[1].update(bcc='', mel='', naevus='')
+
+    columns = ('bcc', 'mel', 'naevus')
+    assert labels(dataset(table(empty), label_column=columns))[1] == []
+    with pytest.raises(ValueError, match='line 3: bcc, mel, naevus is empty'):
+        dataset(table(empty), label_column=columns, partial_labels=False)
+
+
+def test_splits_by_a_column(table):
+    path = table()
+    sizes = [len(dataset(path, split=split, split_column='part')) for split in ('train', 'val', None)]
+    assert sizes == [4, 2, 6]
+    with pytest.raises(ValueError, match="list.csv has no row with 'test' as part"):
+        dataset(path, split='test', split_column='part')
+
+
+def test_ids_by_a_column_and_excluded_ids(table):
+    found = dataset(
+        table(), id_column='outline', exclude=['ISIC-2017_Training_Part1_GroundTruth/SYN_0000000_segmentation.png']
+    )
+    assert found.get_data_info(0)['image_id'].endswith('0000001_segmentation.png')
+    with pytest.raises(ValueError, match=r'exclude names 1 id \(X\) not in .*list.csv'):
+        dataset(table(), exclude=['X'])
+
+
+def test_augmentation_repeats(table):
+    steps = [LOADING[0], LOADING[1], dict(type='RandomWarp'), LOADING[2]]
+    one, other = (dataset(table(), pipeline=steps, seed=4)[2]['inputs'] for _ in range(2))
+    assert one.equal(other)
+
+
+def test_class_balanced_sampling(table):
+    assert len(ClassBalancedDataset(dataset(table()), oversample_thr=0.5)) > 6
+
+
+def test_settings_of_the_command_line(table, root):
+    """--data-root, --split and tools/submit.py's partial_labels."""
+    path = table(lambda rows: [row.update(split=row['part']) for row in rows])
+    loader = ConfigDict(dataset=dict(type='CsvLesionDataset', csv=path.name, **COLUMNS, **CLASSES))
+    for key, value in dict(data_root=str(root), split='val', partial_labels=True).items():
+        set_in_datasets(loader, key, value)
+    assert len(DATASETS.build(loader.dataset)) == 2
+    assert class_names(ConfigDict(test_dataloader=loader)) == ['bcc', 'mel', 'naevus']
+
+
+def test_metrics_take_the_names(table):
+    metric = ClassificationMetric()
+    metric.dataset_meta = dataset(table()).metainfo
+    assert metric.class_names(3) == ['bcc', 'mel', 'naevus']
+
+
+# What is wrong: each message names the table, the line and the mend.
+
+
+def change(index, **cells):
+    return lambda rows: rows[index].update(cells)
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'arguments', 'message'),
+    [
+        (change(2, photo='gone.jpg'), {}, 'list.csv, line 4: photo: .*gone.jpg is missing; restore the file'),
+        (change(2, outline='gone.png'), {}, 'list.csv, line 4: outline: .*gone.png is missing; restore the file'),
+        (change(0, photo=''), {}, 'list.csv, line 2: photo is empty; name a file'),
+        (change(0, outline=''), dict(partial_labels=False), 'line 2: outline is empty; .*partial_labels=True'),
+        (change(0, finding=''), dict(partial_labels=False), 'line 2: finding is empty; .*partial_labels=True'),
+        (change(5, finding='wart'), {}, "line 7: finding is 'wart', and the classes are bcc, mel, naevus; mend it"),
+        (change(5, photo='ISIC-2017_Training_Data/SYN_0000000.jpg'), {}, 'line 7: the id SYN_0000000 occurs twice'),
+        (change(1, mel=2), dict(label_column=('bcc', 'mel', 'naevus')), "line 3: .*mel is '2'; write 0 or 1"),
+        (
+            change(1, bcc=1),
+            dict(label_column=('bcc', 'mel', 'naevus')),
+            'line 3: 2 of the columns bcc, mel, naevus are 1',
+        ),
+        (
+            change(1, mel=0),
+            dict(label_column=('bcc', 'mel', 'naevus')),
+            'line 3: 0 of the columns bcc, mel, naevus are 1',
+        ),
+        (change(0), dict(label_column=('bcc', 'mel')), 'are not as many as the classes'),
+        (change(0), dict(image_column='picture'), 'list.csv has no column picture; name the columns by image_column'),
+        (change(0), dict(delimiter=';'), "has no column photo, outline, finding; .* which is ';'"),
+        (change(0), dict(split='train'), 'list.csv has no column split'),
+    ],
+)
+def test_what_is_wrong_is_said_by_line(table, spoil, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(table(spoil), **arguments)
+
+
+def test_wrong_rows_are_listed_together_and_cut(table):
+    def spoil(rows):
+        rows += [dict(rows[0], photo=f'{index}.jpg') for index in range(12)]
+
+    with pytest.raises(ValueError, match='line 8: .*\n.*line 9: ') as error:
+        dataset(table(spoil))
+    assert str(error.value).endswith('and 2 more rows')
+
+
+def test_a_missing_table(tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.csv is missing; check csv and data_root'):
+        dataset(tmp_path / 'none.csv')
+
+
+def test_a_table_without_rows(table):
+    path = table()
+    path.write_text(path.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=re.escape(f'{path} has no row')):
+        dataset(path)
+
+
+def test_a_table_in_another_encoding(table):
+    path = table()
+    path.write_bytes(path.read_bytes() + 'ä,ö,ü'.encode('latin-1'))
+    with pytest.raises(ValueError, match='list.csv is no table in UTF-8 .*save it as CSV in UTF-8'):
+        dataset(path)
+
+
+def test_what_is_wrong_with_a_mask_is_said_when_it_is_loaded(table):
+    found = dataset(table(change(0, outline='ISIC-2017_Training_Data/SYN_0000000.jpg')), pipeline=LOADING)
+    with pytest.raises(ValueError, match='SYN_0000000.jpg holds the values'):
+        found[0]
