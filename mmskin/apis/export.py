@@ -15,6 +15,7 @@ import mmskin
 from mmskin.apis.config import class_names, innermost_datasets
 from mmskin.apis.exported import METADATA_KEY, Session, needs, open_session
 from mmskin.apis.publish import without_lookups
+from mmskin.apis.zoo import FILES
 from mmskin.engine.weights import hash_tensors, load_weights, read_weights
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.registry import MODELS, TRANSFORMS
@@ -119,7 +120,7 @@ def write_onnx(network: nn.Module, size: int, description: dict[str, Any], path:
     assert program is not None, 'torch.onnx.export gives a program with dynamo=True'
     model = program.model_proto
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(description)})
-    model.doc_string = f'mmskin {mmskin.__version__}: {description["config"]}'
+    model.doc_string = f'mmskin {mmskin.__version__}: {description["model"]}'
     onnx.save(model, path)
 
 
@@ -138,11 +139,18 @@ def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[s
     return {
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
-        'config': Path(cfg.filename).stem,
+        'model': model_name(cfg),
         'weights_sha256': hash_tensors(read_weights(weights)),
         'input': describe_input(cfg),
+        'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
         'outputs': {key: describe_task(name, task, cfg) for key, (name, task) in active.items()},
     }
+
+
+def model_name(cfg: Config) -> str:
+    """The name of the model folder or config."""
+    path = Path(cfg.filename).resolve()
+    return path.parent.name if path.name == str(FILES.config) else path.stem
 
 
 def describe_input(cfg: Config) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_
 
 METADATA_KEY = 'mmskin'
 TASKS = ('Classification', 'Segmentation', 'Regression')
+VIEWS = ('flips', 'zooms', 'crops')
 POST = ('Dilate', 'FillHoles', 'LargestComponent')
 
 
@@ -42,9 +43,9 @@ class Session(NamedTuple):
         return self.run(images)
 
 
-def is_exported(path: str | Path | None) -> bool:
+def is_exported(path: str | Path) -> bool:
     """Whether ``path`` names an exported network, by its suffix."""
-    return path is not None and Path(path).suffix in OPENERS
+    return Path(path).suffix in OPENERS
 
 
 def needs(module: str, extra: str) -> ModuleType:
@@ -124,8 +125,10 @@ def exported_config(path: str | Path) -> Config:
         metainfo=dict(classes=classes),
         pipeline=[*pipeline, dict(type='PackTaskSample')],
     )
-    model = dict(type='ExportedNetwork', file=str(path))
-    return Config(dict(default_scope='mmskin', model=model, test_dataloader=dict(dataset=dataset)), filename=str(path))
+    cfg = dict(model=dict(type='ExportedNetwork', file=str(path)), test_dataloader=dict(dataset=dataset))
+    views = description['test_time_augmentation']
+    tta = dict(tta=bool(views['default']), tta_model={key: views[key] for key in VIEWS if key in views})
+    return Config(dict(default_scope='mmskin', **cfg, **tta), cfg_text=json.dumps(description), filename=str(path))
 
 
 @MODELS.register_module()
