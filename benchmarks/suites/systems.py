@@ -4,13 +4,13 @@ It shows that all of them train and test on the same images, and what they cost.
 they train as long as their configs say, from ImageNet weights.
 """
 
-title = 'Every system for a short run: 96 training images, 50 of validation, one epoch a stage, from random weights'
-seeds = [0, 1, 2]
+title = 'Every system for a short run: 34 training images, 15 of validation, one epoch a stage, from random weights'
+seeds = [0]  # more would tell nothing: these networks have learned nothing
 metrics = ['cls/AC', 'cls/mAP', 'cls/AUC_mean', 'seg/JA', 'seg/AC', 'seg/DI']
 options = {
     'test_dataloader.dataset.split': 'val',
-    'train_dataloader.dataset.indices': list(range(0, 2000, 21)),  # spread, so that all classes are there
-    'test_dataloader.dataset.indices': list(range(0, 150, 3)),
+    'train_dataloader.dataset.indices': list(range(0, 2000, 60)),  # spread, so that all classes are there
+    'test_dataloader.dataset.indices': list(range(0, 150, 10)),
     'train_cfg.max_epochs': 1,
     'train_cfg.val_interval': 9,  # none
     'param_scheduler': None,
