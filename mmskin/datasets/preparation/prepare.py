@@ -16,7 +16,7 @@ from mmskin.datasets.isic2017 import SPLITS
 from .archives import ARCHIVES, MIRRORS, Archive, read_checksums, verify, write_checksums
 from .check import check_split
 from .download import PartialFile, Patience, download, remote_size
-from .report import ArchiveRecord, Preparation, SplitRecord, fingerprint, read_preparation
+from .report import ArchiveRecord, Preparation, SplitRecord, fingerprint, problems_of, read_preparation
 from .smaller_copy import write_native_sizes, write_smaller_copy
 from .unpack import need_space, unpack
 
@@ -75,7 +75,7 @@ def prepare(settings: Settings) -> Preparation:
         unpack_archives(settings, done)
         check_splits(out_dir, settings, done.splits)
         done.write(out_dir)
-        if settings.resize and not done.problems:
+        if settings.resize and not problems_of(done.splits):
             make_copy(settings, settings.resize, done)
             done.write(out_dir)
     return done

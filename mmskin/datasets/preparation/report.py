@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,9 +62,7 @@ class Preparation:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the data and its copy."""
-        return [
-            problem for one in [*self.splits.values(), *self.copied_splits.values()] for problem in one.check.problems
-        ]
+        return problems_of(self.splits) + problems_of(self.copied_splits)
 
     def write(self, folder: Path) -> None:
         """Write ``preparation.json`` and ``preparation.txt``; the first appears when it is complete."""
@@ -88,6 +86,11 @@ class Preparation:
             yield from split_lines(f'{split} of {self.copy}', record.check, OFFICIAL_COUNTS[split])
         count = len(self.problems)
         yield f'{count} problem{"s" * (count != 1)} found' if count else 'everything is in order'
+
+
+def problems_of(splits: Mapping[str, SplitRecord]) -> list[str]:
+    """What is wrong with some splits."""
+    return [problem for one in splits.values() for problem in one.check.problems]
 
 
 def read_preparation(folder: Path) -> Preparation:

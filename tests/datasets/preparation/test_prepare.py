@@ -216,6 +216,15 @@ def test_every_fault_of_the_data_is_reported_and_no_copy_made(local, tmp_path):
     assert '3 problems found' in done.text()
 
 
+def test_a_fault_of_the_copy_is_reported_and_mended(local, tmp_path):
+    prepare(replace(local, resize=24))
+    spoilt = tmp_path / 'data_24' / IMAGES / 'SYN_0000001.jpg'
+    spoilt.write_bytes(b'no image')
+    assert 'data_24/ISIC-2017_Training_Data/SYN_0000001.jpg is not' in prepare(replace(local, resize=24)).problems[0]
+    spoilt.unlink()
+    assert prepare(replace(local, resize=24)).problems == []
+
+
 def test_too_small_a_disk_is_said_before_the_download(settings, serving, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: type('usage', (), {'free': 1000}))
     with pytest.raises(OSError, match='downloading and unpacking takes .* make room'):
