@@ -75,7 +75,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     image_ids, columns = read_table(path)
     cases, names = read_cases(Path(folder, CASES)) if Path(folder, CASES).is_file() else ([], [])
     classes = class_order(columns, names, path)
-    absent = np.full(len(image_ids), np.nan)
+    absent, known = np.full(len(image_ids), np.nan), set(image_ids)
     return Evaluation(
         image_ids,
         classes,
@@ -84,7 +84,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         scores=score_table(columns, classes, len(image_ids)),
         overlap={key: columns[f'seg/{key}'] for key in KEYS} if 'seg/JA' in columns else {},
         lesion_share=columns.get('seg/lesion_share', absent),
-        cases=[case for case in cases if case.image_id in set(image_ids)],
+        cases=[case for case in cases if case.image_id in known],
     )
 
 

@@ -27,7 +27,7 @@ class Point(NamedTuple):
 
 def roc_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest; ``areas`` by class."""
-    figure = Figure(figsize=(COLUMN, COLUMN * 1.25))
+    figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
     for index, name in enumerate(evaluation.classes):
@@ -41,7 +41,7 @@ def roc_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
 
 def precision_recall_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest, with its share of the images as a thin line; ``areas`` by class."""
-    figure = Figure(figsize=(COLUMN, COLUMN * 1.25))
+    figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
     for index, name in enumerate(evaluation.classes):
         positive, scores = evaluation.one_against_rest(name)
