@@ -86,7 +86,8 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple:
-        return None, None, *ctx.gradients(scale)
+        gradients, ctx.gradients = ctx.gradients, None  # the log keeps the value, but need not keep the maps
+        return None, None, *gradients(scale)
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: Tensor, keep: bool) -> Gradients:
