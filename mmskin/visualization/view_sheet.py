@@ -54,7 +54,7 @@ def view_sheet(samples: Sequence[Sample], out_file: str | Path, title: str, colu
     grid = figure.subplots(rows, width * columns, squeeze=False)
     for axis in grid.flat:
         axis.axis('off')
-    for sample, axes in zip(samples, grid.reshape(-1, width), strict=False):
+    for sample, axes in zip(samples, grid.reshape(-1, width).tolist(), strict=False):
         draw_sample(axes, sample)
     figure.suptitle(title, fontsize=9)
     Path(out_file).parent.mkdir(parents=True, exist_ok=True)
