@@ -9,6 +9,7 @@ import argparse
 import inspect
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run, arguments=arguments[1:])
     args = parser.parse_args(arguments)
+    warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
     return args.run(args) or 0
 
 

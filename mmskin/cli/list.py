@@ -1,0 +1,54 @@
+"""List the plugins that a config can name, by kind, each with the paper it is from.
+
+mmskin list
+mmskin list gates
+mmskin list --import my_package
+"""
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a listing is told on the command line."""
+    parser.add_argument('kind', nargs='?', help='such as operators, gates, losses, datasets; all by default')
+    parser.add_argument(
+        '--import', dest='imports', action='append', default=[], metavar='MODULE', help='with the plugins of your own'
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print kinds, names, first lines and links."""
+    from importlib import import_module
+    from itertools import groupby
+
+    from mmskin.apis.plugins import find_plugins
+
+    sys.path.append('')  # a module of the user's own may lie in the working directory
+    try:
+        for name in args.imports:
+            import_module(name)
+    except ModuleNotFoundError as error:
+        print(f'mmskin list: error: {error}', file=sys.stderr)
+        return 2
+    plugins = find_plugins()
+    kinds = sorted({plugin.kind for plugin in plugins})
+    if args.kind not in (None, *kinds):
+        print(f'mmskin list: error: {args.kind} is none of the kinds {", ".join(kinds)}', file=sys.stderr)
+        return 2
+    for kind, found in groupby(plugins, lambda plugin: plugin.kind):
+        if args.kind in (None, kind):
+            print(f'{kind}\n{section([*found])}\n')
+    return 0
+
+
+def section(plugins: list) -> str:
+    """The lines of one kind."""
+    width = max(len(plugin.name) for plugin in plugins)
+    lines = []
+    for plugin in plugins:
+        place = '' if plugin.module.startswith('mmskin.') else f' [{plugin.module}]'
+        lines.append(f'    {plugin.name:<{width}}  {plugin.summary}{place}')
+        if plugin.link not in plugin.summary:
+            lines.append(f'    {"":<{width}}  {plugin.link}')
+    return '\n'.join(lines)
