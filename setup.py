@@ -14,6 +14,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
 
+EXTRAS = ('dicom', 'docs', 'explain', 'onnx', 'openvino', 'tests', 'torchjd')  # requirements/<name>.txt
+
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding='utf-8')
@@ -72,7 +74,7 @@ setup(
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('dicom', 'explain', 'onnx', 'openvino', 'tests', 'torchjd')},
+    extras_require={name: requirements(name) for name in EXTRAS},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )
