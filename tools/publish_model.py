@@ -46,7 +46,7 @@ def main() -> None:
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
     folder.card.write_text(model_card(folder, cfg, recipe, [*plain, *flipped]), encoding='utf-8')
     for path in folder:
-        print(f'{path}  {path.stat().st_size / 2**20:.2f} MiB')
+        print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
 
 
 if __name__ == '__main__':

@@ -167,7 +167,7 @@ def test_a_missing_library_is_named(monkeypatch, onnx_file):
     ],
 )
 def test_what_cannot_be_described_is_refused(small_config, change):
-    cfg = Config(small_config.to_dict(), filename='odd.py')
+    cfg = Config(small_config.to_dict(), cfg_text='x', filename='odd.py')
     cfg.merge_from_dict(change)
     with pytest.raises(ValueError, match=r'odd\.py: only .* can be exported'):
         describe_input(cfg)
