@@ -1,6 +1,7 @@
 """A weighting in a training as a user starts it: one line of the config, stages, an averaged model, a resume."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,10 @@ def test_resumes_as_if_it_had_run_through(name, start, tmp_path):
     """In bfloat16, with gradients accumulated and clipped and an averaged model."""
     options = {'optim_wrapper.accumulative_counts': 2, 'optim_wrapper.clip_grad': dict(max_norm=5.0)}
     straight = start(tmp_path / 'straight', dict(type=name), 4, **options)
-    folder = start(tmp_path / 'stopped', dict(type=name), 3, **options)
+    folder = tmp_path / 'stopped'
+    folder.mkdir()
+    shutil.copy(straight / 'epoch_3.pth', folder)
+    (folder / 'last_checkpoint').write_text('epoch_3.pth')
     start(folder, dict(type=name), 4, resume=True, **options)
     expected, found = (read_weights(path / 'epoch_4.pth') for path in (straight, folder))
     assert [key for key in expected if not torch.equal(found[key].nan_to_num(), expected[key].nan_to_num())] == []
