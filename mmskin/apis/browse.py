@@ -35,13 +35,13 @@ def browse_dataset(
     Raises:
         ValueError: if the config has no such loader, the split is empty, or its pipeline gives no packed sample.
     """
-    loader = cfg.get(f'{split}_dataloader')
+    loader, name = cfg.get(f'{split}_dataloader'), Path(cfg.filename or 'the config').name
     if not loader:
-        raise ValueError(f'{cfg.filename} has no {split}_dataloader; choose another split.')
+        raise ValueError(f'{name} has no {split}_dataloader; choose another split.')
     dataset = DATASETS.build(loader.dataset)
     seed_as_training(dataset, cfg)
     samples = read_samples(dataset, min(count, len(dataset)), views)
-    title = f'{Path(cfg.filename).name}, {split}: originals, and beside each what the network sees of it'
+    title = f'{name}, {split}: originals, and beside each what the network sees of it'
     view_sheet(samples, out_file, title)
     return [sample.image_id for sample in samples]
 

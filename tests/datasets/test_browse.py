@@ -96,7 +96,7 @@ def test_datasets_in_wrappers(cfg, drawn, wrapper):
 
 def test_a_config_without_the_split():
     with pytest.raises(ValueError, match='has no val_dataloader; choose another split'):
-        browse_dataset(Config(dict(), filename='x.py'), 'val')
+        browse_dataset(Config(dict(val_dataloader=None)), 'val')
 
 
 def test_a_pipeline_that_packs_nothing(cfg):
