@@ -79,5 +79,5 @@ def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
 def class_names(cfg: Config) -> list[str]:
     """The diagnoses that the config's test set tells apart, in the order of the network's outputs."""
     dataset = next(innermost_datasets(cfg.test_dataloader))
-    metainfo = {**DATASETS.get(dataset.type).METAINFO, **dataset.get('metainfo', {})}
+    metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **dataset.get('metainfo', {})}
     return list(metainfo.get('classes', ()))

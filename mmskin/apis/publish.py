@@ -21,8 +21,10 @@ from mmskin.registry import MODELS
 __all__ = ['config_for_testing', 'publish_weights']
 
 FORMAT_VERSION = '1'
-KEPT = ('custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg')
-KEPT += ('test_dataloader', 'test_evaluator', 'tta', 'tta_model')
+KEPT = [
+    *('custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg'),
+    *('test_dataloader', 'test_evaluator', 'tta', 'tta_model'),
+]
 KEPT_HOOKS = ('ChannelsLast',)  # the others train
 
 
