@@ -73,6 +73,11 @@ def test_a_notch_grows_with_its_depth():
     assert len({*values}) == 4
 
 
+def test_a_reflected_piece_is_no_part_of_the_lesion():
+    mask = disc(40)
+    assert measure(mask | disc(10, (190, 190))).tolist() == measure(mask).tolist()
+
+
 def test_values_stay_when_the_image_is_squashed():
     mask = disc(60, (100, 120)) | disc(40, (60, 60))
     wide = np.repeat(mask, 2, axis=1)
