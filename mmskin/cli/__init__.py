@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 when all went well.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [*(sys.argv[1:] if arguments is None else arguments)]  # `list` is a subcommand here
     parser = argparse.ArgumentParser(prog='mmskin', description=mmskin.__doc__)
     parser.add_argument('--version', action='version', version=f'mmskin {mmskin.__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
