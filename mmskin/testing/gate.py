@@ -59,5 +59,5 @@ class GateContract(Contract):
         for reads in ('source', 'target', 'both'):
             operator = MODELS.build(dict(type='GatedFeaturePassing', gate=self.cfg, gate_reads=reads, **widths))
             new = randomised(operator)(inputs, outputs)
-            assert all(new[task].shape == outputs[task].shape != () for task in outputs)
+            assert all(new[task].shape == outputs[task].shape for task in outputs)
             assert not any(torch.equal(new[task], outputs[task]) for task in outputs)
