@@ -35,7 +35,7 @@ demo: $(READY)  ## synthetic lesions: generate, train the paper's three stages, 
 	$(BIN)/python tools/test.py configs/fpm/r18_synthetic.py $(DEMO) --work-dir $(DEMO)
 
 test: lint types  ## lint, format, types, all tests, and 90 % coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
 lint: $(READY)  ## lint and check the format
 	$(BIN)/python -m ruff check .
