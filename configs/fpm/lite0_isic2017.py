@@ -50,8 +50,8 @@ model = dict(
     passing={'blocks.4.2': dict(type='GatedFeaturePassing')},
 )
 
-# Training at 192 pixels costs two thirds of the paper's 233. Crops magnify, so a lesion looks as large in a test image of
-# 224 pixels as in a training image of 192 (https://arxiv.org/abs/1906.06423).
+# Training at 192 pixels costs two thirds of the paper's 233. Crops magnify, so a lesion looks as large in a test image
+# of 224 pixels as in a training image of 192 (https://arxiv.org/abs/1906.06423).
 train_dataloader.dataset.pipeline[0].size = 192
 val_dataloader.dataset.pipeline[0].size = 224
 test_dataloader.dataset.pipeline[0].size = 224

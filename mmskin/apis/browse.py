@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch.utils.data import Dataset
+from mmengine.dataset import BaseDataset, ConcatDataset
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
@@ -46,13 +46,13 @@ def browse_dataset(
     return [sample.image_id for sample in samples]
 
 
-def seed_as_training(dataset: Dataset, cfg: Config) -> None:
+def seed_as_training(dataset: BaseDataset | ConcatDataset, cfg: Config) -> None:
     """Let augmentation be drawn as the first epochs of a training will draw it."""
     for one in lesion_datasets(dataset):
         one.seed = cfg.get('randomness', {}).get('seed', one.seed)
 
 
-def read_samples(dataset: Dataset, count: int, views: int) -> list[Sample]:
+def read_samples(dataset: BaseDataset | ConcatDataset, count: int, views: int) -> list[Sample]:
     """``count`` samples spread evenly over the dataset, epoch after epoch."""
     if not count:
         raise ValueError('there is nothing to show; give a count and a split of at least one image.')
@@ -66,7 +66,7 @@ def read_samples(dataset: Dataset, count: int, views: int) -> list[Sample]:
     return samples
 
 
-def original_of(dataset: Dataset, index: int) -> Sample:
+def original_of(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
     """A sample as its files have it, upright, without views."""
     info = dict(dataset.get_data_info(index))
     label, classes = info.get('gt_label'), dataset.metainfo.get('classes')
