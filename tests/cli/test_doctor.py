@@ -1,0 +1,85 @@
+"""``mmskin doctor``: what it finds, and that it notices what is wrong."""
+
+import shutil
+
+import pytest
+import torch
+
+import mmskin
+from mmskin.apis import diagnosis
+from mmskin.cli import main
+from mmskin.datasets.synthetic import SyntheticLesions
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'synthetic'
+    SyntheticLesions(seed=5, shape=(24, 32)).write(root, num_train=4, num_val=3, num_test=3)
+    return root
+
+
+@pytest.fixture
+def zoo(model, monkeypatch, tmp_path):
+    """A zoo with the small model as the default one."""
+    shutil.copytree(model, tmp_path / 'zoo' / 'small')
+    monkeypatch.setattr('mmskin.apis.zoo.ZOO', tmp_path / 'zoo')
+    monkeypatch.setattr(diagnosis, 'DEFAULT_MODEL', 'small')
+    return tmp_path / 'zoo' / 'small'
+
+
+def test_all_well(zoo, data_root, capsys):
+    status = main(['doctor', '--data-root', str(data_root)])
+    output = capsys.readouterr().out
+    assert (status, output.splitlines()[-1]) == (0, 'nothing is wrong')
+    assert f'mmskin {mmskin.__version__}' in output
+    assert f'torch {torch.__version__.split("+")[0]}' in output
+    assert 'small: ' in output
+    assert 'sha256 ' in output
+    assert 'train: 4 images with masks, ' in output
+
+
+def test_no_model(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr('mmskin.apis.zoo.ZOO', tmp_path)
+    assert main(['doctor']) == 1
+    assert 'lite0_isic2017 does not come with this copy' in capsys.readouterr().out
+
+
+def test_a_model_that_was_changed(zoo):
+    weights = zoo / 'weights.safetensors'
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert any('not those that were published' in problem for problem in diagnosis.shipped().problems)
+
+
+def test_data_with_a_gap(data_root, tmp_path):
+    root = tmp_path / 'data'
+    shutil.copytree(data_root, root)
+    lost = next((root / 'ISIC-2017_Validation_Part1_GroundTruth').iterdir())
+    lost.unlink()
+    section = diagnosis.data(root)
+    assert [line.partition(':')[0] for line in section.lines] == ['train', 'test']
+    (problem,) = section.problems
+    assert lost.name.removesuffix('_segmentation.png') in problem
+
+
+def test_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert diagnosis.data(None).problems == []
+    assert 'holds none of ISIC-2017_Training_Data' in diagnosis.data('nowhere').problems[0]
+
+
+def test_a_requirement_that_is_not_met(monkeypatch):
+    wanted = ['numpy>=999', 'no-such-package', "pytest>=999; extra == 'tests'"]
+    monkeypatch.setattr(diagnosis.metadata, 'requires', lambda name: wanted)
+    problems = diagnosis.versions().problems
+    assert [problem.split()[0] for problem in problems] == ['numpy', 'no-such-package']
+    assert 'pip install "numpy>=999"' in problems[0]
+
+
+def test_an_import_that_fails(monkeypatch):
+    def broken(name):
+        raise RuntimeError('operator torchvision::nms does not exist')
+
+    monkeypatch.setattr(diagnosis, 'import_module', broken)
+    assert any('torchvision::nms' in problem for problem in diagnosis.versions().problems)

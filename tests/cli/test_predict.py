@@ -1,0 +1,132 @@
+"""``mmskin predict`` as a user calls it: its files, its messages and its exit status."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmskin.apis import LesionInferencer
+from mmskin.apis.lesion_shape import measure_lesion
+from mmskin.cli import main
+
+HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label'
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """Three images of different sizes, one of them turned by 90 degrees, and files that are not photos."""
+    folder = tmp_path_factory.mktemp('photos')
+    random = np.random.default_rng(0)
+    for name, height, width in (('b.png', 60, 80), ('a.jpg', 200, 150), ('phone.png', 50, 90)):
+        pixels = cv2.resize(random.integers(0, 255, (5, 5, 3), np.uint8), (width, height))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == 'phone.png' else 1
+        Image.fromarray(pixels).save(folder / name, exif=exif)
+    Image.fromarray(pixels).save(folder / 'a_superpixels.png')
+    (folder / 'notes.txt').write_text('not a photo')
+    return folder
+
+
+@pytest.fixture
+def predict(model, tmp_path):
+    """Call it with the small model; gives the exit status and the folder of results."""
+
+    def predict(*arguments):
+        out = tmp_path / 'out'
+        options = ['--out-dir', str(out), '--model', model, '--device', 'cpu']
+        return main(['predict', *map(str, arguments), *options]), out
+
+    return predict
+
+
+def rows(out):
+    with (out / 'predictions.csv').open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_and_masks(predict, photos, model, capsys):
+    status, out = predict(photos)
+    assert status == 0
+    assert (out / 'predictions.csv').read_text().splitlines()[0] == HEADER
+    found = rows(out)
+    assert [row['image_id'] for row in found] == ['a', 'b', 'phone']
+    assert {path.name for path in out.iterdir()} == {'predictions.csv', 'masks'}
+    for row, prediction in zip(found, LesionInferencer(model, device='cpu')(photos), strict=True):
+        for name, probability in prediction.probabilities.items():
+            assert float(row[name]) == pytest.approx(probability, abs=1e-5)
+        assert row['label'] == prediction.label
+        with Image.open(out / 'masks' / f'{row["image_id"]}_segmentation.png') as mask:
+            assert mask.mode == 'L'
+            assert set(np.unique(np.asarray(mask))) <= {0, 255}
+            assert (np.asarray(mask) == 255 * prediction.mask).all()
+    with Image.open(out / 'masks' / 'phone_segmentation.png') as mask:
+        assert mask.size == (50, 90)
+    assert f'3 of 3 images predicted: {out / "predictions.csv"}' in capsys.readouterr().out
+
+
+def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, capsys):
+    (tmp_path / 'bad.jpg').write_text('junk')
+    status, out = predict(tmp_path / 'bad.jpg', tmp_path / 'gone.jpg', photos)
+    assert status == 1
+    assert [row['image_id'] for row in rows(out)] == ['a', 'b', 'phone']
+    output = capsys.readouterr()
+    assert f'skipped: {tmp_path / "bad.jpg"}: not an image that can be read' in output.err
+    assert f'skipped: {tmp_path / "gone.jpg"}: no such file' in output.err
+    assert '3 of 5 images predicted' in output.out
+
+
+def test_more_on_request(predict, photos):
+    switches = ['--overlays', '--probabilities', '--contours', '--fill-holes', '--largest-component', '--tta']
+    status, out = predict(photos / 'a.jpg', *switches)
+    assert status == 0
+    (line,) = (out / 'predictions.jsonl').read_text().splitlines()
+    found = json.loads(line)
+    mask = cv2.imread(str(out / 'masks/a_segmentation.png'), cv2.IMREAD_UNCHANGED)
+    measured = measure_lesion(mask)
+    assert (found['measurements'] is None) == (measured is None)
+    if measured:
+        assert found['measurements']['area'] == measured.area
+        assert measured.num_parts == len(found['contours']) == 1
+    assert found['gates']['layer3.1'].keys() == {'cls2seg', 'seg2cls'}
+    probability = cv2.imread(str(out / 'probabilities/a.png'), cv2.IMREAD_UNCHANGED)
+    assert probability.shape == (200, 150)
+    assert cv2.imread(str(out / 'overlays/a.jpg')).shape[1] == 150
+
+
+def test_json_without_contours(predict, photos):
+    _, out = predict(photos / 'a.jpg', '--json')
+    assert 'contours' not in json.loads((out / 'predictions.jsonl').read_text())
+
+
+def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypatch):
+    def interrupted(self, *arguments, **options):
+        yield next(iterate(self, *arguments, **options))
+        raise KeyboardInterrupt
+
+    iterate = LesionInferencer.iterate
+    monkeypatch.setattr(LesionInferencer, 'iterate', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(photos)
+    assert [row['image_id'] for row in rows(tmp_path / 'out')] == ['a']
+    assert (tmp_path / 'out/masks/a_segmentation.png').is_file()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nowhere'], 'nowhere: no such file or folder'),
+        (['{photos}/*.tif'], 'no image there'),
+        (['{photos}', '{photos}/a.jpg'], 'would both be image a'),
+        (['{photos}', '--model', 'nowhere'], 'nowhere: no such folder, and no model'),
+        (['{photos}', '--batch-size', '0'], 'batch_size=0'),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(arguments, message, photos, model, tmp_path, capsys):
+    arguments = [argument.format(photos=photos) for argument in arguments]
+    defaults = [] if '--model' in arguments else ['--model', model]
+    assert main(['predict', *arguments, '--out-dir', str(tmp_path / 'out'), *defaults]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from mmskin.visualization.overlay import INNER, add_caption, draw_outlines
+
+SQUARE = [(10, 10), (10, 30), (30, 30), (30, 10)]
+
+
+@pytest.mark.parametrize('scale', [1, 0.5, 4])
+def test_an_outline_lies_where_the_lesion_is_at_every_size(scale):
+    image = np.full((int(40 * scale), int(60 * scale), 3), 127, np.uint8)
+    drawn = draw_outlines(image, [SQUARE], (40, 60))
+    assert (image == 127).all()
+    y, x = np.nonzero((drawn == INNER).all(axis=2))
+    expected = [(10.5 * scale - 0.5), (30.5 * scale - 0.5)]
+    assert [x.min(), x.max()] == pytest.approx(expected, abs=1)
+    assert [y.min(), y.max()] == pytest.approx(expected, abs=1)
+    assert (drawn[: int(5 * scale)] == 127).all()
+
+
+def test_nothing_to_outline_changes_nothing():
+    image = np.full((8, 8, 3), 127, np.uint8)
+    assert (draw_outlines(image, [], (8, 8)) == image).all()
+
+
+@pytest.mark.parametrize('text', ['nevus 0.97', 'a text that is much too long for an image as narrow as this one is'])
+def test_a_caption_fits_below(text):
+    image = np.full((100, 150, 3), 127, np.uint8)
+    captioned = add_caption(image, text)
+    assert (captioned[:100] == image).all()
+    strip = captioned[100:]
+    assert strip.shape[1] == 150
+    assert (strip < 100).any()
+    assert (strip[:, [0, -1]] == 255).all()
