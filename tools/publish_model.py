@@ -40,7 +40,7 @@ def main() -> None:
     """Write the folder and say what is in it."""
     args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options)
-    plain = [read_test(args.results, 'plain')] if args.results else []
+    plain = [read_test(args.results, 'plain', '--no-tta')] if args.results else []
     flipped = [read_test(args.tta_results, 'views averaged', '--tta')] if args.tta_results else []
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
     parser.add_argument(
-        '--tta', action='store_true', help="average over flips, or over the views that the config's tta_model names"
+        '--tta',
+        action=argparse.BooleanOptionalAction,
+        help="average over flips, or over the views that the config's tta_model names (as the config's tta says)",
     )
     parser.add_argument('--no-report', action='store_true', help='leave out report.html and its figures')
     parser.add_argument('--calibrate-on', metavar='CSV', help='for the report: see mmskin report --help')
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.apis.test import test_checkpoint
     from mmskin.report.page import write_report
 
-    options = {**({'tta': True} if args.tta else {}), **(args.cfg_options or {})}
+    options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
