@@ -14,7 +14,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
 
-EXTRAS = ('dicom', 'docs', 'explain', 'onnx', 'openvino', 'tests', 'torchjd')  # requirements/<name>.txt
+EXTRAS = ('dicom', 'docs', 'explain', 'onnx', 'openvino', 'serve', 'tests', 'torchjd')  # requirements/<name>.txt
+DATA = ['py.typed', 'zoo/*/*', 'report/page.html', 'web/*.html', 'web/*.css', 'web/*.js']  # a model's config.py, too
 
 
 def read(name: str) -> str:
@@ -70,7 +71,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['mmskin', 'mmskin.*']),
-    package_data={'mmskin': ['py.typed', 'zoo/*/*', 'report/page.html']},  # a model's folder is data, config.py and all
+    package_data={'mmskin': DATA},
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
     install_requires=requirements('runtime'),

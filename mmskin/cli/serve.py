@@ -1,0 +1,45 @@
+"""Serve a page: drop images on it, and see outline, probabilities and explanation.
+
+mmskin serve
+mmskin serve --model configs/fpm/lite0_isic2017.py --checkpoint work_dirs/lite0_isic2017 --port 8000
+
+Only this machine can open it, unless --host says otherwise. Nothing is kept of the images, and no request goes
+elsewhere. Research software, not a medical device. Needs: pip install 'mmskin[serve]'
+"""
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What serving is told on the command line."""
+    parser.add_argument('--host', default='127.0.0.1', help='whom to listen to (127.0.0.1); 0.0.0.0 lets anybody in')
+    parser.add_argument('--port', type=int, default=7860, help='7860')
+    parser.add_argument('--model', help='model folder, name of a model that comes with mmskin (default), or config')
+    parser.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
+    parser.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
+    parser.add_argument(
+        '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
+    )
+    parser.add_argument('--max-megabytes', type=float, default=30, help='largest file that is taken (30)')
+    parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is taken (50000000)')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the model once, and serve until Ctrl-C."""
+    from mmskin.apis.inferencer import LesionInferencer
+    from mmskin.apis.zoo import DEFAULT_MODEL
+    from mmskin.explain.class_activation import grad_cam
+    from mmskin.web.limits import Limits
+    from mmskin.web.page import import_gradio
+    from mmskin.web.server import serve
+
+    try:
+        import_gradio(), grad_cam()  # whether they are installed
+        limits = Limits(args.max_megabytes, args.max_pixels)
+        inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
+        serve(inferencer, limits, args.model or DEFAULT_MODEL, args.host, args.port)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        print(f'mmskin serve: error: {error}', file=sys.stderr)
+        return 2
+    return 0

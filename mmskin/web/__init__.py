@@ -1,0 +1,1 @@
+"""The page of ``mmskin serve``: drop images, and see what the network answers and why. Needs ``mmskin[serve]``."""

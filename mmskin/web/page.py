@@ -1,0 +1,112 @@
+"""The page itself: where images are dropped, and where the answer comes."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mmskin.apis.inferencer import LesionInferencer
+from mmskin.web.answer import Refused, answer_html, look_at
+from mmskin.web.limits import MEGA, Limits
+
+if TYPE_CHECKING:
+    import gradio
+
+__all__ = ['build_page', 'import_gradio', 'part', 'predict_uploads']
+
+ABOUT = """# mmskin
+
+<div class="mmskin-notice"><b>Research software, not a medical device.</b>
+Do not use it to decide about anyone's health. The network has learned from a few thousand dermoscopic images, and does
+not notice when one shows something else. Show any mole that worries you to a doctor.</div>
+"""
+Upload = tuple[str, Path]  # the name that its owner gave it, and where the file lies until it is read
+
+
+def build_page(inferencer: LesionInferencer, limits: Limits, title: str) -> 'gradio.Blocks':
+    """The page; requests are answered one after the other.
+
+    Gradio takes the folder for uploads from the environment as this is called: see ``private_uploads``.
+    """
+    gradio = import_gradio()
+
+    def answer(uploads: Sequence[Upload] | None) -> tuple[None, str]:
+        return None, predict_uploads(inferencer, limits, uploads or ())
+
+    with gradio.Blocks(title='mmskin', analytics_enabled=False, delete_cache=(60, 600)) as page:
+        gradio.Markdown(ABOUT)
+        images = gradio.File(label='Drop one or several images here', file_count='multiple', height=150)
+        images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
+        gradio.Markdown(conditions(limits, title))
+        result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
+        images.upload(answer, images, [images, result], concurrency_limit=1, api_visibility='private')
+    return page.queue(max_size=20)
+
+
+def uploaded(payload: Any) -> list[Upload]:
+    """Names and files of an upload, which Gradio has checked to lie in its folder."""
+    return [(one.orig_name or Path(one.path).name, Path(one.path)) for one in payload or ()]
+
+
+def predict_uploads(inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload]) -> str:
+    """The answer as HTML; whatever happens, the files are gone afterwards."""
+    try:
+        results = [attempt(inferencer, limits, *upload) for upload in uploads[: limits.images]]
+    finally:
+        for _, path in uploads:
+            discard(path)
+    results += [
+        Refused(f'{name}: not looked at; this page takes {limits.images} images at a time')
+        for name, _ in uploads[limits.images :]
+    ]
+    return answer_html(inferencer.classes, results)
+
+
+def attempt(inferencer: LesionInferencer, limits: Limits, name: str, path: Path) -> dict[str, Any] | Refused:
+    """The answer for one file, or why there is none."""
+    try:
+        return look_at(inferencer, limits.read(path, name))
+    except (ValueError, ModuleNotFoundError) as error:
+        return Refused(str(error))
+    except OSError:  # its message would tell where files lie here
+        return Refused(f'{name}: could not be read; drop it once more')
+
+
+def discard(path: Path) -> None:
+    """Remove an upload, and the folder that Gradio made for it alone."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # gone already, or another file is in it
+        path.parent.rmdir()
+
+
+def conditions(limits: Limits, title: str) -> str:
+    """What is said below the place for images."""
+    return (
+        f'At most {limits.images} images at a time, each of {limits.megabytes:g} MB and '
+        f'{limits.pixels / MEGA:g} million pixels: JPEG, PNG, TIFF, BMP, WebP or DICOM. '
+        f'Nothing is kept of them after the answer. Model: {title}.'
+    )
+
+
+def part(name: str) -> str:
+    """A file of this package."""
+    return files('mmskin.web').joinpath(name).read_text(encoding='utf-8')
+
+
+def import_gradio() -> ModuleType:
+    """Gradio, with its reports about its use switched off.
+
+    Raises:
+        ModuleNotFoundError: if it is not installed.
+    """
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the page needs gradio; install it by: pip install 'mmskin[serve]'", name=error.name
+        ) from error
+    return gradio
