@@ -1,0 +1,80 @@
+"""The answer as HTML, without a server or a browser."""
+
+import base64
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from mmskin.apis.image_sources import ImageSource
+from mmskin.web.answer import Refused, answer_html, look_at
+from mmskin.web.limits import Limits
+from mmskin.web.page import predict_uploads
+
+
+def pictures(html, pattern):
+    return [
+        cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)
+        for data in re.findall(pattern + r'="data:image/\w+;base64,([^"]+)"', html)
+    ]
+
+
+@pytest.fixture(scope='module')
+def html(inferencer, photo, tmp_path_factory):
+    path = tmp_path_factory.mktemp('upload') / 'x'
+    path.write_bytes(photo)
+    return predict_uploads(inferencer, Limits(), [('mole.png', path)])
+
+
+def test_the_mask_is_that_of_the_prediction(html, inferencer, photo):
+    (mask,) = pictures(html, r'download="mole_segmentation.png" href')
+    expected = inferencer(photo).mask
+    assert expected.any()
+    np.testing.assert_array_equal(mask, np.uint8(255) * expected)
+
+
+def test_image_maps_outline_and_numbers(html, inferencer, photo):
+    image, *maps = pictures(html, 'src')
+    prediction = inferencer(photo)
+    assert len(maps) == 1 + sum(len(routes) for routes in prediction.gates.values())
+    assert {one.shape for one in (image, *maps)} == {(160, 200, 3)}
+    assert html.count('class="dark"') == len(prediction.contours)
+    for probability in prediction.probabilities.values():
+        assert f'<td>{probability:.2f}</td>' in html
+    assert 'evidence for' in html
+    assert 'class="overview"' not in html
+
+
+def test_bad_files_are_named_and_the_others_answered(inferencer, photo, upload):
+    uploads = [upload('<b>.txt', b'text'), upload('mole.png', photo), upload('more.png', photo)]
+    html = predict_uploads(inferencer, Limits(images=2), uploads)
+    assert '&lt;b&gt;.txt: not an image that can be read' in html
+    assert '<b>.txt' not in html
+    assert 'more.png: not looked at; this page takes 2 images at a time' in html
+    assert html.count('<section') == 1
+
+
+def test_several_images_get_a_table(inferencer, photo):
+    one = look_at(inferencer, ImageSource('{{7*7}}<i>', photo))
+    html = answer_html(inferencer.classes, [one, Refused('bad.png: broken'), one])
+    assert html.count('<td class="name">{{7*7}}&lt;i&gt;</td>') == 2
+    assert 'bad.png: broken' in html
+    assert '<i>' not in html
+
+
+def test_nothing_stays_on_the_disk_even_if_the_network_stops(inferencer, photo, upload, tmp_path, monkeypatch):
+    def stop(*_):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr('mmskin.web.page.look_at', stop)
+    uploads = [upload('a.png', photo), upload('b.txt', b'text')]
+    with pytest.raises(RuntimeError, match='out of memory'):
+        predict_uploads(inferencer, Limits(), uploads)
+    assert [*(tmp_path / 'uploads').iterdir()] == []
+
+
+def test_a_file_that_is_gone_tells_nothing_of_its_place(inferencer, tmp_path):
+    html = predict_uploads(inferencer, Limits(), [('a.png', tmp_path / 'none' / 'a.png')])
+    assert 'a.png: could not be read; drop it once more' in html
+    assert str(tmp_path) not in html

@@ -1,0 +1,122 @@
+"""The page as it is served: to a client, and to a real browser."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
+
+from mmskin.cli import main  # noqa: E402
+from mmskin.web.limits import Limits  # noqa: E402
+from mmskin.web.server import running  # noqa: E402
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+
+
+@pytest.fixture(scope='module')
+def served(inferencer):
+    """The page's address and its folder for uploads."""
+    with running(inferencer, Limits(megabytes=5), 'tested') as (address, folder):
+        yield address, folder
+    assert not folder.exists()
+
+
+@pytest.fixture(scope='module')
+def browser():
+    api = pytest.importorskip(
+        'playwright.sync_api', reason='the browser is driven by playwright: pip install playwright'
+    )
+    if CHROMIUM is None:
+        pytest.skip('there is no Chromium: apt install chromium')
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, served):
+    """The page, and every address that the browser asked for."""
+    address, _ = served
+    page = browser.new_page()
+    page.asked = []
+    page.on('request', lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.wait_for_selector('input[type=file]', state='attached', timeout=60_000)
+    yield page
+    page.close()
+
+
+def test_only_this_machine_is_listened_to_and_the_policy_forbids_others(served):
+    import httpx
+
+    address, _ = served
+    assert address.startswith('http://127.0.0.1:')
+    answer = httpx.get(address)
+    assert "default-src 'self'" in answer.headers['content-security-policy']
+    assert 'http' not in answer.headers['content-security-policy']
+    for tag in ('<script', '<link'):
+        for part in answer.text.split(tag)[1:]:
+            assert 'http' not in part.split('>')[0].replace(address, '')
+    config = httpx.get(f'{address}config').json()
+    assert config['analytics_enabled'] is False
+    assert config['share_url'] is None if 'share_url' in config else True
+    assert not any('http' in sheet for sheet in config.get('stylesheets') or [])
+
+
+def test_an_image_in_the_browser(page, served, photo, tmp_path):
+    (tmp_path / 'mole.png').write_bytes(photo)
+    (tmp_path / 'notes ${alert(1)}.txt').write_text('no image')
+    page.set_input_files('input[type=file]', [*map(str, tmp_path.iterdir())])
+    page.wait_for_selector('.mmskin-answer .image', timeout=60_000)
+    assert 'not a medical device' in page.inner_text('body')
+    assert 'notes ${alert(1)}.txt: not an image' in page.inner_text('.refused')
+    assert float(page.inner_text('.probabilities .first td:last-child')) > 1 / 3
+    outline = page.locator('svg.outline').bounding_box()
+    assert outline == page.locator('.picture > img').first.bounding_box()
+    assert page.locator('polygon.dark').first.bounding_box()['width'] > 10
+    first = page.locator('img.map').first
+    assert float(first.evaluate('map => getComputedStyle(map).opacity')) == 0
+    page.locator('input[type=range]').fill('40')
+    assert float(first.evaluate('map => getComputedStyle(map).opacity')) == pytest.approx(0.4)
+    with page.expect_download() as download:
+        page.click('.download')
+    assert download.value.suggested_filename == 'mole_segmentation.png'
+    assert Image.open(BytesIO(download.value.path().read_bytes())).size == (200, 160)
+    assert [*served[1].rglob('*')] == [], 'uploads stay'
+    local = (served[0], 'data:', 'blob:')
+    assert [url for url in page.asked if not url.startswith(local)] == []
+
+
+def test_a_file_above_the_limit_is_refused_on_the_page(page, served, tmp_path):
+    (tmp_path / 'large.png').write_bytes(bytes(6_000_000))
+    page.set_input_files('input[type=file]', str(tmp_path / 'large.png'))
+    page.get_by_text('maximum allowed size').first.wait_for(timeout=30_000)
+    assert [path for path in served[1].rglob('*') if path.is_file()] == []
+
+
+def test_bad_arguments_end_with_2(capsys):
+    assert main(['serve', '--max-megabytes', '0']) == 2
+    assert main(['serve', '--model', 'none.py', '--checkpoint', 'none.pth']) == 2
+    assert capsys.readouterr().err.count('mmskin serve: error: ') == 2
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly(stop, tmp_path):
+    command = [sys.executable, '-m', 'mmskin', 'serve', '--port', '0', '--device', 'cpu']
+    environment = {**os.environ, 'TMPDIR': str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
+        line = next(line for line in run.stdout if line.startswith('serving'))
+        assert 'http://127.0.0.1:' in line
+        assert [*tmp_path.glob('mmskin-*')]
+        run.send_signal(stop)
+        assert 'Traceback' not in run.stdout.read()
+    assert run.returncode == 0
+    assert not [*tmp_path.glob('mmskin-*')]
