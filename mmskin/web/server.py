@@ -106,7 +106,9 @@ def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -
         run_history=False,
         footer_links=[],
         max_file_size=limits.bytes,
-        theme=gradio.themes.Default('teal', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']),
+        theme=gradio.themes.Default(
+            primary_hue='teal', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
+        ),
         css=part('page.css'),
         app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
     )
