@@ -39,7 +39,7 @@ def test_image_maps_outline_and_numbers(html, inferencer, photo):
     prediction = inferencer(photo)
     assert len(maps) == 1 + sum(len(routes) for routes in prediction.gates.values())
     assert {one.shape for one in (image, *maps)} == {(160, 200, 3)}
-    assert html.count('class="dark"') == len(prediction.contours)
+    assert html.count('class="edge"') == len(prediction.contours)
     for probability in prediction.probabilities.values():
         assert f'<td>{probability:.2f}</td>' in html
     assert 'evidence for' in html
