@@ -44,7 +44,7 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     Raises:
         FileNotFoundError: if the file is missing.
         ValueError: if the image cannot be read.
-        ModuleNotFoundError: if pytorch-grad-cam is not installed.
+        ModuleNotFoundError: if captum is not installed.
     """
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
