@@ -192,4 +192,7 @@ def test_cross_entropy():
 
 def test_passing_can_be_copied():
     """As an average of weights does with the whole network."""
-    copy.deepcopy(GatedFeaturePassing(dict(cls=1, seg=1), dict(cls=1, seg=1), detach=[('cls', 'seg')]))
+    module = GatedFeaturePassing(dict(cls=1, seg=1), dict(cls=1, seg=1), detach=[('cls', 'seg')])
+    other = copy.deepcopy(module)
+    assert other.detached == module.detached == {'cls2seg'}
+    assert other.ends == module.ends
