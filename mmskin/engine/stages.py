@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.runner import Runner
 
+from mmskin.engine.weights import average_weights
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
@@ -23,6 +24,8 @@ def stage_configs(cfg: Config) -> list[Config]:
     """One config per stage: the whole with the stage's own settings merged in.
 
     ``cfg.stages`` lists dicts: ``name``, and any setting that differs, nested or as ``{'train_cfg.max_epochs': 80}``.
+    A stage with ``average_of=3`` trains three times from the same start, with seeds of their own, and ends with the
+    mean of the three networks' weights (a uniform soup, https://arxiv.org/abs/2203.05482).
     A config without stages is its own only stage, in the work folder itself.
     """
     if not cfg.get('stages'):
@@ -69,16 +72,43 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     join_processes(cfg)
     stages = stage_configs(cfg)
     resume = resume or cfg.get('resume', False)
-    outdated = [] if resume else [cfg.work_dir, *(stage.work_dir for stage in stages)]
+    outdated = [] if resume else [cfg.work_dir, *(folder for stage in stages for folder in _folders(stage))]
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
             print(f'stage {number} of {len(stages)}: {stage.work_dir}')
-        checkpoint, outdated = _run_stage(stage, checkpoint, outdated), []
+        checkpoint, outdated = _average(stage, checkpoint, outdated), []
     assert checkpoint is not None, 'there is at least one stage'
     if is_main_process():
         _write(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
     return checkpoint
+
+
+def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
+    """Run a stage as often as it says, in folders below its own, and average; once, unless it says anything."""
+    times = cfg.get('average_of', 1)
+    if times == 1:
+        return _run_stage(cfg, start, outdated)
+    first = cfg.get('randomness', {}).get('seed', 0) * times
+    outcomes = []
+    for number in range(times):
+        member = copy.deepcopy(cfg)
+        member.merge_from_dict({'randomness.seed': first + number, 'work_dir': str(Path(cfg.work_dir) / str(number))})
+        outcomes.append(_run_stage(member, start, outdated))
+        outdated = []
+    mean = Path(cfg.work_dir) / 'average.pth'
+    if is_main_process():
+        torch.save({'state_dict': average_weights(outcomes)}, mean.with_suffix('.tmp'))
+        mean.with_suffix('.tmp').replace(mean)
+        _write(mean.with_name('last_checkpoint'), str(mean))
+    barrier()
+    return mean
+
+
+def _folders(stage: Config) -> list[str]:
+    """Where a stage leaves checkpoints."""
+    members = range(stage.get('average_of', 1))
+    return [stage.work_dir, *(str(Path(stage.work_dir) / str(number)) for number in members)]
 
 
 def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
@@ -94,11 +124,13 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     cfg.resume = latest is not None
     if latest is not None:
         cfg.load_from = str(latest)
+        _go_on_logging(cfg)
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
     runner = build_runner(cfg)
     if outdated:
         _ = runner.train_loop, runner.val_loop  # built at first sight, data sets and all
+        runner.model.train()  # a weighting looks for its library
         _forget(outdated)
     runner.train()
     barrier()  # the main process writes the checkpoint
@@ -117,12 +149,21 @@ def build_runner(cfg: Config) -> Runner:
     if is_distributed() and not torch.cuda.is_available():
         cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
     cfg.setdefault('runner_type', 'LesionRunner')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.experiment_name
     return RUNNERS.build(cfg)
 
 
 def _experiment_name(cfg: Config) -> str:
     """A name of its own for each run, since mmengine keeps loggers and message hubs by name."""
     return f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{next(RUN_NUMBER)}'
+
+
+def _go_on_logging(cfg: Config) -> None:
+    """Let a resumed run log where it did before; mmengine's own way is a new folder, and so another curve."""
+    earlier = sorted(Path(cfg.work_dir).glob('*/vis_data'))
+    if earlier and cfg.get('visualizer'):
+        cfg.visualizer.setdefault('save_dir', str(earlier[-1].parent))
 
 
 def _latest(work_dir: str) -> Path | None:

@@ -1,8 +1,7 @@
 """Reading weights without running code from the file."""
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-__all__ = ['hash_tensors', 'load_weights', 'mmengine_address', 'read_metadata', 'read_weights']
+__all__ = ['average_weights', 'hash_tensors', 'load_weights', 'mmengine_address', 'read_metadata', 'read_weights']
 
 SCHEME = 'safetensors:'
 HASH = 'sha256'  # of the tensors, in a file's metadata
@@ -54,7 +53,7 @@ def _read_pickle(path: str | Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of bytes that are no pickle the unpickler raises whatever it stumbles over
         raise ValueError(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
     return checkpoint.get('state_dict', checkpoint)
 
@@ -98,6 +97,25 @@ def mmengine_address(path: str | Path) -> str:
 @CheckpointLoader.register_scheme(prefixes=SCHEME, force=True)
 def _load_for_mmengine(address: str, map_location: Any = None) -> dict[str, dict[str, Tensor]]:
     return {'state_dict': read_weights(address.removeprefix(SCHEME))}
+
+
+def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
+    """The mean of the weights in several files of the same network; counts are those of the first.
+
+    Raises:
+        ValueError: if a file holds other weights than the first.
+    """
+    total = read_weights(paths[0])
+    for path in paths[1:]:
+        weights = read_weights(path)
+        if {name: tensor.shape for name, tensor in weights.items()} != {
+            name: tensor.shape for name, tensor in total.items()
+        }:
+            raise ValueError(f'{path} does not hold the same weights as {paths[0]}; average networks of one config')
+        total = {
+            name: tensor + weights[name] if tensor.is_floating_point() else tensor for name, tensor in total.items()
+        }
+    return {name: tensor / len(paths) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

