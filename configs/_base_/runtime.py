@@ -4,11 +4,12 @@ default_scope = 'mmskin'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10),
+    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),  # all steps are training steps
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Every epoch, so that a kill costs one at most; two, since the older goes before the newer is written.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='PredictionPictures', num_images=6, interval=1),
 )
 custom_hooks = [dict(type='EpochSeed')]
 
@@ -18,7 +19,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 randomness = dict(seed=0)  # mmengine's own default is a random seed, which a resumed run would not share
-log_processor = dict(type='LogProcessor', window_size=10, by_epoch=True)
+log_processor = dict(type='LogProcessor', window_size=10, by_epoch=True, log_with_hierarchy=True)
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -35,33 +35,36 @@ class ContourSheet(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Append one ``Case`` for each of ``data_samples`` (``TaskSample.to_dict()``)."""
-        self.results.extend(self.case_of(sample) for sample in data_samples)
+        self.results.extend(describe(sample, self.classes) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
         if results:
             contour_sheet(results, self.out_file, self.num_images)
-            write_cases(Path(self.out_file).with_suffix('.json'), results, (self.dataset_meta or {}).get('classes', ()))
+            write_cases(Path(self.out_file).with_suffix('.json'), results, self.classes)
         return {}
 
-    def case_of(self, sample: dict) -> Case:
-        """What the sheet keeps of one sample."""
-        scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
-        return Case(
-            image_id=sample['image_id'],
-            img_path=sample.get('img_path'),
-            gt_class=self.class_name(sample.get('gt_label')),
-            pred_class=self.class_name(sample.get('pred_label')),
-            scores={self.class_name(index): score for index, score in enumerate(scores)},
-            **compare_masks(sample),
-        )
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the labels, empty where they have none."""
+        return (self.dataset_meta or {}).get('classes', ())
 
-    def class_name(self, label: Any) -> str:
-        """The name of a label, its number where the dataset has no names, '' for None."""
-        if label is None:
-            return ''
-        classes = (self.dataset_meta or {}).get('classes')
-        return classes[int(label)] if classes else str(int(label))
+
+def describe(sample: dict, classes: Sequence[str]) -> Case:
+    """What a picture needs of a sample (``TaskSample.to_dict()``); a class is its number where it has no name."""
+
+    def name(label: Any) -> str:
+        return '' if label is None else classes[int(label)] if classes else str(int(label))
+
+    scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
+    return Case(
+        image_id=sample['image_id'],
+        img_path=sample.get('img_path'),
+        gt_class=name(sample.get('gt_label')),
+        pred_class=name(sample.get('pred_label')),
+        scores={name(index): score for index, score in enumerate(scores)},
+        **compare_masks(sample),
+    )
 
 
 def compare_masks(sample: dict) -> dict[str, Any]:

@@ -10,23 +10,37 @@ INNER, OUTER = (255, 230, 0), (0, 0, 0)  # a light line in a dark one stands out
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 
 
-def draw_outlines(image: np.ndarray, polygons: Sequence[Sequence[tuple[int, int]]], size: Sequence[int]) -> np.ndarray:
-    """A copy of ``image`` (h, w, 3), RGB, with closed polygons (x, y) of an image of ``size`` (H, W)."""
+def draw_outlines(
+    image: np.ndarray,
+    polygons: Sequence[Sequence[tuple[int, int]] | np.ndarray],
+    size: Sequence[int],
+    color: tuple[int, int, int] = INNER,
+    width: int | None = None,
+) -> np.ndarray:
+    """A copy of ``image`` (h, w, 3), RGB, with closed polygons (x, y) of an image of ``size`` (H, W).
+
+    Args:
+        image: what to draw on.
+        polygons: in pixels of the other image.
+        size: of the other image.
+        color: of the line, which lies in a dark one.
+        width: of the line in pixels, by default a 400th of the image.
+    """
     drawn = image.copy()
     scale = np.array(image.shape[1::-1]) / np.array(size[::-1])
     lines = [np.rint(((np.array(line) + 0.5) * scale - 0.5) * 2**PRECISION).astype(np.int32) for line in polygons]
-    width = max(1, round(max(image.shape) / 400))
-    for color, thickness in ((OUTER, width + 2), (INNER, width)):
-        cv2.polylines(drawn, lines, True, color, thickness, cv2.LINE_AA, PRECISION)
+    width = width or max(1, round(max(image.shape) / 400))
+    for shade, thickness in ((OUTER, width + 2), (color, width)):
+        cv2.polylines(drawn, lines, True, shade, thickness, cv2.LINE_AA, PRECISION)
     return drawn
 
 
-def add_caption(image: np.ndarray, text: str) -> np.ndarray:
+def add_caption(image: np.ndarray, text: str, color: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """``image`` (h, w, 3) with ``text`` on white below it, as large as its width allows."""
     width = image.shape[1]
     size = max(8, width / 28)
     size *= min(1.0, 0.96 * width / ImageFont.load_default(size).getlength(text))
     font = ImageFont.load_default(size)
     strip = Image.new('RGB', (width, round(1.8 * size)), 'white')
-    ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill='black', font=font, anchor='mm')
+    ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill=color, font=font, anchor='mm')
     return np.vstack([image, np.asarray(strip)])

@@ -7,10 +7,10 @@ THUMBNAIL = 224  # pixels on the longer side
 MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is kept of a mask has to stay small
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """``image`` (H, W[, 3]) shrunk by area averaging to at most ``THUMBNAIL`` pixels on its longer side."""
+def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:
+    """``image`` (H, W[, 3]) shrunk by area averaging to at most ``longest`` pixels on its longer side."""
     height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
+    scale = min(1.0, longest / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
@@ -28,15 +28,15 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
     return [((np.vstack([line, line[:1]]) + 0.5) / small.shape[::-1]).astype(np.float16) for line in simple]
 
 
-def read_thumbnail(path: str | None) -> np.ndarray:
-    """The image at ``path``, RGB, shrunk; light grey if there is no path.
+def read_thumbnail(path: str | None, longest: int = THUMBNAIL) -> np.ndarray:
+    """The image at ``path``, upright RGB, shrunk to ``longest`` pixels at most; light grey if there is no path.
 
     Raises:
         FileNotFoundError: if the file is missing or no image.
     """
     if path is None:
-        return np.full((THUMBNAIL, THUMBNAIL, 3), 224, np.uint8)
-    image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return np.full((longest, longest, 3), 224, np.uint8)
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        raise FileNotFoundError(f'{path} is missing or not an image; the contour sheet draws images from their files.')
-    return cv2.cvtColor(thumbnail(image), cv2.COLOR_BGR2RGB)
+        raise FileNotFoundError(f'{path} is missing or not an image; pictures are drawn from the files of images.')
+    return cv2.cvtColor(thumbnail(image, longest), cv2.COLOR_BGR2RGB)
