@@ -1,31 +1,19 @@
 """Every way of balancing the tasks' losses: EfficientNet-Lite0 with gated passing at 128 pixels, on validation.
 
-A multi-task network without passing is trained for each seed. From there each method trains gated passing for two
-epochs; 'equal weights', which is no method, is what the others are to be compared with.
+A multi-task network without passing is trained for each seed. From there each method trains gated passing for 32
+steps, in four epochs of every 15th image, since DWA goes by epochs and weighs from the third on; 'equal weights',
+which is no method, is what the others are to be compared with.
 """
 
-SCHEDULE = ('train_cfg.max_epochs', 'param_scheduler.1.T_max', 'param_scheduler.1.end')
-MOMENTUM = {'custom_hooks.2.momentum': 0.05}  # the average of weights is over 20 iterations instead of 100
+from mmengine.config import read_base
 
-title = 'Loss balancing: EfficientNet-Lite0 at 128 x 128, two joint epochs from a common start, on the validation split'
-seeds = [0, 1, 2]
-metrics = ['cls/AC', 'cls/mAP', 'cls/AUC_mean', 'seg/JA', 'seg/DI']
-options = {
-    'test_dataloader.dataset.split': 'val',
-    **{f'{part}_dataloader.dataset.pipeline.0.size': 128 for part in ('train', 'val', 'test')},
-}
-start = {
-    **dict.fromkeys(SCHEDULE, 1),
-    **{f'stages.{stage}.{name}': 2 for stage in (0, 2) for name in SCHEDULE},
-    **{f'stages.{stage}.{name}': value for stage in (0, 2) for name, value in MOMENTUM.items()},
-}
-joint = {
-    'stages': None,
-    **dict.fromkeys(SCHEDULE, 2),
-    **MOMENTUM,
-    'optim_wrapper.optimizer.lr': 5e-4,
-    'model.frozen': ['backbone.shared.stem', 'backbone.shared.blocks.0', 'backbone.shared.blocks.1'],
-}
+with read_base():
+    from ._base_.common_start import *
+
+title = 'Loss balancing: EfficientNet-Lite0 at 128 x 128, 32 joint steps from a common start, on the validation split'
+joint.update({**dict.fromkeys(SCHEDULE, 4), 'train_dataloader.dataset.indices': list(range(0, 2000, 15))})
+# what uncertainty learns has 32 steps to move, too; at the network's own rate its weights would stay as they start
+joint['optim_wrapper.paramwise_cfg'].custom_keys['weighting'] = dict(lr_mult=100.0, decay_mult=0.0)
 balancing = {
     'segmentation twice': dict(type='FixedWeights', weights=dict(cls=1.0, seg=2.0)),
     'uncertainty': dict(type='UncertaintyWeights'),
@@ -37,13 +25,14 @@ balancing = {
     'CAGrad': dict(type='CAGrad'),
     'UPGrad': dict(type='UPGrad'),
 }
+baseline = 'equal weights'
 config = '../../configs/fpm/lite0_isic2017.py'
 methods = [
     dict(
         name='start',
         config='../../configs/multitask/lite0_isic2017.py',
         options=start,
-        note='what all others start from; no passing, and two joint epochs less',
+        note='what all others start from; no passing, and 32 steps less',
     ),
     dict(name='equal weights', config=config, options=joint, starts_from='start'),
     *(
@@ -51,4 +40,4 @@ methods = [
         for name, method in balancing.items()
     ),
 ]
-del start, joint, balancing, config, SCHEDULE, MOMENTUM
+del start, joint, balancing, config, mixed_precision, SCHEDULE, MOMENTUM

@@ -1,10 +1,8 @@
 """One dictionary with everything that the runs of a suite found."""
 
 import csv
-import json
 import math
 from collections.abc import Sequence
-from itertools import combinations
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,25 +11,29 @@ import numpy as np
 from mmskin.benchmark.fingerprint import check_comparable
 from mmskin.benchmark.metrics import read_columns, resampled_metric
 from mmskin.benchmark.runs import Run
-from mmskin.benchmark.statistics import LEVEL, difference, image_counts, interval, seed_mean
+from mmskin.benchmark.statistics import LEVEL, difference, image_counts, interval
 from mmskin.benchmark.suite import Method, Suite
 
 __all__ = ['collect']
 
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
-Values = dict[tuple[str, str], np.ndarray]  # by method and metric: (seeds, resamples); the first column is all images
+Seeds = dict[int, np.ndarray]  # by seed: a metric on all images, and in each resample
+Values = dict[tuple[str, str], Seeds]  # by method and metric
 
 
 def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLES) -> Report:
     """What the finished runs found, as it goes into ``<suite>.json``.
 
     Raises:
-        ValueError: if no run is finished, or runs were made on different data or with different test protocols.
+        ValueError: if no run is finished, or runs were made on different data or with different test protocols, or with
+            a network that was trained anew since.
     """
     finished = [run for run in runs if run.finished]
     if not finished:
         raise ValueError(f'{runs[0].root}: no run is finished, so there is nothing to report.')
+    for run in finished:
+        run.check_networks()
     plans = {run.name: run.noted_plan() or {} for run in finished}
     check_comparable({name: plan['fingerprints'] for name, plan in plans.items()}, suite.may_differ)
     values = resample(suite, finished, num_resamples)
@@ -40,6 +42,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'title': suite.title or suite.name,
         'metrics': list(suite.metrics),
         'may_differ': list(suite.may_differ),
+        'baseline': suite.baseline,
         'level': LEVEL,
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
@@ -51,6 +54,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
 
 def resample(suite: Suite, runs: Sequence[Run], num_resamples: int) -> Values:
     """Each metric of each method's seeds, on all images and in each resample; the same resamples for all."""
+    classes = [run.noted().get('classes', ()) for run in runs]
     tables = [read_columns(run.folder / 'test' / 'per_image.csv') for run in runs]
     if len({tuple(image_ids) for image_ids, _ in tables}) > 1:
         raise ValueError(f'{runs[0].root}: the per_image.csv of its runs list different images; test them anew.')
@@ -58,11 +62,16 @@ def resample(suite: Suite, runs: Sequence[Run], num_resamples: int) -> Values:
     counts = np.vstack([np.ones(num_images), image_counts(num_images, num_resamples, np.random.default_rng(0))])
     values = {}
     for method in suite.methods:
-        columns = [table for run, (_, table) in zip(runs, tables, strict=True) if run.method == method]
+        own = [
+            (run.seed, table, order)
+            for run, (_, table), order in zip(runs, tables, classes, strict=True)
+            if run.method == method
+        ]
         for metric in suite.metrics:
-            found = [resampled_metric(metric, table, counts) for table in columns]
-            if found and all(one is not None and np.isfinite(one[0]) for one in found):
-                values[method.name, metric] = np.array(found)
+            found = {seed: resampled_metric(metric, table, counts, order) for seed, table, order in own}
+            defined = {seed: one for seed, one in found.items() if one is not None and np.isfinite(one[0])}
+            if found and len(defined) == len(found):
+                values[method.name, metric] = defined
     return values
 
 
@@ -88,8 +97,11 @@ def method_report(suite: Suite, method: Method, runs: Sequence[Run], values: Val
 def seed_report(run: Run) -> Report:
     """One run's part: results, cost and per-image numbers."""
     with (run.folder / 'test' / 'per_image.csv').open(newline='', encoding='utf-8') as file:
-        rows = [{key: number(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
-    return {**json.loads((run.folder / 'run.json').read_text()), 'per_image': rows}
+        rows = [
+            {key: cell if key == 'image_id' else number(cell) for key, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    return {**run.noted(), 'per_image': rows}
 
 
 def number(cell: str) -> float | str | None:
@@ -100,7 +112,7 @@ def number(cell: str) -> float | str | None:
         return cell or None
 
 
-def summary(metric: str, seeds: dict[int, Report], values: np.ndarray | None) -> Report | None:
+def summary(metric: str, seeds: dict[int, Report], values: Seeds | None) -> Report | None:
     """Mean and standard deviation over seeds, and the interval over images; None if the method lacks the metric."""
     found = [seed['results'].get(metric) for seed in seeds.values()]
     found = [value for value in found if value is not None and math.isfinite(value)]
@@ -110,24 +122,24 @@ def summary(metric: str, seeds: dict[int, Report], values: np.ndarray | None) ->
         'values': found,
         'mean': fmean(found),
         'std': stdev(found) if len(found) > 1 else None,
-        'images': interval(seed_mean(values)[1:]) if values is not None else None,
+        'images': interval(np.mean([*values.values()], axis=0)[1:]) if values is not None else None,
     }
 
 
 def differences(suite: Suite, values: Values) -> list[Report]:
-    """Each metric's difference between any two methods that have it."""
-    rng = np.random.default_rng(1)
+    """Each metric's difference between the methods that are compared and have it."""
     return [
-        {'metric': metric, 'first': first.name, 'second': second.name} | compare(first, second, metric, values, rng)
+        {'metric': metric, 'first': first.name, 'second': second.name}
+        | compare(values[first.name, metric], values[second.name, metric], suite.origin(first) == suite.origin(second))
         for metric in suite.metrics
-        for second, first in combinations(suite.methods, 2)
+        for first, second in suite.pairs()
         if {(first.name, metric), (second.name, metric)} <= values.keys()
     ]
 
 
-def compare(first: Method, second: Method, metric: str, values: Values, rng: np.random.Generator) -> Report:
-    """The difference of one metric and its intervals."""
-    pair = values[first.name, metric], values[second.name, metric]
-    same_networks = (first.weights_of or first.name) == (second.weights_of or second.name)
-    observed, resampled = (pair[0][:, 0], pair[1][:, 0]), (pair[0][:, 1:], pair[1][:, 1:])
-    return difference(observed, resampled, rng, same_networks and len(pair[0]) == len(pair[1]))._asdict()
+def compare(first: Seeds, second: Seeds, same_origin: bool) -> Report:
+    """The difference of one metric and its intervals; of one origin, on the seeds that both have, each with its own."""
+    paired = sorted({*first} & {*second}) if same_origin else []
+    pair = [np.array([found[seed] for seed in paired or found]) for found in (first, second)]
+    observed, resampled = zip(*((values[:, 0], values[:, 1:]) for values in pair), strict=True)
+    return difference(observed, resampled, bool(paired))._asdict() | {'paired_seeds': paired}

@@ -1,6 +1,7 @@
 """The table of a benchmark, in Markdown."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,17 @@ FLOPs of one image (a multiplication and an addition are two) with all views of 
 image in batches of one, from normalisation to the mask at its own size; activations that training keeps for an \
 image's gradients."""
 COSTS = [('parameters', 1e6, 2), ('flops', 1e9, 2), ('seconds', 1e-3, 1), ('activation_bytes', 1e6, 1)]
-DIFFERENCES = """With {level:.0%} bootstrap intervals from {resamples} resamples, paired by image. \
-*Images*: these networks on other images. *Images and seeds*: the methods trained again, and tested on other images. \
-An interval without 0 is bold; with this many intervals, one in twenty is so by chance."""
+IMAGES = """percentiles of {resamples} bootstrap resamples of the images, paired by image: these networks on other \
+images, whatever another training would give"""
+IMAGES_AND_SEEDS = """the difference ± Student's t times its standard error over seeds and, by {resamples} bootstrap \
+resamples paired by image, over images (Obuchowski, Rockette and Hillis): the methods trained again, and tested on \
+other images"""
+DIFFERENCES = f"""{{level:.0%}} intervals. *Images*: {IMAGES}. *Images and seeds*, which takes two seeds: \
+{IMAGES_AND_SEEDS}. An interval without 0 is bold. If nothing differed, about one in twenty of those over images and \
+seeds would be so, and more of those over images alone."""
+FROM_BASELINE = f"""Each method minus {{baseline}}, with {{level:.0%}} intervals: {IMAGES_AND_SEEDS}. An interval \
+without 0 is bold: of the {{count}} here, about {{by_chance:.1f}} would be so if nothing differed."""
+ONE_SEED = f"""Intervals of a single seed are {{level:.0%}} {IMAGES}; how many are bold by chance is not known."""
 
 
 def write_report(report: dict[str, Any], folder: str | Path) -> Path:
@@ -32,8 +41,24 @@ def markdown(report: dict[str, Any]) -> str:
     """Heading, table, notes and differences."""
     parts = [f'# {report["title"]}', methods_table(report), EXPLANATION, *notes(report)]
     if report['differences']:
-        parts += ['## Differences', differences_table(report), DIFFERENCES.format(**report)]
+        parts += ['## Differences', *differences(report)]
     return '\n\n'.join(parts) + '\n'
+
+
+def differences(report: dict[str, Any]) -> list[str]:
+    """The table of differences, and what its intervals mean."""
+    if report['baseline'] is None:
+        return [differences_table(report), DIFFERENCES.format(**report)]
+    return [baseline_table(report), baseline_meaning(report)]
+
+
+def baseline_meaning(report: dict[str, Any]) -> str:
+    """What the intervals of the differences from a baseline mean, over seeds or, where there is one, without."""
+    rows = report['differences']
+    count = sum(row['images_and_seeds'] is not None for row in rows)
+    by_chance = count * (1 - report['level'])
+    parts = [FROM_BASELINE.format(**report, count=count, by_chance=by_chance)] if count else []
+    return ' '.join([*parts, *([ONE_SEED.format(**report)] if count < len(rows) else [])])
 
 
 def methods_table(report: dict[str, Any]) -> str:
@@ -65,12 +90,30 @@ def notes(report: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know."""
     devices = sorted({method['device'] for method in report['methods'].values() if method['device']})
     lines = [f'- Time measured on: {"; ".join(devices)}.']
+    lines += [f'- Runs were made with {text}.' for text in different_versions(report)]
     lines += [f'- {name}: {method["note"]}' for name, method in report['methods'].items() if method['note']]
     if report['may_differ']:
         lines.append(f'- The suite allows the methods to differ in: {", ".join(report["may_differ"])}.')
+    if any(row['paired_seeds'] for row in report['differences']):
+        lines.append('- Methods with a common start or the same networks are compared on the seeds that both have.')
     if report['unfinished']:
         lines.append(f'- **Not finished, and not in the table**: {"; ".join(report["unfinished"])}.')
     return ['\n'.join(lines)]
+
+
+def different_versions(report: dict[str, Any]) -> list[str]:
+    """For each package of which runs used several versions, these and the methods; a run may have noted none."""
+    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, method in report['methods'].items():
+        for seed in method['seeds'].values():
+            for package, version in seed.get('made_with', {}).items():
+                users[package][version].append(name)
+    return [
+        f'different versions of {package}: '
+        + '; '.join(f'{version} ({", ".join(dict.fromkeys(names))})' for version, names in found.items())
+        for package, found in users.items()
+        if len(found) > 1
+    ]
 
 
 def differences_table(report: dict[str, Any]) -> str:
@@ -82,6 +125,19 @@ def differences_table(report: dict[str, Any]) -> str:
         for row in report['differences']
     ]
     return table(head, rows)
+
+
+def baseline_table(report: dict[str, Any]) -> str:
+    """One row for each method, one column for each metric."""
+    cells = {(row['first'], row['metric']): difference_cell(row) for row in report['differences']}
+    names = dict.fromkeys(row['first'] for row in report['differences'])
+    rows = [[name, *(cells.get((name, metric), '–') for metric in report['metrics'])] for name in names]
+    return table([f'minus {report["baseline"]}', *report['metrics']], rows)
+
+
+def difference_cell(row: dict[str, Any]) -> str:
+    """A difference and its interval, over seeds as well if there are several."""
+    return f'{row["value"]:+.3f} ({interval_cell(row["images_and_seeds"] or row["images"])})'
 
 
 def interval_cell(ends: tuple[float, float] | None) -> str:

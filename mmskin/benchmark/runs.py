@@ -13,9 +13,10 @@ from mmengine.config import Config
 import mmskin
 from mmskin.apis.config import load_config
 from mmskin.apis.test import find_checkpoint, test_checkpoint
-from mmskin.benchmark.fingerprint import check_comparable, fingerprints, settings_digest
+from mmskin.benchmark.fingerprint import build_dataset, check_comparable, fingerprints, same, settings_digest
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.engine.stages import run_stages
+from mmskin.engine.weights import hash_tensors, read_weights
 from mmskin.evaluation.report import write_text
 
 __all__ = ['Run', 'check_suite', 'runs_of']
@@ -70,9 +71,19 @@ class Run:
         return Run(self.suite, self.suite.method(method), self.seed, self.root)
 
     @property
+    def needed(self) -> 'Run | None':
+        """The run whose network this one cannot do without."""
+        return self.starter if self.trainer is self else self.trainer
+
+    @property
+    def origin(self) -> 'Run':
+        """The run that the chain of needed ones begins with: mostly this one."""
+        return self if self.needed is None else self.needed.origin
+
+    @property
     def ready(self) -> bool:
         """Whether it can start; one that needs another's network waits for it."""
-        return (self.trainer is self or self.trainer.finished) and (self.starter is None or self.starter.finished)
+        return self.needed is None or self.needed.finished
 
     def config(self, part: str) -> Config:
         """The config of 'train' or 'test', with a work folder of its own."""
@@ -84,9 +95,14 @@ class Run:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What the results will depend on, from the config and the data as they are now."""
-        cfg = self.config('test')
-        start = [] if self.starter is None else [self.starter.plan['settings']]
-        return {'settings': '+'.join([settings_digest(cfg), *start]), 'fingerprints': fingerprints(cfg)}
+        trainer = None if self.trainer is self else self.trainer.settings
+        return {'settings': self.settings, 'trainer': trainer, 'fingerprints': fingerprints(self.config('test'))}
+
+    @property
+    def settings(self) -> str:
+        """A digest of the config, and of those of the networks that it starts from."""
+        start = [] if self.starter is None else [self.starter.settings]
+        return '+'.join([settings_digest(self.config('test')), *start])
 
     def noted_plan(self) -> dict[str, Any] | None:
         """The plan that was noted when the run began, if it has."""
@@ -102,16 +118,36 @@ class Run:
         noted = self.noted_plan()
         if noted is None:
             return
-        if noted['settings'] != self.plan['settings']:
+        trainer = noted.get('trainer', self.plan['trainer'])  # an earlier version did not note it
+        if (noted['settings'], trainer) != (self.plan['settings'], self.plan['trainer']):
             raise ValueError(
                 f'{self.folder} was begun with other settings than {self.method.config} and the suite have now; '
                 'remove it, restore them, or choose another --work-dir.'
             )
-        changed = dict_difference(noted['fingerprints'], self.plan['fingerprints'])
+        changed = differing(noted['fingerprints'], self.plan['fingerprints'])
         if changed:
             raise ValueError(
                 f'{self.folder} was begun on other data or with another test protocol: {", ".join(changed)} '
                 'changed since; remove it, restore them, or choose another --work-dir.'
+            )
+
+    def noted(self) -> dict[str, Any]:
+        """What a finished run left in ``run.json``; an earlier version noted neither ``networks`` nor ``classes``."""
+        return json.loads((self.folder / 'run.json').read_text())
+
+    def check_networks(self) -> None:
+        """Raise if the network that a finished run needed was trained anew since.
+
+        Raises:
+            ValueError: names the folder.
+        """
+        if self.needed is None or not (self.finished and self.needed.finished):
+            return
+        began, now = self.noted().get('networks', {}), self.needed.noted().get('networks', {})
+        if began and now and began['needed'] != now['tested']:
+            raise ValueError(
+                f'{self.folder} was made with another network than {self.needed.folder} has now; remove the first, and '
+                'it is made again.'
             )
 
     def execute(self) -> None:
@@ -126,13 +162,25 @@ class Run:
         cost = self.folder / 'test' / 'cost.json'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'InferenceCost', 'out_file': str(cost)}]
         results = test_checkpoint(cfg, find_checkpoint(self.trainer.folder / 'train'))
-        summary = {'results': results, 'cost': json.loads(cost.read_text()), 'made_with': versions()}
+        summary = {
+            'results': results,
+            'cost': json.loads(cost.read_text()),
+            'made_with': versions(),
+            'networks': {'tested': network_hash(self.trainer), 'needed': self.needed and network_hash(self.needed)},
+            'classes': list(build_dataset(cfg.test_dataloader.dataset).metainfo.get('classes', ())),
+        }
         write_text(self.folder / 'run.json', json.dumps(summary, indent=2))
 
 
-def dict_difference(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
-    """The keys whose values differ, or that only one has."""
-    return sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
+def network_hash(run: Run) -> str:
+    """The hash of the tensors that a run's training ended with."""
+    return hash_tensors(read_weights(find_checkpoint(run.folder / 'train')))
+
+
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """The names of fingerprints that differ, or that only one has."""
+    both = {*first} & {*second}
+    return sorted({*first} ^ {*second} | {name for name in both if not same(first[name], second[name])})
 
 
 def versions() -> dict[str, str]:
@@ -147,11 +195,12 @@ def runs_of(suite: Suite, root: str | Path) -> list[Run]:
 
 
 def check_suite(runs: list[Run]) -> None:
-    """Raise if a run began otherwise than it would now, or two methods cannot be compared.
+    """Raise if a run began otherwise than it would now, needed another network, or two methods cannot be compared.
 
     Raises:
         ValueError: names the runs and what differs.
     """
     for run in runs:
         run.check_plan()
+        run.check_networks()
     check_comparable({run.name: run.plan['fingerprints'] for run in runs}, runs[0].suite.may_differ)

@@ -2,24 +2,31 @@
 
 All methods are judged on the same draws of images, so a difference is paired: what makes an image hard for both
 cancels out (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8; for classifiers
-https://www.jmlr.org/papers/v7/demsar06a.html on why pairing matters). Intervals are percentiles. Two of them answer two
-questions:
+https://www.jmlr.org/papers/v7/demsar06a.html on why pairing matters). Two intervals answer two questions:
 
 - images only, each seed's network as it is and their metrics averaged: would these networks differ on other images?
-- images and seeds, drawn independently of each other: would the methods differ, trained again and tested on other
-  images? Seeds and images are crossed (each network sees each image), for which drawing rows and columns separately is
-  mildly conservative and nothing exact exists (Owen, The pigeonhole bootstrap, https://doi.org/10.1214/07-AOAS122).
-  That training seeds have to be drawn too: Bouthillier et al., https://arxiv.org/abs/2103.03098.
+  Percentiles of the resamples.
+- images and seeds: would the methods differ, trained again and tested on other images? Seeds and images are crossed
+  (each network sees each image), as are readers and cases in radiology, whose method this is: Obuchowski and Rockette,
+  https://doi.org/10.1080/03610919508813243, with the degrees of freedom of Hillis, https://doi.org/10.1002/sim.2532,
+  and for two methods with seeds of their own, https://doi.org/10.1002/sim.5926. It is a difference ± Student's t times
+  its standard error: what seeds vary by, and the covariance over images of what different seeds find, which is the
+  part that all seeds share; the bootstrap estimates it. That training seeds are drawn too: Bouthillier et al.,
+  https://arxiv.org/abs/2103.03098.
 
-Of S seeds S - 1 are drawn: the mean of m draws has the variance s^2 (S - 1) / (S m), with s^2 the unbiased variance
-of a seed, which is the wanted s^2 / S for m = S - 1; m = S would give two thirds of it for three seeds. Two methods
-draw their seeds independently, unless they share their networks; where the same seed makes two methods err alike, that
-is conservative. With one seed there is no second interval.
+In simulations without a difference, normal in seeds and images, the second holds 0 in 93 to 98 of 100 experiments with
+three seeds or more, and in 89 to 98 with two. Percentiles of resampled seeds hold it in 82 to 93 with three: a few
+seeds say little on their spread, which t allows for. Two methods have seeds of their own, unless they share their
+networks or began with the same ones: then a seed's difference is one number. Where the same seed makes two other
+methods err alike, the interval is wider than it need be. With one seed there is no second interval.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 Interval = tuple[float, float]
 LEVEL = 0.95
@@ -37,11 +44,6 @@ def image_counts(num_images: int, num_resamples: int, rng: np.random.Generator) 
     """How often each image is in each resample: (num_resamples, num_images), each row a draw with replacement."""
     chances = np.full(num_images, 1 / num_images)
     return rng.multinomial(num_images, chances, size=num_resamples).astype(np.float64)
-
-
-def seed_draws(num_seeds: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Which seeds are in each resample: (num_resamples, num_seeds - 1)."""
-    return rng.integers(num_seeds, size=(num_resamples, max(num_seeds - 1, 1)))
 
 
 def weighted_mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -86,33 +88,52 @@ def interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
     return float(low), float(high)
 
 
-def seed_mean(values: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
-    """The mean of a metric's ``values`` (S, B) over all seeds, or over those drawn for each resample (B, m)."""
-    if draws is None:
-        return values.mean(axis=0)
-    return np.take_along_axis(values, draws.T, axis=0).mean(axis=0)
-
-
 def difference(
-    observed: tuple[np.ndarray, np.ndarray],
-    resampled: tuple[np.ndarray, np.ndarray],
-    rng: np.random.Generator,
-    same_networks: bool = False,
+    observed: tuple[np.ndarray, np.ndarray], resampled: tuple[np.ndarray, np.ndarray], paired_seeds: bool = False
 ) -> Difference:
     """Compare the first method with the second.
 
     Args:
         observed: the metric of each method's seeds on all images: (S1,) and (S2,).
         resampled: the same in each resample of the images, which have to be the same for both: (S1, B) and (S2, B).
-        rng: draws the seeds.
-        same_networks: the seeds of both are the same networks, tested in two ways, and are drawn together.
+        paired_seeds: the seeds of both, in the same order, began with the same networks.
     """
     first, second = resampled
     value = float(observed[0].mean() - observed[1].mean())
-    images = interval(seed_mean(first) - seed_mean(second))
+    images = interval(first.mean(axis=0) - second.mean(axis=0))
     if min(len(first), len(second)) < 2:
         return Difference(value, images, None)
-    draws = [seed_draws(len(values), values.shape[1], rng) for values in resampled]
-    if same_networks:
-        draws[1] = draws[0]
-    return Difference(value, images, interval(seed_mean(first, draws[0]) - seed_mean(second, draws[1])))
+    if paired_seeds:
+        error = standard_error([observed[0] - observed[1]], shared_variance(first - second))
+    else:
+        shared = shared_variance(first) + shared_variance(second) - 2 * shared_variance(first, second)
+        error = standard_error(observed, shared)
+    return Difference(value, images, student_interval(value, *error))
+
+
+def shared_variance(first: np.ndarray, second: np.ndarray | None = None) -> float:
+    """The mean covariance over resamples of two seeds of ``first`` (S1, B), or of one of it and one of ``second``."""
+    seeds = first if second is None else np.vstack([first, second])
+    covariance = np.cov(seeds[:, np.isfinite(seeds).all(axis=0)])
+    if second is None:
+        return float(covariance[~np.eye(len(first), dtype=bool)].mean())
+    return float(covariance[: len(first), len(first) :].mean())
+
+
+def standard_error(seeds: Sequence[np.ndarray], shared: float) -> tuple[float, float]:
+    """The standard error of a sum of means over seeds, and its degrees of freedom.
+
+    Args:
+        seeds: for each mean the values (S,) that it is of, which vary by seed and by how it takes the images.
+        shared: the variance over images that all seeds share; estimated below 0, it counts as 0.
+    """
+    variances = np.array([values.var(ddof=1) / len(values) for values in seeds])
+    uncertainty = sum(part**2 / (len(values) - 1) for part, values in zip(variances, seeds, strict=True))
+    total = variances.sum() + max(shared, 0)
+    return float(np.sqrt(total)), float(total**2 / uncertainty) if uncertainty else math.inf
+
+
+def student_interval(value: float, error: float, freedom: float, level: float = LEVEL) -> Interval:
+    """``value`` ± Student's t times its standard error."""
+    half = float(student.ppf((1 + level) / 2, freedom)) * error
+    return value - half, value + half

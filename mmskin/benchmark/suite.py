@@ -1,12 +1,15 @@
 """A suite: which methods are compared, with which seeds, on which data."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from mmskin.benchmark.fingerprint import OF_TRAINING
 
 __all__ = ['Method', 'Suite', 'read_suite']
 
@@ -52,8 +55,10 @@ class Suite:
         metrics: the table's columns, as keys of ``results.json``.
         data_root: the data folder of all methods, in place of their configs'.
         options: settings by dotted name for all methods; a method's own win.
-        may_differ: which fingerprints of data or test protocol may differ between methods, e.g. 'train images' where
-            additional training data is compared; printed with the table.
+        may_differ: which fingerprints of the training data may differ between methods: 'train images', 'train cls' (the
+            labels) and 'train seg' (the masks), where additional training data is compared; printed with the table.
+            How methods are tested may not differ.
+        baseline: the method that all others are compared with; by default any two are compared.
         title: the table's heading.
     """
 
@@ -64,11 +69,24 @@ class Suite:
     data_root: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     may_differ: tuple[str, ...] = ()
+    baseline: str | None = None
     title: str = ''
 
     def method(self, name: str) -> Method:
         """The method of this name."""
         return next(method for method in self.methods if method.name == name)
+
+    def origin(self, method: Method) -> str:
+        """The method whose training a method's networks begin with: mostly itself."""
+        trained = self.method(method.weights_of or method.name)
+        return trained.starts_from or trained.name
+
+    def pairs(self) -> list[tuple[Method, Method]]:
+        """The methods to compare, each with one before it or with the baseline."""
+        if self.baseline is None:
+            return [(first, second) for second, first in combinations(self.methods, 2)]
+        baseline = self.method(self.baseline)
+        return [(method, baseline) for method in self.methods if method is not baseline]
 
 
 def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[str, Any] | None = None) -> Suite:
@@ -82,7 +100,8 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     Raises:
         FileNotFoundError: if the suite or a method's config is missing.
         ValueError: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
-            is trained, or ``starts_from`` none that is trained from the beginning.
+            is trained, ``starts_from`` none that is trained from the beginning, ``baseline`` no method, or
+            ``may_differ`` what is not about training.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,6 +112,9 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         check_names(entry, Method, path)
     methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
     check_methods(methods, path)
+    if settings.get('baseline') not in (None, *(method.name for method in methods)):
+        raise ValueError(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
+    check_may_differ(settings.get('may_differ', ()), path)
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
     settings['options'] = {**settings.get('options', {}), **(options or {})}
     settings['data_root'] = data_root or settings.get('data_root')
@@ -127,3 +149,12 @@ def check_methods(methods: tuple[Method, ...], path: Path) -> None:
                 f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
                 'method without weights_of.'
             )
+
+
+def check_may_differ(names: Sequence[str], path: Path) -> None:
+    """Raise if methods may differ in more than their training data."""
+    if wrong := sorted({*names} - {*OF_TRAINING}):
+        raise ValueError(
+            f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
+            'other ways cannot be compared.'
+        )

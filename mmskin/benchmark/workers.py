@@ -1,8 +1,10 @@
 """Working through the runs of a suite: one process or many, on one machine or a cluster."""
 
+import gc
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,30 +15,59 @@ from filelock import FileLock, Timeout
 from mmskin.benchmark.runs import Run
 from mmskin.evaluation.report import write_text
 
-__all__ = ['default_processes', 'select_shard', 'spawn', 'work']
+__all__ = ['default_processes', 'failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
+
+PAUSE = 10.0  # seconds
+GLANCE = 0.2  # seconds to wait for a lock: longer than another process takes to see whether it is held
 
 
-def work(runs: Sequence[Run]) -> None:
+def work(runs: Sequence[Run], pause: float = PAUSE) -> None:
     """Execute every run that is not finished and that no other process holds.
 
     A process holds a run by a lock on its folder, which the system frees when the process ends, however it ends. A run
-    that fails leaves its traceback in ``error.txt``, and the others go on; it is tried again the next time.
+    that fails leaves its traceback in ``error.txt``, and the others go on; it is tried again the next time. While
+    another process holds a run whose network one of ``runs`` needs, this one looks again after ``pause`` seconds.
     """
     tried: set[Path] = set()
-    while sum(claim(run, tried) for run in runs):  # until a round finds none, since one may wait for another's networks
-        pass
+    held: set[Path] = set()
+    while True:
+        executed = sum(claim(run, tried, held) for run in runs)  # in rounds, since one may be ready after another
+        if not executed and not any(waits(run, held) for run in runs):
+            return
+        if not executed:
+            time.sleep(pause)
 
 
-def claim(run: Run, tried: set[Path]) -> bool:
-    """Execute ``run`` if it is free; whether it has been."""
+def claim(run: Run, tried: set[Path], held: set[Path]) -> bool:
+    """Execute ``run`` if it is free; whether it has been. ``held`` are those that another process was seen to hold."""
+    if run.folder in held and run.failed:
+        tried.add(run.folder)  # by the other process
+    held.discard(run.folder)
     if run.finished or not run.ready or run.folder in tried:
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.folder / 'lock', timeout=0):
+        with FileLock(run.folder / 'lock', timeout=GLANCE):
             return not run.finished and attempt(run, tried)
     except Timeout:
+        held.add(run.folder)
         return False
+
+
+def waits(run: Run, held: set[Path]) -> bool:
+    """Whether ``run`` needs one that another process holds."""
+    return run.needed is not None and not run.finished and run.needed.folder in held
+
+
+def is_held(run: Run) -> bool:
+    """Whether some process works on ``run``."""
+    if not run.folder.is_dir():
+        return False
+    try:
+        with FileLock(run.folder / 'lock', timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def attempt(run: Run, tried: set[Path]) -> bool:
@@ -44,12 +75,13 @@ def attempt(run: Run, tried: set[Path]) -> bool:
     tried.add(run.folder)
     print(f'benchmark: {run.name} in {run.folder}', flush=True)
     error = run.folder / 'error.txt'
+    error.unlink(missing_ok=True)
     try:
         run.execute()
-        error.unlink(missing_ok=True)
     except Exception:
         write_text(error, traceback.format_exc())
         print(f'benchmark: {run.name} failed:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
+    gc.collect()  # a runner and its network refer to each other, and would stay beside the next
     return True
 
 
@@ -59,7 +91,7 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
     Args:
         runs: all runs.
         shard: 'i/n', the i-th of n parts, counted from 0. Without it, the place of the process in a Slurm array, or
-            all runs where there is none. Methods that test the same networks stay together.
+            all runs where there is none. Methods that need one another's networks stay together.
         environment: holds SLURM_ARRAY_TASK_ID, and so on.
 
     Raises:
@@ -72,8 +104,8 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
     index, _, count = (shard or '0/1').partition('/')
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise ValueError(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4.')
-    trainers = list(dict.fromkeys(run.trainer.folder for run in runs))
-    return [run for run in runs if trainers.index(run.trainer.folder) % int(count) == int(index)]
+    origins = list(dict.fromkeys(run.origin.folder for run in runs))
+    return [run for run in runs if origins.index(run.origin.folder) % int(count) == int(index)]
 
 
 def default_processes() -> int:
@@ -81,12 +113,34 @@ def default_processes() -> int:
     return max(torch.cuda.device_count(), 1)
 
 
-def spawn(count: int, command: Sequence[str]) -> None:
-    """Run ``command`` in ``count`` processes, each with a GPU of its own if there are any, and wait for them."""
+def spawn(count: int, command: Sequence[str]) -> list[int]:
+    """Run ``command`` in ``count`` processes, each with a GPU of its own if there are any; their exit codes."""
     gpus = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(torch.cuda.device_count())))).split(',')
     processes = [
         subprocess.Popen(command, env={**os.environ, 'CUDA_VISIBLE_DEVICES': gpus[number % len(gpus)]})
         for number in range(count)
     ]
-    for process in processes:
-        process.wait()
+    return [process.wait() for process in processes]
+
+
+def faults(runs: Sequence[Run], codes: Sequence[int] = ()) -> list[str]:
+    """What is wrong after work on ``runs``, in words: runs that failed, processes that died, runs that were not done.
+
+    Args:
+        runs: the process's own; those that another one still works on are none of its faults.
+        codes: the exit codes of its worker processes.
+    """
+    dead = [str(code) for code in codes if code]
+    left = [run.name for run in runs if not run.finished and not run.failed and not is_held(run)]
+    found = failures(runs)
+    if dead:
+        found.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')
+    if left:
+        found.append(f'not finished, and held by no process: {"; ".join(left)}; run the same command again')
+    return found
+
+
+def failures(runs: Sequence[Run]) -> list[str]:
+    """Which of ``runs`` failed, in words."""
+    failed = [run.name for run in runs if run.failed]
+    return [f'failed: {"; ".join(failed)}; each run folder has its error.txt'] if failed else []

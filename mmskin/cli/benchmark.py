@@ -9,6 +9,10 @@ sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share.
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmskin.benchmark.runs import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,21 +32,32 @@ def run(args: argparse.Namespace) -> None:
     """Train and test what is missing, then write <suite>.json, .md and .png."""
     from mmskin.benchmark.collect import collect
     from mmskin.benchmark.report import write_report
-    from mmskin.benchmark.runs import check_suite, runs_of
+    from mmskin.benchmark.runs import runs_of
     from mmskin.benchmark.suite import read_suite
-    from mmskin.benchmark.workers import default_processes, select_shard, spawn, work
+    from mmskin.benchmark.workers import failures
 
     suite = read_suite(args.suite, args.data_root, args.cfg_options)
     root = args.work_dir or f'work_dirs/benchmarks/{suite.name}'
     runs = runs_of(suite, root)
+    found = failures(runs) if args.report_only else execute(args, runs)
+    finished = sum(run.finished for run in runs)
+    if finished or args.report_only:  # else other processes may still be at the first ones
+        print(f'report: {write_report(collect(suite, runs), root)}')
+    print(f'{finished} of {len(runs)} runs are finished')
+    if found:
+        sys.exit('\n'.join(found))
+
+
+def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
+    """Do this command's share of ``runs``; what went wrong, in words."""
+    from mmskin.benchmark.runs import check_suite
+    from mmskin.benchmark.workers import default_processes, faults, select_shard, spawn, work
+
+    check_suite(runs)
+    share = select_shard(runs, args.shard)
     processes = args.processes or default_processes()
-    if not args.report_only:
-        check_suite(runs)
-    if not args.report_only and processes > 1:
-        spawn(processes, [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1'])
-    elif not args.report_only:
-        work(select_shard(runs, args.shard))
-    path = write_report(collect(suite, runs), root)
-    print(f'{sum(run.finished for run in runs)} of {len(runs)} runs are finished; report: {path}')
-    if failed := [run.name for run in runs if run.failed]:
-        sys.exit(f'failed: {"; ".join(failed)}; each run folder has its error.txt')
+    if processes > 1:
+        command = [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1']
+        return faults(share, spawn(processes, command))
+    work(share)
+    return faults(share)

@@ -2,18 +2,20 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from mmskin.benchmark import runs as runs_module
-from mmskin.benchmark.collect import collect
+from mmskin.benchmark.collect import collect, compare, seed_report
 from mmskin.benchmark.metrics import read_columns, resampled_metric
 from mmskin.benchmark.report import write_report
 from mmskin.benchmark.runs import Run, check_suite, runs_of
-from mmskin.benchmark.suite import read_suite
-from mmskin.benchmark.workers import select_shard, work
+from mmskin.benchmark.suite import Method, read_suite
+from mmskin.benchmark.workers import is_held, select_shard, work
+from mmskin.evaluation.report import write_text
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +84,16 @@ def test_flips_are_tested_with_the_other_methods_networks(report):
     assert flips['parameters'] == plain['parameters']
     assert flips['flops'] == 4 * plain['flops']
     assert flips['activation_bytes'] == plain['activation_bytes'] > 0
+
+
+def test_tested_networks_and_their_classes_are_noted(finished):
+    networks = {run.name: run.noted()['networks'] for run in finished}
+    assert all(run.noted()['classes'] == ['melanoma', 'nevus', 'seborrheic_keratosis'] for run in finished)
+    assert networks['gated sum, seed 0']['needed'] is None
+    assert len({found['tested'] for found in networks.values()}) == 4
+    for seed in (0, 1):
+        tested = networks[f'gated sum, seed {seed}']['tested']
+        assert networks[f'with flips, seed {seed}'] == {'tested': tested, 'needed': tested}
 
 
 def test_means_are_those_of_the_runs(finished, report):
@@ -187,6 +199,36 @@ def test_methods_that_differ_in_data_or_protocol_are_refused(suite_file, data_ro
         check_suite(runs_of(read_suite(suite_file, str(data_root)), tmp_path / 'out'))
 
 
+def test_seeds_of_one_origin_are_paired_by_number():
+    first = {seed: np.full(5, value) for seed, value in ((0, 0.1), (1, 0.5), (2, 0.9))}
+    second = {seed: first[seed] - 0.25 for seed in (2, 1)}
+    found = compare(first, second, same_origin=True)
+    assert found['paired_seeds'] == [1, 2]
+    assert found['value'] == pytest.approx(0.25)
+    assert found['images_and_seeds'] == pytest.approx((0.25, 0.25))
+    alone = compare(first, second, same_origin=False)
+    assert alone['paired_seeds'] == []
+    assert alone['value'] == pytest.approx(0.05)
+    assert alone['images_and_seeds'][0] < -0.9
+
+
+def test_seeds_of_one_origin_without_a_common_one_are_not_paired():
+    first, second = ({seed: np.full(5, seed / 10) for seed in seeds} for seeds in ((0, 1), (2, 3)))
+    found = compare(first, second, same_origin=True)
+    assert found['paired_seeds'] == []
+    assert found == compare(first, second, same_origin=False)
+
+
+def test_image_ids_stay_words(tmp_path):
+    run = Run(None, Method('method', tmp_path), 0, tmp_path)
+    write_text(run.folder / 'run.json', '{}')
+    write_text(run.folder / 'test' / 'per_image.csv', 'image_id,seg/JA\n000123,0.5\nnan,\n')
+    assert seed_report(run)['per_image'] == [
+        {'image_id': '000123', 'seg/JA': 0.5},
+        {'image_id': 'nan', 'seg/JA': None},
+    ]
+
+
 def test_nothing_to_report(suite_file, tmp_path):
     suite = read_suite(suite_file)
     with pytest.raises(ValueError, match='no run is finished'):
@@ -218,13 +260,63 @@ def test_a_failed_run_is_noted_and_the_others_go_on(suite_file, tmp_path, execut
 
 def test_a_run_that_another_process_holds_is_left(suite_file, tmp_path, executed):
     runs = runs_of(read_suite(suite_file), tmp_path / 'out')
-    held = tmp_path / 'out/gated_sum/seed0'
-    held.mkdir(parents=True)
-    with FileLock(held / 'lock'):
+    held = next(run for run in runs if run.name == 'no passing, seed 0')
+    held.folder.mkdir(parents=True)
+    with FileLock(held.folder / 'lock'):
         work(runs)
-    assert {'gated sum, seed 0', 'with flips, seed 0'} & {*executed} == set()
+        assert is_held(held)
+    assert sorted([*executed, held.name]) == sorted(run.name for run in runs)
     work(runs)
-    assert executed.count('gated sum, seed 0') == executed.count('with flips, seed 0') == 1
+    assert not is_held(held)
+    assert executed.count(held.name) == 1
+
+
+@pytest.mark.parametrize(('left', 'then'), [('run.json', True), ('error.txt', False)])
+def test_a_run_waits_for_the_networks_that_another_process_trains(
+    suite_file, tmp_path, executed, monkeypatch, left, then
+):
+    """The other process ends with a finished run or a failed one while this one sleeps."""
+    runs = runs_of(read_suite(suite_file), tmp_path / 'out')
+    held = next(run for run in runs if run.name == 'gated sum, seed 0')
+    held.folder.mkdir(parents=True)
+    lock = FileLock(held.folder / 'lock')
+    lock.acquire()
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            (held.folder / left).write_text('{}')
+            lock.release()
+
+    monkeypatch.setattr('mmskin.benchmark.workers.time', SimpleNamespace(sleep=sleep))
+    work(runs, pause=7)
+    assert pauses == [7, 7, 7]
+    assert ('with flips, seed 0' in executed) == then
+    assert held.name not in executed
+
+
+def test_what_another_process_leaves_unfinished_is_taken_over(suite_file, tmp_path, executed, monkeypatch):
+    runs = runs_of(read_suite(suite_file), tmp_path / 'out')
+    held = next(run for run in runs if run.name == 'gated sum, seed 0')
+    held.folder.mkdir(parents=True)
+    lock = FileLock(held.folder / 'lock')
+    lock.acquire()
+    monkeypatch.setattr('mmskin.benchmark.workers.time', SimpleNamespace(sleep=lambda seconds: lock.release()))
+    work(runs)
+    assert executed.count(held.name) == executed.count('with flips, seed 0') == 1
+
+
+def test_a_chain_of_networks_stays_in_one_shard(suite_file, tmp_path):
+    later = ("name='no passing'", "name='later', starts_from='gated sum'")
+    suite_file.write_text(
+        suite_file.read_text().replace(*later)
+        + "methods.append({**methods[1], 'name': 'crops', 'weights_of': 'later'})\n"
+    )
+    runs = runs_of(read_suite(suite_file), tmp_path)
+    parts = [select_shard(runs, f'{index}/3', {}) for index in range(3)]
+    assert [sorted({run.seed for run in part}) for part in parts] == [[0], [1], []]
+    assert all(run.origin.name == f'gated sum, seed {run.seed}' for run in runs)
 
 
 def test_shards_are_disjoint_and_complete(suite_file, tmp_path):

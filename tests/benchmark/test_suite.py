@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 
+from mmskin.benchmark.collect import collect
 from mmskin.benchmark.runs import Run, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.engine.stages import stage_configs
+from mmskin.evaluation.report import write_text
 
 SUITES = sorted((Path(__file__).parents[2] / 'benchmarks' / 'suites').glob('*.py'))
 assert SUITES
@@ -36,6 +39,9 @@ def test_a_suite_is_read(suite_file):
         ("weights_of='gated sum'", "weights_of='gated sum', starts_from='gated sum'", "'with flips' has starts_from="),
         ("name='no passing'", "nome='no passing'", 'name, nome of a method is unknown'),
         ('seeds = [0, 1]', 'seed = 3', 'seed, seeds of a suite'),
+        ('seeds = [0, 1]', "seeds = [0, 1]; baseline = 'no'", "baseline='no' is no method"),
+        ('seeds = [0, 1]', "seeds = [0, 1]; may_differ = ['scoring seg']", r"may_differ has \['scoring seg'\]; it can"),
+        ('seeds = [0, 1]', "seeds = [0, 1]; may_differ = ['train image']", r"may_differ has \['train image'\]"),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
     ],
 )
@@ -51,6 +57,22 @@ def test_missing_files_are_named(suite_file):
     suite_file.write_text(suite_file.read_text().replace('multitask/r18', 'multitask/r19'))
     with pytest.raises(FileNotFoundError, match=r'r19_synthetic\.py: no such config.*no passing'):
         read_suite(suite_file)
+
+
+def test_a_baseline_is_what_all_others_are_compared_with(suite_file):
+    suite_file.write_text(suite_file.read_text() + "baseline = 'with flips'\n")
+    pairs = [(first.name, second.name) for first, second in read_suite(suite_file).pairs()]
+    assert pairs == [('gated sum', 'with flips'), ('no passing', 'with flips')]
+
+
+def test_methods_have_one_origin_if_they_share_networks_or_their_start(suite_file):
+    suite_file.write_text(
+        suite_file.read_text().replace("name='no passing'", "name='later', starts_from='gated sum'")
+        + "methods.append(dict(name='other', config=methods[0]['config']))\n"
+    )
+    suite = read_suite(suite_file)
+    origins = {method.name: suite.origin(method) for method in suite.methods}
+    assert origins == {'gated sum': 'gated sum', 'with flips': 'gated sum', 'later': 'gated sum', 'other': 'other'}
 
 
 def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch):
@@ -76,6 +98,45 @@ def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         later.execute()
     assert trained == [str(weights)]
+
+
+def test_a_change_of_the_trainers_settings_is_one_of_the_row_that_tests_its_networks(suite_file, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmskin.benchmark.runs.fingerprints', lambda cfg: {})
+    flips = next(run for run in runs_of(read_suite(suite_file), tmp_path) if run.method.name == 'with flips')
+    plan = {**flips.plan}
+    write_text(flips.folder / 'plan.json', json.dumps(plan))
+    flips.check_plan()
+    other = ("paper={'seg/JA': 0.787}", "options={'optim_wrapper.optimizer.lr': 0.5}")
+    suite_file.write_text(suite_file.read_text().replace(*other))
+    flips = Run(read_suite(suite_file), flips.method, flips.seed, tmp_path)
+    with pytest.raises(ValueError, match='seed0 was begun with other settings'):
+        flips.check_plan()
+    del plan['trainer']  # as an earlier version wrote it
+    write_text(flips.folder / 'plan.json', json.dumps(plan))
+    flips.check_plan()
+
+
+@pytest.mark.parametrize('need', ['starts_from', 'weights_of'])
+def test_a_network_that_was_trained_anew_is_noticed(suite_file, tmp_path, need):
+    suite_file.write_text(suite_file.read_text().replace("name='no passing'", f"name='later', {need}='gated sum'"))
+    runs = {run.method.name: run for run in runs_of(read_suite(suite_file), tmp_path)}
+    first, later = runs['gated sum'], runs['later']
+
+    def finish(run, **networks):
+        write_text(run.folder / 'run.json', json.dumps({'networks': networks} if networks else {}))
+
+    finish(later, tested='b', needed='a')
+    later.check_networks()
+    for noted in (dict(tested='a', needed=None), {}):
+        finish(first, **noted)
+        later.check_networks()
+    finish(first, tested='c', needed=None)
+    with pytest.raises(ValueError, match=r'later.seed1 was made with another network than .*gated_sum.seed1 has now'):
+        later.check_networks()
+    with pytest.raises(ValueError, match='another network'):
+        collect(later.suite, [*runs.values()])
+    finish(later)
+    later.check_networks()
 
 
 @pytest.mark.parametrize('path', SUITES, ids=lambda path: path.stem)

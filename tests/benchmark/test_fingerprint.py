@@ -1,0 +1,76 @@
+"""What counts as other data, without trainings."""
+
+import os
+import shutil
+
+import pytest
+
+from mmskin.apis.config import load_config
+from mmskin.benchmark.fingerprint import ENDS, check_comparable, content, fingerprints, same
+
+
+@pytest.fixture
+def found(repository, data_root, tmp_path):
+    """Fingerprints on a copy of the data, a byte of which can be changed."""
+    root = shutil.copytree(data_root, tmp_path / 'set')
+
+    def find(path=None, place=0, **options):
+        if path is not None:
+            change(root / path, place)
+        options['test_dataloader.dataset.pipeline.0.size'] = 48
+        return fingerprints(load_config(repository / 'configs/fpm/r18_synthetic.py', None, str(root), options=options))
+
+    return find
+
+
+def change(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def differing(first, second):
+    return {name for name in {*first, *second} if first.get(name) != second.get(name)}
+
+
+@pytest.mark.parametrize(
+    ('path', 'place', 'name'),
+    [
+        ('ISIC-2017_Training_Data/SYN_0000003.jpg', 100, 'train images'),
+        ('ISIC-2017_Test_v2_Data/SYN_2000003.jpg', -100, 'test images'),
+        ('ISIC-2017_Test_v2_Part1_GroundTruth/SYN_2000004_segmentation.png', -1, 'test seg'),
+    ],
+)
+def test_files_of_the_same_size_with_other_content_are_other_data(found, path, place, name):
+    before, after = found(), found(path, place)
+    assert differing(before, after) == {name}
+    assert before[name].split('+')[0] == after[name].split('+')[0]
+
+
+def test_only_the_ends_of_an_image_are_read(tmp_path):
+    image = tmp_path / 'image.jpg'
+    image.write_bytes(bytes(3 * ENDS))
+    whole, ends = content(image), content(image, ENDS)
+    change(image, ENDS + 5)
+    os.utime(image, (1, 1))
+    assert content(image, ENDS) == ends
+    assert content(image) != whole
+
+
+@pytest.mark.parametrize('stage', [0, 1])
+def test_a_stage_with_data_of_its_own_is_looked_at(found, stage):
+    stages = [{'name': 'first'}, {'name': 'second'}]
+    stages[stage]['train_dataloader.dataset.indices'] = 6
+    other = [{**one, 'train_dataloader.dataset.indices': 6} for one in stages]
+    all_images = found(stages=None)
+    assert differing(all_images, found(stages=stages)) == set()
+    assert differing(all_images, found(stages=other)) == {'train images', 'train cls', 'train seg'}
+
+
+def test_what_an_earlier_version_did_not_note_is_unknown():
+    assert same('sizes', 'sizes+contents')
+    assert not same('sizes', 'others+contents')
+    runs = {'old': {'test seg': 'a'}, 'new': {'test seg': 'a+b'}, 'third': {'test seg': 'a+b'}}
+    check_comparable(runs)
+    with pytest.raises(ValueError, match="fourth and new cannot be compared: they differ in 'test seg'"):
+        check_comparable(runs | {'fourth': {'test seg': 'a+c'}})
