@@ -17,6 +17,8 @@ from mmskin.testing.message import MessageContract
 from mmskin.testing.metric import MetricContract
 from mmskin.testing.op import OpContract
 from mmskin.testing.passing import PassingContract
+from mmskin.testing.task import TaskContract
+from mmskin.testing.weighting import WeightingContract
 
 __all__ = [
     'Contract',
@@ -27,4 +29,6 @@ __all__ = [
     'MetricContract',
     'OpContract',
     'PassingContract',
+    'TaskContract',
+    'WeightingContract',
 ]

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from mmskin.registry import MODELS
 
-__all__ = ['Contract', 'close', 'close_in_bf16', 'random', 'randomised', 'reached']
+__all__ = ['Contract', 'close', 'close_in_bf16', 'random', 'randomised', 'reached', 'same']
 
 SIZES = ((1, 1), (5, 9))  # of maps: the smallest, and one that is odd
 
@@ -30,6 +31,14 @@ def randomised(module: nn.Module, std: float = 0.5) -> nn.Module:
 def reached(tensors: Mapping[str, Tensor]) -> set[str]:
     """Names of those that have a gradient which is not zero throughout."""
     return {name for name, tensor in tensors.items() if tensor.grad is not None and tensor.grad.any()}
+
+
+def same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+    """Whether tensors by name agree bit by bit; what is not known yet, NaN, agrees with itself."""
+    equal = partial(torch.isclose, rtol=0, atol=0, equal_nan=True)
+    return actual.keys() == expected.keys() and all(
+        bool(equal(actual[name], expected[name]).all()) for name in expected
+    )
 
 
 def close(actual: Tensor, expected: Tensor, share: float = 1e-5) -> bool:
@@ -68,14 +77,13 @@ class Contract:
         """A checkpoint holds all that was learnt."""
         module, other = randomised(self.build()), self.build(seed=1)
         other.load_state_dict(module.state_dict(), strict=True)
-        pairs = zip(module.state_dict().values(), other.state_dict().values(), strict=True)
-        assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+        assert same(other.state_dict(), module.state_dict())
         assert not dict(module.named_parameters()).keys() - module.state_dict().keys()
 
     def test_seed_decides_the_weights(self) -> None:
         """The same seed gives the same start."""
-        first, second = (self.build(seed=5).state_dict().values() for _ in range(2))
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, second, strict=True))
+        first, second = (self.build(seed=5).state_dict() for _ in range(2))
+        assert same(first, second)
 
     def test_it_can_be_copied(self) -> None:
         """As an average of weights does."""

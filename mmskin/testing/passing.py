@@ -164,12 +164,13 @@ class PassingContract(Contract):
             assert all(new[task].shape == outputs[task].shape for task in tasks)
 
     def test_gates(self) -> None:
-        """Rates in [0, 1] with four axes, by the name of a route that runs; an operator without gates has none."""
+        """Rates in [0, 1] with four axes, by the name of each gated route that runs, and a word on what they are."""
         operator = self.awake().eval()
         for tasks in (('a', 'b', 'c'), ('a', 'b')):
             inputs, outputs = only(maps(IN), tasks), only(maps(OUT), tasks)
             with torch.no_grad():
                 gates = operator.gates(inputs, outputs)
+            assert gates.keys() == operator.gated(tasks).keys(), f'{operator.quantity=}, and gates of {[*gates]}'
             assert gates.keys() <= operator.running(tasks).keys()
             assert all(self.are_rates(rates) for rates in gates.values())
 

@@ -1,5 +1,6 @@
 """The contracts notice what is broken, and can be used from outside."""
 
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,9 @@ from mmskin.models.losses.dice import DiceLoss
 from mmskin.models.necks.elementwise_gate import ElementwiseGate
 from mmskin.models.necks.feature_passing import GatedFeaturePassing
 from mmskin.models.necks.sum_op import SumOp
+from mmskin.models.tasks.classification import Classification
+from mmskin.models.weighting.dwa import DWA
+from mmskin.models.weighting.gls import GLS
 from mmskin.testing import (
     GateContract,
     HeadContract,
@@ -20,12 +24,15 @@ from mmskin.testing import (
     MetricContract,
     OpContract,
     PassingContract,
+    TaskContract,
+    WeightingContract,
 )
 
 
 def run(contract, kind, name, **options):
     """One test of a contract for a plugin, as pytest would run it."""
     case = type(f'Test{kind.__name__}', (contract,), dict(cfg=dict(type=kind, **options)))()
+    getattr(case, 'setup_method', bool)()
     getattr(case, name)()
 
 
@@ -104,6 +111,22 @@ class SinglePassing(GatedFeaturePassing):
         return {task: feature.float() for task, feature in inputs.items()}
 
 
+class MutePassing(GatedFeaturePassing):
+    """Has lost its gates."""
+
+    def gates(self, inputs, outputs):
+        return {}
+
+
+class UnexplainedPassing(GatedFeaturePassing):
+    """Has gates, and does not say what they are."""
+
+    def gates(self, inputs, outputs):
+        gates = super().gates(inputs, outputs)
+        self.quantity = ''
+        return gates
+
+
 class FirstMapHead(ClsHead):
     """Reads the first of several maps."""
 
@@ -125,6 +148,48 @@ class PooledMetric(SegmentationMetric):
         return super().measure(sample) or {'JA': 0.0, 'DI': 0.0, 'AC': 0.0, 'sensitivity': 0.0, 'specificity': 0.0}
 
 
+class ThinningWeights(GLS):
+    """A task without a label takes its share of the weights along."""
+
+    def weights(self, values, present):
+        return super().weights(values, present) * present.sum() / len(present)
+
+
+class ForgetfulWeights(DWA):
+    """Keeps what it has learnt where no checkpoint looks."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self._non_persistent_buffers_set |= {'average', 'earlier'}
+
+
+class ClingingWeights(DWA):
+    """Goes on where the stage before has ended."""
+
+    def train(self, mode=True):
+        self._start = {}
+        return super().train(mode)
+
+
+class DiagnosisContract(TaskContract):
+    given = dict(head=dict(type='ClsHead', in_channels=6), losses=dict(ce=dict(type='CrossEntropy')))
+
+
+class SilentTask(Classification):
+    """Has no loss without a label."""
+
+    def loss(self, feats, samples):
+        return super().loss(feats, samples) if any(self.target in sample for sample in samples) else {}
+
+
+class AveragingTask(Classification):
+    """An unlabelled sample makes the others count for less."""
+
+    def loss(self, feats, samples):
+        share = sum(self.target in sample for sample in samples) / len(samples)
+        return {name: share * value for name, value in super().loss(feats, samples).items()}
+
+
 BROKEN = [
     (GateContract, LoudGate, 'test_rates_fit_the_message'),
     (GateContract, NarrowGate, 'test_rates_fit_the_message'),
@@ -136,11 +201,18 @@ BROKEN = [
     (PassingContract, BusyPassing, 'test_no_parameter_is_unused'),
     (PassingContract, RudePassing, 'test_its_arguments_stay'),
     (PassingContract, LosingPassing, 'test_a_branch_that_rests_is_left_out'),
+    (PassingContract, MutePassing, 'test_gates'),
+    (PassingContract, UnexplainedPassing, 'test_gates'),
     (HeadContract, FirstMapHead, 'test_logits'),
     (LossContract, InvertedLoss, 'test_right_costs_less_than_wrong'),
     (LossContract, InvertedLoss, 'test_gradient_points_to_the_target'),
     (MetricContract, PooledMetric, 'test_images_without_labels_change_nothing'),
     (MetricContract, PooledMetric, 'test_nothing_to_judge'),
+    (DiagnosisContract, SilentTask, 'test_without_a_label_zero_reaches_every_parameter'),
+    (DiagnosisContract, AveragingTask, 'test_unlabelled_samples_are_left_out'),
+    (WeightingContract, ThinningWeights, 'test_a_batch_without_a_label_is_as_if_the_task_were_not_there'),
+    (WeightingContract, ForgetfulWeights, 'test_resumes_bit_by_bit'),
+    (WeightingContract, ClingingWeights, 'test_the_next_stage_starts_afresh'),
 ]
 
 
@@ -167,6 +239,15 @@ def test_importing_the_contracts_is_light():
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
+def passes_outside(folder, contract):
+    """Whether all tests of a contract pass in a user's own folder."""
+    options = ['-q', '-p', 'no:cacheprovider', '-p', 'no:cov', str(folder)]
+    command = [sys.executable, '-W', 'ignore', '-m', 'pytest', *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    count = sum(name.startswith('test_') for name in dir(contract))
+    assert f'{count} passed' in done.stdout, done.stdout + done.stderr
+
+
 def test_three_lines_outside(tmp_path):
     """A package of a user's own: its gate, and a test that inherits the contract."""
     (tmp_path / 'my_gate.py').write_text(
@@ -182,19 +263,12 @@ def test_three_lines_outside(tmp_path):
         'class TestMyGate(GateContract):\n'
         "    cfg = dict(type='MyGate')\n"
     )
-    command = [
-        sys.executable,
-        '-W',
-        'ignore',
-        '-m',
-        'pytest',
-        '-q',
-        '-p',
-        'no:cacheprovider',
-        '-p',
-        'no:cov',
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    count = sum(name.startswith('test_') for name in dir(GateContract))
-    assert f'{count} passed' in done.stdout, done.stdout + done.stderr
+    passes_outside(tmp_path, GateContract)
+
+
+def test_the_documented_weighting(repository, tmp_path):
+    """docs/loss_balancing.md shows a method and its test, which together are a user's two files."""
+    method, test = re.findall(r'```python\n(from .*?)```', (repository / 'docs/loss_balancing.md').read_text(), re.S)
+    (tmp_path / 'inverse_loss.py').write_text(method)
+    (tmp_path / 'test_inverse_loss.py').write_text(f'import inverse_loss\n{test}')
+    passes_outside(tmp_path, WeightingContract)

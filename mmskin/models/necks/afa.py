@@ -67,6 +67,8 @@ class AFAPassing(MixingPassing):
         reduction: W gives the channels of all maps over this many, though 32 at least.
     """
 
+    quantity = "the source's share in the mix of all maps, where shares sum to 1: of two maps, 0.5 favours neither"
+
     def __init__(
         self,
         in_channels: Mapping[str, int],

@@ -10,7 +10,9 @@ __all__ = ['ConcatOp']
 
 @MODELS.register_module()
 class ConcatOp(nn.Module):
-    """W [f ; G m]: the concatenation that eq. 4 and 5 allow as ``op``; W, 1x1 and back to C channels, is ours.
+    """W [f ; G m]: the concatenation that the paper allows as ``op``; W, 1x1 and back to C channels, is ours.
+
+    Eq. 4 and 5 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     Args:
         channels: Of feature and message.

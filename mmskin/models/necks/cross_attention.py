@@ -58,12 +58,12 @@ class CrossAttentionRoute(nn.Module):
 class CrossAttentionPassing(RoutedPassing):
     """f_i <- f_i + sum_j Wo softmax(Q_i K_j^T / sqrt(d)) V_j, where Q_i = Wq f_i, K_j = Wk f_j and V_j = Wv f_j.
 
-    Scaled dot-product attention (https://arxiv.org/abs/1706.03762, eq. 1) from each position of one branch to those of
-    another, so that a message need not stay where it comes from. InvPT (https://arxiv.org/abs/2203.07997) attends over
-    the positions of all tasks at once, MT-TransUNet (https://arxiv.org/abs/2112.01767) lets tokens of both tasks
-    attend to each other; a softmax per route, which can then be cut or detached on its own, is ours, as is the zero
-    scale. Where the source is large its keys and values are averaged over cells first, as InvPT does. There is
-    neither normalisation nor an encoding of positions.
+    InvPT (https://arxiv.org/abs/2203.07997) attends over the positions of all tasks at once, MT-TransUNet
+    (https://arxiv.org/abs/2112.01767) lets tokens of both tasks attend to each other. Here each position of one branch
+    attends to those of another, so that a message need not stay where it comes from, by scaled dot-product attention
+    (https://arxiv.org/abs/1706.03762, eq. 1); a softmax per route, which can then be cut or detached on its own, is
+    ours, as is the zero scale. Where the source is large its keys and values are averaged over cells first, as InvPT
+    does. There is neither normalisation nor an encoding of positions.
 
     Args:
         in_channels: Channels that enter the block, by task.
@@ -78,6 +78,11 @@ class CrossAttentionPassing(RoutedPassing):
     Raises:
         ValueError: if ``num_heads`` does not divide ``channels``.
     """
+
+    quantity = (
+        'the attention that a position of the source gets, over that of the position with the most: near 1 it is '
+        'spread evenly, near 0 it is on a few; it does not say how much passes'
+    )
 
     def __init__(
         self,

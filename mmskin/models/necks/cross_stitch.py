@@ -32,6 +32,11 @@ class CrossStitchPassing(MixingPassing):
     depth and therefore have no gates. The paper writes it for two tasks; the sum over routes is the usual extension.
     Ours: the start from the identity, and a 1x1 convolution and a resize where maps differ.
 
+    The paper trains its units at a much higher rate than the network, whose rate hardly moves them; the
+    reimplementation that came with MTI-Net (github.com/SimonVandenhende/Multi-Task-Learning-PyTorch) takes 100 times
+    the network's, with SGD. Here that is the optimiser's:
+    ``optim_wrapper.paramwise_cfg=dict(custom_keys={'passing.': dict(lr_mult=100)})``.
+
     Args:
         in_channels: Channels that enter the block, by task.
         out_channels: Channels that leave the block, by task.

@@ -9,7 +9,9 @@ __all__ = ['ElementwiseGate']
 
 @MODELS.register_module()
 class ElementwiseGate(nn.Module):
-    """G = sigmoid(w * x + b): one rate per channel and position (eq. 8 and 9).
+    """G = sigmoid(w * x + b): one rate per channel and position.
+
+    Eq. 8 and 9 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     Args:
         in_channels: Channels of x, what the gate reads.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.models.necks.adapter import resize
-from mmskin.models.necks.passing import Features
+from mmskin.models.necks.passing import OPENING, Features
 from mmskin.models.necks.routed_passing import RoutedPassing
 from mmskin.registry import MODELS
 
@@ -47,6 +47,9 @@ class GatedRoute(nn.Module):
 class GatedFeaturePassing(RoutedPassing):
     """f_i <- op(f_i, G_{j->i} m_j) for every route j -> i at one block, between any number of branches.
 
+    Eq. 4 to 9 of Chen, Wang, Shi, Liu and Yu, *A multi-task framework with feature passing module for skin lesion
+    classification and segmentation*, ISBI 2018, https://doi.org/10.1109/ISBI.2018.8363769.
+
     ``x_j`` is what enters the block in branch j and ``f_i`` what leaves it in branch i. Messages and gates read ``x``
     only, so the routes do not depend on each other's order but where several end in one branch: these are applied in
     the order of ``routes``. Maps of different width or size are adapted: the convolutions give the target's
@@ -68,6 +71,8 @@ class GatedFeaturePassing(RoutedPassing):
         ValueError: if routes are illegal, or ``gate_reads`` is none of the three.
     """
 
+    quantity = OPENING
+
     def __init__(
         self,
         in_channels: Mapping[str, int],
@@ -82,7 +87,8 @@ class GatedFeaturePassing(RoutedPassing):
         super().__init__(in_channels, out_channels, routes, detach)
         if gate_reads not in READS:
             raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
-        self.gated = gate is not None
+        if gate is None:
+            self.quantity = ''
         for name, (source, target) in self.ends.items():
             widths = in_channels[source], in_channels[target], out_channels[target]
             self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)
@@ -90,7 +96,3 @@ class GatedFeaturePassing(RoutedPassing):
     def read(self, inputs: Features, outputs: Features) -> Features:
         """What enters the block."""
         return inputs
-
-    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """The passing rates of each route that runs, by its name, at the resolution of what is read."""
-        return super().gates(inputs, outputs) if self.gated else {}

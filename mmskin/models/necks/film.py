@@ -1,11 +1,10 @@
 """Feature-wise linear modulation of one branch by another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
 from mmskin.models.necks.adapter import resize
-from mmskin.models.necks.passing import Features
 from mmskin.models.necks.routed_passing import RoutedPassing
 from mmskin.registry import MODELS
 
@@ -72,6 +71,10 @@ class FiLMPassing(RoutedPassing):
         ValueError: if ``masks`` names an unknown task.
     """
 
+    quantity = (
+        "the mask under which the target's map is averaged: 1 is inside, 0 outside; it does not say how much passes"
+    )
+
     def __init__(
         self,
         in_channels: Mapping[str, int],
@@ -89,7 +92,6 @@ class FiLMPassing(RoutedPassing):
             route = MaskFiLMRoute if source in self.masks else FiLMRoute
             self.routes[name] = route(out_channels[source], out_channels[target], identity_init)
 
-    def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """The masks (N, 1, h, w) of the running routes that have one, by name."""
-        running = {name: ends for name, ends in self.running(outputs).items() if ends[0] in self.masks}
-        return {name: self.routes[name].rates(outputs[source], outputs[end]) for name, (source, end) in running.items()}  # type: ignore[operator]
+    def gated(self, tasks: Collection[str]) -> dict[str, tuple[str, str]]:
+        """The running routes that average under a mask, by name."""
+        return {name: ends for name, ends in self.running(tasks).items() if ends[0] in self.masks}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmskin.models.necks.adapter import resize
 from mmskin.models.necks.elementwise_gate import ElementwiseGate
 from mmskin.models.necks.messages import ConvMessage
-from mmskin.models.necks.passing import FeaturePassing, Features
+from mmskin.models.necks.passing import OPENING, FeaturePassing, Features
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
 
@@ -70,6 +70,7 @@ class GBDPassing(FeaturePassing):
     """
 
     chained = True
+    quantity = OPENING
 
     def __init__(
         self,

@@ -52,6 +52,8 @@ class MaskCAMPassing(RoutedPassing):
         ValueError: if ``num_maps`` names an unknown task.
     """
 
+    quantity = 'the map that the target reads: 1 is inside, 0 outside; it does not say how much passes'
+
     def __init__(
         self,
         in_channels: Mapping[str, int],

@@ -9,7 +9,9 @@ __all__ = ['ConvMessage']
 
 @MODELS.register_module()
 class ConvMessage(nn.Module):
-    """m = ReLU(w * x + b), (eq. 6 and 7).
+    """m = ReLU(w * x + b).
+
+    Eq. 6 and 7 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     Args:
         in_channels: Channels of x, the source branch's input to the block.

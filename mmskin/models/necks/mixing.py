@@ -30,7 +30,8 @@ class MixingPassing(FeaturePassing):
     """y_i = mix(f_i, {f_j of every route j -> i}): papers that join whole networks mix maps of one depth.
 
     f is what leaves the block. A branch in which no running route ends keeps its map. A subclass writes :meth:`mix`,
-    and where it weighs the maps by what is in them, :meth:`shares`. Arguments: see :class:`FeaturePassing`.
+    and where it weighs the maps by what is in them, :meth:`shares` and ``quantity``. Arguments: see
+    :class:`FeaturePassing`.
     """
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
@@ -53,7 +54,7 @@ class MixingPassing(FeaturePassing):
             for task, sources in self.mixes(outputs)
             for source, share in zip(sources, self.shares(task, outputs[task], sources)[1:], strict=False)
         }
-        return {name: shares[name] for name in self.running(outputs) if name in shares}
+        return {name: shares[name] for name in self.gated(outputs)}
 
     def mixes(self, outputs: Features) -> Iterator[tuple[str, Features]]:
         """Every branch in which running routes end, with what they bring."""

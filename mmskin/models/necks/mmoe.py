@@ -62,6 +62,10 @@ class MMoEPassing(MixingPassing):
         identity_init: Start from f_i alone. Without it there is no s, and y_i stands alone.
     """
 
+    quantity = (
+        "the weight of the source's expert, where the weights of all sum to 1: of two experts, 0.5 favours neither"
+    )
+
     def __init__(
         self,
         in_channels: Mapping[str, int],

@@ -62,6 +62,8 @@ class MTANPassing(FeaturePassing):
         reduction: W1 gives the target's channels over this many; 4 in the authors' code for ResNets.
     """
 
+    quantity = 'the attention by which the source is multiplied: 0 lets nothing of it pass, 1 all of it'
+
     def __init__(
         self,
         in_channels: Mapping[str, int],

@@ -73,6 +73,8 @@ class MTIPassing(MixingPassing):
             code, though 8 channels at least.
     """
 
+    quantity = "the source's share in the masks of all maps, which sum to 1: of two maps, 0.5 favours neither"
+
     def __init__(
         self,
         in_channels: Mapping[str, int],

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from mmskin.models.necks.adapter import resize
+from mmskin.models.necks.passing import OPENING
 from mmskin.models.necks.routed_passing import RoutedPassing
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
@@ -48,6 +49,8 @@ class PADNetPassing(RoutedPassing):
         kernel_size: Of both convolutions.
         identity_init: Start from f alone, by the zero scale of :class:`SumOp`.
     """
+
+    quantity = OPENING
 
     def __init__(
         self,

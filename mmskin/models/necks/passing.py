@@ -6,17 +6,19 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ['FeaturePassing', 'Features']
+__all__ = ['OPENING', 'FeaturePassing', 'Features']
 
 Features = dict[str, Tensor]
 Route = tuple[str, str]
+OPENING = 'how far its gate is open: 0 lets nothing of the message pass, 1 all of it'
 
 
 class FeaturePassing(nn.Module):
     """Lets branches exchange features at one block, along routes.
 
     A subclass writes :meth:`forward`. Its parameters stand in ``self.routes``, by the name of their route, and in
-    ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told.
+    ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told. One
+    with :meth:`gates` says in ``quantity`` what their numbers are.
 
     Args:
         in_channels: Channels that enter the block, by task.
@@ -30,6 +32,7 @@ class FeaturePassing(nn.Module):
     """
 
     chained: ClassVar[bool] = False  # True: what came by one route travels on by the next, through the branch between
+    quantity: str = ''  # what `gates` gives of a route, for whoever reads the mean; '' for an operator without gates
 
     def __init__(
         self,
@@ -60,8 +63,12 @@ class FeaturePassing(nn.Module):
         raise NotImplementedError
 
     def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """How much each running route lets through, in [0, 1], (N, C or 1, h or 1, w or 1); of no route by default."""
+        """The ``quantity`` of each :meth:`gated` route, in [0, 1], (N, C or 1, h or 1, w or 1); of none by default."""
         return {}
+
+    def gated(self, tasks: Collection[str]) -> dict[str, Route]:
+        """The routes of which :meth:`gates` says something when ``tasks`` run, by name: all, if there is a quantity."""
+        return self.running(tasks) if self.quantity else {}
 
     def losses(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
         """What joins the losses in training, scalars by names that start with ``loss_``; nothing by default."""

@@ -10,7 +10,9 @@ __all__ = ['ProductOp']
 
 @MODELS.register_module()
 class ProductOp(nn.Module):
-    """f (1 + s (G m - 1)), which at s = 1 is the product f (G m) that eq. 4 and 5 allow as ``op``.
+    """f (1 + s (G m - 1)), which at s = 1 is the product f (G m) that the paper allows as ``op``.
+
+    Eq. 4 and 5 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     Args:
         channels: Of feature and message.

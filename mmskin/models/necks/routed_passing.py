@@ -27,6 +27,6 @@ class RoutedPassing(FeaturePassing):
         return new
 
     def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """What each running route's ``rates`` gives for the maps of its source and target, by the route's name."""
-        read, running = self.read(inputs, outputs), self.running(inputs).items()
-        return {name: self.routes[name].rates(read[source], read[end]) for name, (source, end) in running}  # type: ignore[operator]
+        """What each gated route's ``rates`` gives for the maps of its source and target, by the route's name."""
+        read, gated = self.read(inputs, outputs), self.gated(inputs).items()
+        return {name: self.routes[name].rates(read[source], read[end]) for name, (source, end) in gated}  # type: ignore[operator]

@@ -10,7 +10,9 @@ __all__ = ['SumOp']
 
 @MODELS.register_module()
 class SumOp(nn.Module):
-    """f + s (G m): the ``op`` of eq. 4 and 5 that the paper uses.
+    """f + s (G m): the ``op`` that the paper uses.
+
+    Eq. 4 and 5 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     Args:
         channels: Of feature and message.

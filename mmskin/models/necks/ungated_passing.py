@@ -12,6 +12,8 @@ __all__ = ['UngatedPassing']
 class UngatedPassing(GatedFeaturePassing):
     """f_i <- f_i + ReLU(w * x_j + b): the paper's eq. 4 to 7 with every gate open, G = 1, to see what gates are for.
 
+    The paper is https://doi.org/10.1109/ISBI.2018.8363769; this ablation of it is ours.
+
     Args:
         in_channels: Channels that enter the block, by task.
         out_channels: Channels that leave the block, by task.
@@ -20,6 +22,8 @@ class UngatedPassing(GatedFeaturePassing):
         message: Config of the message; gets ``in_channels`` and ``out_channels``.
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
     """
+
+    quantity = ''
 
     def __init__(
         self,

@@ -12,12 +12,17 @@ from mmskin.models.tasks.task import Feats, Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Segmentation']
+__all__ = ['Segmentation', 'resize', 'step_configs']
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize ``maps`` (N, C, h, w) to ``size`` (H, W), bilinear."""
     return F.interpolate(maps, tuple(size), mode='bilinear', align_corners=False)
+
+
+def step_configs(post: Sequence[str | dict]) -> list[dict]:
+    """The steps of ``post`` as configs, also where a name stands for one."""
+    return [{'type': step} if isinstance(step, str) else dict(step) for step in post]
 
 
 @MODELS.register_module()
@@ -27,17 +32,21 @@ class Segmentation(Task):
     A head gives one logit per pixel, or two (background, lesion).
 
     Args:
-        post: Configs of what changes the final mask, in order, e.g. ``[dict(type='FillHoles')]``; each is built to a
-            callable from mask to mask, uint8 (H, W).
+        post: What changes the final mask, in order: names or configs of callables from mask to mask, uint8 (H, W), e.g.
+            ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
         options: See :class:`Task`.
     """
 
     target = 'gt_sem_seg'
     probability = 'seg_prob'
 
-    def __init__(self, *args: Any, post: Sequence[dict] = (), **options: Any) -> None:
+    def __init__(self, *args: Any, post: Sequence[str | dict] = (), **options: Any) -> None:
         super().__init__(*args, **options)
-        self.post = [MODELS.build(step) for step in post]
+        self.set_post(post)
+
+    def set_post(self, post: Sequence[str | dict]) -> None:
+        """Finish masks by ``post`` from now on."""
+        self.post = [MODELS.build(step) for step in step_configs(post)]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits and 0/1 masks (N, 1, H, W), at the masks' size."""

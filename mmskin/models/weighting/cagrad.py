@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmskin.models.weighting.gradient_weighting import GradientWeighting, torchjd_weighting
+from mmskin.models.weighting.gradient_weighting import GradientWeighting
+from mmskin.models.weighting.torchjd_weighting import TorchJDWeighting
 from mmskin.registry import MODELS
 
 __all__ = ['CAGrad']
@@ -17,7 +18,7 @@ class CAGrad(GradientWeighting):
     Liu et al., https://arxiv.org/abs/2110.14048, algorithm 1: d = g_0 + c |g_0| g_w / |g_w|, with g_0 the average of
     the gradients, g_w = sum_i w_i g_i and w on the simplex at the minimum of g_w . g_0 + c |g_0| |g_w|. By
     TorchJD's CAGradWeighting. d is multiplied by the number of tasks, as in the authors' code, so that it is to the
-    sum of the losses what the paper's is to their average. Needs ``pip install mmskin[torchjd]``.
+    sum of the losses what the paper's is to their average. Training needs ``pip install 'mmskin[torchjd]'``.
 
     Args:
         tasks: See :class:`Weighting`.
@@ -29,7 +30,7 @@ class CAGrad(GradientWeighting):
         super().__init__(tasks, active_tasks)
         if not 0 <= c < 1:
             raise ValueError(f'c is {c}; it has to be at least 0 and less than 1')
-        self.method = torchjd_weighting('CAGradWeighting', c=c)
+        self.method = TorchJDWeighting('CAGradWeighting', c=c)
 
     def weigh(self, gramian: Tensor) -> Tensor:
         return len(gramian) * self.method(gramian)

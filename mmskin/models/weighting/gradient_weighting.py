@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmskin.models.weighting.weighting import Weighting, mean_over_processes
 
-__all__ = ['GradientWeighting', 'torchjd_weighting']
+__all__ = ['GradientWeighting']
 
 Gradients = Sequence[Tensor | None]  # one per parameter, None where the loss does not reach
 
@@ -18,9 +18,9 @@ Gradients = Sequence[Tensor | None]  # one per parameter, None where the loss do
 class GradientWeighting(Weighting):
     """Gives the shared parameters the gradient sum_i w_i g_i, where w comes from the products g_i . g_j.
 
-    g_i is task i's gradient with respect to all shared parameters, as one vector. A parameter is shared if more than
-    one task's loss reaches it: with feature passing that includes what lies before a passing block in the branches.
-    Any other parameter gets its own task's gradient as it is.
+    g_i is task i's gradient with respect to all shared parameters, as one vector. A parameter is shared if the losses
+    of two tasks or more that have labels reach it: with feature passing that includes what lies before a passing block
+    in the branches. Any other parameter gets its own task's gradient as it is.
 
     It happens as the backward pass of the loss, so that all around it stays as it is: the scaling of a float16 loss,
     gradient accumulation (each batch by itself), averaging over processes, clipping, the optimiser. Each task costs a
@@ -48,17 +48,16 @@ class GradientWeighting(Weighting):
         """The gradients of the parameters, times ``scale``; fills in ``weights`` (T,) in time for the log."""
         tasks = [task for task in self.tasks if task in losses]
         table = [_gradient(losses[task], parameters, scale, keep=task != tasks[-1]) for task in tasks]
-        of_parameter = [
-            [gradient for gradient in column if gradient is not None] for column in zip(*table, strict=True)
-        ]
-        shared = [len(gradients) > 1 for gradients in of_parameter]
-        result = [gradients[0] if len(gradients) == 1 else None for gradients in of_parameter]
+        _, present = mean_over_processes(torch.zeros_like(weights), present)
+        present = present[self.active]
+        columns = list(zip(*table, strict=True))
+        shared = _shared(columns, present.tolist())
+        result = [None if is_shared else _total(column) for column, is_shared in zip(columns, shared, strict=True)]
         if not any(shared):
             return result
         rows = torch.stack([_one_vector(gradients, parameters, shared) for gradients in table])  # (K, P)
         all_reduce(rows, op='mean')
-        _, present = mean_over_processes(torch.zeros_like(weights), present)
-        weights[self.active] = self._of_rows(rows / scale, present[self.active])
+        weights[self.active] = self._of_rows(rows / scale, present)
         return _put_in(weights[self.active] @ rows, result, parameters, shared)
 
     def _of_rows(self, rows: Tensor, present: Tensor) -> Tensor:
@@ -96,6 +95,18 @@ def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: Tensor, keep: b
     return torch.autograd.grad(loss, parameters, scale, retain_graph=keep, allow_unused=True)
 
 
+def _shared(columns: Sequence[Gradients], present: Sequence[bool]) -> list[bool]:
+    """Which parameters more than one of the tasks that are ``present`` reach; a column has each task's gradient."""
+    reached = ([here and one is not None for one, here in zip(column, present, strict=True)] for column in columns)
+    return [sum(tasks) > 1 for tasks in reached]
+
+
+def _total(gradients: Gradients) -> Tensor | None:
+    """The sum of the tasks' gradients, if there is any."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    return torch.stack(found).sum(dim=0) if found else None
+
+
 def _one_vector(gradients: Gradients, parameters: Sequence[Tensor], shared: Sequence[bool]) -> Tensor:
     """The gradients of the shared parameters (P,)."""
     rows = zip(gradients, parameters, shared, strict=True)
@@ -110,17 +121,3 @@ def _put_in(
     parts = iter(vector.split(sizes))
     pairs = zip(gradients, parameters, shared, strict=True)
     return [next(parts).view(parameter.shape) if is_shared else own for own, parameter, is_shared in pairs]
-
-
-def torchjd_weighting(name: str, **options: float) -> Callable[[Tensor], Tensor]:
-    """TorchJD's weighting ``name``, a function from the products of the gradients (K, K) to weights (K,).
-
-    Raises:
-        ImportError: if TorchJD, or what it needs for this weighting, is not installed.
-    """
-    try:
-        from torchjd import aggregation
-
-        return getattr(aggregation, name)(**options)
-    except ImportError as error:
-        raise ImportError(f'{name} is in TorchJD, which is not here: pip install mmskin[torchjd]') from error

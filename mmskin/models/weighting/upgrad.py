@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mmskin.models.weighting.gradient_weighting import GradientWeighting, torchjd_weighting
+from mmskin.models.weighting.gradient_weighting import GradientWeighting
+from mmskin.models.weighting.torchjd_weighting import TorchJDWeighting
 from mmskin.registry import MODELS
 
 __all__ = ['UPGrad']
@@ -16,12 +17,12 @@ class UPGrad(GradientWeighting):
 
     Quinton and Rey, https://arxiv.org/abs/2406.16232: these directions d, the dual cone of the gradients, have
     d . g_j >= 0 for all j. By TorchJD's UPGradWeighting, which averages; the sum is ours, to fit the sum of the
-    losses. Needs ``pip install mmskin[torchjd]``.
+    losses. Training needs ``pip install 'mmskin[torchjd]'``.
     """
 
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
         super().__init__(tasks, active_tasks)
-        self.method = torchjd_weighting('UPGradWeighting')
+        self.method = TorchJDWeighting('UPGradWeighting')
 
     def weigh(self, gramian: Tensor) -> Tensor:
         return len(gramian) * self.method(gramian)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
+from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 __all__ = ['Weighting']
@@ -14,10 +15,9 @@ class Weighting(nn.Module):
     """Turns the tasks' losses into the one that is minimised: sum_i w_i L_i, with L_i the sum of task i's losses.
 
     A subclass gives the weights (`weights`), or more (`combine`). Its state stands in parameters and buffers that have
-    an entry for each of `tasks`, so that all stages share one state dict. What was learnt while one set of tasks
-    trained says nothing about another set: a state dict that was written with other active tasks is left aside, and the
-    method starts afresh. So each stage with tasks of its own starts anew, a resumed run goes on, and two stages in
-    a row that train the same tasks are one training to the method.
+    an entry for each of `tasks`, so that all stages share one state dict. It goes on in a run that resumes alone: every
+    other run, such as the next stage, takes the network's weights from a checkpoint but lets the method start afresh,
+    since its epochs and steps are counted from zero again, and averaged weights come with no average of such counts.
 
     A single active task has weight 1, whatever the method: there is nothing to balance.
 
@@ -33,12 +33,19 @@ class Weighting(nn.Module):
         self.tasks = list(tasks)
         self.active_tasks = list(active_tasks)
         self.register_buffer('active', torch.tensor([task in active_tasks for task in tasks]))
-        self.register_load_state_dict_pre_hook(_keep_state_of_other_tasks_out)
+        self.register_load_state_dict_pre_hook(_note_the_start)
+        self._start: dict[str, Tensor] = {}  # the state before one was loaded
 
     @property
     def balances(self) -> bool:
         """Whether there are two tasks or more to balance."""
         return len(self.active_tasks) > 1
+
+    def train(self, mode: bool = True) -> 'Weighting':
+        """Switch to training; before a run's first step, what was loaded gives way to a fresh start."""
+        if mode and self._start and MessageHub.get_current_instance().get_info('iter') == 0:
+            self.load_state_dict(self._start)
+        return super().train(mode)
 
     def forward(
         self, losses: Mapping[str, Tensor], labelled: Collection[str], network: nn.Module
@@ -82,8 +89,8 @@ def mean_over_processes(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor
     return total / count.clamp(min=1), count > 0
 
 
-def _keep_state_of_other_tasks_out(module: Weighting, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Replace what ``state_dict`` has for the module, if other tasks trained then, by what the module has."""
-    trained = state_dict.get(f'{prefix}active')
-    if trained is not None and trained.tolist() != module.active.tolist():
-        state_dict.update({f'{prefix}{name}': value for name, value in module.state_dict().items()})
+def _note_the_start(module: Weighting, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Keep the module's state for a run that starts afresh, and its own word on which tasks are active."""
+    module._start = module._start or {name: value.clone() for name, value in module.state_dict().items()}
+    if f'{prefix}active' in state_dict:
+        state_dict[f'{prefix}active'] = module.active

@@ -1,9 +1,14 @@
 """Cross-stitch units: numbers worked out by hand, and the paper's matrix."""
 
+import inspect
+import re
+
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 
 from mmskin.models.necks.cross_stitch import CrossStitchPassing
+from mmskin.testing.network import tiny_network
 
 ONE = dict(a=1, b=1, c=1)
 
@@ -77,3 +82,14 @@ def test_it_is_the_papers_matrix():
 def test_weights_may_be_of_any_size_so_it_has_no_gates(options):
     outputs = maps(a=[1], b=[2], c=[3])
     assert CrossStitchPassing(ONE, ONE, **options).gates(outputs, outputs) == {}
+
+
+def test_the_documented_rate_is_the_units_alone():
+    """What the docstring says to write gives the units 100 times the rate of the rest."""
+    text = re.search(r'paramwise_cfg=(dict\(.*\))``', inspect.getdoc(CrossStitchPassing)).group(1)
+    model = tiny_network(dict(type='CrossStitchPassing'))
+    cfg = dict(optimizer=dict(type='SGD', lr=0.01), paramwise_cfg=eval(text))
+    rates = {id(p): group['lr'] for group in build_optim_wrapper(model, cfg).param_groups for p in group['params']}
+    units = {id(parameter) for parameter in model.passing.parameters()}
+    assert {rates[key] for key in units} == {1.0}
+    assert {rate for key, rate in rates.items() if key not in units} == {0.01}

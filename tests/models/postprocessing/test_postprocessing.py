@@ -91,7 +91,7 @@ def test_off_by_default():
 
 
 def test_steps_of_the_task_run_in_order():
-    mask = decided(post=[dict(type='FillHoles'), dict(type='LargestComponent')])
+    mask = decided(post=['FillHoles', dict(type='LargestComponent')])
     expected = torch.tensor([RING], dtype=torch.uint8)
     expected[0, 2, 2], expected[0, 0, 6] = 1, 0
     assert mask.dtype == torch.uint8

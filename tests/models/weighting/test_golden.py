@@ -371,7 +371,22 @@ class TestGradients:
 
 
 @pytest.mark.parametrize('name', ['PCGrad', 'CAGrad', 'UPGrad'])
-def test_without_torchjd(build, name, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'torchjd', None)
-    with pytest.raises(ImportError, match=re.escape('pip install mmskin[torchjd]')):
-        build(name)
+class TestWithoutTorchJD:
+    @pytest.fixture(autouse=True)
+    def no_torchjd(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'torchjd.aggregation', None)
+
+    def test_a_network_tests_and_predicts(self, build, network, images, name):
+        """Nothing is weighted there, so nothing is needed."""
+        weighting = build(name).eval()
+        other = build(name)
+        other.load_state_dict(weighting.state_dict())
+        total, _ = copy.deepcopy(weighting)(network.losses(images[0]), TASKS, network)
+        assert total.isfinite()
+
+    @pytest.mark.parametrize('active', [TASKS, ('a',)])
+    def test_a_training_says_so_at_its_start(self, build, name, active):
+        """Also in a first stage with one task, long before the one that needs it."""
+        weighting = nn.ModuleDict(dict(weighting=build(name, active=active)))
+        with pytest.raises(ImportError, match=re.escape("torchjd is not installed: pip install 'mmskin[torchjd]'")):
+            weighting.train()

@@ -24,7 +24,7 @@ def data_root(tmp_path_factory):
 def start(repository, data_root):
     """A function that trains the demo's joint stage, two steps an epoch, and gives the work folder."""
 
-    def train(work_dir, weighting, epochs, resume=False, **options):
+    def train(work_dir, weighting, epochs, resume=False, average=True, **options):
         sizes = {f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('train', 'val')}
         loaders = {f'{name}_dataloader.{key}': value for name in ('train', 'val') for key, value in LOADER.items()}
         cfg = load_config(
@@ -45,7 +45,8 @@ def start(repository, data_root):
             },
             amp=True,
         )
-        cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.1, update_buffers=True))
+        if average:
+            cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.1, update_buffers=True))
         run_stages(cfg, resume=resume)
         return Path(work_dir)
 
@@ -58,7 +59,8 @@ LOADER = {'num_workers': 0, 'persistent_workers': False}
 def logged(work_dir):
     """The training lines of the log."""
     lines = map(json.loads, next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines())
-    return [line for line in lines if 'loss' in line]
+    training = (line for line in lines if 'train/loss' in line)
+    return [{name.removeprefix('train/'): value for name, value in line.items()} for line in training]
 
 
 @pytest.mark.slow
@@ -85,3 +87,14 @@ def test_log_has_the_losses_as_they_are_and_the_weights(start, tmp_path):
         parts = line['cls/loss_ce'], line['seg/loss_wce'] + line['seg/loss_dice']
         assert (line['weight/cls'], line['weight/seg']) == (0.5, 3)
         assert line['loss'] == pytest.approx(0.5 * parts[0] + 3 * parts[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_second_stage_with_the_same_tasks_starts_afresh(start, tmp_path):
+    """Its epochs count from 0 again: DWA has nothing to go by before the third, whatever the first stage had learnt."""
+    stages = [dict(name='one'), dict(name='two')]
+    start(tmp_path, dict(type='DWA'), 3, average=False, stages=stages)
+    for stage in ('one', 'two'):
+        weights = [line['weight/cls'] for line in logged(tmp_path / stage)]
+        assert weights[:4] == [1] * 4
+        assert all(weight != 1 for weight in weights[4:])

@@ -25,7 +25,7 @@ def results(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    environment = {**os.environ, 'PYTHONPATH': str(HERE), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     command = [sys.executable, str(HERE / 'two_processes.py')]
     processes = [
         subprocess.Popen([*command, rank, port, str(out), *EVERY], env=environment, stderr=subprocess.PIPE, text=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from conftest import TASKS, TinyNetwork
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from mmskin.registry import MODELS
+from mmskin.testing.linear_network import TASKS, LinearNetwork
 
 LABELLED = [(TASKS, TASKS), (('a', 'c'), TASKS), (('a', 'b'), ('b', 'c')), (('b', 'c'), ('c',)), (TASKS, TASKS)]
 
@@ -22,7 +22,7 @@ class Balanced(BaseModel):
     def __init__(self, name):
         super().__init__()
         torch.manual_seed(0)
-        self.network = TinyNetwork()
+        self.network = LinearNetwork()
         torch.manual_seed(0)
         self.weighting = MODELS.build(dict(type=name, tasks=TASKS, active_tasks=TASKS))
 
