@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import import_modules_from_strings
 
+import mmskin
 from mmskin.registry import DATASETS
 
 __all__ = ['class_names', 'load_config', 'set_in_datasets']
@@ -26,7 +27,7 @@ def load_config(
     """Read a config file and apply what the command line changes.
 
     Args:
-        path: The Python config.
+        path: The Python config; ``configs/...`` is also found among those that come with mmskin, from any folder.
         work_dir: Where checkpoints and logs go; ``work_dirs/<config's name>`` if neither this nor the config says.
         data_root: Data folder for training, validation and test, in place of the config's.
         seed: Seed of weights, sampling and augmentation.
@@ -34,9 +35,11 @@ def load_config(
         options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else,
             a stage's own settings included.
         launcher: How the processes were started: 'none', 'pytorch' or 'slurm'.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such config; the ones that come with mmskin are in configs/')
+    path = find_config(path)
     folder = str(Path(path).resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # a plugin may lie beside the config that names it
@@ -57,6 +60,20 @@ def load_config(
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
     return cfg
+
+
+def find_config(path: str | Path) -> Path:
+    """The config at ``path``, or else the one of that name that comes with mmskin.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    path = Path(path)
+    shipped = Path(mmskin.__file__).parent / path
+    for found in (path, *([shipped] if path.parts[:1] == ('configs',) else [])):
+        if found.is_file():
+            return found
+    raise FileNotFoundError(f'{path}: no such config; the ones that come with mmskin are in configs/')
 
 
 def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:

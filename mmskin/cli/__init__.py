@@ -9,8 +9,9 @@ import argparse
 import inspect
 import pkgutil
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the subcommand that ``arguments``, by default the process's, name first.
 
     Returns:
-        The exit status: 0 when all went well.
+        The exit status: 0 when all went well, 2 when a command could not do what it was told and says why.
     """
     arguments = [*(sys.argv[1:] if arguments is None else arguments)]  # `list` is a subcommand here
     parser = argparse.ArgumentParser(prog='mmskin', description=mmskin.__doc__)
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subparser.set_defaults(run=command.run, arguments=arguments[1:])
     args = parser.parse_args(arguments)
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
-    return args.run(args) or 0
+    return _run(args.run, args, f'mmskin {arguments[0]}')
 
 
 def run_tool(command: ModuleType) -> int:
@@ -49,7 +50,24 @@ def run_tool(command: ModuleType) -> int:
     parser = argparse.ArgumentParser(**_layout(command))
     command.add_arguments(parser)
     args = parser.parse_args(namespace=argparse.Namespace(arguments=sys.argv[1:]))
-    return command.run(args) or 0
+    return _run(command.run, args, parser.prog)
+
+
+def _run(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, name: str) -> int:
+    """The exit status of a command; what mmskin says to its reader is one line, a fault anywhere has its traceback."""
+    try:
+        return run(args) or 0
+    except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
+        if not _is_of_mmskin(error):
+            raise
+        print(f'{name}: error: {error.args[0] if isinstance(error, KeyError) else error}', file=sys.stderr)
+        return 2
+
+
+def _is_of_mmskin(error: BaseException) -> bool:
+    """Whether one of mmskin's own lines raised it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get('__name__', '').split('.')[0] == 'mmskin'
 
 
 def _first_line(command: ModuleType) -> str:

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image files, folders, or patterns in quotes')
     parser.add_argument('--out-dir', required=True, type=Path, help='results go here, over earlier ones')
     model = parser.add_argument_group('model')
-    model.add_argument('--model', help='model folder, name of a model that comes with mmskin (default), or config')
+    model.add_argument(
+        '--model',
+        help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml',
+    )
     model.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
     model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')

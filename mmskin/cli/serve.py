@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What serving is told on the command line."""
     parser.add_argument('--host', default='127.0.0.1', help='whom to listen to (127.0.0.1); 0.0.0.0 lets anybody in')
     parser.add_argument('--port', type=int, default=7860, help='7860')
-    parser.add_argument('--model', help='model folder, name of a model that comes with mmskin (default), or config')
+    parser.add_argument(
+        '--model',
+        help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml',
+    )
     parser.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
     parser.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     parser.add_argument(

@@ -4,6 +4,7 @@ mmskin test configs/fpm/r101_isic2017.py work_dirs/r101_isic2017
 """
 
 import argparse
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,11 @@ def run(args: argparse.Namespace) -> None:
 
     from mmskin.apis.config import load_config, set_in_datasets
     from mmskin.apis.test import test_checkpoint
+    from mmskin.report.evaluation import read_table
     from mmskin.report.page import write_report
+
+    if args.calibrate_on:
+        read_table(Path(args.calibrate_on))  # whether it can be read: before the test, not after
 
     options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)

@@ -5,6 +5,8 @@ mmskin train configs/fpm/r101_isic2017.py
 
 import argparse
 
+BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a training is told on the command line."""
@@ -18,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--seed', type=int, help="seed, in place of the config's")
+    parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there too, beside TensorBoard')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as train_cfg.max_epochs=2')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -31,6 +34,9 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.engine.stages import run_stages
 
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
+    if args.track:
+        visualizer = cfg.setdefault('visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]))
+        visualizer['vis_backends'] += [dict(type=BACKENDS[name]) for name in args.track]
     checkpoint = run_stages(cfg, args.resume)
     if is_main_process():
         print(f'final checkpoint: {checkpoint}')

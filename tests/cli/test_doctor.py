@@ -1,6 +1,9 @@
 """``mmskin doctor``: what it finds, and that it notices what is wrong."""
 
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +26,7 @@ def zoo(model, monkeypatch, tmp_path):
     """A zoo with the small model as the default one."""
     shutil.copytree(model, tmp_path / 'zoo' / 'small')
     monkeypatch.setattr('mmskin.apis.zoo.ZOO', tmp_path / 'zoo')
-    monkeypatch.setattr(diagnosis, 'DEFAULT_MODEL', 'small')
+    monkeypatch.setattr('mmskin.apis.zoo.DEFAULT_MODEL', 'small')
     return tmp_path / 'zoo' / 'small'
 
 
@@ -31,7 +34,8 @@ def test_all_well(zoo, data_root, capsys):
     status = main(['doctor', '--data-root', str(data_root)])
     output = capsys.readouterr().out
     assert (status, output.splitlines()[-1]) == (0, 'nothing is wrong')
-    assert f'mmskin {mmskin.__version__}' in output
+    assert f'mmskin {mmskin.__version__} in {Path(mmskin.__file__).parent}' in output
+    assert 'extras: ' in output
     assert f'torch {torch.__version__.split("+")[0]}' in output
     assert 'small: ' in output
     assert 'sha256 ' in output
@@ -83,3 +87,13 @@ def test_an_import_that_fails(monkeypatch):
 
     monkeypatch.setattr(diagnosis, 'import_module', broken)
     assert any('torchvision::nms' in problem for problem in diagnosis.versions().problems)
+
+
+def test_a_library_of_the_system_that_is_missing(tmp_path):
+    """opencv-python on a server without libGL; everything else is still looked at."""
+    (tmp_path / 'cv2.py').write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); from mmskin.cli import main; sys.exit(main(["doctor"]))'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert 'import cv2 fails: libGL.so.1: cannot open shared object file' in done.stdout
+    assert 'CPU: ' in done.stdout

@@ -65,6 +65,39 @@ def test_models_are_split_by_what_they_are():
     assert 'other models' not in kinds.values()
 
 
+THE_PAPER = 'https://doi.org/10.1109/ISBI.2018.8363769'
+PAPERS = {  # of the operators and their parts, by what they are written after
+    'AFAPassing': 'https://doi.org/10.1145/3340531.3412132',
+    'ChannelGate': 'https://arxiv.org/abs/1709.01507',
+    'ConcatOp': THE_PAPER,
+    'ConvMessage': THE_PAPER,
+    'CrossAttentionPassing': 'https://arxiv.org/abs/2203.07997',
+    'CrossStitchPassing': 'https://arxiv.org/abs/1604.03539',
+    'ElementwiseGate': THE_PAPER,
+    'FiLMPassing': 'https://arxiv.org/abs/1709.07871',
+    'GBDPassing': 'https://arxiv.org/abs/1610.02579',
+    'GatedFeaturePassing': THE_PAPER,
+    'MMoEPassing': 'https://doi.org/10.1145/3219819.3220007',
+    'MTANPassing': 'https://arxiv.org/abs/1803.10704',
+    'MTIPassing': 'https://arxiv.org/abs/2001.06902',
+    'MaskCAMPassing': 'https://arxiv.org/abs/1903.03313',
+    'NDDRPassing': 'https://arxiv.org/abs/1801.08297',
+    'NoPassing': '',  # nothing to cite
+    'PADNetPassing': 'https://arxiv.org/abs/1805.04409',
+    'ProductOp': THE_PAPER,
+    'ScalarGate': '',  # ours
+    'SluicePassing': 'https://arxiv.org/abs/1705.08142',
+    'SpatialGate': 'https://arxiv.org/abs/1804.03999',
+    'SumOp': THE_PAPER,
+    'UngatedPassing': THE_PAPER,
+}
+
+
+def test_operators_and_their_parts_are_listed_with_their_papers():
+    necks = [plugin for plugin in find_plugins() if plugin.module.startswith('mmskin.models.necks.')]
+    assert {plugin.name: plugin.link for plugin in necks} == PAPERS
+
+
 def test_every_plugin_says_what_it_is():
     assert [plugin.name for plugin in find_plugins() if not plugin.summary] == []
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import mmskin.cli
+from mmskin.apis.config import load_config
 from mmskin.cli import commands, main
 
 HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'cv2', 'PIL', 'rich')
@@ -58,3 +59,42 @@ def test_the_status_is_the_commands_own(monkeypatch):
     monkeypatch.setattr(mmskin.cli, 'commands', lambda: {'stub': command})
     assert main(['stub', '--n', '3']) == 3
     assert main(['stub']) == 0
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['train', 'nope.py'],
+        ['test', 'nope.py', 'nope'],
+        ['gates', 'nope.py', 'nope'],
+        ['export', 'nope', '--out', 'nope.onnx'],
+        ['report', 'nope'],
+        ['benchmark', 'nope.py'],
+    ],
+)
+def test_a_mistyped_name_is_answered_in_one_line(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f'mmskin {arguments[0]}: error: nope')
+    assert said.count('\n') == 1
+
+
+def test_a_fault_keeps_its_traceback(monkeypatch):
+    """Whoever writes a plugin needs to see where it fails."""
+    command = argparse.Namespace(__doc__='A stub.', add_arguments=lambda parser: None, run=lambda args: int('seven'))
+    monkeypatch.setattr(mmskin.cli, 'commands', lambda: {'stub': command})
+    with pytest.raises(ValueError, match='seven'):
+        main(['stub'])
+
+
+def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config('configs/fpm/r18_synthetic.py').model.type == 'MultiTaskModel'
+
+
+def test_a_table_to_calibrate_on_is_looked_at_before_the_test(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ['test', 'configs/fpm/r18_synthetic.py', 'nope', '--calibrate-on', 'nope.csv']
+    assert main(arguments) == 2
+    assert 'nope.csv' in capsys.readouterr().err

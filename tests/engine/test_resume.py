@@ -122,6 +122,16 @@ def test_training_anew_forgets_what_a_resume_would_skip(config, data_root, tiny,
     assert [path for path in tmp_path.rglob('*') if path.name in ('stage.json', 'last_checkpoint')] == []
 
 
+def test_a_missing_library_costs_no_earlier_training(config, data_root, tiny, tmp_path, monkeypatch):
+    (tmp_path / 'cls').mkdir()
+    (tmp_path / 'cls' / 'stage.json').write_text('old')
+    monkeypatch.setitem(sys.modules, 'torchjd', None)
+    options = {**tiny, 'model.weighting': dict(type='PCGrad')}
+    with pytest.raises(ImportError, match='torchjd'):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert (tmp_path / 'cls' / 'stage.json').read_text() == 'old'
+
+
 def test_one_stage_run(config, data_root, tiny, tmp_path):
     options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 1}
     final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))

@@ -46,6 +46,9 @@ def test_missing_damaged_and_foreign_files(tmp_path):
     (tmp_path / 'cut.pth').write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match=r'cut\.pth: damaged'):
         read_weights(tmp_path / 'cut.pth')
+    (tmp_path / 'text.pth').write_bytes(b'half of a download')
+    with pytest.raises(ValueError, match=r'text\.pth: damaged'):
+        read_weights(tmp_path / 'text.pth')
     with pytest.raises(ValueError, match=r'whole\.pth was trained with another config'):
         load_weights(nn.Linear(3, 2), tmp_path / 'whole.pth')
 
