@@ -1,13 +1,19 @@
 """Images as people have them: files of many kinds, bytes, arrays, PIL images, DICOM."""
 
-from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from mmskin.datasets.transforms.image_file import decode_rgb, is_truncated, reduction
+from mmskin.datasets.transforms.image_file import (
+    decode_rgb,
+    exif_orientation,
+    is_truncated,
+    open_image,
+    reduction,
+    upright_shape,
+)
 
 __all__ = ['read_image']
 
@@ -51,19 +57,18 @@ def read_encoded(data: bytes, min_size: float | None) -> tuple[np.ndarray, tuple
     """As ``read_image``, from the bytes of an image file."""
     if is_truncated(data):
         raise ValueError(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
-    with Image.open(BytesIO(data)) as image:
+    with open_image(data) as image:
         if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
             rgb = rgb_of_pil(image)
             return rgb, rgb.shape[:2]
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        shape = image.size if turned else image.size[::-1]
+        shape = upright_shape(image)
     return decode_rgb(data, reduction(shape, min_size) if min_size else 1, 'it'), shape
 
 
 def rgb_of_pil(image: Image.Image) -> np.ndarray:
     """Any PIL image as upright RGB, uint8 (H, W, 3)."""
     image.load()  # a TIFF is turned as it is loaded, and its orientation then forgotten
-    upright = ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image) if exif_orientation(image) != 1 else image
     if upright.mode.startswith('I') or upright.mode == 'F':
         return rgb_of_array(np.asarray(upright))
     if not upright.has_transparency_data:

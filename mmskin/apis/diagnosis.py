@@ -1,21 +1,23 @@
-"""What mmskin finds of itself on a machine: versions, devices, the shipped model, data; and what is wrong."""
+"""What mmskin finds of itself on a machine: versions, devices, the shipped model, data; and what is wrong.
+
+Each subject imports what it looks at: on a machine where that fails, the others are still told.
+"""
 
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from packaging.requirements import Requirement
 
 import mmskin
-from mmskin.apis.zoo import DEFAULT_MODEL, model_folder, shipped_models
-from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
-from mmskin.datasets.lesion_dataset import CLASSES
-from mmskin.engine.weights import HASH, read_metadata, read_weights
+
+if TYPE_CHECKING:
+    from mmskin.datasets.isic2017 import ISIC2017Dataset
 
 __all__ = ['Section', 'diagnose']
 
@@ -48,12 +50,22 @@ def diagnose(data_root: str | Path | None = None) -> list[Section]:
     Args:
         data_root: The data's folder; without it, the configs' own is looked at if it is there.
     """
-    return [versions(), devices(), shipped(), data(data_root)]
+    looks = {'versions': versions, 'devices': devices, 'models': shipped, 'data': lambda: data(data_root)}
+    return [looked_at(title, look) for title, look in looks.items()]
+
+
+def looked_at(title: str, look: Callable[[], Section]) -> Section:
+    """What ``look`` finds, or that it could not look."""
+    try:
+        return look()
+    except Exception as error:  # a system's missing library is an ImportError, a foreign build a RuntimeError
+        return Section(title, problems=[f'{title}: {type(error).__name__}: {error}'])
 
 
 def versions() -> Section:
     """Versions of Python, of mmskin and of what it requires, and whether they go together."""
-    section = Section('versions', [f'python {platform.python_version()}', f'mmskin {mmskin.__version__}'])
+    place = Path(mmskin.__file__).parent
+    section = Section('versions', [f'python {platform.python_version()}', f'mmskin {mmskin.__version__} in {place}'])
     for requirement in required():
         found = installed(requirement.name)
         section.lines.append(f'{requirement.name} {found or "is missing"}')
@@ -64,7 +76,8 @@ def versions() -> Section:
         section.problems.append(
             f'{", ".join(both)} beside onedl-...: two packages of one import; pip uninstall {both[0]}'
         )
-    for name in ('torchvision', 'mmcv', 'mmseg', 'mmpretrain'):
+    section.lines.append(f'extras: {", ".join(extras()) or "none"}')
+    for name in ('cv2', 'torch', 'torchvision', 'timm', 'mmcv', 'mmseg', 'mmpretrain'):
         try:
             import_module(name)
         except Exception as error:  # a torchvision of another torch raises a RuntimeError
@@ -72,11 +85,17 @@ def versions() -> Section:
     return section
 
 
-def required() -> Iterator[Requirement]:
-    """What mmskin needs, extras left out."""
+def required(extra: str = '') -> Iterator[Requirement]:
+    """What mmskin needs, or with an ``extra`` what that needs, too."""
     for requirement in map(Requirement, metadata.requires('mmskin') or ()):
-        if requirement.marker is None or requirement.marker.evaluate({'extra': ''}):
+        if requirement.marker is None or requirement.marker.evaluate({'extra': extra}):
             yield requirement
+
+
+def extras() -> list[str]:
+    """The extras whose packages are all there."""
+    names = metadata.metadata('mmskin').get_all('Provides-Extra') or ()
+    return [name for name in names if all(installed(requirement.name) for requirement in required(name))]
 
 
 def installed(name: str) -> str | None:
@@ -89,6 +108,8 @@ def installed(name: str) -> str | None:
 
 def devices() -> Section:
     """What networks can run on."""
+    import torch
+
     lines = [f'CPU: {os.cpu_count()} cores, {torch.get_num_threads()} threads']
     for number in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(number)
@@ -98,6 +119,9 @@ def devices() -> Section:
 
 def shipped() -> Section:
     """The models that come with mmskin, and whether their weights are those that were published."""
+    from mmskin.apis.zoo import DEFAULT_MODEL, model_folder, shipped_models
+    from mmskin.engine.weights import HASH, read_metadata, read_weights
+
     section = Section('models')
     for name in shipped_models():
         try:
@@ -115,6 +139,8 @@ def shipped() -> Section:
 
 def data(data_root: str | Path | None) -> Section:
     """The splits of ISIC-2017 in ``data_root``; only that a folder was named and is not there is wrong."""
+    from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
+
     root = Path(data_root or 'data/isic2017')
     section = Section(f'data in {root}')
     splits = [split for split, prefix in SPLITS.items() if (root / f'{prefix}_Data').is_dir()]
@@ -131,7 +157,9 @@ def data(data_root: str | Path | None) -> Section:
     return section
 
 
-def counts(dataset: ISIC2017Dataset) -> str:
+def counts(dataset: 'ISIC2017Dataset') -> str:
     """How many images there are, and of which class."""
+    from mmskin.datasets.lesion_dataset import CLASSES
+
     labels = Counter(sample['gt_label'] for sample in map(dataset.get_data_info, range(len(dataset))))
     return f'{len(dataset)} images with masks, ' + ', '.join(f'{labels[i]} {name}' for i, name in enumerate(CLASSES))

@@ -4,6 +4,8 @@ from io import BytesIO
 
 import numpy as np
 
+from mmskin.optional import needs
+
 __all__ = ['read_dicom']
 
 
@@ -17,19 +19,15 @@ def read_dicom(data: bytes) -> np.ndarray:
         ModuleNotFoundError: without pydicom.
         ValueError: if the file holds more than one frame.
     """
-    try:
-        import pydicom
-        from pydicom.pixels import apply_color_lut, apply_voi_lut, pixel_array
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("DICOM needs pydicom: pip install 'mmskin[dicom]'", name='pydicom') from error
+    pydicom, pixel_data = needs('pydicom', 'dicom'), needs('pydicom.pixels', 'dicom')
     dataset = pydicom.dcmread(BytesIO(data))
     if (frames := int(dataset.get('NumberOfFrames') or 1)) > 1:
         raise ValueError(f'{frames} frames in one DICOM file; export the one to look at')
-    pixels = pixel_array(dataset)
+    pixels = pixel_data.pixel_array(dataset)
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
-        pixels = apply_color_lut(pixels, dataset)
+        pixels = pixel_data.apply_color_lut(pixels, dataset)
     if dataset.PhotometricInterpretation.startswith('MONOCHROME'):
-        return grey(apply_voi_lut(pixels, dataset), dataset)
+        return grey(pixel_data.apply_voi_lut(pixels, dataset), dataset)
     return pixels
 
 

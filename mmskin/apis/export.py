@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.apis.config import class_names, innermost_datasets
-from mmskin.apis.exported import METADATA_KEY, Session, needs, open_session
+from mmskin.apis.exported import METADATA_KEY, Session, open_session
 from mmskin.apis.publish import without_lookups
 from mmskin.apis.zoo import FILES
 from mmskin.engine.weights import hash_tensors, load_weights, read_weights
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.tasks.segmentation import step_configs
+from mmskin.optional import needs
 from mmskin.registry import MODELS, TRANSFORMS
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
@@ -66,6 +69,8 @@ def output_name(task_name: str, task: nn.Module) -> str:
 def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
     """Export the network of ``cfg`` and compare what the file computes with what torch does.
 
+    Only files that passed come to their place; what was there before stays until then.
+
     Args:
         cfg: As ``load_config`` gives it.
         weights: Anything that ``load_weights`` reads.
@@ -84,13 +89,14 @@ def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
         raise ValueError(f'{out}: export writes .onnx, or .xml for OpenVINO')
     network = build_for_export(cfg, weights)
     description = describe(cfg, weights, network)
-    size = description['input']['size']
     out.parent.mkdir(parents=True, exist_ok=True)
-    onnx_file = out.with_suffix('.onnx')
-    write_onnx(network, size, description, onnx_file)
-    if out.suffix == '.xml':
-        convert_to_openvino(onnx_file, out, description)
-    return check_against(network, open_session(out), size)
+    with TemporaryDirectory(prefix=f'.{out.stem}-', dir=out.parent) as folder:
+        written = write_files(network, description, Path(folder) / out.name)
+        session = open_session(written)._replace(path=out)
+        difference = check_against(network, session, description['input']['size'])
+        for file in written.parent.iterdir():
+            file.replace(out.parent / file.name)
+    return difference
 
 
 def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
@@ -101,6 +107,15 @@ def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
         raise ValueError(f'{cfg.filename}: a {type(model).__name__} cannot be exported, only a MultiTaskModel')
     load_weights(model, weights)
     return Probabilities(model).eval()
+
+
+def write_files(network: nn.Module, description: dict[str, Any], path: Path) -> Path:
+    """Write ``path``, and beside an OpenVINO file the ONNX file that it is made from."""
+    onnx_file = path.with_suffix('.onnx')
+    write_onnx(network, description['input']['size'], description, onnx_file)
+    if path.suffix == '.xml':
+        convert_to_openvino(onnx_file, path, description)
+    return path
 
 
 def write_onnx(network: nn.Module, size: int, description: dict[str, Any], path: Path) -> None:
@@ -185,7 +200,7 @@ def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
     kind = type(task).__name__
     own: dict[str, Any] = {'Classification': {'classes': class_names(cfg)}}.get(kind, {})
     if kind == 'Segmentation':
-        own = {'threshold': 0.5, 'post': [dict(step) for step in cfg.model.tasks[name].get('post', ())]}
+        own = {'threshold': 0.5, 'post': step_configs(cfg.model.tasks[name].get('post', ()))}
     return {'task': name, 'type': kind, 'meaning': MEANING[kind], **own}
 
 

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +12,17 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
 from mmskin.models.tasks.task import Task
+from mmskin.optional import needs
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'needs', 'open_session']
+__all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'open_session']
 
 METADATA_KEY = 'mmskin'
 TASKS = ('Classification', 'Segmentation', 'Regression')
 VIEWS = ('flips', 'zooms', 'crops')
+NEEDED = {'input': ('size', 'mean', 'std'), 'test_time_augmentation': ('default',)}
+NEEDED_OF_OUTPUT = ('task', 'type')
 POST = ('Dilate', 'FillHoles', 'LargestComponent')
 
 
@@ -48,18 +49,6 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in OPENERS
 
 
-def needs(module: str, extra: str) -> ModuleType:
-    """Import an optional library.
-
-    Raises:
-        ModuleNotFoundError: if it is not installed; the message says how to.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{module} is not installed: pip install "mmskin[{extra}]"') from error
-
-
 def open_session(path: str | Path) -> Session:
     """Open an exported file: ``.onnx`` in ONNX Runtime, ``.xml`` in OpenVINO.
 
@@ -73,7 +62,30 @@ def open_session(path: str | Path) -> Session:
     text, run = OPENERS[path.suffix](path)
     if not text:
         raise ValueError(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
-    return Session(path, json.loads(text), run)
+    return Session(path, read_description(path, text), run)
+
+
+def read_description(path: Path, text: str) -> dict[str, Any]:
+    """What an exported file says of itself.
+
+    Raises:
+        ValueError: if that lacks what a prediction needs.
+    """
+    try:
+        description = json.loads(text)
+        wrong = ', '.join(f'no {key}' for key in missing_from(description))
+    except (AttributeError, TypeError, ValueError) as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
+    return description
+
+
+def missing_from(description: dict[str, Any]) -> list[str]:
+    """What a prediction needs and a description lacks, such as ``input.size``."""
+    found = [f'{part}.{key}' for part, keys in NEEDED.items() for key in keys if key not in description.get(part, ())]
+    outputs = description.get('outputs') or {'<task>': {}}
+    return found + [f'outputs.{name}.{key}' for name in outputs for key in NEEDED_OF_OUTPUT if key not in outputs[name]]
 
 
 def open_onnx(path: Path) -> tuple[str, Callable]:
@@ -168,6 +180,6 @@ def build_task(output: dict[str, Any]) -> Task:
         ValueError: if the file names anything but what mmskin exports: it is not to choose what is called.
     """
     post = {'post': output['post']} if output.get('post') else {}
-    if output['type'] not in TASKS or not {step['type'] for step in post.get('post', ())} <= {*POST}:
+    if output['type'] not in TASKS or not {step.get('type') for step in post.get('post', ())} <= {*POST}:
         raise ValueError(f'the exported file asks for {output["type"]} with {post}, which mmskin does not write')
     return MODELS.build(dict(type=output['type'], head=dict(type='torch.nn.Identity'), **post))

@@ -1,7 +1,7 @@
 """Finding the images that a user means: files, folders, patterns, arrays, and lists of these."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from PIL import Image
 from mmskin.apis.any_image import read_image
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 
-__all__ = ['ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
+__all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
 SUFFIXES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -55,6 +55,19 @@ class ImageSource:
             raise ValueError(f'{self.name}: not an image that can be read') from error
         except Exception as error:  # decoders raise whatever they like
             raise ValueError(f'{self.name}: not an image that can be read ({error})') from error
+
+
+@dataclass(frozen=True, eq=False)
+class HeldImage(ImageSource):
+    """An image that is decoded once for each size in which it is read."""
+
+    decoded: dict[float | None, tuple[np.ndarray, tuple[int, int]]] = field(default_factory=dict, init=False)
+
+    def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+        """As an ``ImageSource``; nobody may write into the pixels."""
+        if min_size not in self.decoded:
+            self.decoded[min_size] = super().read(min_size)
+        return self.decoded[min_size]
 
 
 Inputs: TypeAlias = 'str | Content | ImageSource | Iterable[Inputs]'

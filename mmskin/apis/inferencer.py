@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmskin.apis.config import class_names, innermost_datasets, load_config
 from mmskin.apis.exported import exported_config, is_exported
-from mmskin.apis.gate_rates import GateRates, Rates
+from mmskin.apis.gate_rates import Rates, noted_gates
 from mmskin.apis.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.apis.prediction import FailedImage, LesionPrediction
 from mmskin.apis.publish import without_lookups
@@ -47,7 +47,7 @@ class LesionInferencer:
 
     Raises:
         FileNotFoundError: if model or checkpoint are missing.
-        ValueError: if the weights are not the model's, or a setting does not fit it.
+        ValueError: if the weights are not the model's, or a setting does not fit it or this machine.
 
     Example:
         >>> inferencer = LesionInferencer()
@@ -77,8 +77,7 @@ class LesionInferencer:
             load_weights(self.network, weights)
         if post is not None:
             set_post(self.network, post)
-        self.network.eval().to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self._gates = GateRates(self.network)
+        self.network.eval().to(find_device(device))
 
     def __call__(self, inputs: Inputs, lesion_probability: bool = False) -> LesionPrediction | list[LesionPrediction]:
         """Predict for one image, or for several: a folder, a pattern such as ``'photos/*.jpg'``, or a list of anything.
@@ -145,11 +144,11 @@ class LesionInferencer:
     def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction]:
         if not data:
             return []
-        with torch.inference_mode():
+        with torch.inference_mode(), noted_gates(self.network) as gates:
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
         return [
             self._prediction(sample, rates, lesion_probability)
-            for sample, rates in zip(samples, self._gates.take(len(samples)), strict=True)
+            for sample, rates in zip(samples, gates.by_image(len(samples)), strict=True)
         ]
 
     def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction:
@@ -208,13 +207,28 @@ def build_network(cfg: Config, tta: bool) -> BaseModel:
     return network
 
 
+def find_device(device: str | torch.device | None) -> torch.device:
+    """The device that is named, or a GPU if there is one.
+
+    Raises:
+        ValueError: if it is unknown, or not here.
+    """
+    here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
+    try:
+        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
+        raise ValueError(f'device={device}: not here; there is {", ".join(here)}') from error
+    return found
+
+
 def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:
     """Let the network's segmentation finish its masks by ``post``."""
     tasks = [part for part in network.modules() if isinstance(part, Segmentation)]
     if post and not tasks:
         raise ValueError(f'post={list(post)}: this model outlines nothing')
     for task in tasks:
-        task.post = [MODELS.build({'type': step} if isinstance(step, str) else step) for step in post]
+        task.set_post(post)
 
 
 def _or_raise(item: Item | FailedImage) -> Item:

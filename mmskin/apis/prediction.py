@@ -23,8 +23,9 @@ class LesionPrediction:
         probabilities: By class, adding up to 1. How far they can be trusted depends on the network's calibration.
         mask: True on the lesion, (height, width).
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
-        gates: Mean passing rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``: how much of what one
-            branch tells the other gets through, over channels, positions and views. Empty without feature passing.
+        gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and
+            views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
+            says what it is for others. Empty without gates.
     """
 
     image_id: str

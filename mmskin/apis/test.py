@@ -58,6 +58,7 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
         if 'out_file' in metric:
             metric.out_file = str(out_dir / metric.out_file)
     cfg.load_from = None
+    cfg.visualizer = None  # trainings are tracked, tests leave files
     for name in (*TRAINING, *VALIDATION):
         cfg[name] = None
     if cfg.get('tta'):

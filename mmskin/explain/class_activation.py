@@ -1,11 +1,14 @@
 """Where in an image the evidence for a diagnosis lies."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.classification import Classification
+from mmskin.optional import needs
 
 __all__ = ['class_activation', 'diagnosis_of', 'grad_cam']
 
@@ -29,13 +32,14 @@ def diagnosis_of(network: MultiTaskModel) -> str | None:
     return next((name for name in network.active_tasks if isinstance(network.tasks[name], Classification)), None)
 
 
-def class_activation(network: MultiTaskModel, inputs: Tensor, task: str) -> np.ndarray:
-    """Grad-CAM of the likeliest class at the last block of the task's branch (https://arxiv.org/abs/1610.02391).
+def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes: Sequence[int]) -> np.ndarray:
+    """Grad-CAM of one class of each image at the last block of the task's branch (https://arxiv.org/abs/1610.02391).
 
     Args:
         network: In evaluation mode.
         inputs: Normalised images (N, 3, H, W).
         task: A classification.
+        classes: Whose evidence to show, N numbers.
 
     Returns:
         Maps (N, h, w) at the block's resolution, from 0 to 1, each scaled to its own largest value.
@@ -47,8 +51,7 @@ def class_activation(network: MultiTaskModel, inputs: Tensor, task: str) -> np.n
     last = network.backbone.branch(task)[network.backbone.out_blocks[task][-1]]
     with torch.enable_grad():
         inputs = inputs.detach().clone().requires_grad_()  # a gradient reaches the block even if its weights are fixed
-        target = logits(inputs).argmax(dim=1)
-        maps = grad_cam()(logits, last).attribute(inputs, target, relu_attributions=True)
+        maps = grad_cam()(logits, last).attribute(inputs, list(classes), relu_attributions=True)
     return (maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))[:, 0].detach().cpu().numpy()
 
 
@@ -58,10 +61,4 @@ def grad_cam() -> type:
     Raises:
         ModuleNotFoundError: if captum is not installed.
     """
-    try:
-        from captum.attr import LayerGradCam
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'class activation maps need captum; install it by: pip install mmskin[explain]', name=error.name
-        ) from error
-    return LayerGradCam
+    return needs('captum.attr', 'explain').LayerGradCam

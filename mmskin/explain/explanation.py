@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmskin.apis.image_sources import ImageSource
+from mmskin.apis.image_sources import HeldImage, ImageSource
 from mmskin.apis.inferencer import LesionInferencer
 from mmskin.apis.prediction import LesionPrediction
 from mmskin.engine.hooks.gate_recorder import mean_map
@@ -46,6 +46,7 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         ValueError: if the image cannot be read.
         ModuleNotFoundError: if captum is not installed.
     """
+    source = HeldImage(source.image_id, source.content)
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])
@@ -53,8 +54,9 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     if model is None:
         return explanation
     inputs = inferencer.inputs([source])
-    task = diagnosis_of(model)
-    explanation.activation = None if task is None else class_activation(model, inputs, task)[0]
+    if (task := diagnosis_of(model)) and prediction.label is not None:
+        predicted = inferencer.classes.index(prediction.label)
+        explanation.activation = class_activation(model, inputs, task, [predicted])[0]
     explanation.gates = {
         f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
         for site, routes in model.gates(inputs).items()

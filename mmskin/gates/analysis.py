@@ -1,7 +1,8 @@
 """From a checkpoint to a folder that shows what its gates do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -9,11 +10,12 @@ from mmskin.apis.test import test_checkpoint
 from mmskin.evaluation.report import write_text
 from mmskin.gates.figures import draw_maps, draw_rates
 from mmskin.gates.rates import Group, correlations, groups, read_gates, write_rates
+from mmskin.registry import MODELS
 
 __all__ = ['analyse_gates']
 
-EXPLANATION = """The passing rate of a route is its gate's mean over channels and positions, from 0 (nothing passes) \
-to 1 (all does). Means over images with 95 % bootstrap intervals; one interval in twenty misses by chance."""
+EXPLANATION = """The rate of a route is a mean over channels and positions; of what, depends on the operator:"""
+INTERVALS = """Means over images with 95 % bootstrap intervals; one interval in twenty misses by chance."""
 
 
 def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
@@ -35,20 +37,35 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     out_dir = Path(out_dir)
     recorded = out_dir / 'gates.npz'
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]
+    passing = cfg.model.get('passing') or {}
     test_checkpoint(cfg, checkpoint, out_dir)
     table = read_gates(recorded, out_dir / 'per_image.csv')
-    found = groups(table)
+    found, meanings = groups(table), quantities(passing, table.rates)
     write_rates(out_dir / 'rates.csv', table)
     draw_rates(table, found, out_dir / 'rates.png')
     draw_maps(table, out_dir / 'maps.png', num_images)
-    write_text(out_dir / 'gates.md', summary(found, correlations(table)))
+    write_text(out_dir / 'gates.md', summary(meanings, found, correlations(table)))
     return out_dir / 'gates.md'
 
 
-def summary(found: Sequence[Group], related: list[tuple[str, str, float, float]]) -> str:
-    """Rates by group and rank correlations, in Markdown."""
-    lines = ['# What the gates let through', '', EXPLANATION, '', '| route | images | number | rate | 95 % interval |']
-    lines += ['| --- | --- | --- | --- | --- |']
+def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
+    """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
+    blocks = {route.rpartition('/')[0] for route in routes}
+    operators: list[Any] = [MODELS.get(cfg['type']) for block, cfg in passing.items() if block in blocks]
+    return {operator.__name__: operator.quantity for operator in operators}
+
+
+def summary(meanings: Mapping[str, str], found: Sequence[Group], related: list[tuple[str, str, float, float]]) -> str:
+    """What rates are, rates by group, and rank correlations, in Markdown."""
+    lines = ['# What the gates do', '', EXPLANATION, '']
+    lines += [f'- {operator}: {quantity}.' for operator, quantity in meanings.items()]
+    lines += [
+        '',
+        INTERVALS,
+        '',
+        '| route | images | number | rate | 95 % interval |',
+        '| --- | --- | --- | --- | --- |',
+    ]
     rows = [(route, name, n, f'{mean:.3f}', f'{low:.3f} to {high:.3f}') for route, name, n, mean, (low, high) in found]
     lines += [f'| {" | ".join(map(str, row))} |' for row in rows]
     lines += ['', "| route | with | Spearman's rho | p |", '| --- | --- | --- | --- |']

@@ -41,7 +41,7 @@ def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
     names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in groups]
     axis.set_yticks(range(len(groups)), names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel('mean passing rate, 95 % interval', fontsize=8)
+    axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
     axis.grid(axis='x', alpha=0.3)
 
 
@@ -49,7 +49,7 @@ def draw_against(axis: Axes, name: str, values: np.ndarray, rates: np.ndarray) -
     """One point per image."""
     axis.plot(values, rates, '.', color='tab:blue', alpha=0.5, markersize=5)
     axis.set_xlabel(f'{name}, share of the image' if name == 'lesion size' else name, fontsize=8)
-    axis.set_ylabel('passing rate', fontsize=8)
+    axis.set_ylabel('rate', fontsize=8)
     axis.grid(alpha=0.3)
 
 

@@ -1,4 +1,4 @@
-"""Passing rates beside what a test found of the same images."""
+"""Rates of gates beside what a test found of the same images."""
 
 import csv
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class GateTable:
 
     @property
     def rates(self) -> dict[str, np.ndarray]:
-        """The mean passing rate of each image (N,), by block and route."""
+        """The mean rate of each image (N,), by block and route; of what, the operator's ``quantity`` says."""
         return {name: maps.astype(np.float64).mean(axis=(1, 2)) for name, maps in self.maps.items()}
 
 

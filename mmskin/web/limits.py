@@ -2,13 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from mmskin.apis.any_image import DICOM_MARK
 from mmskin.apis.image_sources import ImageSource
+from mmskin.datasets.transforms.image_file import open_image
+from mmskin.optional import needs
 
 __all__ = ['Limits']
 
@@ -50,7 +51,7 @@ class Limits:
         if size > self.bytes:
             raise ValueError(f'{name}: {size / MEGA:.1f} MB; this page takes {self.megabytes:g} MB at most')
         data = path.read_bytes()
-        width, height = image_size(data, name)
+        width, height = image_size(path, data, name)
         if width * height > self.pixels:
             raise ValueError(
                 f'{name}: {width} x {height} pixels are {width * height / MEGA:.1f} million; '
@@ -59,18 +60,18 @@ class Limits:
         return ImageSource(Path(name).stem, data)
 
 
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height of an encoded image, from its head.
+def image_size(path: Path, data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an encoded image, the file's content, from its head.
 
     Raises:
         ValueError: if it is no image.
     """
     try:
         if data[DICOM_MARK] == b'DICM':
-            return dicom_size(data)
+            return dicom_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # the limit above says it
-            with Image.open(BytesIO(data)) as image:
+            with open_image(data) as image:
                 return image.size
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name}: far too many pixels ({error})') from error
@@ -80,11 +81,15 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         raise ValueError(f'{name}: not an image that can be read ({error})') from error
 
 
-def dicom_size(data: bytes) -> tuple[int, int]:
-    """Width and height, as a DICOM file's head has them."""
-    try:
-        import pydicom
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("DICOM needs pydicom: pip install 'mmskin[dicom]'", name='pydicom') from error
-    dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+def dicom_size(path: Path) -> tuple[int, int]:
+    """Width and height, as a DICOM file's head has them.
+
+    Raises:
+        ValueError: if the head is deflated, too: it might be of any size.
+    """
+    pydicom = needs('pydicom', 'dicom')
+    syntax = pydicom.filereader.read_file_meta_info(path).get('TransferSyntaxUID')
+    if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        raise ValueError('deflated DICOM; save it in another transfer syntax')
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
     return int(dataset.Columns), int(dataset.Rows)

@@ -1,5 +1,6 @@
 """The page itself: where images are dropped, and where the answer comes."""
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmskin.apis.inferencer import LesionInferencer
+from mmskin.optional import needs
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import MEGA, Limits
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ['build_page', 'import_gradio', 'part', 'predict_uploads']
 
+logger = logging.getLogger(__name__)
 ABOUT = """# mmskin
 
 <div class="mmskin-notice"><b>Research software, not a medical device.</b>
@@ -73,6 +76,9 @@ def attempt(inferencer: LesionInferencer, limits: Limits, name: str, path: Path)
         return Refused(str(error))
     except OSError:  # its message would tell where files lie here
         return Refused(f'{name}: could not be read; drop it once more')
+    except Exception:  # of this image alone: the others have their answers
+        logger.exception('an image got no answer')  # without its name, since nothing is kept of it
+        return Refused(f'{name}: no answer, since the computation failed, perhaps for want of memory')
 
 
 def discard(path: Path) -> None:
@@ -103,10 +109,4 @@ def import_gradio() -> ModuleType:
         ModuleNotFoundError: if it is not installed.
     """
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
-    try:
-        import gradio
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the page needs gradio; install it by: pip install 'mmskin[serve]'", name=error.name
-        ) from error
-    return gradio
+    return needs('gradio', 'serve')

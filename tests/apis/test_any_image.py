@@ -5,7 +5,8 @@ from io import BytesIO
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from mmskin.apis.any_image import read_image
 from mmskin.datasets.transforms.loading import LoadImage
@@ -33,6 +34,15 @@ def test_colours_of_lossless_files(kind):
     image, shape = read_image(encode(RGB, kind, **options))
     assert shape == (4, 6)
     assert (image == RGB).all()
+
+
+def test_a_jpeg_with_a_preview_as_phones_write_it():
+    smooth = cv2.resize(RGB, (96, 64), interpolation=cv2.INTER_CUBIC)
+    preview = Image.fromarray(smooth[::2, ::2])
+    data = encode(smooth, 'MPO', save_all=True, append_images=[preview])
+    assert Image.open(BytesIO(data)).format == 'MPO'
+    assert read_image(data)[1] == (64, 96)
+    assert read_image(data[:-20])[1] == (64, 96)  # the preview's end
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
@@ -78,6 +88,19 @@ def test_exif_orientation(kind, value, turn):
     image, shape = read_image(encode(RGB, kind, exif=orientation(value), **options))
     assert (image == turn(RGB)).all()
     assert shape == turn(RGB).shape[:2]
+
+
+@pytest.mark.parametrize('pixels', [RGB, np.dstack([RGB, np.full_like(RAMP, 255)])], ids=['RGB', 'RGBA'])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_an_orientation_in_xmp_alone_is_not_applied(kind, pixels):
+    """OpenCV, and so the training, doesn't know it."""
+    if kind == 'JPEG':
+        pixels = pixels[..., :3]
+    tag = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    info = PngInfo()
+    info.add_itxt('XML:com.adobe.xmp', tag)
+    image, shape = read_image(encode(pixels, kind, **({'pnginfo': info} if kind == 'PNG' else {'xmp': tag.encode()})))
+    assert image.shape[:2] == shape == (4, 6)
 
 
 def test_a_pil_image_from_a_phone_is_turned():
@@ -139,6 +162,12 @@ def test_a_file_cut_off_is_refused(kind):
     data = encode(noise, kind)
     with pytest.raises((ValueError, OSError)):
         read_image(data[: len(data) // 2])
+
+
+def test_an_eps_is_refused_before_pillow_starts_a_program_for_it(monkeypatch):
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: pytest.fail('Ghostscript was started'))
+    with pytest.raises(UnidentifiedImageError):
+        read_image(encode(RGB, 'EPS'))
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch):

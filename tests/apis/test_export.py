@@ -1,6 +1,7 @@
 """Exported networks compute what torch does, say what they are, and predict in its place."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -12,10 +13,11 @@ from mmengine.config import Config
 
 from mmskin.apis import exported
 from mmskin.apis.config import load_config
-from mmskin.apis.export import TOLERANCE, check_against, describe_input, export_model
+from mmskin.apis.export import TOLERANCE, check_against, describe_input, describe_task, export_model
 from mmskin.apis.exported import Session, build_task, exported_config, open_session
 from mmskin.apis.inferencer import LesionInferencer
 from mmskin.engine.weights import read_metadata
+from mmskin.registry import MODELS
 
 from .conftest import SIZE
 
@@ -150,11 +152,8 @@ def test_views_come_with_the_file(monkeypatch, onnx_file):
 
 
 def test_a_missing_library_is_named(monkeypatch, onnx_file):
-    def import_module(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(exported, 'import_module', import_module)
-    with pytest.raises(ModuleNotFoundError, match=r'onnxruntime is not installed: pip install "mmskin\[onnx\]"'):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(ModuleNotFoundError, match=r"onnxruntime is not installed: pip install 'mmskin\[onnx\]'"):
         open_session(onnx_file)
 
 
@@ -171,6 +170,55 @@ def test_what_cannot_be_described_is_refused(small_config, change):
     cfg.merge_from_dict(change)
     with pytest.raises(ValueError, match=r'odd\.py: only .* can be exported'):
         describe_input(cfg)
+
+
+@pytest.mark.parametrize(
+    ('change', 'wrong'),
+    [
+        (lambda description: description['input'].pop('size'), r'\(no input\.size\)'),
+        (lambda description: description.pop('input'), r'\(no input\.size, no input\.mean, no input\.std\)'),
+        (lambda description: description.pop('test_time_augmentation'), r'\(no test_time_augmentation\.default\)'),
+        (lambda description: description.pop('outputs'), r'\(no outputs\.<task>\.task, no outputs\.<task>\.type\)'),
+        (lambda description: description['outputs']['cls_probabilities'].pop('type'), r'cls_probabilities\.type\)'),
+        (lambda description: description.update(input=None), 'NoneType'),
+    ],
+)
+def test_a_description_that_lacks_something_is_refused(onnx_file, tmp_path, change, wrong):
+    model = onnx.load(onnx_file)
+    description = json.loads(model.metadata_props[0].value)
+    change(description)
+    model.metadata_props[0].value = json.dumps(description)
+    onnx.save(model, tmp_path / 'foreign.onnx')
+    with pytest.raises(
+        ValueError, match=r'foreign\.onnx: its description is not what "mmskin export" writes.*' + wrong
+    ):
+        LesionInferencer(tmp_path / 'foreign.onnx')
+
+
+@pytest.mark.parametrize('text', ['[]', 'made by hand'])
+def test_a_description_that_is_none_is_refused(onnx_file, tmp_path, text):
+    model = onnx.load(onnx_file)
+    model.metadata_props[0].value = text
+    onnx.save(model, tmp_path / 'foreign.onnx')
+    with pytest.raises(ValueError, match=r'foreign\.onnx: its description is not what "mmskin export" writes'):
+        LesionInferencer(tmp_path / 'foreign.onnx')
+
+
+def test_a_file_that_fails_its_check_does_not_come_to_its_place(half_folder, tmp_path, monkeypatch):
+    (tmp_path / 'small.onnx').write_text('the last that passed')
+    monkeypatch.setattr('mmskin.apis.export.TOLERANCE', -1.0)
+    with pytest.raises(ValueError, match=rf'{tmp_path}/small\.onnx: differs from torch'):
+        export_model(load_config(half_folder.config), half_folder.weights, tmp_path / 'small.onnx')
+    assert [path.name for path in tmp_path.iterdir()] == ['small.onnx']
+    assert (tmp_path / 'small.onnx').read_text() == 'the last that passed'
+
+
+def test_post_processing_may_be_named_or_configured(small_config):
+    cfg = Config(small_config.to_dict(), cfg_text='x', filename='small.py')
+    cfg.merge_from_dict({'model.tasks.seg.post': ['FillHoles', dict(type='Dilate', radius=0.02)]})
+    task = MODELS.build(cfg.model).tasks['seg']
+    expected = [dict(type='FillHoles'), dict(type='Dilate', radius=0.02)]
+    assert describe_task('seg', task, cfg)['post'] == expected
 
 
 def test_other_kinds_of_file_are_refused(small_config, checkpoint, tmp_path):

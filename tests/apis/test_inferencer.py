@@ -134,6 +134,19 @@ def test_gate_rates_are_the_means_of_the_networks_gates(inferencer, photos):
         assert prediction.gates[site] == pytest.approx({name: rate.mean().item() for name, rate in routes.items()})
 
 
+def test_an_interrupted_prediction_does_not_cost_the_next(inferencer, photos, monkeypatch):
+    expected = inferencer(photos[0])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inferencer.network.tasks['seg'], 'predict', interrupted)  # after the gates
+    with pytest.raises(KeyboardInterrupt):
+        inferencer(photos[:2])
+    monkeypatch.undo()
+    assert inferencer(photos[0]).gates == expected.gates
+
+
 def read(inferencer, path):
     (batch,) = inferencer._batches(find_images(path))
     return batch[0]
@@ -236,6 +249,8 @@ def test_weights_that_training_starts_from_are_not_looked_up(small_config, check
         (dict(checkpoint='a.pth'), ValueError, 'a.pth: name the config'),
         (dict(model='nowhere.py', checkpoint='a.pth'), FileNotFoundError, 'nowhere.py: no such config'),
         (dict(batch_size=0), ValueError, 'batch_size=0'),
+        (dict(device='cuda:99'), ValueError, r'device=cuda:99: not here; there is cpu'),
+        (dict(device='gpu'), ValueError, r'device=gpu: not here; there is cpu'),
     ],
 )
 def test_what_is_missing_is_said(arguments, error, message):

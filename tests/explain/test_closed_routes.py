@@ -1,12 +1,17 @@
 """What a network answers with a route closed."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmskin.apis.any_image import read_image
 from mmskin.apis.image_sources import ImageSource
 from mmskin.apis.inferencer import LesionInferencer
+from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.explain.class_activation import class_activation
 from mmskin.explain.closed_routes import closed, routes_of
 from mmskin.explain.explanation import explain
 from mmskin.explain.picture import draw_explanation
@@ -66,7 +71,7 @@ def test_all_routes_closed_is_a_network_without_passing(inferencer, source):
 
 
 def test_an_explanation_has_every_part(inferencer, source, tmp_path):
-    pytest.importorskip('captum', reason='captum is an extra: pip install mmskin[explain]')
+    pytest.importorskip('captum', reason="captum is an extra: pip install 'mmskin[explain]'")
     found = explain(inferencer, source)
     names = ['layer3.1/cls2seg', 'layer3.1/seg2cls']
     assert found.activation.max() == pytest.approx(1)
@@ -76,6 +81,40 @@ def test_an_explanation_has_every_part(inferencer, source, tmp_path):
     before, after = found.prediction.probabilities, found.without['layer3.1/seg2cls'].probabilities
     assert max(abs(before[name] - after[name]) for name in before) > 1e-4
     assert found.without['layer3.1/cls2seg'].probabilities == before
+    assert list(found.prediction.gates['layer3.1']) == ['cls2seg', 'seg2cls']
+    for closed_route, without in found.without.items():
+        others = {
+            route: rate for route, rate in found.prediction.gates['layer3.1'].items() if route not in closed_route
+        }
+        assert without.gates == {'layer3.1': pytest.approx(others)}
+    assert inferencer(source).gates == found.prediction.gates
     draw_explanation(found, tmp_path / 'explanation.png')
     with Image.open(tmp_path / 'explanation.png') as picture:
         assert np.asarray(picture).std() > 10
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_the_evidence_is_for_the_class_that_is_named(inferencer, source, monkeypatch, name):
+    """Which need not be the likeliest in the plain view, where several are averaged."""
+    pytest.importorskip('captum', reason="captum is an extra: pip install 'mmskin[explain]'")
+    number = CLASSES.index(name)
+    monkeypatch.setattr(
+        inferencer.network.tasks['cls'], 'decide', lambda sample: setattr(sample, 'pred_label', torch.tensor([number]))
+    )
+    found = explain(inferencer, source)
+    assert found.prediction.label == name
+    expected = class_activation(inferencer.network, inferencer.inputs([source]), 'cls', [number])[0]
+    np.testing.assert_array_equal(found.activation, expected)
+
+
+def test_an_image_is_decoded_once(inferencer, source, monkeypatch):
+    pytest.importorskip('captum', reason="captum is an extra: pip install 'mmskin[explain]'")
+    file = BytesIO()
+    Image.fromarray(source.content).save(file, 'PNG')
+    sizes = []
+    monkeypatch.setattr(
+        'mmskin.apis.image_sources.read_image',
+        lambda content, min_size: sizes.append(min_size) or read_image(content, min_size),
+    )
+    explain(inferencer, ImageSource('noise', file.getvalue()))
+    assert sizes == [inferencer.load.size]

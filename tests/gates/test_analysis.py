@@ -1,6 +1,7 @@
 """The command that analyses gates, on a network and images that were never trained or seen."""
 
 import csv
+import re
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ import torch
 from mmskin.apis.config import load_config
 from mmskin.cli import main
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.gates.analysis import quantities, summary
+from mmskin.models.necks.cross_attention import CrossAttentionPassing
+from mmskin.models.necks.passing import OPENING, FeaturePassing
 from mmskin.registry import MODELS
 
 OPTIONS = [
@@ -48,9 +52,31 @@ def test_the_command_writes_tables_and_pictures(repository, data_root, tmp_path,
     assert len(rows) == 6
     assert all(0 < float(row[f'rate/layer3.1/{route}']) < 1 for row in rows for route in ('cls2seg', 'seg2cls'))
     assert '| layer3.1/cls2seg | all images | 6 |' in capsys.readouterr().out
+    assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
     assert {'rates.png', 'maps.png', 'gates.md', 'gates.npz', 'results.json'} <= {path.name for path in out.iterdir()}
 
 
-def test_a_network_without_gates_is_refused(repository, data_root, tmp_path):
-    with pytest.raises(ValueError, match='no operator of this network has gates'):
-        main(arguments(repository, 'multitask/r18_synthetic.py', data_root, tmp_path / 'out'))
+def test_the_table_says_what_its_rates_are():
+    """An attention is no gate, and what is not in the table is not explained."""
+    passing = {'b.0': dict(type='CrossAttentionPassing'), 'b.1': dict(type='NDDRPassing')}
+    meanings = quantities(passing, ['b.0/cls2seg', 'b.0/seg2cls'])
+    assert meanings == {'CrossAttentionPassing': CrossAttentionPassing.quantity}
+    text = summary(meanings, [], [])
+    assert f'- CrossAttentionPassing: {CrossAttentionPassing.quantity}.\n' in text
+    assert 'nothing' not in text
+
+
+def test_every_operator_is_in_the_documentation(repository):
+    """With the quantity that its class names, or among those without gates."""
+    text = (repository / 'docs/gates.md').read_text()
+    rows = {name: row for row in text.splitlines() for name in re.findall(r'`(\w+Passing)`', row.rpartition(' | ')[0])}
+    MODELS.import_from_location()
+    operators = {name: kind for name, kind in MODELS.module_dict.items() if issubclass(kind, FeaturePassing)}
+    with_gates = {name: kind.quantity for name, kind in operators.items() if kind.quantity}
+    assert {name: row.rpartition(' | ')[2].removesuffix(' |') for name, row in rows.items()} == with_gates
+    assert all(f'`{name}`' in text for name in operators)
+
+
+def test_a_network_without_gates_is_refused(repository, data_root, tmp_path, capsys):
+    assert main(arguments(repository, 'multitask/r18_synthetic.py', data_root, tmp_path / 'out')) == 2
+    assert 'no operator of this network has gates' in capsys.readouterr().err

@@ -4,6 +4,7 @@ import zlib
 from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from mmskin.web.limits import Limits
 
@@ -39,16 +40,41 @@ def test_a_refusal_names_the_file_and_the_limit(upload, limits, content, message
         limits.read(path, name)
 
 
-def test_dicom_is_measured_from_its_head(upload):
-    pydicom = pytest.importorskip('pydicom')
-    dataset = pydicom.Dataset()
-    dataset.Rows, dataset.Columns = 30, 40
-    dataset.preamble = bytes(128)
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+def test_an_eps_that_is_named_png_is_refused(upload):
     file = BytesIO()
-    dataset.save_as(file, enforce_file_format=False)
-    name, path = upload('skin.dcm', file.getvalue())
+    Image.new('RGB', (8, 8)).save(file, 'EPS')
+    name, path = upload('evil.png', file.getvalue())
+    with pytest.raises(ValueError, match='^evil.png: not an image that can be read$'):
+        Limits().read(path, name)
+
+
+@pytest.fixture
+def dicom():
+    """The bytes of a head, 40 x 30 pixels, in a transfer syntax of pydicom's."""
+    pydicom = pytest.importorskip('pydicom')
+
+    def dicom(syntax):
+        dataset = pydicom.Dataset()
+        dataset.Rows, dataset.Columns = 30, 40
+        dataset.preamble = bytes(128)
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+        file = BytesIO()
+        dataset.save_as(file, enforce_file_format=False)
+        return file.getvalue()
+
+    return dicom
+
+
+def test_a_deflated_dicom_is_refused_before_it_is_inflated(upload, dicom, monkeypatch):
+    name, path = upload('skin.dcm', dicom('DeflatedExplicitVRLittleEndian'))
+    monkeypatch.setattr('zlib.decompress', lambda *_, **__: pytest.fail('it was inflated'))
+    with pytest.raises(ValueError, match='skin.dcm: .*deflated DICOM; save it in another transfer syntax'):
+        Limits().read(path, name)
+
+
+def test_dicom_is_measured_from_its_head(upload, dicom):
+    name, path = upload('skin.dcm', dicom('ExplicitVRLittleEndian'))
     assert Limits(pixels=1200).read(path, name).image_id == 'skin'
     with pytest.raises(ValueError, match='40 x 30'):
         Limits(pixels=1199).read(path, name)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from mmskin.apis.image_sources import ImageSource
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import Limits
-from mmskin.web.page import predict_uploads
+from mmskin.web.page import import_gradio, predict_uploads
 
 
 def pictures(html, pattern):
@@ -63,13 +64,28 @@ def test_several_images_get_a_table(inferencer, photo):
     assert '<i>' not in html
 
 
-def test_nothing_stays_on_the_disk_even_if_the_network_stops(inferencer, photo, upload, tmp_path, monkeypatch):
+@pytest.mark.parametrize('error', [RuntimeError, MemoryError])
+def test_a_failure_of_one_image_does_not_cost_the_others(inferencer, photo, upload, monkeypatch, caplog, error):
+    def fail_once(inferencer, source):
+        if source.image_id == 'a':
+            raise error('out of memory')
+        return look_at(inferencer, source)
+
+    monkeypatch.setattr('mmskin.web.page.look_at', fail_once)
+    html = predict_uploads(inferencer, Limits(), [upload('a.png', photo), upload('b.png', photo)])
+    assert 'a.png: no answer, since the computation failed' in html
+    assert html.count('<section') == 1
+    assert f'{error.__name__}: out of memory' in caplog.text
+    assert 'a.png' not in caplog.text
+
+
+def test_nothing_stays_on_the_disk_even_if_the_server_is_stopped(inferencer, photo, upload, tmp_path, monkeypatch):
     def stop(*_):
-        raise RuntimeError('out of memory')
+        raise KeyboardInterrupt
 
     monkeypatch.setattr('mmskin.web.page.look_at', stop)
     uploads = [upload('a.png', photo), upload('b.txt', b'text')]
-    with pytest.raises(RuntimeError, match='out of memory'):
+    with pytest.raises(KeyboardInterrupt):
         predict_uploads(inferencer, Limits(), uploads)
     assert [*(tmp_path / 'uploads').iterdir()] == []
 
@@ -78,3 +94,9 @@ def test_a_file_that_is_gone_tells_nothing_of_its_place(inferencer, tmp_path):
     html = predict_uploads(inferencer, Limits(), [('a.png', tmp_path / 'none' / 'a.png')])
     assert 'a.png: could not be read; drop it once more' in html
     assert str(tmp_path) not in html
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    with pytest.raises(ModuleNotFoundError, match=r"^gradio is not installed: pip install 'mmskin\[serve\]'$"):
+        import_gradio()

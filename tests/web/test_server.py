@@ -8,16 +8,19 @@ import subprocess
 import sys
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
 gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
 
 from mmskin.cli import main  # noqa: E402
+from mmskin.visualization.contour_sheet import readable  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import running  # noqa: E402
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +37,7 @@ def browser():
         'playwright.sync_api', reason='the browser is driven by playwright: pip install playwright'
     )
     if CHROMIUM is None:
-        pytest.skip('there is no Chromium: apt install chromium')
+        pytest.skip(f'the page in a browser: none of {", ".join(BROWSERS)} is on the path; apt install chromium')
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
         yield chromium
@@ -95,6 +98,26 @@ def test_an_image_in_the_browser(page, served, photo, tmp_path):
     assert [*served[1].rglob('*')] == [], 'uploads stay'
     local = (served[0], 'data:', 'blob:')
     assert [url for url in page.asked if not url.startswith(local)] == []
+
+
+def test_a_real_photograph_in_the_browser(page, served, inferencer, real_data, tmp_path):
+    path = sorted((real_data / 'isic2017_native' / 'ISIC-2017_Validation_Data').glob('*.jpg'))[0]
+    expected, photo = inferencer(path), Image.open(path)
+    page.set_input_files('input[type=file]', str(path))
+    page.wait_for_selector('.mmskin-answer .image', timeout=120_000)
+    assert page.inner_text('h3') == f'{path.stem} {photo.width} x {photo.height} pixels'
+    assert page.inner_text('.probabilities .first th') == readable(expected.label)
+    assert page.inner_text('.probabilities .first td:last-child') == f'{expected.probabilities[expected.label]:.2f}'
+    assert page.locator('legend').inner_text() == 'Why this answer?'
+    with page.expect_download() as download:
+        page.click('.download')
+    mask = np.asarray(Image.open(BytesIO(download.value.path().read_bytes())))
+    np.testing.assert_array_equal(mask > 0, expected.mask)
+    page.screenshot(path=tmp_path / 'page.png', full_page=True)
+    page.uncheck('.with-outline')
+    shown = Image.open(BytesIO(page.locator('.picture > img').first.screenshot())).convert('RGB')
+    difference = np.abs(np.asarray(shown, int) - np.asarray(photo.convert('RGB').resize(shown.size), int))
+    assert difference.mean() < 5  # of 255 grey levels: reduced twice, and JPEG
 
 
 def test_a_file_above_the_limit_is_refused_on_the_page(page, served, tmp_path):

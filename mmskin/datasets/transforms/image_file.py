@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-# By a file's first bytes: the marks of a part of its pixels, and of its end.
-END_MARKS = {b'\xff\xd8': (b'\xff\xda', b'\xff\xd9'), b'\x89P': (b'IDAT', b'IEND')}
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 
@@ -34,13 +33,31 @@ def read_bytes(path: str) -> bytes:
 def is_truncated(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; OpenCV's older versions paint what is missing grey without a word.
 
-    Bytes after the end are allowed. An end with pixels after it is a thumbnail's.
+    Bytes after the end are allowed, as phones append a film. An end before the pixels is a thumbnail's.
     """
-    if data[:2] not in END_MARKS:
-        return False
-    pixels, end = END_MARKS[data[:2]]
-    end_at = data.rfind(end)
-    return end_at < 0 or data.find(pixels, end_at) >= 0
+    if data[:2] == b'\xff\xd8':
+        return data.find(b'\xff\xd9', scan_start(data)) < 0
+    return data[:2] == b'\x89P' and data.find(b'IEND', data.find(b'IDAT')) < 0
+
+
+def scan_start(data: bytes) -> int:
+    """Where the pixels of a JPEG begin, behind all segments, which say how long they are (ITU-T T.81, B.1.1)."""
+    at = 2
+    while (at := data.find(b'\xff', at)) >= 0:
+        if data[at + 1 : at + 2] == b'\xda':
+            return at
+        is_fill = data[at + 1 : at + 2] == b'\xff'
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return len(data)
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An image of which Pillow has read the head.
+
+    Raises:
+        UnidentifiedImageError: if it is of none of the ``FORMATS``.
+    """
+    return Image.open(BytesIO(data), formats=FORMATS)
 
 
 def upright_size(data: bytes, path: str) -> tuple[int, int]:
@@ -50,12 +67,25 @@ def upright_size(data: bytes, path: str) -> tuple[int, int]:
         ValueError: if the file is no image.
     """
     try:
-        with Image.open(BytesIO(data)) as image:
-            width, height = image.size
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        with open_image(data) as image:
+            return upright_shape(image)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise unreadable(path) from error
-    return (width, height) if orientation in TRANSPOSED else (height, width)
+
+
+def upright_shape(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an image that was just opened, after its EXIF orientation."""
+    width, height = image.size
+    as_stored = image.format != 'TIFF'  # of a TIFF, Pillow gives the upright size
+    return (width, height) if as_stored and exif_orientation(image) in TRANSPOSED else (height, width)
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """How the EXIF block says that the image is turned; Pillow takes XMP's word, too, and OpenCV doesn't."""
+    image.getexif()  # looks for a block at a PNG's end, too
+    block = Image.Exif()
+    block.load(image.info.get('exif', b''))
+    return block.get(EXIF_ORIENTATION, 1)
 
 
 def decode(data: bytes, flags: int, path: str) -> np.ndarray:

@@ -1,9 +1,10 @@
+import zlib
 from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmskin.datasets.transforms.image_file import reduction
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
@@ -90,6 +91,32 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path, size, turn, re
     assert results['img'][int(red_at[0] * height), int(red_at[1] * width), 0] > 250
 
 
+XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize('exif', [b'', orientation(1)])
+def test_an_orientation_in_xmp_alone_turns_neither_size_nor_pixels(tmp_path, exif):
+    results = load(tmp_path, jpeg(LEFT_RED, xmp=XMP, exif=exif))
+    assert results['ori_shape'] == results['img_shape'] == (64, 96)
+
+
+def test_an_orientation_at_the_end_of_a_png_turns_both(tmp_path):
+    buffer = BytesIO()
+    Image.fromarray(LEFT_RED).save(buffer, 'png')
+    body = b'eXIf' + orientation(6).removeprefix(b'Exif\0\0')
+    chunk = (len(body) - 4).to_bytes(4, 'big') + body + zlib.crc32(body).to_bytes(4, 'big')
+    results = load(tmp_path, buffer.getvalue()[:-12] + chunk + buffer.getvalue()[-12:])
+    assert results['ori_shape'] == results['img_shape'] == (96, 64)
+
+
+@pytest.mark.parametrize('turn', [1, 3, 6, 8])
+def test_a_turned_tiff_has_the_size_of_its_pixels(tmp_path, turn):
+    buffer = BytesIO()
+    Image.fromarray(LEFT_RED).save(buffer, 'tiff', exif=orientation(turn))
+    results = load(tmp_path, buffer.getvalue())
+    assert results['ori_shape'] == results['img_shape'] == ((64, 96) if turn < 5 else (96, 64))
+
+
 def test_a_mask_follows_the_upright_image(tmp_path):
     results = load(tmp_path, jpeg(LEFT_RED, exif=orientation(6)))
     path = str(tmp_path / 'mask.png')
@@ -102,6 +129,25 @@ def test_a_mask_follows_the_upright_image(tmp_path):
 
 def test_bytes_after_the_image_are_allowed(tmp_path):
     assert load(tmp_path, jpeg(LEFT_RED) + bytes(1000))['img_shape'] == (64, 96)
+
+
+def test_a_film_after_the_image_is_allowed_whatever_is_in_it(tmp_path):
+    film = b'\0\0\0\x18ftypmp42' + bytes(100) + b'\xff\xda' + bytes(100)
+    assert load(tmp_path, jpeg(LEFT_RED) + film)['img_shape'] == (64, 96)
+
+
+def test_bytes_between_the_segments_are_allowed(tmp_path):
+    data = jpeg(LEFT_RED)
+    assert load(tmp_path, data[:2] + b'\xff\xff' + data[2:])['img_shape'] == (64, 96)
+
+
+def test_other_formats_are_refused_before_pillow_starts_a_program_for_them(tmp_path, monkeypatch):
+    buffer = BytesIO()
+    Image.fromarray(LEFT_RED).save(buffer, 'eps')
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: pytest.fail('Ghostscript was started'))
+    with pytest.raises(ValueError, match='image.jpg is not a readable image') as caught:
+        load(tmp_path, buffer.getvalue())
+    assert isinstance(caught.value.__cause__, UnidentifiedImageError)
 
 
 def noisy_jpeg(**options):
