@@ -1,0 +1,94 @@
+"""A user's folder, in which the documentation's commands find what they name, in small."""
+
+import os
+import re
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+
+DATA_FOLDERS = ('DATA', 'NATIVE', 'data/isic2017', 'data/isic2017_256', 'data/synthetic')
+SRUN = '#!/bin/sh\nprintf "%s\\n" "$@" > srun.txt\n'
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tmp_path_factory):
+    """A set in the challenge's layout with a handful of images of 64 by 48 pixels."""
+    root = tmp_path_factory.mktemp('data') / 'synthetic'
+    SyntheticLesions(seed=5, shape=(48, 64)).write(root, num_train=8, num_val=6, num_test=6)
+    return root
+
+
+@pytest.fixture(scope='session')
+def trained():
+    """Work folders of trainings that some page has done already, by the words of the command."""
+    return {}
+
+
+@pytest.fixture
+def user_folder(repository, tiny_data, tmp_path, monkeypatch):
+    """A checkout as far as commands see it, with data, photographs and a Slurm that only notes what it was told."""
+    folder = tmp_path / 'user'
+    for name in ('tools', 'docs', 'requirements', 'mmskin', 'Makefile', 'setup.py'):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(repository / name)
+    for name in ('benchmarks', 'configs'):
+        shutil.copytree(repository / name, folder / name)
+    shrink(folder / 'configs' / 'fpm')
+    shutil.copytree(repository / 'examples', folder / 'examples', ignore=shutil.ignore_patterns('*.egg-info', 'data'))
+    for name in DATA_FOLDERS:
+        shutil.copytree(tiny_data, folder / name)
+    for name, part in (('outlined', '*Part3*'), ('diagnosed', '*Part1*')):
+        shutil.copytree(tiny_data, folder / 'data' / name, ignore=shutil.ignore_patterns(part))
+    paint_photographs(folder)
+    shutil.copytree(folder / 'folder', folder / 'ARCHIVE')
+    (folder / 'bin').mkdir()
+    (folder / 'bin' / 'srun').write_text(SRUN)
+    (folder / 'bin' / 'srun').chmod(0o755)
+    places = [str(folder / 'bin'), str(Path(sys.executable).parent), os.environ['PATH']]
+    monkeypatch.setenv('PATH', os.pathsep.join(places))
+    monkeypatch.setenv('HOME', str(folder))
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        monkeypatch.setenv('PORT', str(probe.getsockname()[1]))  # for the processes of tools/dist_train.sh
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setenv('PYTHONWARNINGS', 'ignore')
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def shrink(folder):
+    """Give the paper's config the demo's network and the last stage only; tests/test_configs.py builds the real one."""
+    (network,) = re.findall(r'^model = dict\(.*?^\)', (folder / 'r18_synthetic.py').read_text(), re.M | re.S)
+    with (folder / 'r101_isic2017.py').open('a') as file:
+        file.write(f'\n{network}\nstages = stages[-1:]\n')
+
+
+def paint_photographs(folder):
+    """photo.jpg, two more in each of some folders, and the images and masks of a table."""
+    names = ['photo.jpg', 'folder/a.jpg', 'more/b.png', 'more/below/c.png', 'photos/d.jpg']
+    names += [f'data/lesions/images/{number:04}.jpg' for number in range(1, 13)]
+    painter = SyntheticLesions(seed=1, shape=(96, 128))
+    for number, name in enumerate(names):
+        image, mask, _ = painter.sample('train', number)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), image[..., ::-1])
+        if 'lesions' in name:
+            path = folder / name.replace('images', 'masks').replace('.jpg', '.png')
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), mask * 255)
+
+
+@pytest.fixture(autouse=True)
+def registries_as_they_were(monkeypatch):
+    """What the documentation's examples register is forgotten after each test."""
+    for registry in (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS):
+        registry.import_from_location()
+        monkeypatch.setattr(registry, '_module_dict', dict(registry._module_dict))
+    monkeypatch.setattr(sys, 'path', [*sys.path])

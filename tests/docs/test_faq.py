@@ -1,0 +1,205 @@
+"""Each error of docs/faq.md is made to happen here, and says what the page quotes; ... stands for anything."""
+
+import json
+import re
+import shutil
+import sys
+
+import pytest
+import torch
+
+from mmskin.apis import FailedImage, LesionInferencer
+from mmskin.apis.config import load_config
+from mmskin.apis.test import find_checkpoint
+from mmskin.apis.test import test_checkpoint as run_test
+from mmskin.benchmark.runs import check_suite, runs_of
+from mmskin.benchmark.suite import read_suite
+from mmskin.cli import main
+from mmskin.engine.weights import read_weights
+from mmskin.registry import DATASETS, MODELS
+
+TINY = {
+    **{f'{part}_dataloader.dataset.pipeline.0.size': 48 for part in ('train', 'val', 'test')},
+    **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
+    **{f'{part}_dataloader.persistent_workers': False for part in ('train', 'val')},
+    'train_dataloader.batch_size': 4,
+    'train_cfg.max_epochs': 1,
+}
+ONE_STAGE = {**TINY, 'stages': None, 'train_cfg.val_interval': 9}
+
+
+@pytest.fixture
+def entries(repository):
+    """The quoted errors by title."""
+    text = (repository / 'docs' / 'faq.md').read_text()
+    return dict(re.findall(r'^## (.+?)\n.*?```text\n(.*?)```', text, re.M | re.S))
+
+
+def training(repository, **options):
+    return load_config(repository / 'configs/fpm/r18_synthetic.py', options={**ONE_STAGE, **options})
+
+
+def wrong_data_folder(folder, repository):
+    cfg = load_config(repository / 'configs/fpm/lite0_isic2017.py', data_root='downloads')
+    DATASETS.build(cfg.train_dataloader.dataset)
+
+
+def no_such_config(folder, repository):
+    load_config('configs/fpm/r50_isic2017.py')
+
+
+def missing_mask(folder, repository):
+    next((folder / 'data/synthetic/ISIC-2017_Training_Part1_GroundTruth').glob('*3_segmentation.png')).unlink()
+    DATASETS.build(training(repository).train_dataloader.dataset)
+
+
+def missing_diagnosis(folder, repository):
+    table = folder / 'data/synthetic/ISIC-2017_Training_Part3_GroundTruth.csv'
+    table.write_text(''.join(table.read_text().splitlines(keepends=True)[:-2]))
+    DATASETS.build(training(repository).train_dataloader.dataset)
+
+
+def mask_of_another_kind(folder, repository):
+    from PIL import Image
+
+    mask = next((folder / 'data/synthetic/ISIC-2017_Training_Part1_GroundTruth').glob('*0_segmentation.png'))
+    Image.new('L', Image.open(mask).size, 7).save(mask)
+    DATASETS.build(training(repository).train_dataloader.dataset)[0]
+
+
+def cut_off_image(folder, repository):
+    photo = folder / 'photo.jpg'
+    photo.write_bytes(photo.read_bytes()[:1500])
+    (item,) = LesionInferencer(device='cpu').iterate('photo.jpg')
+    assert isinstance(item, FailedImage)
+    raise item.error
+
+
+def cut_off_image_in_training(folder, repository):
+    image = next((folder / 'data/synthetic/ISIC-2017_Training_Data').glob('*0.jpg'))
+    image.write_bytes(image.read_bytes()[:800])
+    DATASETS.build(training(repository).train_dataloader.dataset)[0]
+
+
+def unknown_name(folder, repository):
+    load = training(repository, **{'model.passing': {'layer3.1': dict(type='GatedFeaturePasing')}})
+    MODELS.build(load.model)
+
+
+def unknown_option(folder, repository):
+    load = training(repository, **{'model.passing': {'layer3.1': dict(type='GatedFeaturePassing', gates='x')}})
+    MODELS.build(load.model)
+
+
+def foreign_checkpoint(folder, repository):
+    weights = MODELS.build(load_config(repository / 'configs/multitask/r18_synthetic.py').model).state_dict()
+    torch.save({'state_dict': weights}, 'multitask.pth')
+    run_test(training(repository), 'multitask.pth')
+
+
+def damaged_checkpoint(folder, repository):
+    (folder / 'epoch_3.pth').write_bytes(b'half of a download')
+    read_weights('epoch_3.pth')
+
+
+def config_without_checkpoint(folder, repository):
+    LesionInferencer('configs/fpm/lite0_isic2017.py')
+
+
+def nothing_trained_there(folder, repository):
+    (folder / 'work_dirs/lite0_isic2017').mkdir(parents=True)
+    find_checkpoint('work_dirs/lite0_isic2017')
+
+
+def missing_extra(folder, repository):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in sys.modules if name.split('.')[0] == 'captum']:
+            patch.delitem(sys.modules, name)
+        patch.setitem(sys.modules, 'captum', None)
+        assert main(['predict', 'photo.jpg', '--out-dir', 'out', '--explain']) == 2
+
+
+def no_such_input(folder, repository):
+    assert main(['predict', 'photos/*.tiff', '--out-dir', 'out']) == 2
+
+
+def excluded_stranger(folder, repository):
+    DATASETS.build({**training(repository).train_dataloader.dataset, 'exclude': ['ISIC_0012970']})
+
+
+def no_row_of_a_split(folder, repository):
+    (folder / 'lesions.csv').write_text('image,mask,diagnosis,split\nphoto.jpg,,benign,train\n')
+    table = dict(type='CsvLesionDataset', csv='lesions.csv', label_column='diagnosis', split='val', pipeline=[])
+    DATASETS.build({**table, 'metainfo': dict(classes=('benign', 'malignant'))})
+
+
+@pytest.fixture
+def begun(user_folder):
+    """A suite of one method, whose run has begun."""
+    suite = user_folder / 'suite.py'
+    method = "dict(name='gated', config='configs/fpm/r18_synthetic.py')"
+    suite.write_text(f"seeds = [0]\nmetrics = ['cls/AC']\nmethods = [{method}]\n")
+
+    def runs(options):
+        return runs_of(read_suite(suite, options=options), 'work_dirs/benchmarks/suite')
+
+    (run,) = runs(TINY)
+    run.folder.mkdir(parents=True)
+    (run.folder / 'plan.json').write_text(json.dumps(run.plan))
+    return runs
+
+
+PROVOCATIONS = {
+    'The data folder is not the one': wrong_data_folder,
+    'The config is not there': no_such_config,
+    'A mask is missing': missing_mask,
+    'A diagnosis is missing': missing_diagnosis,
+    'A mask holds other values': mask_of_another_kind,
+    'A photograph is cut off': cut_off_image,
+    'A training image is cut off': cut_off_image_in_training,
+    'An image to be left out is not there': excluded_stranger,
+    'A table has no rows for a split': no_row_of_a_split,
+    "A plugin's name is unknown": unknown_name,
+    'A plugin has no such option': unknown_option,
+    'A checkpoint does not fit the config': foreign_checkpoint,
+    'A checkpoint is damaged': damaged_checkpoint,
+    'A config alone has no weights': config_without_checkpoint,
+    'A work folder holds no finished training': nothing_trained_there,
+    'An extra is not installed': missing_extra,
+    'Nothing matches a pattern': no_such_input,
+}
+OF_BENCHMARKS = {"A benchmark's settings have changed", "A benchmark's data has changed"}
+
+
+def matches(said, quoted):
+    """Whether it is what the page quotes, whatever the lines and whatever stands for the dots."""
+    pattern = re.escape(' '.join(quoted.split())).replace(re.escape('...'), '.*')
+    return re.fullmatch(pattern, ' '.join(said.split()))
+
+
+@pytest.mark.parametrize('title', PROVOCATIONS)
+def test_error(title, entries, user_folder, repository, capsys):
+    try:
+        PROVOCATIONS[title](user_folder, repository)
+        said = capsys.readouterr().err
+    except Exception as error:
+        said = f'{type(error).__name__}: {error.args[0] if isinstance(error, KeyError) else error}'
+    assert matches(said, entries[title]), said
+
+
+def test_settings_of_a_benchmark(begun, entries):
+    with pytest.raises(ValueError) as caught:
+        check_suite(begun({**TINY, 'optim_wrapper.optimizer.lr': 0.5}))
+    assert matches(f'ValueError: {caught.value}', entries["A benchmark's settings have changed"])
+
+
+def test_data_of_a_benchmark(begun, entries, user_folder):
+    image = next((user_folder / 'data/synthetic/ISIC-2017_Test_v2_Data').glob('*.jpg'))
+    shutil.copy(user_folder / 'photo.jpg', image)
+    with pytest.raises(ValueError) as caught:
+        check_suite(begun(TINY))
+    assert matches(f'ValueError: {caught.value}', entries["A benchmark's data has changed"])
+
+
+def test_every_entry_is_made_to_happen(entries):
+    assert {*entries} == {*PROVOCATIONS} | OF_BENCHMARKS
