@@ -14,7 +14,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs types clean distclean
+.PHONY: help setup demo test lint format docs pictures types clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ format: $(READY)  ## mend what lint can, and format
 docs: $(READY)  ## build the documentation into site/, stopping at any broken link
 	$(BIN)/python -m pip install -q -c requirements/constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
+
+pictures: $(READY)  ## make the documentation's pictures again, after make demo
+	$(BIN)/python docs/make_pictures.py
 
 types: $(READY)  ## check the types of mmskin/
 	$(BIN)/python -m mypy

@@ -14,7 +14,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
 
-EXTRAS = ('dicom', 'docs', 'explain', 'onnx', 'openvino', 'serve', 'tests', 'torchjd')  # requirements/<name>.txt
+# requirements/<name>.txt
+EXTRAS = ('dicom', 'docs', 'explain', 'mlflow', 'onnx', 'openvino', 'serve', 'tests', 'torchjd', 'wandb')
 DATA = ['py.typed', 'zoo/*/*', 'report/page.html', 'web/*.html', 'web/*.css', 'web/*.js']  # a model's config.py, too
 
 

@@ -57,7 +57,7 @@ def logged(work_dir):
     series = {}
     for line in map(json.loads, path.read_text().splitlines()):
         for name, value in line.items():
-            series.setdefault(name, []).append(value)
+            series.setdefault(name.removeprefix('train/'), []).append(value)
     return series
 
 

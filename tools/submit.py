@@ -23,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help="logs and results.json go here (work_dirs/<config's name>)")
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument(
+        '--tta', action=argparse.BooleanOptionalAction, help='average over views, as tools/test.py does'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as for tools/test.py')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -35,6 +38,7 @@ def main() -> None:
     options = {
         'test_dataloader.dataset.partial_labels': True,
         **({'test_dataloader.dataset.split': args.split} if args.split else {}),
+        **({} if args.tta is None else {'tta': args.tta}),
         **(args.cfg_options or {}),
     }
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)

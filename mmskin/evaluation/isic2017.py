@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmskin.evaluation.classification import ClassificationMetric, binary_average_precision, warn_undefined
 from mmskin.evaluation.per_image import Row, mean_of_defined
-from mmskin.evaluation.segmentation import confusion_scores, mean_over_images, segmentation_scores
+from mmskin.evaluation.segmentation import confusion_scores
 from mmskin.registry import METRICS
 
 CATEGORIES = ('melanoma', 'seborrheic_keratosis')
@@ -31,21 +31,6 @@ def read_mask(path: str | Path) -> np.ndarray:
     if grey is None:
         raise FileNotFoundError(f'{path} is missing or not an image; write each mask as an 8-bit PNG.')
     return grey > 128
-
-
-def score_mask_folders(pred_dir: str | Path, gt_dir: str | Path) -> dict[str, float]:
-    """Part 1 of the challenge: the mean scores of the masks in ``pred_dir``, one for each in ``gt_dir``.
-
-    Both are named ``<image id>_segmentation.png``.
-
-    Raises:
-        FileNotFoundError: if a mask is missing, or ``gt_dir`` has none.
-        ValueError: if a mask is not of the size of the true one.
-    """
-    truths = sorted(Path(gt_dir).glob('*_segmentation.png'))
-    if not truths:
-        raise FileNotFoundError(f'{gt_dir} has no file named <image id>_segmentation.png.')
-    return mean_over_images([segmentation_scores(read_mask(Path(pred_dir, gt.name)), read_mask(gt)) for gt in truths])
 
 
 def binary_scores(positive: ArrayLike, scores: ArrayLike) -> dict[str, float]:
