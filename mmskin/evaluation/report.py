@@ -1,8 +1,10 @@
 """The files that a test leaves: results.json and per_image.csv."""
 
 import csv
+import io
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -23,11 +25,11 @@ def write_per_image(path: str | Path, metrics: Iterable[object]) -> None:
     """
     rows = merge_rows(metric for metric in metrics if isinstance(metric, PerImageMetric))
     columns = ['image_id', *sorted({key for row in rows for key in row} - {'image_id'})]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 def merge_rows(metrics: Iterable[PerImageMetric]) -> list[Row]:
@@ -46,6 +48,18 @@ def blank_nan(value: float) -> float | str:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path``, making its folder if it is not there."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text, encoding='utf-8')
+    """Write ``text`` to ``path`` as :func:`write_whole` does."""
+    write_whole(path, text.encode())
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file, making its folder if it is not there.
+
+    It appears under its name when it is complete: a process that is killed leaves the earlier file, and of two that
+    write at once one wins.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

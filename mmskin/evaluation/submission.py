@@ -1,7 +1,6 @@
 """Writing a submission to the ISIC-2017 challenge."""
 
 import csv
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from mmengine.logging import print_log
 
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
+from mmskin.evaluation.report import write_whole
 from mmskin.evaluation.segmentation import as_mask
 from mmskin.registry import METRICS
 
@@ -82,13 +82,10 @@ class ChallengeSubmission(BaseMetric):
 def write_mask(path: Path, mask: Any) -> None:
     """Write a mask ((1, H, W) or (H, W), lesion above 0) as an 8-bit PNG of 0 and 255.
 
-    The file appears under its name when it is complete: two processes may both have an image that pads the last batch.
+    Two processes may both have an image that pads the last batch.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     grey = as_mask(mask).reshape(mask.shape[-2:]).astype(np.uint8) * 255
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.write_bytes(cv2.imencode('.png', grey)[1].tobytes())
-    unfinished.replace(path)
+    write_whole(path, cv2.imencode('.png', grey)[1].tobytes())
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
