@@ -12,7 +12,7 @@ import torch
 from mmskin.apis.config import load_config
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages, stage_configs
-from mmskin.engine.weights import read_weights
+from mmskin.engine.weights import average_weights, read_weights
 
 # Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """
@@ -142,3 +142,30 @@ def test_one_stage_run(config, data_root, tiny, tmp_path):
 def test_only_the_first_stage_starts_from_load_from(config, tmp_path):
     cfg = load_config(config, str(tmp_path), options={'load_from': 'pretrained.pth'})
     assert [stage.load_from for stage in stage_configs(cfg)] == ['pretrained.pth', None, None]
+
+
+def test_a_stage_that_averages_over_seeds_resumes_with_the_missing_one(config, data_root, tiny, tmp_path):
+    options = {**tiny, 'train_cfg.max_epochs': 1, 'stages': None, 'average_of': 2}
+    final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert final == tmp_path / 'average.pth'
+    mean, *members = [read_weights(tmp_path / name) for name in ('average.pth', '0/epoch_1.pth', '1/epoch_1.pth')]
+    trained = 'backbone.branches.seg.layer4.1.conv2.weight'
+    assert not torch.equal(members[0][trained], members[1][trained])
+    for key in mean:
+        expected = (members[0][key] + members[1][key]) / 2 if mean[key].is_floating_point() else members[0][key]
+        assert torch.equal(mean[key], expected), key
+
+    for lost in ('average.pth', '1/stage.json', '1/last_checkpoint'):
+        (tmp_path / lost).unlink()
+    before = (tmp_path / '0/epoch_1.pth').stat().st_mtime_ns
+    run_stages(load_config(config, str(tmp_path), str(data_root), options=options), resume=True)
+    assert (tmp_path / '0/epoch_1.pth').stat().st_mtime_ns == before
+    again = read_weights(tmp_path / 'average.pth')
+    assert all(torch.equal(again[key], mean[key]) for key in mean)
+
+
+def test_networks_of_two_configs_are_not_averaged(tmp_path):
+    for width in (2, 3):
+        torch.save(torch.nn.Linear(width, 2).state_dict(), tmp_path / f'{width}.pth')
+    with pytest.raises(ValueError, match=r'3\.pth does not hold the same weights as .*2\.pth'):
+        average_weights([tmp_path / '2.pth', tmp_path / '3.pth'])
