@@ -12,7 +12,7 @@ import argparse
 
 from mmengine.config import DictAction
 
-from mmskin.apis.config import load_config
+from mmskin.apis.config import class_names, load_config
 from mmskin.apis.model_card import Recipe, model_card, read_test
 from mmskin.apis.publish import publish_weights
 
@@ -40,8 +40,9 @@ def main() -> None:
     """Write the folder and say what is in it."""
     args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options)
-    plain = [read_test(args.results, 'plain', '--no-tta')] if args.results else []
-    flipped = [read_test(args.tta_results, 'views averaged', '--tta')] if args.tta_results else []
+    classes = class_names(cfg)
+    plain = [read_test(args.results, classes, 'plain', '--no-tta')] if args.results else []
+    flipped = [read_test(args.tta_results, classes, 'views averaged', '--tta')] if args.tta_results else []
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
     folder.card.write_text(model_card(folder, cfg, recipe, [*plain, *flipped]), encoding='utf-8')

@@ -1,6 +1,7 @@
 """The card of a published model: what it is for, how well it does, and where it fails."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,15 @@ from mmengine.config import Config
 import mmskin
 from mmskin.apis.config import class_names, innermost_datasets
 from mmskin.apis.zoo import ModelFolder
-from mmskin.benchmark.collect import NUM_RESAMPLES
-from mmskin.benchmark.metrics import Columns, agreement, read_columns, resampled_metric
 from mmskin.benchmark.report import table
-from mmskin.benchmark.statistics import LEVEL, image_counts, interval
+from mmskin.benchmark.statistics import LEVEL
 from mmskin.engine.weights import HASH, read_metadata
+from mmskin.report.estimates import Estimate
+from mmskin.report.evaluation import Evaluation, read_evaluation
+from mmskin.report.figures.confusion import confusion
+from mmskin.report.figures.overlap import THRESHOLD
+from mmskin.report.results import all_groups, class_areas, headline
+from mmskin.visualization.contour_sheet import readable
 
 __all__ = ['Recipe', 'ModelTest', 'model_card', 'read_test']
 
@@ -54,14 +59,13 @@ class ModelTest(NamedTuple):
         title: Heads the column, such as 'flips at test time'.
         options: Of the command, such as ``--tta``.
         results: From ``results.json``.
-        image_ids: From ``per_image.csv``, as are the columns, arrays (N,).
+        evaluation: From the files beside it.
     """
 
     title: str
     options: str
     results: dict[str, float | None]
-    image_ids: list[str]
-    columns: Columns
+    evaluation: Evaluation
 
 
 class Recipe(NamedTuple):
@@ -73,17 +77,16 @@ class Recipe(NamedTuple):
     licence: str = 'apache-2.0'
 
 
-def read_test(results: str | Path, title: str, options: str = '') -> ModelTest:
+def read_test(results: str | Path, classes: Sequence[str], title: str, options: str = '') -> ModelTest:
     """Read a test's ``results.json`` and the ``per_image.csv`` beside it.
 
     Raises:
         FileNotFoundError: if one of them is missing.
     """
     path = Path(results)
-    for file in (path, path.with_name('per_image.csv')):
-        if not file.is_file():
-            raise FileNotFoundError(f'{file}: missing; tools/test.py writes it into its --work-dir')
-    return ModelTest(title, options, json.loads(path.read_text()), *read_columns(path.with_name('per_image.csv')))
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: missing; tools/test.py writes it into its --work-dir')
+    return ModelTest(title, options, json.loads(path.read_text()), read_evaluation(path.parent, classes))
 
 
 def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:
@@ -95,14 +98,14 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         recipe: What is said about its training.
         tests: The failure cases are the first one's.
     """
-    name, classes = folder.config.resolve().parent.name, class_names(cfg)
+    name = folder.config.resolve().parent.name
     sections = {
         '': f'{purpose(cfg)}\n\n{WARNING}',
         'Use': usage(name),
         'Data': ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else f'{dataset_name(cfg)}.',
         'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
         'Results': results_section(recipe.split, tests) if tests else 'Not measured yet.',
-        'Known failure cases': failures(tests[0], classes) if tests else 'Not looked for yet.',
+        'Known failure cases': failures(tests[0].evaluation) if tests else 'Not looked for yet.',
         'Intended use and limits': f'{WARNING}\n\n{limits(cfg)}',
         'Files': files_section(folder),
     }
@@ -171,14 +174,20 @@ trust. `weights.safetensors` holds numbers only."""
 
 def results_section(split: str, tests: Sequence[ModelTest]) -> str:
     """The table of metrics with intervals, and the command of each column."""
-    head = ['', *(test.title for test in tests)]
-    rows = [[METRICS[key], *(with_interval(key, test) for test in tests)] for key in shown_metrics(tests)]
+    head, found = ['', *(test.title for test in tests)], [intervals(test.evaluation) for test in tests]
+    rows = [
+        [
+            METRICS[key],
+            *(with_interval(test.results[key], one.get(key)) for test, one in zip(tests, found, strict=True)),
+        ]
+        for key in shown_metrics(tests)
+    ]
     commands = [
         f'python tools/test.py config.py weights.safetensors --data-root DATA --split {split} {test.options}'.rstrip()
         for test in tests
     ]
     return (
-        f'{len(tests[0].image_ids)} images of the split `{split}`, {LEVEL:.0%} bootstrap intervals over images.\n\n'
+        f'{len(tests[0].evaluation)} images of the split `{split}`, {LEVEL:.0%} bootstrap intervals over images.\n\n'
         f'{table(head, rows)}\n\n```shell\n' + '\n'.join(commands) + '\n```'
     )
 
@@ -188,54 +197,37 @@ def shown_metrics(tests: Sequence[ModelTest]) -> list[str]:
     return [key for key in METRICS if tests and all(test.results.get(key) is not None for test in tests)]
 
 
-def with_interval(key: str, test: ModelTest) -> str:
+def intervals(evaluation: Evaluation) -> dict[str, Estimate]:
+    """The estimates of the evaluation report, by the keys of ``results.json``."""
+    areas = class_areas(evaluation, 'AUC')
+    return headline(evaluation) | {f'cls/AUC_{name}': area for name, area in areas.items()}
+
+
+def with_interval(value: float | None, found: Estimate | None) -> str:
     """A metric as ``0.787 (0.765 to 0.808)``."""
-    counts = image_counts(len(test.image_ids), NUM_RESAMPLES, np.random.default_rng(0))
-    draws = resampled_metric(key, test.columns, counts)
-    ends = '' if draws is None else ' ({:.3f} to {:.3f})'.format(*interval(draws))
-    return f'{test.results[key]:.3f}{ends}'
+    ends = '' if found is None or math.isnan(found.low) else f' ({found.low:.3f} to {found.high:.3f})'
+    return f'{value:.3f}{ends}'
 
 
-def failures(test: ModelTest, classes: Sequence[str]) -> str:
+def failures(evaluation: Evaluation) -> str:
     """Groups of images that fare worse, and the worst images."""
-    columns, parts = test.columns, []
-    groups = {**groups_by_class(columns, classes), **groups_by_size(columns)}
+    parts, groups = [], all_groups(evaluation)
     if groups:
-        head = ['images', 'number', 'JA', 'outlines with JA below 0.65', 'right diagnoses']
-        parts.append(table(head, [group_row(name, chosen, columns) for name, chosen in groups.items()]))
-    if {'cls/gt_label', 'cls/pred_label'} <= columns.keys():
-        parts.append('Diagnoses, by what was found:\n\n' + confusion(columns, classes))
-        parts.append('The most confident wrong diagnoses: ' + confident_errors(test, classes) + '.')
-    if 'seg/JA' in columns:
-        parts.append('The worst outlines: ' + worst_outlines(test) + '.')
+        head = ['group', 'images', 'JA', f'outlines with JA below {THRESHOLD}', 'right diagnoses']
+        parts.append(table(head, [group_row(name, chosen, evaluation) for name, chosen in groups.items()]))
+        parts.append("Small, medium and large are thirds of the images, by the true lesion's share of the image.")
+    if evaluation.judged.any():
+        parts.append('Diagnoses, by what was found:\n\n' + confusion_table(evaluation))
+        parts.append('The most confident wrong diagnoses: ' + confident_errors(evaluation) + '.')
+    if evaluation.outlined.any():
+        parts.append('The worst outlines: ' + worst_outlines(evaluation) + '.')
     return '\n\n'.join(parts)
 
 
-def groups_by_class(columns: Columns, classes: Sequence[str]) -> dict[str, np.ndarray]:
-    """The images (N,) of each class."""
-    if 'cls/gt_label' not in columns:
-        return {}
-    return {spelled(name): columns['cls/gt_label'] == index for index, name in enumerate(classes)}
-
-
-def groups_by_size(columns: Columns) -> dict[str, np.ndarray]:
-    """The images (N,) in thirds, by the true lesion's share of the image."""
-    share = columns.get('seg/lesion_share')
-    if share is None:
-        return {}
-    low, high = np.nanquantile(share, [1 / 3, 2 / 3])
-    return {
-        f'lesion below {low:.0%} of the image': share < low,
-        f'lesion of {low:.0%} to {high:.0%}': (share >= low) & (share < high),
-        f'lesion above {high:.0%}': share >= high,
-    }
-
-
-def group_row(name: str, chosen: np.ndarray, columns: Columns) -> list[str]:
+def group_row(name: str, chosen: np.ndarray, evaluation: Evaluation) -> list[str]:
     """The cells of one group of images."""
-    scores = columns.get('seg/JA', np.full(len(chosen), np.nan))[chosen]
-    right = agreement(columns)[chosen] if 'cls/pred_label' in columns else np.full(chosen.sum(), np.nan)
-    low = np.where(np.isnan(scores), np.nan, scores < 0.65)  # the challenge of 2018 counts an outline below it as none
+    scores, right = evaluation.overlap.get('JA', np.full(len(chosen), np.nan))[chosen], evaluation.right[chosen]
+    low = np.where(np.isnan(scores), np.nan, scores < THRESHOLD)
     return [name, str(chosen.sum()), mean_cell(scores, '{:.3f}'), mean_cell(low, '{:.0%}'), mean_cell(right, '{:.0%}')]
 
 
@@ -244,30 +236,30 @@ def mean_cell(values: np.ndarray, form: str) -> str:
     return '–' if np.isnan(values).all() else form.format(np.nanmean(values))
 
 
-def confusion(columns: Columns, classes: Sequence[str]) -> str:
+def confusion_table(evaluation: Evaluation) -> str:
     """Numbers of images by true (rows) and predicted class."""
-    pairs = list(zip(columns['cls/gt_label'], columns['cls/pred_label'], strict=True))
-    head = ['true', *(f'called {spelled(name)}' for name in classes)]
-    rows = [[spelled(name), *(str(pairs.count((i, j))) for j in range(len(classes)))] for i, name in enumerate(classes)]
-    return table(head, rows)
+    names, (counts, _) = [readable(name) for name in evaluation.classes], confusion(evaluation)
+    head = ['true', *(f'called {name}' for name in names)]
+    return table(head, [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)])
 
 
-def confident_errors(test: ModelTest, classes: Sequence[str]) -> str:
+def confident_errors(evaluation: Evaluation) -> str:
     """The wrong diagnoses with the highest probability."""
-    columns = test.columns
-    scores = np.array([columns[f'cls/score_{name}'] for name in classes]).max(axis=0)
+    scores = evaluation.scores.max(axis=1)
 
     def words(image: int) -> str:
-        true, called = (spelled(classes[int(columns[f'cls/{kind}_label'][image])]) for kind in ('gt', 'pred'))
-        return f'{test.image_ids[image]} ({true} called {called} at {scores[image]:.2f})'
+        true, called = (
+            readable(evaluation.classes[int(labels[image])]) for labels in (evaluation.labels, evaluation.predicted)
+        )
+        return f'{evaluation.image_ids[image]} ({true} called {called} at {scores[image]:.2f})'
 
-    return worst(np.where(agreement(columns) == 0, -scores, np.nan), words)
+    return worst(np.where(evaluation.right == 0, -scores, np.nan), words)
 
 
-def worst_outlines(test: ModelTest) -> str:
+def worst_outlines(evaluation: Evaluation) -> str:
     """The images with the lowest JA."""
-    scores = test.columns['seg/JA']
-    return worst(scores, lambda image: f'{test.image_ids[image]} (JA {scores[image]:.2f})')
+    scores = evaluation.overlap['JA']
+    return worst(scores, lambda image: f'{evaluation.image_ids[image]} (JA {scores[image]:.2f})')
 
 
 def worst(scores: np.ndarray, words: Callable[[int], str]) -> str:
@@ -287,12 +279,7 @@ def files_section(folder: ModelFolder) -> str:
     )
 
 
-def spelled(name: str) -> str:
-    """A class as a reader writes it."""
-    return name.replace('_', ' ')
-
-
 def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
-    *first, last = map(spelled, names)
+    *first, last = map(readable, names)
     return f'{", ".join(first)} and {last}' if first else last

@@ -64,8 +64,12 @@ class Evaluation:
         return self.labels[self.judged] == index, self.scores[self.judged, index]
 
 
-def read_evaluation(folder: str | Path) -> Evaluation:
+def read_evaluation(folder: str | Path, classes: Sequence[str] = ()) -> Evaluation:
     """Read ``per_image.csv`` and, where it is there, ``report.json``, which ``ContourSheet`` wrote.
+
+    Args:
+        folder: of a finished test.
+        classes: in the labels' order, if it is known; by default that of ``report.json``, or else of ISIC-2017.
 
     Raises:
         FileNotFoundError: if there is no ``per_image.csv``.
@@ -74,7 +78,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     path = Path(folder, PER_IMAGE)
     image_ids, columns = read_table(path)
     cases, names = read_cases(Path(folder, CASES)) if Path(folder, CASES).is_file() else ([], [])
-    classes = class_order(columns, names, path)
+    classes = class_order(columns, classes or names, path)
     absent, known = np.full(len(image_ids), np.nan), set(image_ids)
     return Evaluation(
         image_ids,

@@ -24,7 +24,7 @@ def has_challenge(evaluation: Evaluation) -> bool:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Estimate]:
-    """The metrics that a paper would quote."""
+    """The metrics that a paper would quote, those of ``results.json`` by their keys there."""
     measures = classification_measures(evaluation) if evaluation.classes else {}
     return estimate(measures | overlap_measures(evaluation))
 
@@ -33,14 +33,14 @@ def classification_measures(evaluation: Evaluation) -> dict[str, Measure]:
     """Accuracy, mAP, mean AUC, and that of the challenge."""
     sets = {'mean AUC of the classes': evaluation.classes}
     if set(CATEGORIES) <= set(evaluation.classes):
-        sets = {'mean AUC of the challenge': CATEGORIES} | sets
+        sets = {'cls/AUC_mean': CATEGORIES} | sets
     precisions = [area_metric(evaluation, 'AP', name) for name in evaluation.classes]
     return {
-        'accuracy': mean_over(evaluation.right),
-        'mAP': Measure(mean_of(precisions), evaluation.judged),
+        'cls/AC': mean_over(evaluation.right),
+        'cls/mAP': Measure(mean_of(precisions), evaluation.judged),
         **{
-            title: Measure(mean_of([area_metric(evaluation, 'AUC', name) for name in names]), evaluation.judged)
-            for title, names in sets.items()
+            key: Measure(mean_of([area_metric(evaluation, 'AUC', name) for name in names]), evaluation.judged)
+            for key, names in sets.items()
         },
     }
 
@@ -51,8 +51,7 @@ def overlap_measures(evaluation: Evaluation) -> dict[str, Measure]:
         return {}
     jaccard = evaluation.overlap['JA']
     thresholded = np.where(jaccard < THRESHOLD, 0, jaccard)
-    names = {'AC': 'pixel AC', 'sensitivity': 'pixel sensitivity', 'specificity': 'pixel specificity'}
-    scores = {names.get(key, key): mean_over(values) for key, values in evaluation.overlap.items()}
+    scores = {f'seg/{key}': mean_over(values) for key, values in evaluation.overlap.items()}
     return scores | {f'JA, 0 below {THRESHOLD}': mean_over(thresholded)}
 
 

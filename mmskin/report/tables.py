@@ -17,6 +17,16 @@ from mmskin.report.evaluation import Evaluation
 from mmskin.report.results import Groups
 from mmskin.visualization.contour_sheet import readable
 
+TITLES = {
+    'cls/AC': 'accuracy',
+    'cls/mAP': 'mAP',
+    'cls/AUC_mean': 'mean AUC of the challenge',
+    'seg/JA': 'JA',
+    'seg/DI': 'DI',
+    'seg/AC': 'pixel AC',
+    'seg/sensitivity': 'pixel sensitivity',
+    'seg/specificity': 'pixel specificity',
+}
 Found = Mapping[str, Mapping[str, Estimate]]
 
 
@@ -29,7 +39,7 @@ class Table(NamedTuple):
 
 def headline_table(found: Mapping[str, Estimate]) -> Table:
     """A row for each metric."""
-    rows = [[name, one, one.num_images] for name, one in found.items() if one.num_images]
+    rows = [[TITLES.get(key, key), one, one.num_images] for key, one in found.items() if one.num_images]
     return Table(['metric', 'value', 'images'], rows)
 
 

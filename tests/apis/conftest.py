@@ -16,7 +16,7 @@ SIZE = 48
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('data') / 'synthetic'
-    SyntheticLesions(seed=5, shape=(48, 64)).write(root, num_train=3, num_val=9, num_test=3)
+    SyntheticLesions(seed=5, shape=(48, 64)).write(root, num_train=3, num_val=12, num_test=3)
     return root
 
 

@@ -1,7 +1,7 @@
 """What a model folder holds, and that its network is the one that was trained."""
 
 import json
-import math
+import re
 
 import numpy as np
 import pytest
@@ -11,10 +11,13 @@ from mmengine.config import Config
 from safetensors.torch import load_file
 
 from mmskin.apis.config import load_config
-from mmskin.apis.model_card import ModelTest, Recipe, confusion, groups_by_size, model_card, read_test, with_interval
+from mmskin.apis.model_card import METRICS, Recipe, failures, model_card, read_test
 from mmskin.apis.publish import config_for_testing, publish_weights, without_lookups
 from mmskin.apis.zoo import model_folder
 from mmskin.engine.weights import read_metadata, read_weights
+from mmskin.report.estimates import Estimate
+from mmskin.report.evaluation import Evaluation, read_evaluation
+from mmskin.report.page import numbers
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 
@@ -92,7 +95,7 @@ def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
 
 
 def test_the_card_of_a_tested_model(half_folder, tested, small_config):
-    test = read_test(tested / 'results.json', 'plain')
+    test = read_test(tested / 'results.json', CLASSES, 'plain')
     card = model_card(half_folder, small_config, Recipe('python tools/train.py X', 'Took a second.'), [test, test])
     head, body = card.removeprefix('---\n').split('\n---\n', 1)
     found = yaml.safe_load(head)['model-index'][0]['results'][0]['metrics']
@@ -100,7 +103,7 @@ def test_the_card_of_a_tested_model(half_folder, tested, small_config):
     assert {metric['type']: metric['value'] for metric in found}['seg/JA'] == pytest.approx(results['seg/JA'], abs=1e-4)
     assert f'{results["seg/JA"]:.3f} (' in body
     assert read_metadata(half_folder.weights)['sha256'] in body
-    for words in ('Not a medical device', 'Known failure cases', 'worst outlines: SYN', 'Took a second.', '9 images'):
+    for words in ('Not a medical device', 'Known failure cases', 'worst outlines: SYN', 'Took a second.', '12 images'):
         assert words in body
     assert max(map(len, body.splitlines())) < 2000
 
@@ -111,33 +114,41 @@ def test_the_card_of_an_untested_model_says_so(half_folder, small_config):
     assert 'model-index' not in card
 
 
-def test_an_interval_holds_the_value():
-    scores = np.array([0.5] * 50 + [0.9] * 50)
-    test = ModelTest('plain', '', {'seg/JA': 0.7}, [str(i) for i in range(100)], {'seg/JA': scores})
-    value, ends = with_interval('seg/JA', test).split(' ', 1)
-    low, high = map(float, ends.strip('()').split(' to '))
-    half_width = 1.96 * 0.2 / math.sqrt(100)  # by the normal distribution
-    assert value == '0.700'
-    assert [low, high] == pytest.approx([0.7 - half_width, 0.7 + half_width], abs=0.005)
+def test_card_and_report_have_the_same_intervals(half_folder, tested, small_config):
+    test = read_test(tested / 'results.json', CLASSES, 'plain')
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X'), [test])
+    shown = dict(re.findall(r'^\| ((?:outline|diagnosis): .*?) \| (.*?) \|$', card, re.M))
+    assert {*shown} == {*METRICS.values()}
+    page = numbers(read_evaluation(tested), None, {})
+    cells = [cell for table in (page['headline'], page['challenge']) for row in table.rows for cell in row]
+    reported = {f'{one.value:.3f} ({one.low:.3f} to {one.high:.3f})' for one in cells if isinstance(one, Estimate)}
+    assert {*shown.values()} <= reported
 
 
-def test_groups_and_confusion_by_hand():
-    columns = {'seg/lesion_share': np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])}
-    assert [chosen.tolist() for chosen in groups_by_size(columns).values()] == [
-        [True, True, False, False, False, False],
-        [False, False, True, True, False, False],
-        [False, False, False, False, True, True],
-    ]
-    labels = {'cls/gt_label': np.array([0.0, 0, 1, 2]), 'cls/pred_label': np.array([0.0, 1, 1, 1])}
-    rows = confusion(labels, CLASSES).splitlines()[2:]
-    assert [row.split('|')[2:5] for row in rows] == [
-        [' 1 ', ' 1 ', ' 0 '],
-        [' 0 ', ' 1 ', ' 0 '],
-        [' 0 ', ' 1 ', ' 0 '],
-    ]
+def test_failures_by_hand():
+    evaluation = Evaluation(
+        image_ids=[f'ISIC_{number}' for number in range(6)],
+        classes=CLASSES,
+        labels=np.array([0.0, 0, 1, 2, np.nan, 1]),
+        predicted=np.array([0.0, 1, 1, 1, 0, 1]),
+        scores=np.eye(3)[[0, 1, 1, 1, 0, 1]] * [[0.5], [0.8], [0.5], [0.9], [1], [0.5]],
+        overlap={'JA': np.array([0.9, 0.6, 0.7, 0.8, 0.5, 0.4])},
+        lesion_share=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    )
+    text = failures(evaluation)
+    for row in (
+        '| small (10.0–20.0 %) | 2 | 0.750 | 50% | 50% |',
+        '| large (50.0–60.0 %) | 2 | 0.450 | 100% | 100% |',
+        '| melanoma | 2 | 0.750 | 50% | 50% |',
+        '| melanoma | 1 | 1 | 0 |',
+        '| seborrheic keratosis | 0 | 1 | 0 |',
+    ):
+        assert row in text
+    assert 'wrong diagnoses: ISIC_3 (seborrheic keratosis called nevus at 0.90), ISIC_1 (melanoma' in text
+    assert 'worst outlines: ISIC_5 (JA 0.40), ISIC_4' in text
 
 
 def test_results_without_per_image_numbers(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
-    with pytest.raises(FileNotFoundError, match=r'per_image\.csv: missing; tools/test\.py writes it'):
-        read_test(tmp_path / 'results.json', 'plain')
+    with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
+        read_test(tmp_path / 'results.json', CLASSES, 'plain')

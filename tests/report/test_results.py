@@ -24,11 +24,11 @@ def test_headline_is_scikit_learns(make_evaluation):
     evaluation = make_evaluation(LABELS)
     found, scores = headline(evaluation), evaluation.scores
     truth = np.eye(3)[np.array(LABELS)]
-    assert found['accuracy'].value == pytest.approx((evaluation.predicted == LABELS).mean())
-    assert found['mAP'].value == pytest.approx(average_precision_score(truth, scores))
+    assert found['cls/AC'].value == pytest.approx((evaluation.predicted == LABELS).mean())
+    assert found['cls/mAP'].value == pytest.approx(average_precision_score(truth, scores))
     assert found['mean AUC of the classes'].value == pytest.approx(roc_auc_score(truth, scores))
-    assert found['mean AUC of the challenge'].value == pytest.approx(roc_auc_score(truth[:, ::2], scores[:, ::2]))
-    assert found['JA'].value == pytest.approx(evaluation.overlap['JA'].mean())
+    assert found['cls/AUC_mean'].value == pytest.approx(roc_auc_score(truth[:, ::2], scores[:, ::2]))
+    assert found['seg/JA'].value == pytest.approx(evaluation.overlap['JA'].mean())
     jaccard = evaluation.overlap['JA']
     assert found['JA, 0 below 0.65'].value == pytest.approx((jaccard * (jaccard >= 0.65)).mean())
     assert all(one.low < one.value < one.high for one in found.values())
@@ -96,4 +96,4 @@ def test_challenge_needs_its_classes_and_labels(make_evaluation):
     foreign = make_evaluation([0, 1])
     foreign.classes = ('a', 'b', 'c')
     assert not has_challenge(foreign)
-    assert 'mean AUC of the challenge' not in headline(foreign)
+    assert 'cls/AUC_mean' not in headline(foreign)
