@@ -6,7 +6,6 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mmskin.engine.weights import mmengine_address, read_weights
 from mmskin.registry import RUNNERS
 
 __all__ = ['LesionRunner']
@@ -32,13 +31,3 @@ class LesionRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(OneLiners())
         return logger
-
-    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Load a checkpoint file after a look that it holds plain data: mmengine would fall back to running its code.
-
-        Raises:
-            FileNotFoundError: if ``filename`` is no file; download a web address first.
-            ValueError: if the file is damaged or asks for more than plain data.
-        """
-        read_weights(filename)
-        return super().load_checkpoint(mmengine_address(filename), *args, **kwargs)

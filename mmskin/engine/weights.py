@@ -3,59 +3,111 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
-from mmengine.runner import CheckpointLoader
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, get_external_models, get_torchvision_models
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-__all__ = ['average_weights', 'hash_tensors', 'load_weights', 'mmengine_address', 'read_metadata', 'read_weights']
+__all__ = [
+    'average_weights',
+    'download_checkpoint',
+    'hash_tensors',
+    'load_weights',
+    'read_checkpoint',
+    'read_metadata',
+    'read_weights',
+]
 
-SCHEME = 'safetensors:'
 HASH = 'sha256'  # of the tensors, in a file's metadata
+WEB = ('http://', 'https://')
+TABLES = {
+    'modelzoo': get_torchvision_models,
+    'open-mmlab': get_external_models,
+    'openmmlab': get_external_models,
+    'torchvision': get_torchvision_models,
+}
 
 
-class Ignored:
-    """Stands in for what mmengine's checkpoints hold beside weights: its log's number series, made of these parts."""
-
-    def __new__(cls, *args: Any) -> 'Ignored':
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+def _statistic(owner: type, name: str) -> Any:
+    """Stands for ``getattr``, by which mmengine's log names its means and maxima."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise ValueError(f'{name} of {owner} is no statistic of a log')
+    return getattr(owner, name)
 
 
-IGNORED = [
-    'mmengine.logging.history_buffer.HistoryBuffer',
-    'builtins.getattr',
-    'numpy.ndarray',
-    'numpy.dtype',
-    *(f'numpy.{core}.multiarray.{name}' for core in ('_core', 'core') for name in ('_reconstruct', 'scalar')),
-    *(f'numpy.dtypes.{name}DType' for name in ('Float64', 'Float32', 'Int64', 'Int32', 'UInt32')),
+# What mmengine's checkpoints hold beside tensors and plain data: the log's series of numbers.
+ALLOWED = [
+    HistoryBuffer,
+    (_statistic, 'builtins.getattr'),
+    (np.ndarray, 'numpy.ndarray'),
+    (np.dtype, 'numpy.dtype'),
+    *(type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u4')),
+    *((np.zeros(0).__reduce__()[0], f'numpy.{core}.multiarray._reconstruct') for core in ('_core', 'core')),
+    *((np.float64().__reduce__()[0], f'numpy.{core}.multiarray.scalar') for core in ('_core', 'core')),
 ]
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a safetensors file, or in a checkpoint of ours, of mmengine's or of plain torch.
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+    """All that a checkpoint of ours, of mmengine's or of plain torch holds; of safetensors the ``state_dict``.
+
+    Without the config's text, which is a program: mmengine would run it as it resumes.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, its tensors do not have the hash that it states, or it asks for more than
             plain data, which could run code.
     """
-    if not Path(path).is_file():
+    path = Path(path).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
-    return _read_safetensors(path) if Path(path).suffix == '.safetensors' else _read_pickle(path)
-
-
-def _read_pickle(path: str | Path) -> dict[str, Tensor]:
+    if path.suffix == '.safetensors':
+        return {'state_dict': _read_safetensors(path)}
     try:
-        with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals(ALLOWED):
+            checkpoint = torch.load(path, map_location, weights_only=True)
+        meta = checkpoint.get('meta') or {}
     except Exception as error:  # of bytes that are no pickle the unpickler raises whatever it stumbles over
         raise ValueError(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
+    return (
+        {**checkpoint, 'meta': {key: value for key, value in meta.items() if key != 'config'}} if meta else checkpoint
+    )
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a safetensors file, or in a checkpoint of ours, of mmengine's or of plain torch.
+
+    Raises:
+        FileNotFoundError: as ``read_checkpoint`` does.
+        ValueError: likewise.
+    """
+    checkpoint = read_checkpoint(path)
     return checkpoint.get('state_dict', checkpoint)
+
+
+@CheckpointLoader.register_scheme(prefixes=('', *WEB, *(f'{scheme}://' for scheme in TABLES)), force=True)
+def load_from_anywhere(source: str, map_location: Any = None) -> dict[str, Any]:
+    """What mmengine loads, for a foreign network's ``init_cfg`` as well: its own loaders fall back to running code."""
+    scheme, _, name = source.partition('://')
+    address = TABLES[scheme]()[name] if scheme in TABLES else source
+    return (download_checkpoint if address.startswith(WEB) else read_checkpoint)(address, map_location)
+
+
+def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """A checkpoint from the web, kept in torch's cache; nothing but weights is unpickled.
+
+    Raises:
+        OSError: if it cannot be fetched.
+        ValueError: if it holds anything else.
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True, check_hash=True)
+    except UnpicklingError as error:
+        raise ValueError(f'{url}: damaged, or no weights that can be read without running code') from error
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -87,16 +139,6 @@ def hash_tensors(weights: Mapping[str, Tensor]) -> str:
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def mmengine_address(path: str | Path) -> str:
-    """``path`` as mmengine's loader needs it, which takes every file for a pickle unless a scheme says otherwise."""
-    return f'{SCHEME}{path}' if Path(path).suffix == '.safetensors' else str(path)
-
-
-@CheckpointLoader.register_scheme(prefixes=SCHEME, force=True)
-def _load_for_mmengine(address: str, map_location: Any = None) -> dict[str, dict[str, Tensor]]:
-    return {'state_dict': read_weights(address.removeprefix(SCHEME))}
 
 
 def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:

@@ -1,6 +1,9 @@
 """Checkpoints are read without running code from them."""
 
 import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
-from mmskin.engine.weights import hash_tensors, load_weights, mmengine_address, read_weights
+from mmskin.engine.weights import hash_tensors, load_weights, read_checkpoint, read_weights
+from mmskin.registry import MODELS
 
 
 class Malicious:
@@ -21,21 +25,78 @@ class Malicious:
         return os.mkdir, (self.target,)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path):
+class ByAttribute:
+    """Reaches ``os.mkdir`` through what a log's own entries need."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return getattr, (getattr(os, 'mkdir'), '__call__')  # noqa: B009
+
+
+@pytest.fixture(params=[Malicious, ByAttribute])
+def evil(request, tmp_path):
+    """A checkpoint that would make a folder as it is unpickled, and that folder."""
     path, target = tmp_path / 'evil.pth', tmp_path / 'made_by_the_file'
-    torch.save({'state_dict': nn.Linear(2, 2).state_dict(), 'extra': Malicious(target)}, path)
-    with pytest.raises(ValueError, match=r'evil\.pth: damaged, or no checkpoint'):
-        read_weights(path)
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({'state_dict': weights, 'meta': {}, 'extra': request.param(target)}, path)
+    return path, target
+
+
+def test_a_file_that_would_run_code_is_refused(evil):
+    path, target = evil
+    for read in (read_weights, read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path))):
+        with pytest.raises(ValueError, match=r'evil\.pth: damaged, or no checkpoint'):
+            read(path)
     assert not target.exists()
 
 
-def test_mmengines_log_series_do_not_stand_in_the_way(tmp_path):
+def test_a_foreign_backbone_does_not_start_from_a_file_that_would_run_code(evil):
+    path, target = evil
+    init = dict(type='Pretrained', checkpoint=str(path))
+    backbone = MODELS.build(dict(type='mmpretrain.ResNet', depth=18, init_cfg=init))
+    with pytest.raises(ValueError, match=r'evil\.pth: damaged, or no checkpoint'):
+        backbone.init_weights()
+    assert not target.exists()
+
+
+def test_a_download_is_read_as_weights_only(evil, monkeypatch, tmp_path):
+    path, target = evil
+    handler = partial(SimpleHTTPRequestHandler, directory=path.parent)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *arguments: None)
+    torch_home = torch.hub.get_dir()
+    torch.hub.set_dir(tmp_path / 'hub')
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(ValueError, match=r'evil\.pth: damaged, or no weights'):
+                CheckpointLoader.load_checkpoint(f'http://127.0.0.1:{server.server_port}/evil.pth')
+        finally:
+            server.shutdown()
+            torch.hub.set_dir(torch_home)
+    assert not target.exists()
+
+
+def test_the_text_of_a_config_is_left_out(tmp_path):
+    """mmengine runs it as it resumes."""
+    torch.save({'state_dict': {}, 'meta': {'epoch': 3, 'config': 'import os'}}, tmp_path / 'x.pth')
+    assert read_checkpoint(tmp_path / 'x.pth')['meta'] == {'epoch': 3}
+
+
+def test_mmengines_log_comes_back(tmp_path):
     hub = MessageHub.get_instance('test_weights')
-    hub.update_scalar('train/loss', np.float64(0.5))
+    for value in (np.float64(0.5), 0.25):
+        hub.update_scalar('train/loss', value)
+    hub.update_info('best', np.float32(0.75))
     weights = nn.Linear(2, 2).state_dict()
     torch.save({'state_dict': weights, 'message_hub': hub.state_dict(), 'meta': {'epoch': 3}}, tmp_path / 'x.pth')
-    found = read_weights(tmp_path / 'x.pth')
-    assert all(torch.equal(found[key], value) for key, value in weights.items())
+    found = read_checkpoint(tmp_path / 'x.pth')
+    series = found['message_hub']['log_scalars']['train/loss']
+    assert series.data[0].tolist() == [0.5, 0.25]
+    assert series.mean() == 0.375
+    assert found['message_hub']['runtime_info']['best'] == np.float32(0.75)
+    assert all(torch.equal(read_weights(tmp_path / 'x.pth')[key], value) for key, value in weights.items())
 
 
 def test_missing_damaged_and_foreign_files(tmp_path):
@@ -102,6 +163,5 @@ def test_a_run_starts_from_safetensors(tmp_path):
     """mmengine's own loader takes every file for a pickle."""
     weights = nn.Linear(2, 2).state_dict()
     save_file(weights, tmp_path / 'x.safetensors')
-    found = CheckpointLoader.load_checkpoint(mmengine_address(tmp_path / 'x.safetensors'), 'cpu')['state_dict']
+    found = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.safetensors'), 'cpu')['state_dict']
     assert torch.equal(found['weight'], weights['weight'])
-    assert mmengine_address('a/x.pth') == 'a/x.pth'

@@ -1,12 +1,12 @@
-"""Weights that come from elsewhere, unpickled as tensors only."""
+"""Weights that come from elsewhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
+
+from mmskin.engine.weights import download_checkpoint, read_weights
 
 __all__ = ['read_pretrained', 'match_by_order']
 
@@ -17,14 +17,15 @@ _OFFLINE = (
 
 
 def read_pretrained(source: str) -> dict[str, Tensor]:
-    """Read a state dict on the CPU; nothing but tensors is unpickled.
+    """Read a state dict on the CPU, without running code from it.
 
     Args:
-        source: ``torchvision://resnet101`` (its first ImageNet weights), an http(s) address, or a file.
+        source: ``torchvision://resnet101`` (its first ImageNet weights), an http(s) address, or a file as
+            ``read_weights`` takes it.
 
     Raises:
         FileNotFoundError: if the file is missing or the download fails; the message says how to do without.
-        ValueError: if the file holds anything but tensors.
+        ValueError: if the file is damaged, or asks for more than plain data.
     """
     if source.startswith('torchvision://'):
         source = get_model_weights(source.removeprefix('torchvision://'))['IMAGENET1K_V1'].url
@@ -32,15 +33,12 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
         return _download(source)
     if not Path(source).is_file():
         raise FileNotFoundError(f'There is no file with weights at {source!r}. {_OFFLINE}')
-    try:
-        return torch.load(source, map_location='cpu', weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(f'{source!r} is no file of tensors: give one with the state dict alone.') from error
+    return read_weights(source)
 
 
 def _download(url: str) -> dict[str, Tensor]:
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location='cpu', weights_only=True, check_hash=True)
+        return download_checkpoint(url)
     except OSError as error:
         raise FileNotFoundError(f'The weights {url!r} could not be fetched ({error}). {_OFFLINE}') from error
 

@@ -81,7 +81,7 @@ def test_vgg_weights_load(tmp_path):
 def test_file_that_would_run_code_is_refused(tmp_path):
     file = tmp_path / 'evil.pth'
     file.write_bytes(pickle.dumps(print))
-    with pytest.raises(ValueError, match='evil.pth.* is no file of tensors'):
+    with pytest.raises(ValueError, match=r'evil\.pth: damaged, or no checkpoint'):
         read_pretrained(str(file))
 
 
