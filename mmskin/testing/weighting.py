@@ -290,6 +290,16 @@ class WeightingContract(Contract):
         total.backward()
         assert close(vector(gradients(network)), 2 * once)
 
+    def test_a_loss_of_no_task_has_its_own_gradient(self) -> None:
+        """What an operator adds, such as a penalty: the weighting leaves it as it is."""
+        network, without, alone = (linear_network() for _ in range(3))
+        step(self.build(), without, batches()[0])
+        alone.losses(batches()[0])['c'].square().backward()
+        losses = network.losses(batches()[0])
+        penalty = losses['c'].square()  # goes through the same maps as the tasks' losses
+        (self.build()(losses, TASKS, network)[0] + penalty).backward()
+        assert close(vector(gradients(network)), vector(gradients(without)) + vector(gradients(alone)))
+
     def test_a_copy_has_its_state(self) -> None:
         """An averaged model is a deep copy."""
         weighting = self.build()

@@ -25,7 +25,8 @@ class GradientWeighting(Weighting):
     It happens as the backward pass of the loss, so that all around it stays as it is: the scaling of a float16 loss,
     gradient accumulation (each batch by itself), averaging over processes, clipping, the optimiser. Each task costs a
     backward pass of its own. With several processes w comes from the averaged gradients. Tasks without a label in the
-    batch take no part, and one task alone has weight 1.
+    batch take no part, and one task alone has weight 1. A loss of no task, such as an operator's penalty, is added to
+    the result and has its own gradient.
     """
 
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -47,7 +48,7 @@ class GradientWeighting(Weighting):
     ) -> Gradients:
         """The gradients of the parameters, times ``scale``; fills in ``weights`` (T,) in time for the log."""
         tasks = [task for task in self.tasks if task in losses]
-        table = [_gradient(losses[task], parameters, scale, keep=task != tasks[-1]) for task in tasks]
+        table = [_gradient(losses[task], parameters, scale) for task in tasks]
         _, present = mean_over_processes(torch.zeros_like(weights), present)
         present = present[self.active]
         columns = list(zip(*table, strict=True))
@@ -89,10 +90,11 @@ class _WithGradients(torch.autograd.Function):
         return None, None, *gradients(scale)
 
 
-def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: Tensor, keep: bool) -> Gradients:
+def _gradient(loss: Tensor, parameters: Sequence[Tensor], scale: Tensor) -> Gradients:
     if not loss.requires_grad:
         return [None] * len(parameters)
-    return torch.autograd.grad(loss, parameters, scale, retain_graph=keep, allow_unused=True)
+    # the graph stays for the other tasks, and for a loss of none, such as an operator's penalty
+    return torch.autograd.grad(loss, parameters, scale, retain_graph=True, allow_unused=True)
 
 
 def _shared(columns: Sequence[Gradients], present: Sequence[bool]) -> list[bool]:

@@ -135,6 +135,22 @@ class TestPenalty:
         torch.testing.assert_close(total, 2 * logged['cls/loss_ce'] + 3 * logged['seg/loss_wce'] + penalty)
         assert not any(logged[f'{site}/loss_orthogonality'].requires_grad for site in SITES)
 
+    @pytest.mark.parametrize('weighting', ['PCGrad', 'CAGrad', 'UPGrad', 'GradNorm'])
+    def test_it_trains_beside_tasks_whose_gradients_are_weighed(self, weighting):
+        """A step's gradients with it are those without it and its own."""
+        found = []
+        for options in (dict(orthogonality=2.0), dict(orthogonality=0)):
+            model = tiny_network(dict(type='SluicePassing', **options), weighting=dict(type=weighting)).train()
+            losses = model(*tiny_batch(), mode='loss')
+            model.parse_losses(losses)[0].backward()
+            found.append(model.get_parameter('backbone.shared.stem.0.weight').grad)
+        plain = tiny_network(dict(type='SluicePassing', orthogonality=2.0)).train()
+        losses = plain(*tiny_batch(), mode='loss')
+        sum(losses[f'{site}/loss_orthogonality'] for site in SITES).backward()
+        penalty = plain.get_parameter('backbone.shared.stem.0.weight').grad
+        assert penalty.any()
+        torch.testing.assert_close(found[0], found[1] + penalty, rtol=1e-4, atol=1e-6)
+
     @pytest.mark.parametrize('options', [dict(use_passing=False), dict(active_tasks=['seg'])])
     def test_not_in_stages_without_passing(self, options):
         losses = tiny_network(dict(type='SluicePassing'), **options)(*tiny_batch(), mode='loss')
