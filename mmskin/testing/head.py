@@ -35,6 +35,15 @@ class HeadContract(Contract):
         tensors = dict(head.named_parameters(), feature=feature)
         assert reached(tensors) == {*tensors}
 
+    def test_trains_on_one_image(self) -> None:
+        """Whose logits and gradients are finite."""
+        for size in SIZES:
+            head = self.build().train()
+            logits = head((random(1, 6, *size),))
+            logits.square().sum().backward()
+            gradients = [p.grad for p in head.parameters() if p.grad is not None]
+            assert all(tensor.isfinite().all() for tensor in (logits, *gradients))
+
     def test_bf16(self) -> None:
         """Mixed precision gives what single precision gives."""
         assert close_in_bf16(self.build().eval(), (random(2, 6, 5, 9),))

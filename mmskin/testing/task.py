@@ -58,6 +58,11 @@ class TaskContract(Contract):
         tensors = dict(task.named_parameters(), feats=maps[0])
         assert reached(tensors) == {*tensors}
 
+    def test_trains_on_one_image(self) -> None:
+        """Whose losses are finite."""
+        losses = self.build().train().loss(feats(1), self.samples((True,)))
+        assert all(loss.isfinite() for loss in losses.values())
+
     def test_loss_weight(self) -> None:
         """Is a factor on all losses."""
         plain, doubled = (self.build(loss_weight=weight).eval().loss(feats(), self.samples()) for weight in (1, 2))

@@ -127,6 +127,24 @@ class UnexplainedPassing(GatedFeaturePassing):
         return gates
 
 
+class StubbornPassing(GatedFeaturePassing):
+    """Starts as the identity, whatever it is told."""
+
+    def __init__(self, *args, identity_init=True, **options):
+        super().__init__(*args, **options)
+
+
+class NormedPassing(GatedFeaturePassing):
+    """PyTorch's batch norm refuses a single value per channel."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.norms = nn.ModuleDict({task: nn.BatchNorm2d(channels) for task, channels in self.in_channels.items()})
+
+    def read(self, inputs, outputs):
+        return {task: self.norms[task](feature) for task, feature in inputs.items()}
+
+
 class FirstMapHead(ClsHead):
     """Reads the first of several maps."""
 
@@ -203,6 +221,8 @@ BROKEN = [
     (PassingContract, LosingPassing, 'test_a_branch_that_rests_is_left_out'),
     (PassingContract, MutePassing, 'test_gates'),
     (PassingContract, UnexplainedPassing, 'test_gates'),
+    (PassingContract, StubbornPassing, 'test_passes_at_once_without_identity'),
+    (PassingContract, NormedPassing, 'test_trains_on_one_image'),
     (HeadContract, FirstMapHead, 'test_logits'),
     (LossContract, InvertedLoss, 'test_right_costs_less_than_wrong'),
     (LossContract, InvertedLoss, 'test_gradient_points_to_the_target'),
@@ -220,7 +240,7 @@ BROKEN = [
 def test_what_is_broken_is_noticed(contract, kind, name):
     base = kind.__mro__[1]
     run(contract, base, name)
-    with pytest.raises((AssertionError, RuntimeError)):
+    with pytest.raises((AssertionError, RuntimeError, ValueError)):
         run(contract, kind, name)
 
 

@@ -66,6 +66,7 @@ class GatedFeaturePassing(RoutedPassing):
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
         gate_reads: 'source' is the paper's G(x_j); 'target' lets the receiver decide what it wants, from x_i, and
             'both' compares the two, as attention gates do (https://arxiv.org/abs/1804.03999).
+        identity_init: Start from f alone, unless ``op`` says otherwise. Without it eq. 4 and 5 stand as printed.
 
     Raises:
         ValueError: if routes are illegal, or ``gate_reads`` is none of the three.
@@ -83,12 +84,14 @@ class GatedFeaturePassing(RoutedPassing):
         message: dict = {'type': 'ConvMessage'},  # noqa: B006
         op: dict = {'type': 'SumOp'},  # noqa: B006
         gate_reads: str = 'source',
+        identity_init: bool = True,
     ) -> None:
         super().__init__(in_channels, out_channels, routes, detach)
         if gate_reads not in READS:
             raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
         if gate is None:
             self.quantity = ''
+        op = {'identity_init': identity_init, **op}
         for name, (source, target) in self.ends.items():
             widths = in_channels[source], in_channels[target], out_channels[target]
             self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)

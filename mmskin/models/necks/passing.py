@@ -17,8 +17,9 @@ class FeaturePassing(nn.Module):
     """Lets branches exchange features at one block, along routes.
 
     A subclass writes :meth:`forward`. Its parameters stand in ``self.routes``, by the name of their route, and in
-    ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told. One
-    with :meth:`gates` says in ``quantity`` what their numbers are.
+    ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told. It
+    starts as the identity unless its option ``identity_init`` is False. One with :meth:`gates` says in ``quantity``
+    what their numbers are.
 
     Args:
         in_channels: Channels that enter the block, by task.

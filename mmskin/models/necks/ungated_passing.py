@@ -21,6 +21,7 @@ class UngatedPassing(GatedFeaturePassing):
         detach: Those of the routes through which no gradient flows back to the source.
         message: Config of the message; gets ``in_channels`` and ``out_channels``.
         op: Config of ``SumOp``, ``ProductOp`` or ``ConcatOp``; gets ``channels``.
+        identity_init: Start from f alone, unless ``op`` says otherwise.
     """
 
     quantity = ''
@@ -33,5 +34,6 @@ class UngatedPassing(GatedFeaturePassing):
         detach: Iterable[tuple[str, str]] = (),
         message: dict = {'type': 'ConvMessage'},  # noqa: B006 (never changed)
         op: dict = {'type': 'SumOp'},  # noqa: B006
+        identity_init: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach, None, message, op)
+        super().__init__(in_channels, out_channels, routes, detach, None, message, op, identity_init=identity_init)
