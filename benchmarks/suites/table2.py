@@ -1,6 +1,7 @@
-"""Table 2 of the paper: classification networks. Its work folder may be table1's, which has two of the rows.
+"""Table 2 of the paper: classification networks, and those that its introduction names.
 
-The paper trained on 521 further images, which its authors do not name; here it is the 2000 official ones.
+Its work folder may be the other tables', which have some of the rows. The paper trained on 521 further images, which
+its authors do not name; here it is the 2000 official ones.
 """
 
 title = "The paper's table 2: classification at 233 x 233"
@@ -29,5 +30,26 @@ methods = [
         config='../../configs/fpm/r101_isic2017.py',
         options={'model.tasks.seg.post': [dict(type='FillHoles')]},
         paper={'cls/AC': 0.801, 'cls/mAP': 0.747},
+    ),
+    dict(
+        name='segment, crop, classify (Yu 2017)',
+        config='../../configs/multitask/yu2017_r101_isic2017.py',
+        options={'model.tasks.seg.post': [dict(type='FillHoles')]},
+    ),
+    dict(name='bilinear pooling (Ge 2017)', config='../../configs/classification/ge2017_isic2017.py'),
+    dict(
+        name='deep features, logistic regression (Kawahara 2016)',
+        config='../../configs/classification/kawahara2016_isic2017.py',
+        note="AlexNet's features",
+    ),
+    dict(
+        name='deep features, SVM',
+        config='../../configs/classification/kawahara2016_svm_lite0_isic2017.py',
+        note="EfficientNet-Lite0's features",
+    ),
+    dict(
+        name='shared encoder (Yang 2017)',
+        config='../../configs/multitask/yang2017_isic2017.py',
+        options={'model.tasks.seg.post': [dict(type='FillHoles')]},
     ),
 ]

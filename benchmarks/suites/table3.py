@@ -1,6 +1,7 @@
-"""Table 3 of the paper: segmentation networks. Its work folder may be table1's, which has two of the rows.
+"""Table 3 of the paper: segmentation networks, and those that its introduction names.
 
-The paper trained on 521 further images, which its authors do not name; here it is the 2000 official ones.
+Its work folder may be the other tables', which have some of the rows. The paper trained on 521 further images, which
+its authors do not name; here it is the 2000 official ones.
 """
 
 title = "The paper's table 3: segmentation at 233 x 233"
@@ -33,5 +34,21 @@ methods = [
         config='../../configs/fpm/r101_isic2017.py',
         options={'model.tasks.seg.post': [dict(type='FillHoles')]},
         paper={'seg/JA': 0.787, 'seg/AC': 0.944, 'seg/DI': 0.868},
+    ),
+    dict(
+        name='Jaccard distance (Yuan 2017)',
+        config='../../configs/segmentation/jaccard_r101_isic2017.py',
+        options={'model.tasks.seg.post': [dict(type='FillHoles')]},
+        note='their loss on the base network',
+    ),
+    dict(
+        name='segment, crop, classify (Yu 2017)',
+        config='../../configs/multitask/yu2017_r101_isic2017.py',
+        options={'model.tasks.seg.post': [dict(type='FillHoles')]},
+    ),
+    dict(
+        name='shared encoder (Yang 2017)',
+        config='../../configs/multitask/yang2017_isic2017.py',
+        options={'model.tasks.seg.post': [dict(type='FillHoles')]},
     ),
 ]

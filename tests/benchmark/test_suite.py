@@ -1,4 +1,5 @@
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,24 @@ def test_every_suite_is_valid(path):
     suite = read_suite(path)
     assert len(suite.seeds) >= (1 if path.stem == 'systems' else 3)
     assert all(set(method.paper) <= set(suite.metrics) for method in suite.methods)
+
+
+def rows(path):
+    """Configs and options of a suite's methods by name."""
+    return {method.name: (method.config.resolve(), method.options) for method in read_suite(path).methods}
+
+
+def test_tables_and_systems_have_what_the_introduction_names():
+    """A row of two tables is one and the same, since they may share their work folder."""
+    tables = [rows(path) for path in SUITES if path.stem in ('table1', 'table2', 'table3')]
+    systems = rows(SUITES[0].with_name('systems.py'))
+    named = {config for config, _ in systems.values()}
+    assert {config for table in tables for config, _ in table.values()} == named
+    for one, other in combinations(tables, 2):
+        assert all(one[name] == other[name] for name in {*one} & {*other})
+    introduction = {name for name in systems if name.endswith(('2017)', '2016)', 'SVM'))}
+    assert len(introduction) == 6
+    assert introduction <= {*tables[1], *tables[2]}
 
 
 def test_a_suite_is_read(suite_file):
