@@ -18,8 +18,8 @@ COSTS = [('parameters', 1e6, 2), ('flops', 1e9, 2), ('seconds', 1e-3, 1), ('acti
 IMAGES = """percentiles of {resamples} bootstrap resamples of the images, paired by image: these networks on other \
 images, whatever another training would give"""
 IMAGES_AND_SEEDS = """the difference ± Student's t times its standard error over seeds and, by {resamples} bootstrap \
-resamples paired by image, over images (Obuchowski, Rockette and Hillis): the methods trained again, and tested on \
-other images"""
+resamples paired by image, over images (Obuchowski, Rockette and Hillis), and never less than over images alone: the \
+methods trained again, and tested on other images"""
 DIFFERENCES = f"""{{level:.0%}} intervals. *Images*: {IMAGES}. *Images and seeds*, which takes two seeds: \
 {IMAGES_AND_SEEDS}. An interval without 0 is bold. If nothing differed, about one in twenty of those over images and \
 seeds would be so, and more of those over images alone."""

@@ -86,6 +86,24 @@ def test_methods_without_any_difference_have_an_interval_of_nothing():
     assert compare(same, same, image_counts(20, 100, rng()), paired_seeds=True).images_and_seeds == (0, 0)
 
 
+def test_seeds_that_agree_by_chance_leave_the_interval_over_images():
+    """Two seeds whose means are the same number though they err on other images: their own spread looks like none."""
+    first = np.zeros((2, 40))
+    first[0, :20] = first[1, 20:] = rng(8).random(20)
+    for paired_seeds in (True, False):
+        found = compare(first, np.zeros((2, 40)), image_counts(40, 500, rng()), paired_seeds)
+        assert found.images_and_seeds == found.images
+        assert found.images[1] - found.images[0] > 0.05
+
+
+@pytest.mark.parametrize('paired_seeds', [True, False])
+def test_other_seeds_never_make_surer(paired_seeds):
+    generator = rng(9)
+    for _ in range(200):
+        found = compare(*generator.random((2, 2, 30)), image_counts(30, 100, generator), paired_seeds)
+        assert found.images_and_seeds[0] <= found.images[0] < found.images[1] <= found.images_and_seeds[1]
+
+
 def test_undefined_resamples_do_not_widen_the_interval():
     seeds = rng(2).random((2, 3, 50))
     with_gap = np.concatenate([seeds, np.full((2, 3, 1), np.nan)], axis=2)
