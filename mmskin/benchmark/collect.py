@@ -26,16 +26,17 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     """What the finished runs found, as it goes into ``<suite>.json``.
 
     Raises:
-        ValueError: if no run is finished, or runs were made on different data or with different test protocols, or with
-            a network that was trained anew since.
+        ValueError: if no run is finished, or runs were made on different data or with different test protocols, with
+            other settings than the suite has now, or with a network that was trained anew since.
     """
     finished = [run for run in runs if run.finished]
     if not finished:
         raise ValueError(f'{runs[0].root}: no run is finished, so there is nothing to report.')
     for run in finished:
+        run.check_settings()
         run.check_networks()
-    plans = {run.name: run.noted_plan() or {} for run in finished}
-    check_comparable({name: plan['fingerprints'] for name, plan in plans.items()}, suite.may_differ)
+    fingerprints = {run.name: run.noted_plan()['fingerprints'] for run in finished}
+    check_comparable(fingerprints, suite.may_differ)
     values = resample(suite, finished, num_resamples)
     return {
         'suite': suite.name,
@@ -46,7 +47,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'level': LEVEL,
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
-        'fingerprints': {name: plan['fingerprints'] for name, plan in plans.items()},
+        'fingerprints': fingerprints,
         'methods': {method.name: method_report(suite, method, finished, values) for method in suite.methods},
         'differences': differences(suite, values),
     }

@@ -95,8 +95,8 @@ class Run:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What the results will depend on, from the config and the data as they are now."""
-        trainer = None if self.trainer is self else self.trainer.settings
-        return {'settings': self.settings, 'trainer': trainer, 'fingerprints': fingerprints(self.config('test'))}
+        found = fingerprints(self.config('test'))
+        return {'settings': self.settings, 'trainer': self.trainer_settings, 'fingerprints': found}
 
     @property
     def settings(self) -> str:
@@ -104,10 +104,28 @@ class Run:
         start = [] if self.starter is None else [self.starter.settings]
         return '+'.join([settings_digest(self.config('test')), *start])
 
-    def noted_plan(self) -> dict[str, Any] | None:
-        """The plan that was noted when the run began, if it has."""
+    @property
+    def trainer_settings(self) -> str | None:
+        """The digest of the run whose networks are tested, if it is another one."""
+        return None if self.trainer is self else self.trainer.settings
+
+    def noted_plan(self) -> dict[str, Any]:
+        """The plan that was noted when the run began; empty if it has not."""
         path = self.folder / 'plan.json'
-        return json.loads(path.read_text()) if path.is_file() else None
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def check_settings(self) -> None:
+        """Raise if the run began with other settings than it would now; needs no data.
+
+        Raises:
+            ValueError: names the folder.
+        """
+        noted, settings = self.noted_plan(), {'settings': self.settings, 'trainer': self.trainer_settings}
+        if any(noted.get(key, now) != now for key, now in settings.items()):  # an earlier version noted no trainer
+            raise ValueError(
+                f'{self.folder} was begun with other settings than {self.method.config} and the suite have now; '
+                'remove it, restore them, or choose another --work-dir.'
+            )
 
     def check_plan(self) -> None:
         """Raise if the run began with other settings, data or protocol than it would now.
@@ -115,17 +133,9 @@ class Run:
         Raises:
             ValueError: names what differs, and the folder.
         """
+        self.check_settings()
         noted = self.noted_plan()
-        if noted is None:
-            return
-        trainer = noted.get('trainer', self.plan['trainer'])  # an earlier version did not note it
-        if (noted['settings'], trainer) != (self.plan['settings'], self.plan['trainer']):
-            raise ValueError(
-                f'{self.folder} was begun with other settings than {self.method.config} and the suite have now; '
-                'remove it, restore them, or choose another --work-dir.'
-            )
-        changed = differing(noted['fingerprints'], self.plan['fingerprints'])
-        if changed:
+        if changed := noted and differing(noted['fingerprints'], self.plan['fingerprints']):
             raise ValueError(
                 f'{self.folder} was begun on other data or with another test protocol: {", ".join(changed)} '
                 'changed since; remove it, restore them, or choose another --work-dir.'

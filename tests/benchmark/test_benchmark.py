@@ -179,6 +179,15 @@ def test_changed_settings_are_refused(finished, tmp_path):
         check_suite(again(finished, tmp_path, **{'optim_wrapper.optimizer.lr': 0.5}))
 
 
+def test_results_that_were_made_with_other_settings_are_not_reported(finished, tmp_path):
+    runs = again(finished, tmp_path, 'no_such_folder')
+    assert collect(runs[0].suite, runs, num_resamples=2)['methods']['no passing']['seeds'].keys() == {'0'}
+    shutil.rmtree(tmp_path / 'out')
+    runs = again(finished, tmp_path, 'no_such_folder', **{'optim_wrapper.optimizer.lr': 0.5})
+    with pytest.raises(ValueError, match='seed0 was begun with other settings than .*r18_synthetic.py and the suite'):
+        collect(runs[0].suite, runs)
+
+
 @pytest.mark.parametrize(
     ('option', 'differs'),
     [
@@ -319,6 +328,29 @@ def test_a_chain_of_networks_stays_in_one_shard(suite_file, tmp_path):
     assert all(run.origin.name == f'gated sum, seed {run.seed}' for run in runs)
 
 
+def slurm(own, first, last, count, step=1):
+    """What Slurm tells a task of an array."""
+    values = dict(ID=own, MIN=first, MAX=last, COUNT=count, STEP=step)
+    return {f'SLURM_ARRAY_TASK_{key}': str(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    'environment',
+    [
+        slurm(1, 1, 3, 3),
+        slurm(0, 0, 4, 3, step=2),
+        slurm(7, 0, 7, 3),  # --array=0,3,7
+        slurm(5, 5, 5, 1),  # a single task again
+        {'SLURM_ARRAY_TASK_ID': '0'},
+    ],
+)
+def test_an_array_that_does_not_say_its_parts_is_refused(suite_file, tmp_path, environment):
+    runs = runs_of(read_suite(suite_file), tmp_path)
+    with pytest.raises(ValueError, match=r'this Slurm array has .* or say which part this task takes, such as --shard'):
+        select_shard(runs, None, environment)
+    assert select_shard(runs, '1/3', environment) == select_shard(runs, '1/3', {})
+
+
 def test_shards_are_disjoint_and_complete(suite_file, tmp_path):
     runs = runs_of(read_suite(suite_file), tmp_path)
     parts = [select_shard(runs, f'{index}/3', {}) for index in range(3)]
@@ -326,8 +358,7 @@ def test_shards_are_disjoint_and_complete(suite_file, tmp_path):
     for part in parts:
         folders = {run.folder for run in part}
         assert all(run.trainer.folder in folders for run in part)
-    slurm = {'SLURM_ARRAY_TASK_ID': '14', 'SLURM_ARRAY_TASK_MIN': '10', 'SLURM_ARRAY_TASK_STEP': '2'}
-    assert select_shard(runs, None, {**slurm, 'SLURM_ARRAY_TASK_COUNT': '3'}) == parts[2]
+    assert [select_shard(runs, None, slurm(index, 0, 2, 3)) for index in range(3)] == parts
     assert select_shard(runs, None, {}) == runs
     with pytest.raises(ValueError, match='--shard 3/3: write i/n'):
         select_shard(runs, '3/3', {})
