@@ -18,7 +18,8 @@ Rates = dict[str, dict[str, float]]
 class GateRates:
     """The mean passing rates of the forward passes that were noted.
 
-    They are means of ``MultiTaskModel.gates`` over channels and positions, taken from the maps that pass by anyway: no
+    They are means of ``MultiTaskModel.gates``, whose numbers the operator's ``quantity`` explains, over channels and
+    positions, taken from the maps that pass by anyway: no
     forward pass of its own. Networks without feature passing have none.
     """
 

@@ -25,7 +25,8 @@ class Explanation:
         prediction: The answer.
         image: The upright image, RGB (H, W, 3), no larger than the network needed.
         activation: Grad-CAM of the predicted class, (h, w) over the whole image, from 0 to 1; None without a diagnosis.
-        gates: Mean passing rate (h, w) over the whole image, by block and route.
+        gates: Mean over channels of the gate's values, from 0 to 1 (h, w), over the whole image, by block and route;
+            what they are, the operator's ``quantity`` says.
         without: What the answer would be with one route closed, by block and route.
     """
 

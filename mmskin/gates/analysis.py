@@ -14,7 +14,7 @@ from mmskin.registry import MODELS
 
 __all__ = ['analyse_gates']
 
-EXPLANATION = """The rate of a route is a mean over channels and positions; of what, depends on the operator:"""
+EXPLANATION = """The rate of a route is the mean, over channels and positions, of a number from 0 to 1 that says:"""
 INTERVALS = """Means over images with 95 % bootstrap intervals; one interval in twenty misses by chance."""
 
 
@@ -51,7 +51,8 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
 def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
     """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
     blocks = {route.rpartition('/')[0] for route in routes}
-    operators: list[Any] = [MODELS.get(cfg['type']) for block, cfg in passing.items() if block in blocks]
+    types = [cfg['type'] for block, cfg in passing.items() if block in blocks]
+    operators: list[Any] = [kind if isinstance(kind, type) else MODELS.get(kind) for kind in types]
     return {operator.__name__: operator.quantity for operator in operators}
 
 

@@ -42,21 +42,26 @@ def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
     axis.set_yticks(range(len(groups)), names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
+    axis.tick_params(labelsize=8)
     axis.grid(axis='x', alpha=0.3)
 
 
 def draw_against(axis: Axes, name: str, values: np.ndarray, rates: np.ndarray) -> None:
     """One point per image."""
     axis.plot(values, rates, '.', color='tab:blue', alpha=0.5, markersize=5)
+    if name == 'lesion size':  # most are small
+        axis.set_xscale('log')
     axis.set_xlabel(f'{name}, share of the image' if name == 'lesion size' else name, fontsize=8)
     axis.set_ylabel('rate', fontsize=8)
+    axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3)
 
 
 def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
     """Where the gates open: images from the lowest to the highest mean rate, one row of overlays per route.
 
-    A map is drawn with colours that run from its route's lowest to its highest rate in the picture.
+    A map is drawn over the image in grey, with colours that run from its route's lowest to its highest rate in the
+    picture.
 
     Raises:
         FileNotFoundError: if an image cannot be read.
@@ -87,10 +92,17 @@ def draw_route(
     """One route's maps (n, h, w) over their images, with a colour bar."""
     scale = Normalize(float(maps.min()), float(maps.max()))
     for axis, image, rates in zip(axes, images, maps, strict=True):
-        show(axis, overlay(image, rates, scale))
+        show(axis, overlay(grey(image), rates, scale))
         axis.set_xlabel(f'mean {rates.mean():.2f}', fontsize=8)
     axes[0].set_ylabel(route, fontsize=9)
-    figure.colorbar(ScalarMappable(scale, COLORS), ax=list(axes), shrink=0.8, pad=0.01)
+    bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label('rate, mean over channels', fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) without its colours, which would mix with those of a map."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def show(axis: Axes, image: np.ndarray) -> None:

@@ -177,7 +177,9 @@ class MultiTaskModel(BaseModel):
 
     @torch.no_grad()
     def gates(self, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Passing rates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W).
+        """The values of the gates by block and route, each (N, C, h, w), for normalised images (N, 3, H, W).
+
+        They lie in [0, 1]; what they say, each operator's ``quantity`` does.
 
         Call it in evaluation mode, as any forward pass that is not training.
         """

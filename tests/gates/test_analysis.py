@@ -3,13 +3,16 @@
 import csv
 import re
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mmskin.apis.config import load_config
 from mmskin.cli import main
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.gates.analysis import quantities, summary
+from mmskin.gates.figures import draw_route
 from mmskin.models.necks.cross_attention import CrossAttentionPassing
 from mmskin.models.necks.passing import OPENING, FeaturePassing
 from mmskin.registry import MODELS
@@ -18,6 +21,20 @@ OPTIONS = [
     'test_dataloader.num_workers=0',
     'test_dataloader.dataset.pipeline.0.size=64',
 ]
+
+
+CLASSES = """
+from mmengine.config import read_base
+
+with read_base():
+    from mmskin.configs.fpm.r18_synthetic import *
+from mmskin.models.heads.cls_head import ClsHead
+from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.necks.spatial_gate import SpatialGate
+
+model.passing = {'layer3.1': dict(type=GatedFeaturePassing, gate=dict(type=SpatialGate))}
+model.tasks.cls.head.type = ClsHead
+"""
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +73,17 @@ def test_the_command_writes_tables_and_pictures(repository, data_root, tmp_path,
     assert {'rates.png', 'maps.png', 'gates.md', 'gates.npz', 'results.json'} <= {path.name for path in out.iterdir()}
 
 
+def test_operator_gate_and_head_may_be_classes(repository, data_root, tmp_path):
+    """As a config writes them that imports them."""
+    config = tmp_path / 'classes.py'
+    config.write_text(CLASSES)
+    out = tmp_path / 'out'
+    assert main(arguments(repository, config, data_root, out)) == 0
+    assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
+    (passing,) = load_config(out / 'classes.py').model.passing.values()  # as the run has written it down
+    assert passing.gate.type.endswith('spatial_gate.SpatialGate')
+
+
 def test_the_table_says_what_its_rates_are():
     """An attention is no gate, and what is not in the table is not explained."""
     passing = {'b.0': dict(type='CrossAttentionPassing'), 'b.1': dict(type='NDDRPassing')}
@@ -80,3 +108,14 @@ def test_every_operator_is_in_the_documentation(repository):
 def test_a_network_without_gates_is_refused(repository, data_root, tmp_path, capsys):
     assert main(arguments(repository, 'multitask/r18_synthetic.py', data_root, tmp_path / 'out')) == 2
     assert 'no operator of this network has gates' in capsys.readouterr().err
+
+
+def test_colours_of_an_image_do_not_mix_with_those_of_its_map():
+    """The colour bar would say nothing otherwise; it says what its numbers are."""
+    figure = Figure()
+    axes, image = figure.subplots(1, 2), np.zeros((8, 8, 3), np.uint8)
+    red, green = image + np.uint8([200, 0, 0]), image + np.uint8([0, 102, 0])  # equally bright
+    draw_route(figure, axes, 'b.0/cls2seg', np.linspace(0, 1, 8).reshape(2, 2, 2)[:1].repeat(2, 0), [red, green])
+    first, second = (axis.images[0].get_array().astype(int) for axis in axes)
+    assert abs(first - second).max() <= 1
+    assert 'rate' in figure.axes[-1].get_ylabel()
