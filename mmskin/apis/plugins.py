@@ -25,6 +25,7 @@ SUFFIXES = {
     'Loss': 'losses',
     'Chain': 'backbones',
 }
+MARKUP = re.compile(r'``(.+?)``|:[a-z:]+:`[~!]?(.+?)`|\\(?=[|*_`])|(?<!`)`([^`]+)`(?!`)')  # of reST
 ADDRESS = re.compile(r'https?://[^\s<>`,;]*[^\s<>`,;.:)]')  # without the punctuation behind it
 
 
@@ -36,7 +37,7 @@ class Plugin:
         kind: Such as 'gates'; of what is in no registry with parts, the registry's name.
         name: What a config calls it.
         module: Where it is.
-        summary: The first line of its docstring.
+        summary: The first line of its docstring, without markup.
         link: The first address in its docstring, or else in its module's; '' if there is none.
     """
 
@@ -60,7 +61,8 @@ def _of_registry(found: PluginRegistry) -> Iterator[Plugin]:
     for name, plugin in found.module_dict.items():
         kind = _kind_of_model(name, plugin) if found is MODELS else f'{found.name.replace("_", " ")}s'
         text = inspect.cleandoc(plugin.__doc__ or '')
-        yield Plugin(kind, name, plugin.__module__, text.partition('\n')[0], _link(text, plugin))
+        summary = MARKUP.sub(lambda found: next(filter(None, found.groups()), ''), text.partition('\n')[0])
+        yield Plugin(kind, name, plugin.__module__, summary, _link(text, plugin))
 
 
 def _kind_of_model(name: str, plugin: type) -> str:

@@ -16,4 +16,4 @@ for name in EVERY:
 
 def test_there_are_some():
     assert {'FixedWeights', 'UncertaintyWeights', 'DWA', 'GradNorm', 'RLW', 'GLS'} <= {*EVERY}
-    assert {'PCGrad', 'CAGrad', 'UPGrad'} == {name for name in EVERY if issubclass(MODELS.get(name), GradientWeighting)}
+    assert {'PCGrad', 'CAGrad', 'UPGrad'} <= {name for name in EVERY if issubclass(MODELS.get(name), GradientWeighting)}
