@@ -1,25 +1,24 @@
 """List images that two splits share, exactly or nearly: python tools/find_duplicates.py data/isic2017."""
 
 import argparse
+import sys
 
+from mmskin.cli import run_tool
 from mmskin.datasets.duplicates import THRESHOLD, find_pairs, pairs_table, read_splits, write_pairs
 from mmskin.visualization.pair_sheet import pair_sheet
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the tool is told on the command line."""
     parser.add_argument('data_root', help='official-layout folder')
     parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], help='by default those that are there')
     parser.add_argument('--threshold', type=float, default=THRESHOLD, help=f'largest distance, {THRESHOLD} by default')
     parser.add_argument('--out', default='duplicates.csv', help='the list of pairs')
     parser.add_argument('--sheet', help='a picture of the pairs, e.g. duplicates.png')
-    return parser.parse_args()
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Read the splits, and print and write what they share."""
-    args = parse_args()
     pairs = find_pairs(read_splits(args.data_root, args.splits), args.threshold)
     write_pairs(args.out, pairs)
     print(pairs_table(pairs))
@@ -30,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

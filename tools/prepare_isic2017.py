@@ -7,13 +7,13 @@ there and downloads the others to it. preparation.txt in the data folder says wh
 import argparse
 import sys
 
+from mmskin.cli import run_tool
 from mmskin.datasets.preparation.download import Patience
 from mmskin.datasets.preparation.prepare import Settings, prepare
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the tool is told on the command line."""
     parser.add_argument('out_dir', help='becomes the data folder; the originals take 27 GB with their archives')
     parser.add_argument('--archives', metavar='FOLDER', help='where the archives are or go (OUT_DIR/archives)')
     parser.add_argument('--offline', action='store_true', help='download nothing')
@@ -26,12 +26,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte until a connection is reset')
     parser.add_argument('--attempts', type=int, default=8, help='failures in a row until an address is given up')
     parser.add_argument('--workers', type=int, help='threads for checking and resizing')
-    return parser.parse_args()
 
 
-def main() -> None:
-    """Prepare, print the report, and exit with 1 if something is wrong."""
-    args = parse_args()
+def run(args: argparse.Namespace) -> int:
+    """Prepare and print the report; the status is 1 if something is wrong with the data."""
     patience = Patience(args.timeout, args.attempts)
     try:
         done = prepare(
@@ -47,13 +45,11 @@ def main() -> None:
                 args.workers,
             )
         )
-    except (OSError, ValueError) as error:
-        sys.exit(f'{error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; run it again to go on')
     print(done.text(), end='')
-    sys.exit(1 if done.problems else 0)
+    return 1 if done.problems else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

@@ -9,17 +9,17 @@ Test the folder, and publish once more with what the test found, so that the car
 """
 
 import argparse
-
-from mmengine.config import DictAction
+import sys
 
 from mmskin.apis.config import class_names, load_config
 from mmskin.apis.model_card import Recipe, model_card, read_test
+from mmskin.apis.options import SettingsAction
 from mmskin.apis.publish import publish_weights
+from mmskin.cli import run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the tool is told on the command line."""
     parser.add_argument('config', help='Python config that the model was trained with')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
     parser.add_argument('out_dir', help='the folder; its name is the name of the model')
@@ -31,14 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--card-text', default='', help='what else is to be said of the training')
     parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
     )
-    return parser.parse_args()
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
-    args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options)
     classes = class_names(cfg)
     plain = [read_test(args.results, classes, 'plain', '--no-tta')] if args.results else []
@@ -51,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

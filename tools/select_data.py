@@ -4,15 +4,15 @@ The result is a setting of any config: --cfg-options train_dataloader.dataset.ex
 """
 
 import argparse
+import sys
 
-from mmengine.config import DictAction
-
+from mmskin.apis.options import SettingsAction
 from mmskin.apis.select_data import IMAGENET_MEAN, IMAGENET_STD, select_data
+from mmskin.cli import run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the tool is told on the command line."""
     parser.add_argument('candidates', help='folder of images, at any depth')
     parser.add_argument('data_root', help='official-layout folder with the training split')
     parser.add_argument('--out-dir', default='work_dirs/selection', help='selected.csv, distances.csv, histogram.png')
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--network',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         default=dict(type='VGGChain', weights='torchvision://vgg16'),
         help='any registered network; offline, weights=FILE or: type=EfficientNetLite0Chain weights=imagenet',
     )
@@ -32,16 +32,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--std', type=float, nargs=3, default=IMAGENET_STD, help='by which it is then divided')
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--num-workers', type=int, default=2)
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Select, and say what came of it."""
     if args.threshold is None and args.count is None:
         args.count = 521
-    return args
-
-
-def main() -> None:
-    """Select, and say what came of it."""
-    args = parse_args()
-    samples = select_data(**vars(args))
+    samples = select_data(**{name: value for name, value in vars(args).items() if name != 'arguments'})
     labelled = sum(sample['gt_label'] is not None for sample in samples)
     masks = sum('seg_map_path' in sample for sample in samples)
     print(
@@ -50,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

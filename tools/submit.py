@@ -7,16 +7,16 @@ where it is there, the usual metrics are printed too. Score a submission with to
 """
 
 import argparse
-
-from mmengine.config import DictAction
+import sys
 
 from mmskin.apis.config import load_config
+from mmskin.apis.options import SettingsAction
 from mmskin.apis.test import test_checkpoint
+from mmskin.cli import run_tool
 
 
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the tool is told on the command line."""
     parser.add_argument('config', help='Python config')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
     parser.add_argument('out_dir', help='Part1/, Part1.zip and Part3.csv go here')
@@ -26,15 +26,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help='average over views, as tools/test.py does'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as for tools/test.py')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings, as for tools/test.py')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Test with a metric that writes the submission."""
-    args = parse_args()
     options = {
         'test_dataloader.dataset.partial_labels': True,
         **({'test_dataloader.dataset.split': args.split} if args.split else {}),
@@ -47,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

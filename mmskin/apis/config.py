@@ -38,12 +38,13 @@ def load_config(
 
     Raises:
         FileNotFoundError: if there is no such config.
+        ValueError: if it is no Python, says no model, or an option or the seed does not fit.
     """
     path = find_config(path)
     folder = str(Path(path).resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # a plugin may lie beside the config that names it
-    cfg = Config.fromfile(str(path))
+    cfg = read_config(path)
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     cfg.launcher = launcher
     if data_root is not None:
@@ -51,14 +52,36 @@ def load_config(
             if cfg.get(name):
                 set_in_datasets(cfg[name], 'data_root', data_root)
     if seed is not None:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f'seed={seed} is not between 0 and {2**32 - 1}')
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
-        cfg.merge_from_dict(options)
+        try:
+            cfg.merge_from_dict(options)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
+    return cfg
+
+
+def read_config(path: Path) -> Config:
+    """The config file as it is.
+
+    Raises:
+        ValueError: if it is no Python, or says no model.
+    """
+    try:
+        cfg = Config.fromfile(str(path))
+    except SyntaxError as error:
+        raise ValueError(f'{path}, line {error.lineno}: {error.msg}') from error
+    except OSError as error:  # of a suffix that is no config's
+        raise ValueError(f'{path}: {error}; a config is a Python file') from error
+    if 'model' not in cfg:
+        raise ValueError(f'{path}: says no model, so it is no config to train or test')
     return cfg
 
 

@@ -51,8 +51,14 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
 
     Returns:
         The metrics by name, e.g. ``seg/JA``.
+
+    Raises:
+        FileNotFoundError: if the checkpoint is missing.
+        ValueError: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
     """
     cfg = copy.deepcopy(cfg)
+    if missing := [name for name in ('test_dataloader', 'test_evaluator') if not cfg.get(name)]:
+        raise ValueError(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
     out_dir = Path(out_dir or cfg.work_dir)
     for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:

@@ -6,10 +6,10 @@ functions: ``mmskin --help`` answers at once.
 """
 
 import argparse
+import dis
 import inspect
 import pkgutil
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_tool(command: ModuleType) -> int:
-    """Run a subcommand as a script of its own, with the process's arguments."""
+    """Run a subcommand, or a script that is made like one, with the process's arguments."""
     parser = argparse.ArgumentParser(**_layout(command))
     command.add_arguments(parser)
     args = parser.parse_args(namespace=argparse.Namespace(arguments=sys.argv[1:]))
@@ -54,20 +54,33 @@ def run_tool(command: ModuleType) -> int:
 
 
 def _run(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, name: str) -> int:
-    """The exit status of a command; what mmskin says to its reader is one line, a fault anywhere has its traceback."""
+    """The exit status of a command; a mistake of its user's is answered in one line, a fault has its traceback."""
     try:
         return run(args) or 0
-    except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
-        if not _is_of_mmskin(error):
+    except Exception as error:
+        if not _is_mistake(error):
             raise
         print(f'{name}: error: {error.args[0] if isinstance(error, KeyError) else error}', file=sys.stderr)
         return 2
 
 
-def _is_of_mmskin(error: BaseException) -> bool:
-    """Whether one of mmskin's own lines raised it."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get('__name__', '').split('.')[0] == 'mmskin'
+def _is_mistake(error: Exception) -> bool:
+    """Whether the user can mend it.
+
+    That is what mmskin says by a ``raise`` of its own, what the file system refuses, and an option in a config that its
+    part does not have.
+    """
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    assert trace is not None, 'it has been raised'
+    code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get('__name__', '')
+    if isinstance(error, TypeError):
+        return module == 'mmengine.registry.build_functions'
+    if isinstance(error, OSError) and error.filename:
+        return True
+    is_answer = isinstance(error, OSError | ValueError | KeyError | ModuleNotFoundError)
+    return is_answer and module.split('.')[0] == 'mmskin' and code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']
 
 
 def _first_line(command: ModuleType) -> str:

@@ -10,12 +10,12 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What an export is told on the command line."""
-    from mmengine.config import DictAction
+    from mmskin.apis.options import SettingsAction
 
     parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out', required=True, help='the file: .onnx, or .xml for OpenVINO (with .onnx and .bin)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the analysis is told on the command line."""
-    from mmengine.config import DictAction
+    from mmskin.apis.options import SettingsAction
 
     parser.add_argument('config', help='Python config of a network whose operators have gates')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
     parser.add_argument('--num-images', type=int, default=6, help='how many images the picture of maps shows (6)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
 
 
 def run(args: argparse.Namespace) -> None:

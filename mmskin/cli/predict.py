@@ -54,21 +54,17 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.apis.inferencer import LesionInferencer
     from mmskin.apis.prediction_files import PredictionFiles
 
-    try:
-        if args.explain:
-            from mmskin.explain.class_activation import grad_cam
+    if args.explain:
+        from mmskin.explain.class_activation import grad_cam
 
-            grad_cam()  # whether it is installed
-        sources = find_files(args.inputs)
-        inferencer = LesionInferencer(
-            args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
-        )
-        files = PredictionFiles(
-            args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
-        )
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f'mmskin predict: error: {error}', file=sys.stderr)
-        return 2
+        grad_cam()  # whether it is installed
+    sources = find_files(args.inputs)
+    inferencer = LesionInferencer(
+        args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
+    )
+    files = PredictionFiles(
+        args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
+    )
     with files:
         failed = _predict(inferencer, sources, files, args.explain)
     print(f'{len(sources) - failed} of {len(sources)} images predicted: {files.table}')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a test is told on the command line."""
-    from mmengine.config import DictAction
+    from mmskin.apis.options import SettingsAction
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-report', action='store_true', help='leave out report.html and its figures')
     parser.add_argument('--calibrate-on', metavar='CSV', help='for the report: see mmskin report --help')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='other settings, as test_dataloader.batch_size=1'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)

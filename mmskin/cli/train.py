@@ -10,7 +10,7 @@ BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a training is told on the command line."""
-    from mmengine.config import DictAction
+    from mmskin.apis.options import SettingsAction
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--seed', type=int, help="seed, in place of the config's")
     parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there too, beside TensorBoard')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='other settings, as train_cfg.max_epochs=2')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 

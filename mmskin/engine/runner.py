@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mmskin.registry import RUNNERS
 
@@ -31,3 +32,18 @@ class LesionRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(OneLiners())
         return logger
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """MMEngine's loader, which gives batches.
+
+        Raises:
+            ValueError: if its images do not fill one.
+        """
+        loader = Runner.build_dataloader(*args, **kwargs)
+        if not len(loader):
+            raise ValueError(
+                f'{len(loader.dataset)} images do not fill a batch of {loader.batch_size}, and a batch that is not '
+                'full is left out (drop_last); give a smaller batch_size'
+            )
+        return loader

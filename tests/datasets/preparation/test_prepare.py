@@ -329,6 +329,6 @@ def test_the_command(repository, official, tmp_path):
 
 def test_the_command_says_what_is_wrong_in_a_line(repository, official, tmp_path):
     result = call(repository, tmp_path / 'data', '--archives', official, '--offline')
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert 'should have' in result.stderr
     assert 'Traceback' not in result.stderr

@@ -1,0 +1,99 @@
+"""A mistake of the user's is answered in one line and with status 2, by commands and tools alike."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+import pytest
+
+from mmskin.cli import main, run_tool
+from mmskin.datasets.synthetic import SyntheticLesions
+
+CONFIG = 'configs/fpm/r18_synthetic.py'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder: a few files that are not what they are taken for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'broken.py').write_text('model = dict(\n')
+    (tmp_path / 'no_model.py').write_text('x = 1\n')
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'empty').mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def call(repository, monkeypatch):
+    """Run a command, or a tool by its file; gives the status."""
+
+    def call(name, *arguments):
+        if not name.endswith('.py'):
+            return main([name, *arguments])
+        spec = spec_from_file_location(f'tool_{name[:-3]}', repository / 'tools' / name)
+        tool = module_from_spec(spec)
+        spec.loader.exec_module(tool)
+        monkeypatch.setattr(sys, 'argv', [name, *arguments])
+        return run_tool(tool)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ('command', 'message'),
+    [
+        (['train', 'broken.py'], "broken.py, line 1: '(' was never closed"),
+        (['train', 'no_model.py'], 'no_model.py: says no model'),
+        (['train', 'file'], 'file: '),
+        (['train', CONFIG, '--seed', '-1'], 'seed=-1 is not between'),
+        (['train', CONFIG, '--work-dir', 'file'], "Not a directory: '"),
+        (['train', CONFIG, '--cfg-options', 'model.nope=3'], "got an unexpected keyword argument 'nope'"),
+        (['train', CONFIG, '--cfg-options', 'model.type=Nope'], "No model is registered as 'Nope'"),
+        (['train', CONFIG, '--cfg-options', 'stages.7.x=1'], 'stages.7.x cannot be set (Index 7 exceeds'),
+        (['train', CONFIG, '--data-root', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
+        (['test', CONFIG, 'nowhere.pth', '--data-root', 'data'], 'nowhere.pth: no such checkpoint'),
+        (['test', CONFIG, 'empty', '--data-root', 'data'], 'last_checkpoint: not there'),
+        (['export', '--out', '/proc/nowhere/x.onnx'], "No such file or directory: '/proc/nowhere'"),
+        (['browse_dataset.py', CONFIG, '--data-root', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
+        (['browse_dataset.py', 'nowhere.py'], 'nowhere.py: no such config'),
+        (['find_duplicates.py', 'nowhere'], 'nowhere'),
+        (['prepare_isic2017.py', 'data_folder', '--archives', 'empty', '--offline'], 'empty'),
+        (['publish_model.py', CONFIG, 'nowhere.pth', 'out'], 'nowhere.pth: no such checkpoint'),
+        (['publish_model.py', CONFIG, 'empty', 'out'], 'last_checkpoint: not there'),
+        (['score_submission.py', 'nowhere', 'data'], 'nowhere'),
+        (['select_data.py', 'nowhere', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
+        (['submit.py', 'nowhere.py', 'nowhere.pth', 'out'], 'nowhere.py: no such config'),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
+)
+def test_a_mistake(command, message, folder, call, capfd):
+    if 'data' in command:
+        SyntheticLesions(seed=5, shape=(48, 64)).write('data', num_train=2, num_val=2, num_test=2)
+    assert call(*command) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if 'error:' in line]
+    assert len(said) == 1
+    assert message in said[0]
+    assert not (folder / 'out').exists()
+
+
+def test_fewer_images_than_a_batch(folder, capfd):
+    SyntheticLesions(seed=5, shape=(48, 64)).write('data', num_train=3, num_val=2, num_test=2)
+    assert main(['train', CONFIG, '--data-root', 'data']) == 2
+    assert '3 images do not fill a batch of 16' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(('option', 'message'), [('train_cfg', 'name=value'), ('stages=[(1]', 'brackets')])
+def test_an_option_that_is_none(option, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['train', CONFIG, '--cfg-options', option])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_fault_of_mmskin_keeps_its_traceback(monkeypatch):
+    """It is no answer: nobody wrote ``raise`` there."""
+    code = compile('def find_config(path):\n    return {}[path]\n', 'fault.py', 'exec')
+    names = {'__name__': 'mmskin.apis.config'}
+    exec(code, names)
+    monkeypatch.setattr('mmskin.apis.config.find_config', names['find_config'])
+    with pytest.raises(KeyError, match=CONFIG):
+        main(['train', CONFIG])
