@@ -72,6 +72,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=['mmskin', 'mmskin.*']),
+    package_dir={'': '.'},  # an editable install is then a path, which a clone's own folder `mmskin` does not hide
     package_data={'mmskin': DATA},
     python_requires='>=3.10',
     entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},

@@ -121,6 +121,14 @@ def test_wheel_states_requirements_version_and_licence(wheel):
     assert re.search('License(-Expression)?: Apache-2.0', metadata)
 
 
+def test_an_editable_install_is_a_path(wheel):
+    """With an import hook instead, a clone's own folder ``mmskin`` hides the package from its parent folder."""
+    tree = wheel.parent / 'tree'
+    with zipfile.ZipFile(build('editable', tree, wheel.parent / 'tree')) as archive:
+        (path,) = [name for name in archive.namelist() if name.endswith('.pth')]
+        assert archive.read(path).decode().strip() == str(tree)
+
+
 def test_config_of_the_wheel_reads(wheel):
     config = next((wheel / 'mmskin' / '.mim' / 'configs' / 'fpm').glob('*.py'))
     assert Config.fromfile(str(config)).default_scope == 'mmskin'
