@@ -8,6 +8,7 @@ image could not be read, 2 if nothing could be started. Research software, not a
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument(
         '--explain',
         action='store_true',
-        help='explanations/<image id>.png: evidence, gates, and the answer without each route (needs captum)',
+        help='explanations/<image id>.png and .json: evidence, gates, and the answer without each route (needs captum)',
     )
     more.add_argument('--json', action='store_true', help='predictions.jsonl: with measurements and gate rates')
     more.add_argument('--contours', action='store_true', help='predictions.jsonl: with outlines, too')
@@ -112,4 +113,6 @@ def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', path: Path) 
     from mmskin.explain.picture import draw_explanation
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_explanation(explain(inferencer, source), path)
+    explanation = explain(inferencer, source)
+    draw_explanation(explanation, path)
+    path.with_suffix('.json').write_text(json.dumps(explanation.to_dict(), indent=2) + '\n', encoding='utf-8')

@@ -1,6 +1,7 @@
 """Everything that explains one prediction."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from mmskin.explain.class_activation import class_activation, diagnosis_of
 from mmskin.explain.closed_routes import closed, routes_of
 from mmskin.models.multitask import MultiTaskModel
 
-__all__ = ['Explanation', 'explain']
+__all__ = ['Effect', 'Explanation', 'explain']
 
 
 @dataclass(eq=False)
@@ -35,6 +36,44 @@ class Explanation:
     activation: np.ndarray | None = None
     gates: dict[str, np.ndarray] = field(default_factory=dict)
     without: dict[str, LesionPrediction] = field(default_factory=dict)
+
+    @property
+    def effects(self) -> dict[str, 'Effect']:
+        """How far closing each route moves the answer."""
+        return {name: effect_of(self.prediction, one) for name, one in self.without.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``json.dumps`` takes: the answer, and by route the answer without it and how far that is away."""
+        return {
+            'prediction': self.prediction.to_dict(contours=False),
+            'without': {
+                name: {'label': one.label, 'probabilities': one.probabilities, **asdict(self.effects[name])}
+                for name, one in self.without.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How far one answer is from another; None where the network does not say.
+
+    Attributes:
+        probability_change: The largest change of any class's probability.
+        mask_change: 1 - Jaccard index of the two masks: 0 where they are the same, 1 where they share nothing.
+    """
+
+    probability_change: float | None
+    mask_change: float | None
+
+
+def effect_of(before: LesionPrediction, after: LesionPrediction) -> Effect:
+    """How far ``after`` is from ``before``, two answers for one image."""
+    was, now = before.probabilities, after.probabilities
+    probability = max(abs(was[name] - now[name]) for name in was) if was and now else None
+    if before.mask is None or after.mask is None:
+        return Effect(probability, None)
+    union = int((before.mask | after.mask).sum())
+    return Effect(probability, int((before.mask ^ after.mask).sum()) / union if union else 0.0)
 
 
 def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmskin.apis.any_image import shrink
 from mmskin.apis.prediction import LesionPrediction
-from mmskin.explain.explanation import Explanation
+from mmskin.explain.explanation import Effect, Explanation
 from mmskin.gates.figures import overlay, show
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.overlay import draw_outlines
@@ -31,7 +31,7 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     rows = [row for row in (maps(explanation, image), answers(explanation, image)) if row]
     with_bars = len(rows) > 1 and explanation.prediction.probabilities is not None
     columns = max(len(rows[0]), len(rows[-1]) + with_bars)
-    height = max(WIDTH * image.shape[0] / image.shape[1], 2.0) + 0.6
+    height = min(max(WIDTH * image.shape[0] / image.shape[1], 2.0), 3 * WIDTH) + 0.8
     figure = Figure(figsize=(WIDTH * columns, height * len(rows)), layout='constrained', dpi=120)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, panels in zip(parts, rows, strict=True):
@@ -54,11 +54,11 @@ def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndar
     """Titles and panels of the upper row."""
     panels = [(answer(explanation.prediction), outlined(image, explanation.prediction))]
     if explanation.activation is not None:
-        title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)'
+        title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
         panels.append((title, overlay(image, explanation.activation)))
     return panels + [
         (
-            f'gate {name}: {rates.min():.2f} to {rates.max():.2f}',
+            f'gate {name}\nviolet: {rates.min():.2f}, yellow: {rates.max():.2f}',
             overlay(image, rates, Normalize(rates.min(), rates.max())),
         )
         for name, rates in explanation.gates.items()
@@ -68,9 +68,15 @@ def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndar
 def answers(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Titles and panels of the lower row."""
     return [
-        (f'without {name}\n{answer(prediction)}', outlined(image, prediction))
+        (f'without {name}\n{answer(prediction)}\n{moved(explanation.effects[name])}', outlined(image, prediction))
         for name, prediction in explanation.without.items()
     ]
+
+
+def moved(effect: Effect) -> str:
+    """How far a closed route moved the answer, also where that is next to nothing."""
+    changes = {'probabilities': effect.probability_change, 'mask': effect.mask_change}
+    return 'moved: ' + ', '.join(f'{name} {change:.2g}' for name, change in changes.items() if change is not None)
 
 
 def answer(prediction: LesionPrediction) -> str:

@@ -1,5 +1,6 @@
 """What a network answers with a route closed."""
 
+import json
 from io import BytesIO
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 from mmskin.apis.any_image import read_image
 from mmskin.apis.image_sources import ImageSource
 from mmskin.apis.inferencer import LesionInferencer
+from mmskin.apis.prediction import LesionPrediction
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.explain.class_activation import class_activation
 from mmskin.explain.closed_routes import closed, routes_of
-from mmskin.explain.explanation import explain
+from mmskin.explain.explanation import Effect, Explanation, effect_of, explain
 from mmskin.explain.picture import draw_explanation
 from mmskin.registry import MODELS
 
@@ -88,6 +90,10 @@ def test_an_explanation_has_every_part(inferencer, source, tmp_path):
         }
         assert without.gates == {'layer3.1': pytest.approx(others)}
     assert inferencer(source).gates == found.prediction.gates
+    seg, cls = found.effects.values()
+    assert cls.probability_change == max(abs(before[name] - after[name]) for name in before)
+    assert (seg.probability_change, cls.mask_change) == (0, 0)
+    assert json.loads(json.dumps(found.to_dict()))['without'][names[1]]['probability_change'] == cls.probability_change
     draw_explanation(found, tmp_path / 'explanation.png')
     with Image.open(tmp_path / 'explanation.png') as picture:
         assert np.asarray(picture).std() > 10
@@ -118,3 +124,19 @@ def test_an_image_is_decoded_once(inferencer, source, monkeypatch):
     )
     explain(inferencer, ImageSource('noise', file.getvalue()))
     assert sizes == [inferencer.load.size]
+
+
+def test_how_far_two_masks_are_apart():
+    masks = np.zeros((3, 2, 4), bool)
+    masks[0, :, :2], masks[1, :, 1:3] = True, True
+    left, right, none = (LesionPrediction('x', None, (2, 4), mask=mask) for mask in masks)
+    assert effect_of(left, right) == Effect(None, pytest.approx(2 / 3))
+    assert effect_of(none, none) == Effect(None, 0)
+    assert effect_of(left, LesionPrediction('x', None, (2, 4))) == Effect(None, None)
+
+
+def test_the_picture_of_a_narrow_image_stays_a_picture(inferencer, tmp_path):
+    narrow = ImageSource('narrow', np.zeros((500, 1, 3), np.uint8))
+    draw_explanation(Explanation(inferencer(narrow), narrow.content), tmp_path / 'narrow.png')
+    with Image.open(tmp_path / 'narrow.png') as picture:
+        assert picture.height < 4000
