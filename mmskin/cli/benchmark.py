@@ -4,7 +4,7 @@ mmskin benchmark benchmarks/suites/quick.py
 
 Finished runs are left as they are and interrupted ones go on. With several GPUs each takes the next free run
 (--processes); any number of these commands may also run at once, over one file system. On a cluster:
-sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share.
+sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; the ids have to begin at 0.
 """
 
 import argparse
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a benchmark is told on the command line."""
-    from mmengine.config import DictAction
+    from mmskin.apis.options import SettingsAction
 
     parser.add_argument('suite', help='Python file with methods, seeds and metrics')
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
     parser.add_argument('--shard', help='i/n: take the i-th of n parts only, from 0; a Slurm array does it by itself')
     parser.add_argument('--report-only', action='store_true', help='collect what is finished; needs no data')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings for all methods')
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='settings for all methods')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -55,6 +55,8 @@ def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
 
     check_suite(runs)
     share = select_shard(runs, args.shard)
+    if len(share) < len(runs):
+        print(f'this part has {len(share)} of {len(runs)} runs')
     processes = args.processes or default_processes()
     if processes > 1:
         command = [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1']

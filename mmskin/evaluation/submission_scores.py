@@ -112,19 +112,23 @@ def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
     """The two probabilities of each image; a first line with the columns' names is passed over.
 
     Raises:
-        ValueError: if a line has not three cells, an id occurs twice, or a probability is outside [0, 1].
+        ValueError: if the file is no text in UTF-8, a line has not three cells, an id occurs twice, or a probability is
+            outside [0, 1].
     """
     rows: dict[str, tuple[float, float]] = {}
-    with path.open(newline='', encoding='utf-8-sig') as file:
-        for number, cells in enumerate(csv.reader(file, skipinitialspace=True), start=1):
-            if not cells or (number == 1 and tuple(cells[1:]) == CATEGORIES):
-                continue
-            where = f'{path}, line {number}'
-            if len(cells) != 3:
-                raise ValueError(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
-            if cells[0] in rows:
-                raise ValueError(f'{where}: the id {cells[0]} occurs twice; keep one row.')
-            rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+    for number, cells in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), start=1):
+        if not cells or (number == 1 and tuple(cells[1:]) == CATEGORIES):
+            continue
+        where = f'{path}, line {number}'
+        if len(cells) != 3:
+            raise ValueError(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
+        if cells[0] in rows:
+            raise ValueError(f'{where}: the id {cells[0]} occurs twice; keep one row.')
+        rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
     return rows
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.datasets.duplicates import detail, find_pairs, pairs_table, read_splits
+from mmskin.datasets.duplicates import THRESHOLD, detail, find_pairs, nearest, pairs_table, read_splits
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -77,3 +77,59 @@ def test_the_leaks_of_isic2017(real_data):
         ('near', 'ISIC_0000215', 'ISIC_0015313'),
         ('near', 'ISIC_0000157', 'ISIC_0014946'),
     ]
+
+
+def crop(percent):
+    """Keep the middle of an image."""
+
+    def change(image):
+        kept = [slice(round(side * (100 - percent) / 200), round(side * (100 + percent) / 200)) for side in image.shape]
+        return image[kept[0], kept[1]]
+
+    return change
+
+
+def turn(degrees):
+    def change(image):
+        height, width = image.shape[:2]
+        rotation = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+        return cv2.warpAffine(image, rotation, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+    return change
+
+
+def recompressed(image):
+    return cv2.imdecode(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_COLOR)
+
+
+def brighter(factor):
+    return lambda image: np.clip(image * factor, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('change', 'fewest', 'most'),
+    [
+        pytest.param(crop(99), 50, 50, id='crop of 99 %'),
+        pytest.param(crop(98), 49, 50, id='crop of 98 %'),
+        pytest.param(crop(97), 45, 49, id='crop of 97 %'),
+        pytest.param(crop(95), 22, 32, id='crop of 95 %'),
+        pytest.param(crop(90), 0, 6, id='crop of 90 %'),
+        pytest.param(turn(1), 49, 50, id='turn by 1 degree'),
+        pytest.param(turn(2), 46, 50, id='turn by 2 degrees'),
+        pytest.param(turn(3), 38, 44, id='turn by 3 degrees'),
+        pytest.param(turn(5), 5, 13, id='turn by 5 degrees'),
+        pytest.param(recompressed, 50, 50, id='JPEG of quality 50'),
+        pytest.param(brighter(0.7), 50, 50, id='darker'),
+        pytest.param(brighter(1.3), 50, 50, id='brighter'),
+    ],
+)
+def test_how_many_near_copies_of_50_real_images_are_found(real_data, change, fewest, most):
+    """The table of docs/challenge.md, with some room for other versions of OpenCV."""
+    paths = sorted((real_data / 'isic2017_256' / VAL).glob('*.jpg'))[::3]
+    images = [cv2.imread(str(path)) for path in paths]
+    bank = np.stack([detail(image) for image in images])
+    distances = 1 - nearest(np.stack([detail(change(image)) for image in images]), bank)
+    found = distances <= THRESHOLD
+    assert len(images) == 50
+    assert fewest <= int(found.diagonal().sum()) <= most
+    assert not found[~np.eye(50, dtype=bool)].any()

@@ -1,9 +1,11 @@
 """Mean cosine distances by hand, lists of extra samples, and the tool on planted candidates."""
 
 import csv
+import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -81,6 +83,28 @@ def test_selects_the_nearest_new_images(archive, root, tmp_path, capsys):
     assert len(distances) == 8  # the copy is measured, but not selected
     assert distances == sorted(distances)
     assert (tmp_path / 'histogram.png').stat().st_size > 1000
+
+
+@MODELS.register_module(force=True)
+class WideFeatures(nn.Module):
+    """Features of 4 MiB an image; notes what the process holds in RAM (bytes) when it is called."""
+
+    held = []
+
+    def forward(self, images):
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        self.held.append(pages * resource.getpagesize())
+        return images.mean(dim=(2, 3)).repeat(1, 2**20 // 3)
+
+
+@pytest.mark.skipif(not Path('/proc/self/statm').is_file(), reason='asks Linux what the process holds')
+def test_features_of_candidates_are_not_held(root, tmp_path):
+    for number in range(160):
+        cv2.imwrite(str(tmp_path / f'{number:03}.png'), np.full((16, 16, 3), 90 + number, np.uint8))
+    network = dict(type='WideFeatures')
+    [_] = select(tmp_path, root, tmp_path / 'out', network=network, batch_size=4, count=1)
+    candidates = WideFeatures.held[-40:]
+    assert candidates[-1] - candidates[4] < 2**27  # what is in between has 2**29 bytes
 
 
 def test_count_and_threshold(archive, root, tmp_path):

@@ -148,6 +148,9 @@ BAD = {
     'above 1': (edit_table(lambda lines: ['ISIC_2000000,1.5,0', *lines[1:]]), "Part3.csv, line 1: '1.5' is no prob"),
     'nan': (edit_table(lambda lines: ['ISIC_2000000,nan,0', *lines[1:]]), "Part3.csv, line 1: 'nan' is no prob"),
     'no number': (edit_table(lambda lines: ['ISIC_2000000,high,0', *lines[1:]]), "'high' is no probability"),
+    'UTF-16': (lambda s: (s / 'Part3.csv').write_text('a,0,1', 'utf-16'), 'Part3.csv is no table in UTF-8'),
+    'no mask at all': (lambda s: [path.unlink() for path in (s / 'Part1').iterdir()], 'Part1 lacks 12 ids'),
+    'empty table': (edit_table(lambda lines: []), 'Part3.csv lacks 12 ids'),
     'four cells': (edit_table(lambda lines: ['ISIC_2000000,0,0,1', *lines[1:]]), 'Part3.csv, line 1 has 4 cells'),
 }
 
