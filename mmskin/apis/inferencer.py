@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmskin.apis.config import class_names, innermost_datasets, load_config
-from mmskin.apis.exported import exported_config, is_exported
+from mmskin.apis.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.apis.gate_rates import Rates, noted_gates
 from mmskin.apis.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.apis.prediction import FailedImage, LesionPrediction
@@ -102,6 +102,11 @@ class LesionInferencer:
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
             for item in batch:
                 yield item if isinstance(item, FailedImage) else next(predictions)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the network is an exported file, which has no gate rates and cannot be explained."""
+        return any(isinstance(part, ExportedNetwork) for part in self.network.modules())
 
     def inputs(self, inputs: Inputs) -> Tensor:
         """What the network sees of images: normalised (N, 3, H, W), on its device.

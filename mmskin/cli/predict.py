@@ -63,6 +63,10 @@ def run(args: argparse.Namespace) -> int:
     inferencer = LesionInferencer(
         args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
     )
+    if args.explain and inferencer.is_exported:
+        raise ValueError(
+            f'{args.model}: an exported network cannot be looked into; leave out --explain, or name a config'
+        )
     files = PredictionFiles(
         args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
     )

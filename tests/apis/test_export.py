@@ -16,6 +16,7 @@ from mmskin.apis.config import load_config
 from mmskin.apis.export import TOLERANCE, check_against, describe_input, describe_task, export_model
 from mmskin.apis.exported import Session, build_task, exported_config, open_session
 from mmskin.apis.inferencer import LesionInferencer
+from mmskin.cli import main
 from mmskin.engine.weights import read_metadata
 from mmskin.registry import MODELS
 
@@ -224,3 +225,10 @@ def test_post_processing_may_be_named_or_configured(small_config):
 def test_other_kinds_of_file_are_refused(small_config, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r'x\.pb: export writes \.onnx, or \.xml for OpenVINO'):
         export_model(small_config, checkpoint, tmp_path / 'x.pb')
+
+
+def test_an_exported_network_is_not_explained(onnx_file, images, tmp_path, capsys):
+    arguments = ['predict', str(images[0]), '--model', str(onnx_file), '--out-dir', str(tmp_path / 'out'), '--explain']
+    assert main(arguments) == 2
+    assert 'small.onnx: an exported network cannot be looked into' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
