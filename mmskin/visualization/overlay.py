@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INNER, OUTER = (255, 230, 0), (0, 0, 0)  # a light line in a dark one stands out from any skin
+SMALLEST = 4  # pixels of a caption's letters
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 
 
@@ -36,7 +37,9 @@ def draw_outlines(
 
 
 def add_caption(image: np.ndarray, text: str, color: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-    """``image`` (h, w, 3) with ``text`` on white below it, as large as its width allows."""
+    """``image`` (h, w, 3) with ``text`` on white below it, as large as fits; a narrow one gets white sides."""
+    lacking = max(0, round(ImageFont.load_default(SMALLEST).getlength(text) / 0.96) - image.shape[1])
+    image = np.pad(image, ((0, 0), (lacking // 2, lacking - lacking // 2), (0, 0)), constant_values=255)
     width = image.shape[1]
     size = max(8, width / 28)
     size *= min(1.0, 0.96 * width / ImageFont.load_default(size).getlength(text))

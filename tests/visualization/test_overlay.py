@@ -32,3 +32,10 @@ def test_a_caption_fits_below(text):
     assert strip.shape[1] == 150
     assert (strip < 128).any()
     assert (strip[:, [0, -1]] == 255).all()
+
+
+@pytest.mark.parametrize('shape', [(500, 1), (1, 500), (8, 8)])
+def test_a_narrow_image_gets_white_sides(shape):
+    captioned = add_caption(np.full((*shape, 3), 127, np.uint8), 'nevus 0.97    melanoma 0.03')
+    assert (captioned[: shape[0]] == 127).all(axis=2).sum() == shape[0] * shape[1]
+    assert (captioned[shape[0] :] < 128).any()
