@@ -13,9 +13,9 @@ from mmengine.config import Config
 import mmskin
 from mmskin.apis.config import class_names, innermost_datasets
 from mmskin.apis.zoo import ModelFolder
-from mmskin.benchmark.report import table
 from mmskin.benchmark.statistics import LEVEL
 from mmskin.engine.weights import HASH, read_metadata
+from mmskin.evaluation.report import markdown_table
 from mmskin.report.estimates import Estimate
 from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.figures.confusion import confusion
@@ -188,7 +188,7 @@ def results_section(split: str, tests: Sequence[ModelTest]) -> str:
     ]
     return (
         f'{len(tests[0].evaluation)} images of the split `{split}`, {LEVEL:.0%} bootstrap intervals over images.\n\n'
-        f'{table(head, rows)}\n\n```shell\n' + '\n'.join(commands) + '\n```'
+        f'{markdown_table(head, rows)}\n\n```shell\n' + '\n'.join(commands) + '\n```'
     )
 
 
@@ -214,7 +214,7 @@ def failures(evaluation: Evaluation) -> str:
     parts, groups = [], all_groups(evaluation)
     if groups:
         head = ['group', 'images', 'JA', f'outlines with JA below {THRESHOLD}', 'right diagnoses']
-        parts.append(table(head, [group_row(name, chosen, evaluation) for name, chosen in groups.items()]))
+        parts.append(markdown_table(head, [group_row(name, chosen, evaluation) for name, chosen in groups.items()]))
         parts.append("Small, medium and large are thirds of the images, by the true lesion's share of the image.")
     if evaluation.judged.any():
         parts.append('Diagnoses, by what was found:\n\n' + confusion_table(evaluation))
@@ -240,7 +240,7 @@ def confusion_table(evaluation: Evaluation) -> str:
     """Numbers of images by true (rows) and predicted class."""
     names, (counts, _) = [readable(name) for name in evaluation.classes], confusion(evaluation)
     head = ['true', *(f'called {name}' for name in names)]
-    return table(head, [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)])
+    return markdown_table(head, [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)])
 
 
 def confident_errors(evaluation: Evaluation) -> str:

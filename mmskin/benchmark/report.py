@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmskin.benchmark.figure import draw
-from mmskin.evaluation.report import write_text
+from mmskin.evaluation.report import markdown_table, write_text
 
 __all__ = ['markdown', 'write_report']
 
@@ -21,10 +21,10 @@ IMAGES_AND_SEEDS = """the difference ± Student's t times its standard error ove
 resamples paired by image, over images (Obuchowski, Rockette and Hillis), and never less than over images alone: the \
 methods trained again, and tested on other images"""
 DIFFERENCES = f"""{{level:.0%}} intervals. *Images*: {IMAGES}. *Images and seeds*, which takes two seeds: \
-{IMAGES_AND_SEEDS}. An interval without 0 is bold. If nothing differed, about one in twenty of those over images and \
-seeds would be so, and more of those over images alone."""
+{IMAGES_AND_SEEDS}. An interval without 0 is bold. If nothing differed, about one in twenty at most of those over \
+images and seeds would be so, and more of those over images alone."""
 FROM_BASELINE = f"""Each method minus {{baseline}}, with {{level:.0%}} intervals: {IMAGES_AND_SEEDS}. An interval \
-without 0 is bold: of the {{count}} here, about {{by_chance:.1f}} would be so if nothing differed."""
+without 0 is bold: of the {{count}} here, about {{by_chance:.1f}} at most would be so if nothing differed."""
 ONE_SEED = f"""Intervals of a single seed are {{level:.0%}} {IMAGES}; how many are bold by chance is not known."""
 
 
@@ -64,7 +64,7 @@ def baseline_meaning(report: dict[str, Any]) -> str:
 def methods_table(report: dict[str, Any]) -> str:
     """One row for each method."""
     head = ['method', 'seeds', *report['metrics'], 'parameters (M)', 'GFLOPs', 'ms per image', 'activations (MB)']
-    return table(head, [method_row(name, method) for name, method in report['methods'].items()])
+    return markdown_table(head, [method_row(name, method) for name, method in report['methods'].items()])
 
 
 def method_row(name: str, method: dict[str, Any]) -> list[str]:
@@ -124,7 +124,7 @@ def differences_table(report: dict[str, Any]) -> str:
         + [interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')]
         for row in report['differences']
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def baseline_table(report: dict[str, Any]) -> str:
@@ -132,7 +132,7 @@ def baseline_table(report: dict[str, Any]) -> str:
     cells = {(row['first'], row['metric']): difference_cell(row) for row in report['differences']}
     names = dict.fromkeys(row['first'] for row in report['differences'])
     rows = [[name, *(cells.get((name, metric), '–') for metric in report['metrics'])] for name in names]
-    return table([f'minus {report["baseline"]}', *report['metrics']], rows)
+    return markdown_table([f'minus {report["baseline"]}', *report['metrics']], rows)
 
 
 def difference_cell(row: dict[str, Any]) -> str:
@@ -146,9 +146,3 @@ def interval_cell(ends: tuple[float, float] | None) -> str:
         return '–'
     mark = '**' if ends[0] > 0 or ends[1] < 0 else ''
     return f'{mark}{ends[0]:+.3f} to {ends[1]:+.3f}{mark}'
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)

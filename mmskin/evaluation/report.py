@@ -1,11 +1,11 @@
-"""The files that a test leaves: results.json and per_image.csv."""
+"""The files that a test leaves, results.json and per_image.csv, and how files and tables are written."""
 
 import csv
 import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmskin.evaluation.per_image import PerImageMetric, Row
@@ -45,6 +45,11 @@ def merge_rows(metrics: Iterable[PerImageMetric]) -> list[Row]:
 def blank_nan(value: float) -> float | str:
     """An empty string in place of nan."""
     return '' if math.isnan(value) else value
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -20,6 +20,7 @@ from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
 from mmskin.evaluation.per_image import mean_of_defined
+from mmskin.evaluation.report import markdown_table
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
 from mmskin.evaluation.submission import MASKS, TABLE
 
@@ -155,12 +156,11 @@ def scores_tables(scores: dict[str, Scores]) -> str:
     """The official table of each part, in Markdown."""
     parts = {'Part 1': {name: scores[name] for name in scores if name == 'segmentation'}}
     parts['Part 3'] = {name: scores[name] for name in scores if name != 'segmentation'}
-    return '\n\n'.join(markdown_table(title, columns) for title, columns in parts.items() if columns)
+    return '\n\n'.join(part_table(title, columns) for title, columns in parts.items() if columns)
 
 
-def markdown_table(title: str, columns: dict[str, Scores]) -> str:
+def part_table(title: str, columns: dict[str, Scores]) -> str:
     """One row for each score, one column for each entry."""
     keys = next(iter(columns.values()))
-    lines = [f'| {title} | {" | ".join(columns)} |', f'|---|{"---|" * len(columns)}']
-    lines += [f'| {key} | {" | ".join(f"{column[key]:.4f}" for column in columns.values())} |' for key in keys]
-    return '\n'.join(lines)
+    rows = [[key, *(f'{column[key]:.4f}' for column in columns.values())] for key in keys]
+    return markdown_table([title, *columns], rows)

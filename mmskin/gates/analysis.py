@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.apis.test import test_checkpoint
-from mmskin.evaluation.report import write_text
+from mmskin.evaluation.report import markdown_table, write_text
 from mmskin.gates.figures import draw_maps, draw_rates
 from mmskin.gates.rates import Group, correlations, groups, read_gates, write_rates
 from mmskin.registry import MODELS
@@ -60,15 +60,10 @@ def summary(meanings: Mapping[str, str], found: Sequence[Group], related: list[t
     """What rates are, rates by group, and rank correlations, in Markdown."""
     lines = ['# What the gates do', '', EXPLANATION, '']
     lines += [f'- {operator}: {quantity}.' for operator, quantity in meanings.items()]
-    lines += [
-        '',
-        INTERVALS,
-        '',
-        '| route | images | number | rate | 95 % interval |',
-        '| --- | --- | --- | --- | --- |',
+    rates = [
+        (route, name, str(n), f'{mean:.3f}', f'{low:.3f} to {high:.3f}') for route, name, n, mean, (low, high) in found
     ]
-    rows = [(route, name, n, f'{mean:.3f}', f'{low:.3f} to {high:.3f}') for route, name, n, mean, (low, high) in found]
-    lines += [f'| {" | ".join(map(str, row))} |' for row in rows]
-    lines += ['', "| route | with | Spearman's rho | p |", '| --- | --- | --- | --- |']
-    lines += [f'| {route} | {name} | {rho:+.2f} | {p:.2g} |' for route, name, rho, p in related]
+    lines += ['', INTERVALS, '', markdown_table(['route', 'images', 'number', 'rate', '95 % interval'], rates)]
+    ranks = [(route, name, f'{rho:+.2f}', f'{p:.2g}') for route, name, rho, p in related]
+    lines += ['', markdown_table(['route', 'with', "Spearman's rho", 'p'], ranks)]
     return '\n'.join(lines) + '\n'

@@ -28,7 +28,7 @@ def test_with_a_baseline_there_is_a_row_for_each_method():
         '| gated | +0.012 (-0.010 to +0.030) | -0.020 (**-0.030 to -0.010**) |',
         '| blind | +0.000 (-0.200 to +0.200) | – |',
     ]
-    assert 'of the 2 here, about 0.1 would be so' in meaning
+    assert 'of the 2 here, about 0.1 at most would be so' in meaning
     assert 'single seed are 95% percentiles of 100 bootstrap resamples' in meaning
 
 
@@ -37,7 +37,7 @@ def test_without_one_there_is_a_row_for_each_pair_and_metric():
     assert table.splitlines()[2] == '| cls/AC | gated | none | +0.012 | -0.500 to +0.500 | -0.010 to +0.030 |'
     assert table.count('\n') == 4
     assert "Student's t" in meaning
-    assert 'one in twenty of those over images and seeds' in meaning
+    assert 'one in twenty at most of those over images and seeds' in meaning
 
 
 def test_intervals_of_one_seed_claim_nothing_of_another_training():
