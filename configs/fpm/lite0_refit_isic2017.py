@@ -47,3 +47,5 @@ stages.append(
 )
 val_dataloader.dataset.pipeline[0].size = 224
 test_dataloader.dataset.pipeline[0].size = 224
+# with the flips twelve views: the outline gains by the nearer ones, the diagnosis by the farther
+tta_model.zooms = (0.9, 1.0, 1.15)

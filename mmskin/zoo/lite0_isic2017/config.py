@@ -1,4 +1,4 @@
-"""lite0_isic2017 as mmskin 0.1.0 published it: for testing, with the weights beside it."""
+"""lite0_refit_isic2017 as mmskin 0.1.0 published it: for testing, with the weights beside it."""
 
 custom_hooks = [
     dict(type='ChannelsLast'),
@@ -69,7 +69,7 @@ test_dataloader = dict(
     dataset=dict(
         data_root='data/isic2017',
         pipeline=[
-            dict(size=192, type='LoadImage'),
+            dict(size=224, type='LoadImage'),
             dict(type='ResizeImage'),
             dict(type='LoadMask'),
             dict(type='PackTaskSample'),
@@ -85,8 +85,8 @@ test_evaluator = [
     dict(type='ISIC2017ClassificationMetric'),
     dict(out_file='report.png', type='ContourSheet'),
 ]
-tta = True
 tta_model = dict(zooms=(
+    0.9,
     1.0,
     1.15,
 ))
