@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.runner import Runner
 
-from mmskin.engine.weights import average_weights
+from mmskin.engine.weights import average_weights, load_from_anywhere
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
@@ -128,9 +128,11 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
     runner = build_runner(cfg)
-    if outdated:
+    if outdated:  # what may fail, first
         _ = runner.train_loop, runner.val_loop  # built at first sight, data sets and all
         runner.model.train()  # a weighting looks for its library
+        if cfg.load_from:
+            load_from_anywhere(cfg.load_from)
         _forget(outdated)
     runner.train()
     barrier()  # the main process writes the checkpoint

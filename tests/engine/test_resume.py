@@ -122,6 +122,15 @@ def test_training_anew_forgets_what_a_resume_would_skip(config, data_root, tiny,
     assert [path for path in tmp_path.rglob('*') if path.name in ('stage.json', 'last_checkpoint')] == []
 
 
+def test_a_mistyped_start_costs_no_earlier_training(config, data_root, tiny, tmp_path):
+    (tmp_path / 'cls').mkdir()
+    (tmp_path / 'cls' / 'stage.json').write_text('old')
+    options = {**tiny, 'load_from': 'nowhere.pth'}
+    with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert (tmp_path / 'cls' / 'stage.json').read_text() == 'old'
+
+
 def test_a_missing_library_costs_no_earlier_training(config, data_root, tiny, tmp_path, monkeypatch):
     (tmp_path / 'cls').mkdir()
     (tmp_path / 'cls' / 'stage.json').write_text('old')
