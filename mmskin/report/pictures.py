@@ -31,12 +31,12 @@ class Picture(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A figure as the page shows it: ``source`` is a data URI, ``stem`` its files' path from the page, less suffix."""
+    """A figure as the page shows it; ``svg`` and ``pdf`` are data URIs, ``full`` says that it is as wide as a page."""
 
     title: str
     caption: str
-    source: str
-    stem: str
+    svg: str
+    pdf: str
     full: bool
 
 
@@ -50,10 +50,14 @@ def draw(picture: Picture, folder: Path) -> Drawn:
     with mpl.rc_context(STYLE):
         figure = picture.draw()
         save(figure, folder, picture.name)
-    svg = (folder / f'{picture.name}.svg').read_bytes()
-    source = f'data:image/svg+xml;base64,{base64.b64encode(svg).decode()}'
-    stem = f'{folder.name}/{picture.name}'
-    return Drawn(picture.title, picture.caption, source, stem, full=figure.get_figwidth() > COLUMN)
+    svg = data_uri(folder / f'{picture.name}.svg', 'image/svg+xml')
+    pdf = data_uri(folder / f'{picture.name}.pdf', 'application/pdf')
+    return Drawn(picture.title, picture.caption, svg, pdf, full=figure.get_figwidth() > COLUMN)
+
+
+def data_uri(path: Path, kind: str) -> str:
+    """A file as a link that holds it, so that the page can be mailed without it."""
+    return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
 
 
 def pictures(evaluation: Evaluation, calibration: Calibration | None, groups: Found) -> Iterator[Picture]:
