@@ -1,4 +1,4 @@
-"""Make the pictures of docs/tour.md again, by the tour's own commands: ``make demo``, then ``make pictures``.
+"""Make the documentation's pictures again, by the tour's own commands: ``make demo``, then ``make pictures``.
 
 All show synthetic images. The screenshots are taken in a headless Chromium, driven by Playwright.
 """
@@ -75,6 +75,18 @@ def draw_report() -> None:
     save(Image.open(f'{DEMO[1]}/screenshot.png'), 'tour_report')
 
 
+def draw_tracking() -> None:
+    """What the training logged of three validation images, one of each class, after its last epoch."""
+    paths = sorted(Path(DEMO[1]).glob('joint/*/vis_data/vis_image/predictions/*.png'), key=step)
+    latest = {path.stem.rpartition('_')[0]: path for path in paths}
+    save(side_by_side([latest[name] for name in sorted(latest)[:3]]), 'tracking_pictures')
+
+
+def step(path: Path) -> int:
+    """The training step of a logged picture, whose name ends in it."""
+    return int(path.stem.rpartition('_')[2])
+
+
 def draw_gates(out: Path) -> None:
     """Where the gates open."""
     mmskin('gates', *DEMO, '--out-dir', str(out))
@@ -96,6 +108,7 @@ def draw_web_page(out: Path) -> None:
             page.locator('input[type=range]').fill('45')
             page.screenshot(path=out / 'page.png', full_page=True)
         server.terminate()
+        server.wait()  # before its output is closed
     save(Image.open(out / 'page.png'), 'tour_page')
 
 
@@ -108,6 +121,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     draw_predictions(out / 'out')
     draw_report()
+    draw_tracking()
     draw_gates(out / 'gates')
     draw_web_page(out)
 

@@ -7,11 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmskin.apis.any_image import shrink
 from mmskin.apis.prediction import LesionPrediction
 from mmskin.explain.explanation import Effect, Explanation
 from mmskin.gates.figures import overlay, show
+from mmskin.visualization.colors import PREDICTED
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.overlay import draw_outlines
 
@@ -38,6 +40,9 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
         draw_row(part.subplots(1, columns, squeeze=False)[0], panels)
     if with_bars:
         draw_probabilities(parts[1].axes[len(rows[1])], explanation)
+    if explanation.prediction.contours is not None:
+        key = Line2D([], [], color=PREDICTED, label='predicted outline')
+        parts[0].legend(handles=[key], loc='outside upper left', fontsize=8, frameon=False)
     figure.savefig(path)
 
 

@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 
+from mmskin.visualization.colors import PREDICTED, TRUE
 from mmskin.visualization.contour_sheet import Case, readable
 from mmskin.visualization.overlay import add_caption, draw_outlines
 from mmskin.visualization.thumbnails import read_thumbnail
 
 SIZE = 320  # pixels on the longer side
-TRUE, PREDICTED = (235, 30, 20), (20, 70, 255)  # as on the contour sheet; a text has the colour of its outline
 
 
 def read_image(path: str | None) -> np.ndarray:
@@ -35,10 +35,10 @@ def draw_case(image: np.ndarray, case: Case) -> np.ndarray:
     return picture
 
 
-def captions(case: Case) -> list[tuple[str, tuple[int, int, int]]]:
-    """Lines of text with their colours; always three, so that a run's pictures are of one size."""
+def captions(case: Case) -> list[tuple[str, str]]:
+    """Lines of text, in the colour of what they tell of; always three, so that a run's pictures are of one size."""
     jaccard = '' if np.isnan(case.jaccard) else f'   Jaccard {case.jaccard:.2f}'
-    return [(case.image_id + jaccard, (0, 0, 0)), (predicted(case), PREDICTED), (true(case), TRUE)]
+    return [(case.image_id + jaccard, 'black'), (predicted(case), PREDICTED), (true(case), TRUE)]
 
 
 def predicted(case: Case) -> str:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmskin.visualization.colors import PREDICTED, TRUE
 from mmskin.visualization.thumbnails import read_thumbnail
 
 
@@ -112,8 +113,8 @@ def draw_case(axis: Axes, case: Case) -> None:
     """One image with both contours, its prediction above, and JA and the probabilities below."""
     image = read_thumbnail(case.img_path)
     axis.imshow(image, extent=(0, 1, 1, 0), aspect=image.shape[0] / image.shape[1])
-    draw_outlines(axis, case.true_outlines, color='red', linestyle='--')
-    draw_outlines(axis, case.pred_outlines, color='blue', linestyle='-')
+    draw_outlines(axis, case.true_outlines, color=TRUE, linestyle='--')
+    draw_outlines(axis, case.pred_outlines, color=PREDICTED, linestyle='-')
     axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
     color = verdict_color(case)
     axis.set_title(verdict(case), fontsize=9, color=color)
@@ -156,6 +157,6 @@ def readable(name: str) -> str:
 
 def add_legend(figure: Figure) -> None:
     """Say what the two contours are, above the rows."""
-    true = Line2D([], [], color='red', linestyle='--', label='true contour')
-    predicted = Line2D([], [], color='blue', linestyle='-', label='predicted contour')
+    true = Line2D([], [], color=TRUE, linestyle='--', label='true contour')
+    predicted = Line2D([], [], color=PREDICTED, linestyle='-', label='predicted contour')
     figure.legend(handles=[true, predicted], loc='outside upper center', ncols=2, frameon=False)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmskin.visualization.colors import TRUE
 from mmskin.visualization.contour_sheet import draw_outlines
 from mmskin.visualization.thumbnails import outlines
 
@@ -67,7 +68,7 @@ def draw_sample(axes: Sequence[Axes], sample: Sample) -> None:
         height, width = view.image.shape[:2]
         axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
         if view.mask is not None:
-            draw_outlines(axis, outlines(view.mask), color='red')
+            draw_outlines(axis, outlines(view.mask), color=TRUE)
         axis.set(xlim=(0, 1), ylim=(1, 0))
     for number, axis in enumerate(axes[1:]):
         axis.set_title(f'epoch {number}', fontsize=7, color='grey')

@@ -2,8 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
-from mmskin.visualization.case_picture import PREDICTED, TRUE, captions, draw_case, read_image
+from mmskin.visualization.case_picture import captions, draw_case, read_image
+from mmskin.visualization.colors import PREDICTED, TRUE
 from mmskin.visualization.contour_sheet import Case
 
 
@@ -27,7 +29,7 @@ CASE = Case(
 
 
 def has_color(picture, color):
-    return bool((picture == color).all(axis=2).any())
+    return bool((picture == ImageColor.getrgb(color)).all(axis=2).any())
 
 
 def test_captions_name_the_case_and_say_what_is_right():
@@ -51,8 +53,8 @@ def test_captions_without_ground_truth():
 def test_outlines_are_where_they_belong():
     image = read_image(None)
     picture = draw_case(image, CASE)[: len(image)]
-    assert picture[80, 160] == pytest.approx(TRUE, abs=40)  # the upper edge of the square
-    assert picture[120, 60] == pytest.approx(PREDICTED, abs=40)  # the lower edge of the small one
+    assert picture[80, 160] == pytest.approx(ImageColor.getrgb(TRUE), abs=40)  # the upper edge of the square
+    assert picture[120, 60] == pytest.approx(ImageColor.getrgb(PREDICTED), abs=40)  # the lower edge of the small one
     assert (picture[160, 160] == image[160, 160]).all()
 
 
@@ -64,7 +66,5 @@ def test_pictures_of_a_run_are_of_one_size():
 
 
 def test_a_small_image_is_enlarged_until_its_caption_can_be_read(tmp_path):
-    from PIL import Image
-
     Image.new('RGB', (40, 20), 'red').save(tmp_path / 'small.png')
     assert read_image(str(tmp_path / 'small.png')).shape == (160, 320, 3)

@@ -86,7 +86,7 @@ def test_an_image_in_the_browser(page, served, photo, tmp_path):
     assert outline == page.locator('.picture > img').first.bounding_box()
     assert page.locator('polygon.edge').first.bounding_box()['width'] > 10
     strokes = page.locator('polygon').evaluate_all('found => found.map(one => getComputedStyle(one).stroke)')
-    assert strokes[:2] == ['rgb(0, 0, 0)', 'rgb(255, 230, 0)']  # of one class `dark`, Gradio would take the first away
+    assert strokes[:2] == ['rgb(255, 255, 255)', 'rgb(20, 70, 255)']  # an edge, and the colour of what is predicted
     first = page.locator('img.map').first
     assert float(first.evaluate('map => getComputedStyle(map).opacity')) == 0
     page.locator('input[type=range]').fill('40')
