@@ -60,7 +60,7 @@ def select_data(
         labels: A table like Part 3's, with diagnoses of candidates, not necessarily all.
         masks: A folder with masks of candidates, ``<id>_segmentation.png``.
         size: Side of the images that the network gets, in pixels.
-        options: See :func:`pooled_features`.
+        options: See ``pooled_features``.
 
     Returns:
         The selected samples, the nearest first.

@@ -79,7 +79,7 @@ def content(path: str | Path, ends: int | None = None) -> str:
 
 @cache
 def read_content(path: str | Path, ends: int | None, size: int, changed: int) -> str:
-    """See :func:`content`; ``size`` and ``changed`` are there for the cache."""
+    """See ``content``; ``size`` and ``changed`` are there for the cache."""
     with open(path, 'rb') as file:
         read = file.read(ends)
         if ends is not None:

@@ -33,7 +33,7 @@ def resampled_metric(name: str, columns: Columns, counts: np.ndarray, classes: S
             accuracy, average precision and AUC are known.
         columns: arrays (N,).
         counts: how often each image is drawn, (B, N).
-        classes: their names in the order of the labels, if known; see :func:`class_order`.
+        classes: their names in the order of the labels, if known; see ``class_order``.
 
     Returns:
         An array (B,), or None if the metric does not follow from these columns.

@@ -90,7 +90,7 @@ class Suite:
 
 
 def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[str, Any] | None = None) -> Suite:
-    """Read and check a suite, a Python file that assigns the attributes of :class:`Suite`.
+    """Read and check a suite, a Python file that assigns the attributes of ``Suite``.
 
     Args:
         path: the file.

@@ -33,7 +33,7 @@ class CsvLesionDataset(LesionDataset):
         exclude: ids to leave out, such as images that another split holds too.
         delimiter: the character between the cells.
         metainfo: ``dict(classes=...)`` names the classes in the order of their labels; by default ISIC-2017's three.
-        pipeline: see :class:`LesionDataset`, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+        pipeline: see ``LesionDataset``, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         FileNotFoundError: if there is no such table.

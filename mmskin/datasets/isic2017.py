@@ -38,8 +38,8 @@ class ISIC2017Dataset(LesionDataset):
             without its image is an error either way.
         exclude: ids to leave out, such as images that another split holds too.
         extra: a list of samples from elsewhere that the split gets besides, as ``tools/select_data.py`` writes it; see
-            :func:`read_extra_samples`. Any of them may lack the ground truth of any task.
-        pipeline: see :class:`LesionDataset`, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+            ``read_extra_samples``. Any of them may lack the ground truth of any task.
+        pipeline: see ``LesionDataset``, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         FileNotFoundError: if a folder or the table is missing.

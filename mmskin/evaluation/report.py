@@ -53,7 +53,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` as :func:`write_whole` does."""
+    """Write ``text`` to ``path`` as ``write_whole`` does."""
     write_whole(path, text.encode())
 
 

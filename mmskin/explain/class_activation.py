@@ -28,7 +28,7 @@ class LogitsOf(nn.Module):
 
 
 def diagnosis_of(network: MultiTaskModel) -> str | None:
-    """The name of the network's first active task that is a :class:`Classification`, or None."""
+    """The name of the network's first active task that is a ``Classification``, or None."""
     return next((name for name in network.active_tasks if isinstance(network.tasks[name], Classification)), None)
 
 

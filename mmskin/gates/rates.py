@@ -52,7 +52,7 @@ class Group(NamedTuple):
 
 
 def read_gates(recorded: str | Path, per_image: str | Path) -> GateTable:
-    """Join what :class:`GateRecorder` wrote with the per-image table of the same test."""
+    """Join what ``GateRecorder`` wrote with the per-image table of the same test."""
     image_ids, columns = read_columns(per_image)
     with np.load(recorded) as file:
         arrays = dict(file)

@@ -24,7 +24,7 @@ class CropToLesion(MultiTaskModel):
     Args:
         margin: Skin left around the lesion's box, on each side, as a share of the box; ours.
         smallest: No crop's side is smaller, as a share of the image's: a stray pixel is no lesion. Ours.
-        options: See :class:`MultiTaskModel`.
+        options: See ``MultiTaskModel``.
     """
 
     def __init__(self, *args: Any, margin: float = 0.1, smallest: float = 0.2, **options: Any) -> None:

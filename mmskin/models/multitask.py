@@ -21,7 +21,7 @@ class MultiTaskModel(BaseModel):
     """A shared network that splits into a branch per task, which pass each other features on the way to their heads.
 
     Args:
-        backbone: Config of a :class:`SplitBackbone` with a branch for every task.
+        backbone: Config of a ``SplitBackbone`` with a branch for every task.
         tasks: Config of each task by name, e.g. ``cls=dict(type='Classification', head=...)``.
         passing: Config of the feature passing by the name of its block, e.g.
             ``{'layer3.22': dict(type='GatedFeaturePassing')}``.
@@ -30,7 +30,7 @@ class MultiTaskModel(BaseModel):
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
             a module, such as 'backbone.shared.stem'.
         data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
-        weighting: Config of a :class:`Weighting`, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
+        weighting: Config of a ``Weighting``, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
             By default their sum is minimised.
     """
 

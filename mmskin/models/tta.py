@@ -64,7 +64,7 @@ class TestTimeAugmentation(BaseModel):
     Here the views are cut from the normalised batch, on its device, by affine maps whose inverses are known.
 
     Args:
-        module: Config of the model. All its predictions have to come from a :class:`Task`.
+        module: Config of the model. All its predictions have to come from a ``Task``.
         flips: 'none', 'horizontal', 'vertical' and 'diagonal' (both).
         zooms: Magnifications about the centre; below 1 the image is continued by its reflection.
         crops: Sides of crops as fractions of the frame's; each stands for the four in the corners.

@@ -34,7 +34,7 @@ def evaluated_sample(index: int, labelled: bool = True) -> TaskSample:
 class MetricContract:
     """A metric turns samples into numbers: as few as are labelled, in any order, on any number of processes.
 
-    It is a :class:`PerImageMetric`.
+    It is a ``PerImageMetric``.
 
     Attributes:
         cfg: Its config.

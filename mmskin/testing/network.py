@@ -35,7 +35,7 @@ def tiny_network(passing: dict, **options: Any) -> MultiTaskModel:
 
     Args:
         passing: Config of the operator.
-        options: Others of :class:`MultiTaskModel`.
+        options: Others of ``MultiTaskModel``.
     """
     branches = dict(cls=dict(), seg=dict(output_stride=8))
     cls, seg = dict(type='ClsHead', in_channels=12), dict(type='ASPPHead', in_channels=12, rates=(1, 2))

@@ -51,7 +51,7 @@ def indirect(target: str, routes: Collection[tuple[str, str]]) -> set[str]:
 class PassingContract(Contract):
     """An operator passes features along routes between any number of branches, whose maps may differ in every way.
 
-    It is a :class:`FeaturePassing`; its routes as built, ``ends``, say what it should do. Like all operators it has the
+    It is a ``FeaturePassing``; its routes as built, ``ends``, say what it should do. Like all operators it has the
     options ``routes``, ``detach`` and ``identity_init``.
     """
 

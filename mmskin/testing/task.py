@@ -23,7 +23,7 @@ def feats(count: int = 2, requires_grad: bool = False) -> tuple[Tensor]:
 class TaskContract(Contract):
     """A task has losses over the samples that have its label, and predictions for all.
 
-    It is a :class:`Task`; its config names a head of 6 channels and losses.
+    It is a ``Task``; its config names a head of 6 channels and losses.
     """
 
     def label(self, sample: TaskSample, index: int) -> None:

@@ -86,7 +86,7 @@ def stays_finite(state: State, before: State) -> bool:
 class WeightingContract(Contract):
     """A weighting makes one loss of the tasks' losses, of which any may lack labels, and is the same after a resume.
 
-    It is a :class:`Weighting`, tried on three tasks that share a layer.
+    It is a ``Weighting``, tried on three tasks that share a layer.
 
     Attributes:
         drawn: Whether its weights are drawn at random, so that they depend on how many tasks there are.

@@ -25,6 +25,13 @@ def test_nothing_is_described_twice(described):
     assert sorted(set(described)) == sorted(described)
 
 
+def test_no_markup_of_another_kind_is_shown(repository):
+    """The pages are Markdown: a role of Sphinx, such as one for classes, would be read as it stands."""
+    sources = [*(repository / 'mmskin').rglob('*.py')]
+    assert sources
+    assert [str(path) for path in sources if re.search(r':(class|meth|func|mod|attr):`', path.read_text())] == []
+
+
 def test_what_is_described_exists(described):
     for name in described:
         assert resolve_name(name).__doc__, f'{name} has no docstring'

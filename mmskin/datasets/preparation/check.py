@@ -37,7 +37,7 @@ class SplitCheck:
 
 @dataclass
 class Finding:
-    """What was found in one image and its mask; see :class:`SplitCheck`."""
+    """What was found in one image and its mask; see ``SplitCheck``."""
 
     size: tuple[int, int] | None = None
     has_lesion: bool = True

@@ -107,7 +107,7 @@ def download(
         urls: addresses of the same file.
         path: where it goes once it is complete and verified.
         verify: takes the complete file and raises ValueError if its content is wrong.
-        patience: see :class:`Patience`.
+        patience: see ``Patience``.
         report: see ``Report``.
 
     Returns:

@@ -35,7 +35,7 @@ class Settings:
         checksums: a list as ``md5sum`` or ``sha256sum`` writes it; wins over the sums that are known.
         resize: pixels of the sides of a smaller copy, in ``<out_dir>_<resize>``; None for no copy.
         offline: download nothing.
-        patience: see :class:`Patience`.
+        patience: see ``Patience``.
         workers: threads; as many as ``ThreadPoolExecutor`` takes if None.
         archives: the files of the challenge.
         official_mirrors: their addresses.

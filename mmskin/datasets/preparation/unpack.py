@@ -51,7 +51,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
 
 
 def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The archive's files by their place below the folder, after all checks; see :func:`unpack`."""
+    """The archive's files by their place below the folder, after all checks; see ``unpack``."""
     check_size(archive, infos)
     for info in infos:
         if fault := fault_of(info):

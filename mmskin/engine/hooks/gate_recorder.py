@@ -17,7 +17,7 @@ __all__ = ['GateRecorder']
 
 @HOOKS.register_module()
 class GateRecorder(Hook):
-    """Runs each test image through :meth:`MultiTaskModel.gates` and writes the means over channels as ``.npz``.
+    """Runs each test image through ``MultiTaskModel.gates`` and writes the means over channels as ``.npz``.
 
     ``image_id`` (N,), ``img_path`` (N,), ``classes``, and for each block and route, named ``blocks.4.2/cls2seg``, the
     maps (N, h, w) in float16: some 400 bytes an image and route. For one process.

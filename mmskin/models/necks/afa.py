@@ -56,7 +56,7 @@ class AFAPassing(MixingPassing):
     map alone. Ours: weights of each target's own, with which it also makes the z of its sources, z_ij = z_ii with f_i
     and f_j changing places, so that nothing comes in that no route brings; the logit of a source's position reads z_ij
     and z_ii; no ReLU at the end, as maps that a ReLU gave stay positive; and the start from the identity,
-    f_i + s (y_i - f_i) with a scale s per channel that starts at 0 as in :class:`SumOp`.
+    f_i + s (y_i - f_i) with a scale s per channel that starts at 0 as in ``SumOp``.
 
     Args:
         in_channels: Channels that enter the block, by task.

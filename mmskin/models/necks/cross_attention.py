@@ -73,7 +73,7 @@ class CrossAttentionPassing(RoutedPassing):
         channels: Of queries, keys and values, all heads together.
         num_heads: Attentions side by side, each with its share of ``channels``.
         max_side: Most cells a side of the map that is attended to.
-        identity_init: Start from f alone, by the zero scale of :class:`SumOp`.
+        identity_init: Start from f alone, by the zero scale of ``SumOp``.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``channels``.

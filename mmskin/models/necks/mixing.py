@@ -29,9 +29,9 @@ class Stream(nn.Module):
 class MixingPassing(FeaturePassing):
     """y_i = mix(f_i, {f_j of every route j -> i}): papers that join whole networks mix maps of one depth.
 
-    f is what leaves the block. A branch in which no running route ends keeps its map. A subclass writes :meth:`mix`,
-    and where it weighs the maps by what is in them, :meth:`shares` and ``quantity``. Arguments: see
-    :class:`FeaturePassing`.
+    f is what leaves the block. A branch in which no running route ends keeps its map. A subclass writes ``mix``,
+    and where it weighs the maps by what is in them, ``shares`` and ``quantity``. Arguments: see
+    ``FeaturePassing``.
     """
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
@@ -70,7 +70,7 @@ class MixingPassing(FeaturePassing):
         return self.routes[f'{source}2{target}']
 
     def streams(self, target: str, own: nn.Module, feature: Tensor, sources: Features) -> list[tuple[Stream, Tensor]]:
-        """Each map's :class:`Stream` and the map as the target's ``feature`` is: first ``own``, then the sources'."""
+        """Each map's ``Stream`` and the map as the target's ``feature`` is: first ``own``, then the sources'."""
         parts = [own, *(self.from_source(source, target) for source in sources)]
         streams = [cast(Stream, part) for part in parts]
         maps = [feature, *sources.values()]

@@ -51,7 +51,7 @@ class MMoEPassing(MixingPassing):
     read the one input of all tasks. Ours: no map here is shared, so that there is one expert for each task, which reads
     its map, and a task's gate reads the task's own map, averaged over positions; an expert is a 1x1 convolution with
     ReLU; and the start from the identity, f_i + s (y_i - f_i) with a scale s per channel that starts at 0 as in
-    :class:`SumOp`.
+    ``SumOp``.
 
     Args:
         in_channels: Channels that enter the block, by task.

@@ -60,7 +60,7 @@ class MTIPassing(MixingPassing):
     shares one mask and one reduction between the tasks, each target has its own, as its routes name its own sources; a
     mask comes from squeeze, BN, ReLU and a 1x1 convolution in place of two residual blocks; the paper passes from one
     scale to the next finer one, here both are the block's; a scale s per channel before the residual, 0 at first as in
-    :class:`SumOp`.
+    ``SumOp``.
 
     Args:
         in_channels: Channels that enter the block, by task.

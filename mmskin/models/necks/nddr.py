@@ -46,7 +46,7 @@ class NDDRPassing(MixingPassing):
     at 100 times the network's rate (https://github.com/ethanygao/NDDR-CNN): both are the optimiser's. It is held as a
     sum over routes, W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: beta is
     shared by the sources where they are more than one, and the start from the identity, f_i + s (y_i - f_i) with a
-    scale s per channel that starts at 0 as in :class:`SumOp`, as ReLU and batch norm have no natural one.
+    scale s per channel that starts at 0 as in ``SumOp``, as ReLU and batch norm have no natural one.
 
     Args:
         in_channels: Channels that enter the block, by task.

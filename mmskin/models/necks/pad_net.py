@@ -47,7 +47,7 @@ class PADNetPassing(RoutedPassing):
         routes: Pairs (source, target) of task names; by default every ordered pair.
         detach: Those of the routes through which no gradient flows back to the source.
         kernel_size: Of both convolutions.
-        identity_init: Start from f alone, by the zero scale of :class:`SumOp`.
+        identity_init: Start from f alone, by the zero scale of ``SumOp``.
     """
 
     quantity = OPENING

@@ -16,9 +16,9 @@ OPENING = 'how far its gate is open: 0 lets nothing of the message pass, 1 all o
 class FeaturePassing(nn.Module):
     """Lets branches exchange features at one block, along routes.
 
-    A subclass writes :meth:`forward`. Its parameters stand in ``self.routes``, by the name of their route, and in
+    A subclass writes ``forward``. Its parameters stand in ``self.routes``, by the name of their route, and in
     ``self.targets``, by the name of the branch in which routes end, so that those which do not run can be told. It
-    starts as the identity unless its option ``identity_init`` is False. One with :meth:`gates` says in ``quantity``
+    starts as the identity unless its option ``identity_init`` is False. One with ``gates`` says in ``quantity``
     what their numbers are.
 
     Args:
@@ -64,11 +64,11 @@ class FeaturePassing(nn.Module):
         raise NotImplementedError
 
     def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """The ``quantity`` of each :meth:`gated` route, in [0, 1], (N, C or 1, h or 1, w or 1); of none by default."""
+        """The ``quantity`` of each ``gated`` route, in [0, 1], (N, C or 1, h or 1, w or 1); of none by default."""
         return {}
 
     def gated(self, tasks: Collection[str]) -> dict[str, Route]:
-        """The routes of which :meth:`gates` says something when ``tasks`` run, by name: all, if there is a quantity."""
+        """The routes of which ``gates`` says something when ``tasks`` run, by name: all, if there is a quantity."""
         return self.running(tasks) if self.quantity else {}
 
     def losses(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ class ProductOp(nn.Module):
 
     Args:
         channels: Of feature and message.
-        identity_init: Start from f alone: s is a scale per channel that starts at 0, as in :class:`SumOp`. Without it
+        identity_init: Start from f alone: s is a scale per channel that starts at 0, as in ``SumOp``. Without it
             there is no s, and the product stands alone.
     """
 

@@ -25,7 +25,7 @@ class Regression(Task):
         std: Their standard deviations, likewise.
         lengths: Which values (from 0) are lengths as shares of the frame's side: a view of test-time augmentation that
             magnifies the image magnifies these.
-        options: See :class:`Task`.
+        options: See ``Task``.
     """
 
     target = 'gt_values'

@@ -34,7 +34,7 @@ class Segmentation(Task):
     Args:
         post: What changes the final mask, in order: names or configs of callables from mask to mask, uint8 (H, W), e.g.
             ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
-        options: See :class:`Task`.
+        options: See ``Task``.
     """
 
     target = 'gt_sem_seg'

@@ -21,8 +21,8 @@ class CAGrad(GradientWeighting):
     sum of the losses what the paper's is to their average. Training needs ``pip install 'mmskin[torchjd]'``.
 
     Args:
-        tasks: See :class:`Weighting`.
-        active_tasks: See :class:`Weighting`.
+        tasks: See ``Weighting``.
+        active_tasks: See ``Weighting``.
         c: How far d may be from g_0, in [0, 1): with 0 it is g_0. LibMTL has 0.5.
     """
 

@@ -25,8 +25,8 @@ class DWA(Weighting):
     A training that counts iterations has one epoch only, in which the weights stay 1.
 
     Args:
-        tasks: See :class:`Weighting`.
-        active_tasks: See :class:`Weighting`.
+        tasks: See ``Weighting``.
+        active_tasks: See ``Weighting``.
         temperature: T; the larger, the more alike the weights. 2 is the paper's.
     """
 

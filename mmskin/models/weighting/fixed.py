@@ -16,8 +16,8 @@ class FixedWeights(Weighting):
     """Constant weights; the plain sum of the losses by default.
 
     Args:
-        tasks: See :class:`Weighting`.
-        active_tasks: See :class:`Weighting`.
+        tasks: See ``Weighting``.
+        active_tasks: See ``Weighting``.
         weights: The weight of a task by its name, 1 for those that are not named.
 
     Raises:

@@ -28,8 +28,8 @@ class GradNorm(Weighting):
     gradients. With gradient accumulation w moves at every batch.
 
     Args:
-        tasks: See :class:`Weighting`.
-        active_tasks: See :class:`Weighting`.
+        tasks: See ``Weighting``.
+        active_tasks: See ``Weighting``.
         alpha: Strength of the pull to a common rate: higher for tasks that differ more. 0 makes all norms equal.
         lr: Rate of w.
         layer: Path of a module of the network; W is the last of the parameters below it that is trained and has two

@@ -24,8 +24,8 @@ class UncertaintyWeights(Weighting):
     task's weight rise without end.
 
     Args:
-        tasks: See :class:`Weighting`.
-        active_tasks: See :class:`Weighting`.
+        tasks: See ``Weighting``.
+        active_tasks: See ``Weighting``.
         initial: s at the start. The paper finds that it hardly matters; with 0 all weights start at one half.
     """
 
