@@ -81,7 +81,7 @@ def test_the_package_installs_tests_and_trains(package, python, tmp_path):
         assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
         return run.stdout
 
-    call('pip', 'install', '--no-index', '--no-build-isolation', '.')
+    call('pip', 'install', '--no-index', '--no-build-isolation', '.[tests]')
     assert 'TestTemperatureGate' in call('pytest', '-v', 'tests', '-p', 'no:cacheprovider')
     shutil.rmtree(package / 'my_gate')  # what is installed has to do
     call('mmskin', 'train', 'my_config.py', '--cfg-options', *TINY)
