@@ -4,6 +4,7 @@ What is in a page is done from top to bottom: shell blocks line by line, Python 
 paragraph above names a file (`my_config.py`:) is written to it. Options that make trainings small are appended.
 """
 
+import argparse
 import re
 import runpy
 import shlex
@@ -172,8 +173,9 @@ def read(words, monkeypatch):
             patch.setattr(mmskin.cli.commands()[name], 'run', lambda args: 0)
             assert mmskin.cli.main([name, *arguments]) == 0
     elif words[0] == 'python' and name and name != 'synthetic':
-        monkeypatch.setattr(sys, 'argv', [name, *arguments])
-        runpy.run_path(words[1])['parse_args']()
+        parser = argparse.ArgumentParser()
+        runpy.run_path(words[1])['add_arguments'](parser)
+        parser.parse_args(arguments)
     return None
 
 
