@@ -58,8 +58,8 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, p
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
     with running(inferencer, limits, title, host, port) as (address, _):
-        print(f'serving {title} at {address} (Ctrl-C ends it)', flush=True)
         try:
+            print(f'serving {title} at {address} (Ctrl-C ends it)', flush=True)
             signal.pause() if hasattr(signal, 'pause') else input()
         except KeyboardInterrupt:
             print('\nended')
