@@ -134,7 +134,7 @@ def test_a_mistyped_start_costs_no_earlier_training(config, data_root, tiny, tmp
 def test_a_missing_library_costs_no_earlier_training(config, data_root, tiny, tmp_path, monkeypatch):
     (tmp_path / 'cls').mkdir()
     (tmp_path / 'cls' / 'stage.json').write_text('old')
-    monkeypatch.setitem(sys.modules, 'torchjd', None)
+    monkeypatch.setitem(sys.modules, 'torchjd.aggregation', None)
     options = {**tiny, 'model.weighting': dict(type='PCGrad')}
     with pytest.raises(ImportError, match='torchjd'):
         run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
