@@ -89,12 +89,16 @@ class PluginRegistry(Registry):
                 import_module(module.name)
         self._imported = True
 
-    def get(self, key: str) -> type:
+    def get(self, key: str | type) -> type:
         """Look up ``key`` here, in mmengine's registry, or in another package's by its scope (``mmseg.FCNHead``).
+
+        A class, which a Python config may name in a string's place, is its own answer.
 
         Raises:
             KeyError: if nothing is registered under ``key``; the message lists near matches.
         """
+        if not isinstance(key, str):
+            return key
         try:
             found = super().get(key)
         except RuntimeError:

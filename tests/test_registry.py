@@ -168,3 +168,8 @@ def test_plugins_import_neither_toolbox():
         "assert not {'mmseg', 'mmpretrain'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+def test_a_class_is_its_own_answer():
+    assert MODELS.get(nn.Linear) is nn.Linear
+    assert nn.Linear in MODELS

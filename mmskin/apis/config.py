@@ -116,8 +116,19 @@ def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
             yield dataset
 
 
+def tested_dataset(cfg: Config) -> ConfigDict:
+    """The config of the data set that is tested, whose pipeline also prepares a user's images.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not cfg.get('test_dataloader'):
+        raise ValueError(f'{cfg.filename}: has no test_dataloader, which says how images are prepared; add one')
+    return next(innermost_datasets(cfg.test_dataloader))
+
+
 def class_names(cfg: Config) -> list[str]:
     """The diagnoses that the config's test set tells apart, in the order of the network's outputs."""
-    dataset = next(innermost_datasets(cfg.test_dataloader))
+    dataset = tested_dataset(cfg)
     metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **dataset.get('metainfo', {})}
     return list(metainfo.get('classes', ()))

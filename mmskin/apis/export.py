@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.apis.config import class_names, innermost_datasets
+from mmskin.apis.config import class_names, tested_dataset
 from mmskin.apis.exported import METADATA_KEY, Session, open_session
 from mmskin.apis.publish import without_lookups
 from mmskin.apis.zoo import FILES
@@ -174,7 +174,7 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     Raises:
         ValueError: if the config's test pipeline or preprocessor does anything that has no place here.
     """
-    pipeline = next(innermost_datasets(cfg.test_dataloader)).pipeline
+    pipeline = tested_dataset(cfg).pipeline
     names = [step['type'] for step in pipeline]
     size = pipeline[0].get('size')
     if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:

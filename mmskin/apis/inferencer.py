@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmskin.apis.config import class_names, innermost_datasets, load_config
+from mmskin.apis.config import class_names, load_config, tested_dataset
 from mmskin.apis.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.apis.gate_rates import Rates, noted_gates
 from mmskin.apis.image_sources import ImageSource, Inputs, find_images, is_single
@@ -20,9 +20,10 @@ from mmskin.apis.publish import without_lookups
 from mmskin.apis.test import find_checkpoint
 from mmskin.apis.zoo import DEFAULT_MODEL, model_folder
 from mmskin.datasets.transforms.loading import LoadImage
+from mmskin.engine.hooks.channels_last import ChannelsLast
 from mmskin.engine.weights import load_weights
 from mmskin.models.tasks.segmentation import Segmentation, resize
-from mmskin.registry import MODELS, TRANSFORMS
+from mmskin.registry import HOOKS, MODELS, TRANSFORMS
 from mmskin.structures import TaskSample
 
 __all__ = ['LesionInferencer']
@@ -193,7 +194,7 @@ def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tupl
 
 def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:
     """The config's test pipeline: its first step, which is ours to do for any kind of image, and the others."""
-    pipeline = next(innermost_datasets(cfg.test_dataloader)).pipeline
+    pipeline = tested_dataset(cfg).pipeline
     first, *others = (TRANSFORMS.build(step) for step in pipeline)
     if not isinstance(first, LoadImage):
         raise ValueError(f'the test pipeline of {cfg.filename} begins with {type(first).__name__}, not with LoadImage')
@@ -207,7 +208,7 @@ def build_network(cfg: Config, tta: bool) -> BaseModel:
     network = MODELS.build(
         dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=model) if tta else model
     )
-    if any(hook['type'] == 'ChannelsLast' for hook in cfg.get('custom_hooks', ())):
+    if any(HOOKS.get(hook['type']) is ChannelsLast for hook in cfg.get('custom_hooks', ())):
         network.to(memory_format=torch.channels_last)
     return network
 

@@ -11,7 +11,7 @@ import yaml
 from mmengine.config import Config
 
 import mmskin
-from mmskin.apis.config import class_names, innermost_datasets
+from mmskin.apis.config import class_names, tested_dataset
 from mmskin.apis.zoo import ModelFolder
 from mmskin.benchmark.statistics import LEVEL
 from mmskin.engine.weights import HASH, read_metadata
@@ -156,7 +156,7 @@ def task_types(cfg: Config) -> list[str]:
 
 def dataset_name(cfg: Config) -> str:
     """What the data are called: as their folder, since the demo's synthetic lesions are laid out like ISIC-2017."""
-    name = Path(next(innermost_datasets(cfg.test_dataloader)).data_root).name
+    name = Path(tested_dataset(cfg).data_root).name
     return 'ISIC-2017' if name.startswith('isic2017') else name
 
 

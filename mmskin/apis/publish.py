@@ -15,17 +15,18 @@ import mmskin
 from mmskin.apis.config import class_names
 from mmskin.apis.test import find_checkpoint
 from mmskin.apis.zoo import FILES, ModelFolder
+from mmskin.engine.hooks.channels_last import ChannelsLast
 from mmskin.engine.weights import HASH, hash_tensors, load_weights
-from mmskin.registry import MODELS
+from mmskin.registry import HOOKS, MODELS
 
 __all__ = ['config_for_testing', 'publish_weights']
 
 FORMAT_VERSION = '1'
 KEPT = [
-    *('custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg'),
+    *('custom_hooks', 'custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg'),
     *('test_dataloader', 'test_evaluator', 'tta', 'tta_model'),
 ]
-KEPT_HOOKS = ('ChannelsLast',)  # the others train
+KEPT_HOOKS = (ChannelsLast,)  # the others train
 
 
 def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, half: bool = False) -> ModelFolder:
@@ -67,7 +68,8 @@ def config_for_testing(cfg: Config) -> Config:
         ValueError: if it would hold an absolute path.
     """
     kept = Config({key: cfg[key] for key in KEPT if key in cfg}).to_dict()
-    kept['custom_hooks'] = [dict(hook) for hook in cfg.get('custom_hooks') or () if hook['type'] in KEPT_HOOKS]
+    hooks = kept.get('custom_hooks') or ()
+    kept['custom_hooks'] = [hook for hook in hooks if HOOKS.get(hook['type']) in KEPT_HOOKS]
     kept['model'] = without_lookups(kept['model'])
     for text in strings(kept):
         if Path(text).is_absolute():

@@ -52,7 +52,7 @@ def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, 
     """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
     blocks = {route.rpartition('/')[0] for route in routes}
     types = [cfg['type'] for block, cfg in passing.items() if block in blocks]
-    operators: list[Any] = [kind if isinstance(kind, type) else MODELS.get(kind) for kind in types]
+    operators: list[Any] = [MODELS.get(kind) for kind in types]
     return {operator.__name__: operator.quantity for operator in operators}
 
 

@@ -15,12 +15,25 @@ from PIL import Image
 from mmskin.apis import FailedImage, LesionInferencer
 from mmskin.apis.config import load_config
 from mmskin.apis.image_sources import find_images
+from mmskin.apis.publish import publish_weights
 from mmskin.datasets.isic2017 import index_images
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.engine.weights import load_weights
 from mmskin.registry import DATASETS, MODELS
 
 FOLDER = 'ISIC-2017_Validation_Data'
+HOOK = 'mmskin.engine.hooks.channels_last'
+NAMES_CLASSES = f"""
+from mmengine.config import read_base
+from mmskin.datasets.isic2017 import ISIC2017Dataset
+from {HOOK} import ChannelsLast
+
+with read_base():
+    from mmskin.configs.fpm.r18_synthetic import *
+
+test_dataloader.dataset.type = ISIC2017Dataset
+custom_hooks = [dict(type=ChannelsLast)]
+"""
 
 
 @pytest.fixture(scope='module')
@@ -49,6 +62,10 @@ def tested_samples(half_folder, data_root):
 def image():
     """Noise, so that any two pixels differ."""
     return np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+
+
+def kernels(network):
+    return [weights for weights in network.parameters() if weights.ndim == 4]
 
 
 def test_a_folder_gives_what_a_test_does(inferencer, data_root, tested_samples):
@@ -264,6 +281,25 @@ def test_a_pipeline_that_loads_otherwise_is_refused(small_config, checkpoint, tm
     cfg.dump(tmp_path / 'small.py')
     with pytest.raises(ValueError, match=r'small\.py begins with LoadMask, not with LoadImage'):
         LesionInferencer(tmp_path / 'small.py', checkpoint)
+
+
+def test_a_config_that_tests_nothing_is_refused(small_config, checkpoint, tmp_path):
+    cfg = deepcopy(small_config)
+    cfg.pop('test_dataloader')
+    cfg.dump(tmp_path / 'small.py')
+    with pytest.raises(ValueError, match=r'small\.py: has no test_dataloader'):
+        LesionInferencer(tmp_path / 'small.py', checkpoint)
+
+
+def test_a_config_may_name_classes(small_config, checkpoint, image, tmp_path):
+    (tmp_path / 'classes.py').write_text(NAMES_CLASSES)
+    cfg = load_config(tmp_path / 'classes.py')
+    published = publish_weights(cfg, checkpoint, tmp_path / 'model')
+    assert [hook['type'] for hook in load_config(published.config).custom_hooks] == [f'{HOOK}.ChannelsLast']
+    for files in [(tmp_path / 'classes.py', checkpoint), (published.config, published.weights)]:
+        inferencer = LesionInferencer(*files, device='cpu')
+        assert [*inferencer(image).probabilities] == [*CLASSES]
+        assert all(w.is_contiguous(memory_format=torch.channels_last) for w in kernels(inferencer.network))
 
 
 def test_importing_the_name_costs_nothing():
