@@ -12,7 +12,8 @@ from mmengine.model import is_model_wrapper
 import mmskin
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.engine.weights import load_weights
-from mmskin.evaluation.report import write_per_image, write_results, write_text
+from mmskin.evaluation.report import write_per_image, write_results
+from mmskin.files import write_text
 
 __all__ = ['find_checkpoint', 'test_checkpoint']
 

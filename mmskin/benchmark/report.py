@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mmskin.benchmark.figure import draw
-from mmskin.evaluation.report import markdown_table, write_text
+from mmskin.evaluation.report import markdown_table
+from mmskin.files import write_text
 
 __all__ = ['markdown', 'write_report']
 

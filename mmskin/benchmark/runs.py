@@ -17,7 +17,7 @@ from mmskin.benchmark.fingerprint import build_dataset, check_comparable, finger
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.engine.stages import run_stages
 from mmskin.engine.weights import hash_tensors, read_weights
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 
 __all__ = ['Run', 'check_suite', 'runs_of']
 

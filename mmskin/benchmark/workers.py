@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mmskin.benchmark.runs import Run
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 
 __all__ = ['default_processes', 'failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
 

@@ -12,6 +12,7 @@ from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.runner import Runner
 
 from mmskin.engine.weights import average_weights, load_from_anywhere
+from mmskin.files import write_text
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
@@ -80,7 +81,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
         checkpoint, outdated = _average(stage, checkpoint, outdated), []
     assert checkpoint is not None, 'there is at least one stage'
     if is_main_process():
-        _write(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
+        write_text(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
     return checkpoint
 
 
@@ -100,7 +101,7 @@ def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     if is_main_process():
         torch.save({'state_dict': average_weights(outcomes)}, mean.with_suffix('.tmp'))
         mean.with_suffix('.tmp').replace(mean)
-        _write(mean.with_name('last_checkpoint'), str(mean))
+        write_text(mean.with_name('last_checkpoint'), str(mean))
     barrier()
     return mean
 
@@ -140,7 +141,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     if checkpoint is None:
         raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
-        _write(done, json.dumps({'checkpoint': checkpoint.name}))
+        write_text(done, json.dumps({'checkpoint': checkpoint.name}))
     barrier()
     return checkpoint
 
@@ -173,12 +174,6 @@ def _latest(work_dir: str) -> Path | None:
     note = Path(work_dir) / 'last_checkpoint'
     name = Path(note.read_text().strip()).name if note.is_file() else ''
     return Path(work_dir) / name if name else None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a note so that a kill leaves the whole of it or nothing."""
-    path.with_suffix('.tmp').write_text(text)
-    path.with_suffix('.tmp').replace(path)
 
 
 def _forget(folders: list[str]) -> None:

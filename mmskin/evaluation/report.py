@@ -1,14 +1,14 @@
-"""The files that a test leaves, results.json and per_image.csv, and how files and tables are written."""
+"""The files that a test leaves, results.json and per_image.csv, and tables in Markdown."""
 
 import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmskin.evaluation.per_image import PerImageMetric, Row
+from mmskin.files import write_text
 
 
 def write_results(path: str | Path, metrics: Mapping[str, float]) -> None:
@@ -50,21 +50,3 @@ def blank_nan(value: float) -> float | str:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` as ``write_whole`` does."""
-    write_whole(path, text.encode())
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file, making its folder if it is not there.
-
-    It appears under its name when it is complete: a process that is killed leaves the earlier file, and of two that
-    write at once one wins.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -13,8 +13,8 @@ from mmengine.logging import print_log
 
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
-from mmskin.evaluation.report import write_whole
 from mmskin.evaluation.segmentation import as_mask
+from mmskin.files import write_whole
 from mmskin.registry import METRICS
 
 MASKS, TABLE = 'Part1', 'Part3.csv'

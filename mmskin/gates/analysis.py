@@ -7,7 +7,8 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.apis.test import test_checkpoint
-from mmskin.evaluation.report import markdown_table, write_text
+from mmskin.evaluation.report import markdown_table
+from mmskin.files import write_text
 from mmskin.gates.figures import draw_maps, draw_rates
 from mmskin.gates.rates import Group, correlations, groups, read_gates, write_rates
 from mmskin.registry import MODELS

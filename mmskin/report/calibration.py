@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from mmskin.datasets.isic2017 import listed
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 from mmskin.report.evaluation import Evaluation, read_table, score_table
 
 NUM_BINS = 15

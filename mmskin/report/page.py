@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 from mmskin.report.calibration import NUM_BINS, Calibration, fit_on, write_temperature
 from mmskin.report.estimates import FEWEST, NUM_RESAMPLES
 from mmskin.report.evaluation import Evaluation, read_evaluation

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmskin.files import write_text
 from mmskin.visualization.contour_sheet import Case
 
 OUTLINES = ('true_outlines', 'pred_outlines')
@@ -24,8 +25,7 @@ def write_cases(path: str | Path, cases: Iterable[Case], classes: Sequence[str])
     """
     images = [as_json(case) for case in sorted(cases, key=lambda case: case.image_id)]
     text = json.dumps({'classes': list(classes), 'images': images}, separators=(',', ':'), allow_nan=False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text + '\n', encoding='utf-8')
+    write_text(path, text + '\n')
 
 
 def read_cases(path: str | Path) -> tuple[list[Case], list[str]]:

@@ -15,7 +15,7 @@ from mmskin.benchmark.report import write_report
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import Method, read_suite
 from mmskin.benchmark.workers import is_held, select_shard, work
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 
 pytestmark = pytest.mark.slow
 

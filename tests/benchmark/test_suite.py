@@ -8,7 +8,7 @@ from mmskin.benchmark.collect import collect
 from mmskin.benchmark.runs import Run, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.engine.stages import stage_configs
-from mmskin.evaluation.report import write_text
+from mmskin.files import write_text
 
 SUITES = sorted((Path(__file__).parents[2] / 'benchmarks' / 'suites').glob('*.py'))
 assert SUITES

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mmskin.datasets.isic2017 import SPLITS
+from mmskin.files import write_text
 
 from .check import OFFICIAL_COUNTS, SplitCheck
 
@@ -65,12 +66,9 @@ class Preparation:
         return problems_of(self.splits) + problems_of(self.copied_splits)
 
     def write(self, folder: Path) -> None:
-        """Write ``preparation.json`` and ``preparation.txt``; the first appears when it is complete."""
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f'.{NAME}.json.part'
-        unfinished.write_text(json.dumps(asdict(self), indent=1), encoding='utf-8')
-        unfinished.replace(folder / f'{NAME}.json')
-        (folder / f'{NAME}.txt').write_text(self.text(), encoding='utf-8')
+        """Write ``preparation.json`` and ``preparation.txt``."""
+        write_text(folder / f'{NAME}.json', json.dumps(asdict(self), indent=1))
+        write_text(folder / f'{NAME}.txt', self.text())
 
     def text(self) -> str:
         """The report for people."""
