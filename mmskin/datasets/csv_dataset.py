@@ -1,7 +1,8 @@
 """Any collection of lesions, listed in a table."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmskin.registry import DATASETS
 
@@ -32,8 +33,8 @@ class CsvLesionDataset(LesionDataset):
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
         exclude: ids to leave out, such as images that another split holds too.
         delimiter: the character between the cells.
-        metainfo: ``dict(classes=...)`` names the classes in the order of their labels; by default ISIC-2017's three.
-        pipeline: see ``LesionDataset``, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+        options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
+            ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
 
     Raises:
         FileNotFoundError: if there is no such table.
@@ -53,12 +54,7 @@ class CsvLesionDataset(LesionDataset):
         partial_labels: bool = True,
         exclude: Collection[str] = (),
         delimiter: str = ',',
-        metainfo: dict | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        seed: int = 0,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
+        **options: Any,
     ) -> None:
         self.csv, self.delimiter = csv, delimiter
         self.image_column, self.mask_column, self.id_column = image_column, mask_column, id_column
@@ -66,7 +62,7 @@ class CsvLesionDataset(LesionDataset):
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
         self.split, self.split_column = split, split_column
         self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
-        super().__init__(data_root, pipeline, seed, indices, test_mode, lazy_init, metainfo)
+        super().__init__(data_root, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Layout and file names: https://challenge.isic-archive.com/data/#2017
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmskin.registry import DATASETS
 
@@ -39,7 +40,7 @@ class ISIC2017Dataset(LesionDataset):
         exclude: ids to leave out, such as images that another split holds too.
         extra: a list of samples from elsewhere that the split gets besides, as ``tools/select_data.py`` writes it; see
             ``read_extra_samples``. Any of them may lack the ground truth of any task.
-        pipeline: see ``LesionDataset``, as are ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+        options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         FileNotFoundError: if a folder or the table is missing.
@@ -54,12 +55,8 @@ class ISIC2017Dataset(LesionDataset):
         tasks: Sequence[str] = TASKS,
         partial_labels: bool = False,
         exclude: Collection[str] = (),
-        pipeline: Sequence[dict | Callable] = (),
-        seed: int = 0,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
         extra: str | Path | None = None,
+        **options: Any,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
@@ -67,7 +64,7 @@ class ISIC2017Dataset(LesionDataset):
             raise ValueError(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
         self.split, self.tasks = split, tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
-        super().__init__(data_root, pipeline, seed, indices, test_mode, lazy_init)
+        super().__init__(data_root, **options)
 
     def load_data_list(self) -> list[dict]:
         """One dict per image, in the order of their ids; those of ``extra`` come after."""
