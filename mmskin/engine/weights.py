@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -93,8 +93,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def load_from_anywhere(source: str, map_location: Any = None) -> dict[str, Any]:
     """What mmengine loads, for a foreign network's ``init_cfg`` as well: its own loaders fall back to running code."""
     scheme, _, name = source.partition('://')
-    address = TABLES[scheme]()[name] if scheme in TABLES else source
+    address = TABLES[scheme]().get(name) if scheme in TABLES else source
+    if not address:
+        raise ValueError(f'{source}: mmengine knows no such weights; give a file, or an address on the web')
     return (download_checkpoint if address.startswith(WEB) else read_checkpoint)(address, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=('mmcls://', 'pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), force=True)
+def refuse_to_load(source: str, map_location: Any = None) -> NoReturn:
+    """Stands for mmengine's loaders of these schemes, which unpickle whatever the file holds."""
+    raise ValueError(f'{source}: could not be read without running code from it; give a file, or an address on the web')
 
 
 def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:

@@ -44,6 +44,22 @@ def evil(request, tmp_path):
     return path, target
 
 
+@pytest.mark.parametrize('source', ['mmcls://vgg11', 'pavi://a', 's3://a/b.pth', 'cluster:s3://a/b.pth', 'petrel://a'])
+def test_a_loader_that_would_run_code_is_not_used(source):
+    with pytest.raises(ValueError, match=f'{source}: could not be read without running code'):
+        CheckpointLoader.load_checkpoint(source)
+
+
+def test_no_loader_of_mmengine_is_left():
+    owners = {loader.__module__ for loader in CheckpointLoader._schemes.values()}
+    assert owners == {'mmskin.engine.weights'}
+
+
+def test_an_unknown_name_is_said():
+    with pytest.raises(ValueError, match='torchvision://resnet102: mmengine knows no such weights'):
+        CheckpointLoader.load_checkpoint('torchvision://resnet102')
+
+
 def test_a_file_that_would_run_code_is_refused(evil):
     path, target = evil
     for read in (read_weights, read_checkpoint, lambda path: CheckpointLoader.load_checkpoint(str(path))):
