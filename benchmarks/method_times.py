@@ -9,11 +9,11 @@ over repeats of the ratio to the baseline's time in the same round, which tells 
 
 import argparse
 import logging
-import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
+from joint_forward import seconds
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
@@ -76,21 +76,13 @@ def runs_of(cfg: Config, args: argparse.Namespace) -> Runs:
     }
 
 
-def seconds(run: Callable[[], object], device: str) -> float:
-    """Wall clock of one run."""
-    start = time.perf_counter()
-    run()
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Measure and print."""
     args = parse_args()
     logging.disable(logging.WARNING)
     suite = read_suite(args.suite)
-    assert suite.baseline is not None, 'the suite names what others are compared with'
+    if suite.baseline is None:
+        raise SystemExit(f'{args.suite}: has no baseline; name the method that times are compared with')
     methods = {method.name: runs_of(config_of(suite, method), args) for method in suite.methods}
     print(f'batch of {args.batch} on {args.device}, {torch.get_num_threads()} threads, {args.repeats} rounds')
     table = {kind: ratios(methods, suite.baseline, kind, args) for kind in ('forward', 'training step')}
