@@ -1,6 +1,7 @@
 """From a checkpoint to a folder that shows what its gates do."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from mmskin.registry import MODELS
 __all__ = ['analyse_gates']
 
 EXPLANATION = """The rate of a route is the mean, over channels and positions, of a number from 0 to 1 that says:"""
-INTERVALS = """Means over images with 95 % bootstrap intervals; one interval in twenty misses by chance."""
+INTERVALS = """Means over images with 95 % bootstrap intervals, where there are ten images or more; one interval in twenty \
+misses by chance."""
 
 
 def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
@@ -62,7 +64,8 @@ def summary(meanings: Mapping[str, str], found: Sequence[Group], related: list[t
     lines = ['# What the gates do', '', EXPLANATION, '']
     lines += [f'- {operator}: {quantity}.' for operator, quantity in meanings.items()]
     rates = [
-        (route, name, str(n), f'{mean:.3f}', f'{low:.3f} to {high:.3f}') for route, name, n, mean, (low, high) in found
+        (route, name, str(n), f'{mean:.3f}', '–' if isnan(low) else f'{low:.3f} to {high:.3f}')
+        for route, name, n, mean, (low, high) in found
     ]
     lines += ['', INTERVALS, '', markdown_table(['route', 'images', 'number', 'rate', '95 % interval'], rates)]
     ranks = [(route, name, f'{rho:+.2f}', f'{p:.2g}') for route, name, rho, p in related]

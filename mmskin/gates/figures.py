@@ -42,7 +42,7 @@ def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
     axis.set_yticks(range(len(groups)), names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(which='both', labelsize=8)
     axis.grid(axis='x', alpha=0.3)
 
 
@@ -53,7 +53,7 @@ def draw_against(axis: Axes, name: str, values: np.ndarray, rates: np.ndarray) -
         axis.set_xscale('log')
     axis.set_xlabel(f'{name}, share of the image' if name == 'lesion size' else name, fontsize=8)
     axis.set_ylabel('rate', fontsize=8)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(which='both', labelsize=8)
     axis.grid(alpha=0.3)
 
 

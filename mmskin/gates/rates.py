@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from mmskin.benchmark.metrics import Columns, read_columns
 from mmskin.benchmark.statistics import Interval, image_counts, interval, weighted_mean
+from mmskin.report.estimates import FEWEST
 
 __all__ = ['GateTable', 'Group', 'correlations', 'groups', 'read_gates', 'write_rates']
 
@@ -42,7 +43,7 @@ class GateTable:
 
 
 class Group(NamedTuple):
-    """The mean rate of a route over some of the images, with its bootstrap interval."""
+    """The mean rate of a route over some of the images, with its bootstrap interval; nan on too few for one."""
 
     route: str
     name: str
@@ -107,8 +108,9 @@ def groups(table: GateTable) -> list[Group]:
 
 def summary(route: str, name: str, rates: np.ndarray, inside: np.ndarray, counts: np.ndarray) -> Group:
     """One group's mean and interval."""
-    ends = interval(weighted_mean(np.where(inside, rates, np.nan), counts))
-    return Group(route, name, int(inside.sum()), float(rates[inside].mean()), ends)
+    number = int(inside.sum())
+    ends = interval(weighted_mean(np.where(inside, rates, np.nan), counts)) if number >= FEWEST else (np.nan, np.nan)
+    return Group(route, name, number, float(rates[inside].mean()), ends)
 
 
 def correlations(table: GateTable) -> list[tuple[str, str, float, float]]:

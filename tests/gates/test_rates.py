@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmskin.gates import rates
 from mmskin.gates.figures import draw_maps, draw_rates, overlay
 from mmskin.gates.rates import correlations, groups, read_gates, write_rates
 
@@ -56,8 +57,14 @@ def test_means_of_groups(table):
         'small lesions': (2, 0.5),
         'large lesions': (1, 0.5),
     }
-    whole = groups(table)[0]
+
+
+def test_intervals_of_groups_that_are_large_enough(table, monkeypatch):
+    assert all(np.isnan(group.ends).all() for group in groups(table))
+    monkeypatch.setattr(rates, 'FEWEST', 4)
+    whole, *others = groups(table)
     assert 0.25 <= whole.ends[0] < 0.5 < whole.ends[1] <= 0.75
+    assert all(np.isnan(group.ends).all() for group in others)
 
 
 def test_rank_correlations(table):
