@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
     cfg = load_config(args.config, options=args.cfg_options)
     classes = class_names(cfg)
-    plain = [read_test(args.results, classes, 'plain', '--no-tta')] if args.results else []
-    flipped = [read_test(args.tta_results, classes, 'views averaged', '--tta')] if args.tta_results else []
+    plain = [read_test(args.results, classes, tta=False)] if args.results else []
+    flipped = [read_test(args.tta_results, classes, tta=True)] if args.tta_results else []
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
     folder.card.write_text(model_card(folder, cfg, recipe, [*plain, *flipped]), encoding='utf-8')

@@ -40,12 +40,14 @@ METRICS = {
 NUM_WORST = 6
 WARNING = '**Not a medical device.** For research and teaching: no diagnosis or treatment may rest on what it says.'
 FORCED = '- Every image is forced into one of {classes}; there is no "none of these".\n'
-LIMITS = """- It has seen dermoscopic images of one lesion each. Photographs without a dermatoscope, several lesions and
-  other devices are outside what was measured.
+LIMITS = """- How well it does on other data than these was not measured.
+- Probabilities are not calibrated: 0.9 does not mean nine times out of ten."""
+LIMITS_OF_ISIC2017 = """- It has seen dermoscopic images of one lesion each. Photographs without a dermatoscope, several
+  lesions and other devices are outside what was measured.
 - The ISIC archive shows mostly fair skin. How well the model does on dark skin was not measured.
 - Rulers, coloured patches, gel bubbles, hair and dark corners go along with the diagnosis in these data, and the model
   may have learnt that they do.
-- Probabilities are not calibrated: 0.9 does not mean nine times out of ten."""
+"""
 ISIC2017 = """Training split of the ISIC-2017 challenge: 2000 dermoscopic images with outline and diagnosis, of which
 374 are melanomas, 1372 nevi and 254 seborrheic keratoses (<https://challenge.isic-archive.com/data/#2017>,
 <https://arxiv.org/abs/1710.05006>). The ISIC archive released images and ground truth under CC0 1.0. Models were chosen
@@ -77,16 +79,26 @@ class Recipe(NamedTuple):
     licence: str = 'apache-2.0'
 
 
-def read_test(results: str | Path, classes: Sequence[str], title: str, options: str = '') -> ModelTest:
-    """Read a test's ``results.json`` and the ``per_image.csv`` beside it.
+def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTest:
+    """Read a test's ``results.json`` and the files beside it.
+
+    Args:
+        results: The file.
+        classes: The names of the labels, in their order.
+        tta: Whether it is a test with several views averaged.
 
     Raises:
-        FileNotFoundError: if one of them is missing.
+        FileNotFoundError: if a file is missing.
+        ValueError: if the test was made otherwise than ``tta`` says.
     """
     path = Path(results)
+    title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
     if not path.is_file():
         raise FileNotFoundError(f'{path}: missing; tools/test.py writes it into its --work-dir')
-    return ModelTest(title, options, json.loads(path.read_text()), read_evaluation(path.parent, classes))
+    note = path.with_name('test.json')
+    if note.is_file() and json.loads(note.read_text())['test-time augmentation'].startswith('yes') != tta:
+        raise ValueError(f'{path}: the test was made without {option}; test again')
+    return ModelTest(title, option, json.loads(path.read_text()), read_evaluation(path.parent, classes))
 
 
 def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:
@@ -146,7 +158,7 @@ def purpose(cfg: Config) -> str:
 def limits(cfg: Config) -> str:
     """What the model cannot do."""
     forced = FORCED.format(classes=listed(class_names(cfg))) if 'Classification' in task_types(cfg) else ''
-    return forced + LIMITS
+    return forced + (LIMITS_OF_ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else '') + LIMITS
 
 
 def task_types(cfg: Config) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import mmskin
@@ -17,6 +17,7 @@ from mmskin.apis.test import find_checkpoint
 from mmskin.apis.zoo import FILES, ModelFolder
 from mmskin.engine.hooks.channels_last import ChannelsLast
 from mmskin.engine.weights import HASH, hash_tensors, load_weights
+from mmskin.files import write_whole
 from mmskin.registry import HOOKS, MODELS
 
 __all__ = ['config_for_testing', 'publish_weights']
@@ -57,7 +58,7 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
     )
     folder.config.write_text(heading + published.pretty_text, encoding='utf-8')
     metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})
-    save_file(weights, folder.weights, metadata=metadata)
+    write_whole(folder.weights, save(weights, metadata=metadata))
     return folder
 
 

@@ -87,10 +87,11 @@ def test_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | N
 
 def test_note(cfg: Config, checkpoint: Path) -> dict[str, str]:
     """What was tested, for who finds the results later."""
+    views = ', '.join(['yes', *(f'{key} {[*values]}' for key, values in cfg.get('tta_model', {}).items())])
     return {
         'config': str(cfg.filename),
         'checkpoint': str(checkpoint),
-        'test-time augmentation': 'yes' if cfg.get('tta') else 'no',
+        'test-time augmentation': views if cfg.get('tta') else 'no',
         'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
         'mmskin': mmskin.__version__,
     }

@@ -95,7 +95,7 @@ def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
 
 
 def test_the_card_of_a_tested_model(half_folder, tested, small_config):
-    test = read_test(tested / 'results.json', CLASSES, 'plain')
+    test = read_test(tested / 'results.json', CLASSES, tta=False)
     card = model_card(half_folder, small_config, Recipe('python tools/train.py X', 'Took a second.'), [test, test])
     head, body = card.removeprefix('---\n').split('\n---\n', 1)
     found = yaml.safe_load(head)['model-index'][0]['results'][0]['metrics']
@@ -115,7 +115,7 @@ def test_the_card_of_an_untested_model_says_so(half_folder, small_config):
 
 
 def test_card_and_report_have_the_same_intervals(half_folder, tested, small_config):
-    test = read_test(tested / 'results.json', CLASSES, 'plain')
+    test = read_test(tested / 'results.json', CLASSES, tta=False)
     card = model_card(half_folder, small_config, Recipe('python tools/train.py X'), [test])
     shown = dict(re.findall(r'^\| ((?:outline|diagnosis): .*?) \| (.*?) \|$', card, re.M))
     assert {*shown} == {*METRICS.values()}
@@ -148,7 +148,18 @@ def test_failures_by_hand():
     assert 'worst outlines: ISIC_5 (JA 0.40), ISIC_4' in text
 
 
+def test_results_of_another_test_are_refused(tested):
+    with pytest.raises(ValueError, match=r'results\.json: the test was made without --tta'):
+        read_test(tested / 'results.json', CLASSES, tta=True)
+
+
+def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config):
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X'))
+    assert 'How well it does on other data than these was not measured' in card
+    assert 'fair skin' not in card
+
+
 def test_results_without_per_image_numbers(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
     with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
-        read_test(tmp_path / 'results.json', CLASSES, 'plain')
+        read_test(tmp_path / 'results.json', CLASSES, tta=False)
