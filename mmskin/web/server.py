@@ -54,7 +54,7 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, p
 
     Raises:
         ModuleNotFoundError: if Gradio is not installed.
-        OSError: if the port is taken.
+        OSError: if the address is taken or not of this machine.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
     with running(inferencer, limits, title, host, port) as (address, _):
@@ -94,24 +94,27 @@ def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -
     gradio = import_gradio()
     from starlette.middleware import Middleware
 
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=[],
-        max_file_size=limits.bytes,
-        theme=gradio.themes.Default(
-            primary_hue='teal', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
-        ),
-        css=part('page.css'),
-        app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            max_file_size=limits.bytes,
+            theme=gradio.themes.Default(
+                primary_hue='teal', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
+            ),
+            css=part('page.css'),
+            app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
+        )
+    except OSError as error:
+        raise OSError(f'{host}:{port} is taken, or not of this machine; name another by --host or --port') from error
     return address
 
 

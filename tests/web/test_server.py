@@ -32,6 +32,12 @@ def served(inferencer):
     assert not folder.exists()
 
 
+def test_an_address_that_is_taken_is_named(inferencer, served):
+    port = int(served[0].rstrip('/').rpartition(':')[2])
+    with pytest.raises(OSError, match=f'127.0.0.1:{port} is taken'), running(inferencer, Limits(), 'a', port=port):
+        pass
+
+
 @pytest.fixture(scope='module')
 def browser():
     api = pytest.importorskip(
