@@ -107,8 +107,9 @@ def draw_probabilities(axis: Axes, explanation: Explanation) -> None:
     axis.set_yticks(np.arange(len(names)), [readable(name) for name in names], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlim=(0, 1))
+    axis.tick_params(labelsize=8)
     axis.set_title('probabilities', fontsize=8)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc='upper center', bbox_to_anchor=(0.5, -0.1), frameon=False)
 
 
 def draw_bars(axis: Axes, number: int, count: int, label: str, values: Sequence[float]) -> None:
