@@ -41,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run, arguments=arguments[1:])
     args = parser.parse_args(arguments)
-    warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
     return _run(args.run, args, f'mmskin {arguments[0]}')
 
 
@@ -55,6 +54,7 @@ def run_tool(command: ModuleType) -> int:
 
 def _run(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, name: str) -> int:
     """The exit status of a command; a mistake of its user's is answered in one line, a fault has its traceback."""
+    warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
     try:
         return run(args) or 0
     except Exception as error:
