@@ -28,7 +28,7 @@ NOT_RUN = {
     r'^pip wheel': 'likewise',
     r'^git clone': 'asks the network',
     r'^NNODES=': 'waits for the other machine',
-    r'^make ': 'sets up an environment of 6 GB; what its targets run is run here, or is the test suite',
+    r'^make ': 'sets up an environment of 8 GB; what its targets run is run here, or is the test suite',
     r'^\. \.venv/bin/activate': 'the test has an environment',
     r'^cd ': 'a block says in words from which folder it is run',
     r'^mmskin serve': 'never ends; tests/web runs it',
