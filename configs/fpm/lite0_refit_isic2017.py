@@ -48,4 +48,4 @@ stages.append(
 val_dataloader.dataset.pipeline[0].size = 224
 test_dataloader.dataset.pipeline[0].size = 224
 # with the flips twelve views: the outline gains by the nearer ones, the diagnosis by the farther
-tta_model.zooms = (0.9, 1.0, 1.15)
+tta, tta_model.zooms = True, (0.9, 1.0, 1.15)

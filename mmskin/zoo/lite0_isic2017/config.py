@@ -85,6 +85,7 @@ test_evaluator = [
     dict(type='ISIC2017ClassificationMetric'),
     dict(out_file='report.png', type='ContourSheet'),
 ]
+tta = True
 tta_model = dict(zooms=(
     0.9,
     1.0,
