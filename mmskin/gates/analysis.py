@@ -17,8 +17,8 @@ from mmskin.registry import MODELS
 __all__ = ['analyse_gates']
 
 EXPLANATION = """The rate of a route is the mean, over channels and positions, of a number from 0 to 1 that says:"""
-INTERVALS = """Means over images with 95 % bootstrap intervals, where there are ten images or more; one interval in twenty \
-misses by chance."""
+INTERVALS = """Means over images with 95 % bootstrap intervals, where there are ten images or more; one interval in \
+twenty misses by chance."""
 
 
 def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
