@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
     cfg = load_config(args.config, options=args.cfg_options)
     classes = class_names(cfg)
-    plain = [read_test(args.results, classes, tta=False)] if args.results else []
-    flipped = [read_test(args.tta_results, classes, tta=True)] if args.tta_results else []
+    files = {False: args.results, True: args.tta_results}
+    default = bool(cfg.get('tta'))  # what the model does by itself comes first
+    tests = [read_test(files[tta], classes, tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
-    folder.card.write_text(model_card(folder, cfg, recipe, [*plain, *flipped]), encoding='utf-8')
+    folder.card.write_text(model_card(folder, cfg, recipe, tests), encoding='utf-8')
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
 

@@ -117,7 +117,7 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         'Data': ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else f'{dataset_name(cfg)}.',
         'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
         'Results': results_section(recipe.split, tests) if tests else 'Not measured yet.',
-        'Known failure cases': failures(tests[0].evaluation) if tests else 'Not looked for yet.',
+        'Known failure cases': known_failures(tests),
         'Intended use and limits': f'{WARNING}\n\n{limits(cfg)}',
         'Files': files_section(folder),
     }
@@ -219,6 +219,11 @@ def with_interval(value: float | None, found: Estimate | None) -> str:
     """A metric as ``0.787 (0.765 to 0.808)``."""
     ends = '' if found is None or math.isnan(found.low) else f' ({found.low:.3f} to {found.high:.3f})'
     return f'{value:.3f}{ends}'
+
+
+def known_failures(tests: Sequence[ModelTest]) -> str:
+    """Those of the first test."""
+    return f'{tests[0].title.capitalize()}:\n\n{failures(tests[0].evaluation)}' if tests else 'Not looked for yet.'
 
 
 def failures(evaluation: Evaluation) -> str:
