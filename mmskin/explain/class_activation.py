@@ -42,7 +42,8 @@ def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes
         classes: Whose evidence to show, N numbers.
 
     Returns:
-        Maps (N, h, w) at the block's resolution, from 0 to 1, each scaled to its own largest value.
+        Maps (N, h, w) over the whole images, at the block's resolution where the branch sees all of the image; from 0
+        to 1, each scaled to its own largest value.
 
     Raises:
         ModuleNotFoundError: if captum is not installed.
@@ -52,6 +53,7 @@ def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes
     with torch.enable_grad():
         inputs = inputs.detach().clone().requires_grad_()  # a gradient reaches the block even if its weights are fixed
         maps = grad_cam()(logits, last).attribute(inputs, list(classes), relu_attributions=True)
+    maps = network.over_image(task, maps, inputs)
     return (maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))[:, 0].detach().cpu().numpy()
 
 

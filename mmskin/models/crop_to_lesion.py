@@ -1,5 +1,6 @@
 """Segment, crop, classify: two networks one after the other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,12 +42,25 @@ class CropToLesion(MultiTaskModel):
             feats |= self.backbone(self.crops(inputs, feats['seg']), ['cls'])
         return {task: feats[task] for task in self.active_tasks}
 
-    @torch.no_grad()
+    def over_image(self, task: str, maps: Tensor, inputs: Tensor) -> Tensor:
+        """Maps (N, C, h, w) of a branch as maps of the whole image; those of 'cls' lie in its crop, with 0 around."""
+        if task != 'cls':
+            return maps
+        boxes = self.boxes(self.backbone(inputs, ['seg'])['seg'])
+        corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        frames = torch.cat([-corner / sides, (1 - corner) / sides], dim=1)  # as the crops see them
+        return crop(maps, frames, inputs.shape[2:]) * inside(boxes, inputs.shape[2:])
+
     def crops(self, inputs: Tensor, feats: Feats) -> Tensor:
         """The images (N, 3, H, W), each magnified to show what 'seg' calls the lesion."""
+        return crop(inputs, self.boxes(feats))
+
+    @torch.no_grad()
+    def boxes(self, feats: Feats) -> Tensor:
+        """What 'seg' calls the lesion, as ``lesion_boxes`` gives it, from the maps of its branch."""
         logits = self.tasks['seg'](feats)  # (N, 1 or 2, h, w)
         lesion = logits[:, -1] > (0 if logits.shape[1] == 1 else logits[:, 0])
-        return crop(inputs, lesion_boxes(lesion, self.margin, self.smallest))
+        return lesion_boxes(lesion, self.margin, self.smallest)
 
 
 def lesion_boxes(masks: Tensor, margin: float = 0.0, smallest: float = 0.0) -> Tensor:
@@ -71,10 +85,21 @@ def _span(line: Tensor, margin: float, smallest: float) -> tuple[Tensor, Tensor]
     return (middle - half).clamp(min=0), (middle + half).clamp(max=1)
 
 
-def crop(images: Tensor, boxes: Tensor) -> Tensor:
-    """Magnify the part of each image (N, C, H, W) inside its box (N, 4) to the image's size, bilinear."""
+def crop(images: Tensor, boxes: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """What each image (N, C, H, W) shows inside its box (N, 4), bilinear, at ``size`` (h, w), by default the image's.
+
+    A box that reaches beyond the frame shows there what lies at the frame's border.
+    """
     left, top, right, bottom = boxes.to(images.dtype).unbind(1)
     zero = torch.zeros_like(left)
-    rows = [right - left, zero, left + right - 1, zero, bottom - top, top + bottom - 1]
-    grid = F.affine_grid(torch.stack(rows, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
+    rows = torch.stack([right - left, zero, left + right - 1, zero, bottom - top, top + bottom - 1], dim=1)
+    grid = F.affine_grid(rows.view(-1, 2, 3), [*images.shape[:2], *(size or images.shape[2:])], align_corners=False)
     return F.grid_sample(images, grid, padding_mode='border', align_corners=False)
+
+
+def inside(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Whether the centres of the pixels of frames of ``size`` (h, w) lie in their boxes (N, 4): (N, 1, h, w)."""
+    left, top, right, bottom = boxes[:, :, None].unbind(1)  # (N, 1)
+    y, x = ((torch.arange(side, device=boxes.device) + 0.5) / side for side in size)
+    rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)
+    return (rows[:, :, None] & columns[:, None])[:, None]

@@ -101,6 +101,10 @@ class MultiTaskModel(BaseModel):
         """Feature maps by task for normalised images (N, 3, H, W)."""
         return self.backbone(inputs, self.active_tasks, self.passing_by_site())
 
+    def over_image(self, task: str, maps: Tensor, inputs: Tensor) -> Tensor:
+        """Maps (N, C, h, w) of a task's branch as maps of the whole image, which here each branch sees."""
+        return maps
+
     def forward(
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[TaskSample]:

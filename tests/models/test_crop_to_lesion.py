@@ -80,6 +80,19 @@ def test_the_classifier_sees_the_crop(make_batch):
     torch.testing.assert_close(model(images)['cls'], model.tasks['cls'](model.backbone(crops, ['cls'])['cls']))
 
 
+def test_evidence_lies_in_the_crop(monkeypatch):
+    """The crop's upper left corner in the frame's, and nothing around the crop."""
+    model = CropToLesion(**CONFIG).eval()
+    monkeypatch.setattr(model, 'boxes', lambda feats: torch.tensor([[0.5, 0.25, 1.0, 0.75]]))
+    maps = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    found = model.over_image('cls', maps, torch.rand(1, 3, 64, 64))[0, 0]
+    assert found.shape == (64, 64)
+    assert found[[16, 16, 47, 47], [32, 63, 32, 63]].tolist() == [1, 2, 3, 4]  # of the maps' corners
+    found[16:48, 32:] = 0
+    assert not found.any()
+    assert model.over_image('seg', maps, torch.rand(1, 3, 64, 64)) is maps
+
+
 def test_shared_blocks_are_refused():
     backbone = dict(CONFIG['backbone'], split_after='stem')
     with pytest.raises(ValueError, match='set split_after=None'):
