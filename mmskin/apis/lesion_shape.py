@@ -112,7 +112,10 @@ def max_feret_diameter(mask: np.ndarray) -> float:
 def asymmetry(mask: np.ndarray, longest: int = 512) -> float:
     """Half the share of the lesion's area that differs after a reflection, about the better of its principal axes."""
     scale = min(1.0, longest / max(mask.shape))
-    small = cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST) if scale < 1 else mask
+    small = mask
+    if scale < 1:  # a pixel is lesion if any of it is: nothing gets lost
+        part = cv2.resize(mask.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = (part > 0).astype(np.uint8)
     y, x = np.nonzero(small)
     points = np.stack([x, y]).astype(float)  # (2, M)
     centre = points.mean(axis=1, keepdims=True)

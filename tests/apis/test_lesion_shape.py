@@ -58,6 +58,12 @@ def test_a_disc_is_round_smooth_and_symmetric():
     assert found.irregularity == pytest.approx(0, abs=0.01)
 
 
+def test_two_pixels_far_apart_are_symmetric():
+    mask = np.zeros((4000, 4000), bool)
+    mask[0, 3999] = mask[3999, 0] = True
+    assert measure_lesion(mask).asymmetry == 0
+
+
 def test_a_right_angled_triangle_is_asymmetric():
     found = measure_lesion(triangle())
     assert found.asymmetry > 0.1
