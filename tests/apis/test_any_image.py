@@ -219,6 +219,18 @@ class TestDicom:
         image, _ = read_image(write(np.array([[0, 4095]], np.uint16), photometric, BitsStored=12))
         assert image[..., 0].tolist() == [[first, 255 - first]]
 
+    def test_grey_that_is_rescaled_and_windowed(self, write):
+        """Stored 0 to 4095 are -1024 to 3071; the window shows -1024 to 1023."""
+        window = dict(WindowCenter=0, WindowWidth=2048, VOILUTFunction='LINEAR_EXACT')
+        pixels = np.array([[0, 1024, 2048, 4095]], np.uint16)
+        data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=1, RescaleIntercept=-1024, **window)
+        assert read_image(data)[0][0, :, 0].tolist() == pytest.approx([0, 128, 255, 255], abs=1)
+
+    def test_grey_that_is_rescaled(self, write):
+        pixels = np.array([[0, 4095]], np.uint16)
+        data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=0.1, RescaleIntercept=7)
+        assert read_image(data)[0][0, :, 0].tolist() == [0, 255]
+
     def test_several_frames_are_refused(self, write):
         with pytest.raises(ValueError, match='2 frames'):
             read_image(write(RGB, 'RGB', NumberOfFrames=2))
