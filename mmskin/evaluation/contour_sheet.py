@@ -1,6 +1,7 @@
 """The picture of test cases, drawn at the end of a test."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def describe(sample: dict, classes: Sequence[str]) -> Case:
     scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
     return Case(
         image_id=sample['image_id'],
-        img_path=sample.get('img_path'),
+        img_path=os.path.abspath(sample['img_path']) if 'img_path' in sample else None,
         gt_class=name(sample.get('gt_label')),
         pred_class=name(sample.get('pred_label')),
         scores={name(index): score for index, score in enumerate(scores)},

@@ -1,6 +1,7 @@
 """The tables of a report."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,11 +95,20 @@ def notices(evaluation: Evaluation) -> Iterator[str]:
         yield from diagnosis_notices(evaluation)
     else:
         yield 'This test has no classification, so the diagnosis is left out.'
+    yield from picture_notices(evaluation)
     missing = int((~evaluation.outlined).sum())
     if missing == len(evaluation):
         yield 'This test has no images with a true and a predicted outline, so the segmentation is left out.'
     elif missing:
         yield f'{missing} of {len(evaluation)} images have no true outline; they are left out of the segmentation.'
+
+
+def picture_notices(evaluation: Evaluation) -> Iterator[str]:
+    """Images that cannot be drawn any more."""
+    paths = [case.img_path for case in evaluation.cases if case.img_path]
+    gone = [path for path in paths if not Path(path).is_file()]
+    if gone:
+        yield f'{len(gone)} of {len(paths)} image files are gone, {gone[0]} among them; their cases are drawn without.'
 
 
 def diagnosis_notices(evaluation: Evaluation) -> Iterator[str]:

@@ -100,6 +100,16 @@ def test_without_the_cases_there_are_no_contours(report, quick):
     assert 'cases' not in figures
 
 
+def test_images_that_are_gone_are_named(report, quick, tmp_path):
+    report(FULL)
+    cases = tmp_path / 'test' / 'report.json'
+    content = json.loads(cases.read_text())
+    content['images'][0]['img_path'] = '/nowhere/a.jpg'
+    cases.write_text(json.dumps(content))
+    page = write_report(tmp_path / 'test').read_text()
+    assert re.search(r'1 of \d+ image files are gone, /nowhere/a.jpg among them', page)
+
+
 def test_command_with_a_temperature(tmp_path, make_evaluation, write_test, quick, capsys):
     folder, other = write_test(tmp_path / 'test', make_evaluation([0, 1, 2] * 4)), make_evaluation([0, 1, 2] * 5)
     other.image_ids = [f'VAL_{index}' for index in range(15)]
