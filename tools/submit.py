@@ -9,7 +9,7 @@ where it is there, the usual metrics are printed too. Score a submission with to
 import argparse
 import sys
 
-from mmskin.apis.config import load_config
+from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
 from mmskin.apis.options import SettingsAction
 from mmskin.apis.test import test_checkpoint
 from mmskin.cli import run_tool
@@ -33,14 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Test with a metric that writes the submission."""
-    options = {
-        'test_dataloader.dataset.partial_labels': True,
-        **({'test_dataloader.dataset.split': args.split} if args.split else {}),
-        **({} if args.tta is None else {'tta': args.tta}),
-        **(args.cfg_options or {}),
-    }
+    options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
-    cfg.test_evaluator = [*cfg.test_evaluator, dict(type='ChallengeSubmission', out_dir=args.out_dir)]
+    tested_dataset(cfg)  # whether there is one
+    set_in_datasets(cfg.test_dataloader, 'partial_labels', True)
+    if args.split:
+        set_in_datasets(cfg.test_dataloader, 'split', args.split)
+    metrics = cfg.get('test_evaluator') or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    cfg.test_evaluator = [*metrics, dict(type='ChallengeSubmission', out_dir=args.out_dir)]
     test_checkpoint(cfg, args.checkpoint)
 
 

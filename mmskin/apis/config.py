@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import ConfigParsingError
 from mmengine.utils import import_modules_from_strings
 
 import mmskin
@@ -56,6 +57,8 @@ def load_config(
             raise ValueError(f'seed={seed} is not between 0 and {2**32 - 1}')
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
     if amp:
+        if not cfg.get('optim_wrapper'):
+            raise ValueError(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         try:
@@ -78,6 +81,8 @@ def read_config(path: Path) -> Config:
         cfg = Config.fromfile(str(path))
     except SyntaxError as error:
         raise ValueError(f'{path}, line {error.lineno}: {error.msg}') from error
+    except ConfigParsingError as error:  # of a base that is not there
+        raise ValueError(f'{path}: {error}') from error
     except OSError as error:  # of a suffix that is no config's
         raise ValueError(f'{path}: {error}; a config is a Python file') from error
     if 'model' not in cfg:

@@ -8,7 +8,6 @@ elsewhere. Research software, not a medical device. Needs: pip install 'mmskin[s
 """
 
 import argparse
-import sys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is taken (50000000)')
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Load the model once, and serve until Ctrl-C."""
     from mmskin.apis.inferencer import LesionInferencer
     from mmskin.apis.zoo import DEFAULT_MODEL
@@ -37,12 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.web.page import import_gradio
     from mmskin.web.server import serve
 
-    try:
-        import_gradio(), grad_cam()  # whether they are installed
-        limits = Limits(args.max_megabytes, args.max_pixels)
-        inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
-        serve(inferencer, limits, args.model or DEFAULT_MODEL, args.host, args.port)
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f'mmskin serve: error: {error}', file=sys.stderr)
-        return 2
-    return 0
+    import_gradio(), grad_cam()  # whether they are installed
+    limits = Limits(args.max_megabytes, args.max_pixels)
+    inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
+    serve(inferencer, limits, args.model or DEFAULT_MODEL, args.host, args.port)

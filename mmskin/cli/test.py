@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Test, print the table and write the files and the report."""
     from mmengine.dist import is_main_process
 
-    from mmskin.apis.config import load_config, set_in_datasets
+    from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
     from mmskin.apis.test import test_checkpoint
     from mmskin.report.evaluation import read_table
     from mmskin.report.page import write_report
@@ -44,8 +44,14 @@ def run(args: argparse.Namespace) -> None:
 
     options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
+    tested_dataset(cfg)  # whether there is one
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
     test_checkpoint(cfg, args.checkpoint)
     if is_main_process() and not args.no_report:
-        print(f'The report is {write_report(cfg.work_dir, args.calibrate_on)}')
+        try:
+            page = write_report(cfg.work_dir, args.calibrate_on)
+        except ValueError:  # of the images to calibrate on, which might be the tested ones
+            write_report(cfg.work_dir)
+            raise
+        print(f'The report is {page}')

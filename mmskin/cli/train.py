@@ -37,8 +37,9 @@ def run(args: argparse.Namespace) -> None:
 
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
     if args.track:
-        visualizer = cfg.setdefault('visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]))
-        visualizer['vis_backends'] += [dict(type=BACKENDS[name]) for name in args.track]
+        if not cfg.get('visualizer'):
+            cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+        cfg.visualizer.vis_backends += [dict(type=BACKENDS[name]) for name in args.track]
     checkpoint = run_stages(cfg, args.resume)
     if is_main_process():
         print(f'final checkpoint: {checkpoint}')

@@ -67,11 +67,16 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
         resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted. Otherwise
             what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
 
+    Raises:
+        ValueError: if the config is for tests only, or a stage is not as it should be.
+
     Returns:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
     """
     join_processes(cfg)
     stages = stage_configs(cfg)
+    if missing := [name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)]:
+        raise ValueError(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
     resume = resume or cfg.get('resume', False)
     outdated = [] if resume else [cfg.work_dir, *(folder for stage in stages for folder in _folders(stage))]
     checkpoint = None

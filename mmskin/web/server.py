@@ -113,7 +113,7 @@ def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -
             css=part('page.css'),
             app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter of no port at all
         raise OSError(f'{host}:{port} is taken, or not of this machine; name another by --host or --port') from error
     return address
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import mmskin.cli
 from mmskin.apis.config import load_config
 from mmskin.cli import commands, main
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.registry import MODELS
 
 HEAVY = ('torch', 'mmengine', 'mmcv', 'numpy', 'cv2', 'PIL', 'rich')
 
@@ -98,3 +101,16 @@ def test_a_table_to_calibrate_on_is_looked_at_before_the_test(tmp_path, monkeypa
     arguments = ['test', 'configs/fpm/r18_synthetic.py', 'nope', '--calibrate-on', 'nope.csv']
     assert main(arguments) == 2
     assert 'nope.csv' in capsys.readouterr().err
+
+
+def test_a_table_of_the_same_images_costs_no_report(repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    SyntheticLesions(seed=5, shape=(48, 64)).write('data/synthetic', num_train=2, num_val=2, num_test=3)
+    config = str(repository / 'configs/fpm/r18_synthetic.py')
+    torch.save(MODELS.build(load_config(config).model).state_dict(), 'random.pth')
+    arguments = ['test', config, 'random.pth', '--work-dir', 'tested']
+    assert main([*arguments, '--no-report']) == 0
+    assert not (tmp_path / 'tested/report.html').exists()
+    assert main([*arguments, '--calibrate-on', 'tested/per_image.csv']) == 2
+    assert 'fit the temperature on other images' in capsys.readouterr().err
+    assert (tmp_path / 'tested/report.html').is_file()

@@ -5,10 +5,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
+from mmskin.apis.zoo import DEFAULT_MODEL, model_folder
 from mmskin.cli import main, run_tool
 from mmskin.datasets.synthetic import SyntheticLesions
 
 CONFIG = 'configs/fpm/r18_synthetic.py'
+ZOO = str(model_folder(DEFAULT_MODEL).config)
+READ_BASE = 'from mmengine.config import read_base\n\nwith read_base():\n'
 
 
 @pytest.fixture
@@ -17,6 +20,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'broken.py').write_text('model = dict(\n')
     (tmp_path / 'no_model.py').write_text('x = 1\n')
+    (tmp_path / 'no_base.py').write_text(f'{READ_BASE}    from .nowhere import *\n')
+    (tmp_path / 'trains_only.py').write_text('model = dict()\n')
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
     return tmp_path
@@ -44,6 +49,12 @@ def call(repository, monkeypatch):
         (['train', 'broken.py'], "broken.py, line 1: '(' was never closed"),
         (['train', 'no_model.py'], 'no_model.py: says no model'),
         (['train', 'file'], 'file: '),
+        (['train', 'no_base.py'], 'no_base.py: '),
+        (['train', ZOO], 'config.py: has no train_dataloader, so there is nothing to train'),
+        (['train', ZOO, '--amp'], 'config.py: has no optim_wrapper, so there is nothing to train'),
+        (['test', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
+        (['submit.py', 'trains_only.py', 'x.pth', 'out'], 'trains_only.py: has no test_dataloader'),
+        (['serve', '--port', '99999'], '127.0.0.1:99999 is taken, or not of this machine'),
         (['train', CONFIG, '--seed', '-1'], 'seed=-1 is not between'),
         (['train', CONFIG, '--work-dir', 'file'], "Not a directory: '"),
         (['train', CONFIG, '--cfg-options', 'model.nope=3'], "got an unexpected keyword argument 'nope'"),
