@@ -1,9 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is in them."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ['write_text', 'write_whole']
+__all__ = ['read_json', 'write_text', 'write_whole']
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -22,3 +24,16 @@ def write_whole(path: str | Path, content: bytes) -> None:
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
     unfinished.write_bytes(content)
     unfinished.replace(path)
+
+
+def read_json(path: str | Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path}: damaged, or no JSON ({error}); make it again by what wrote it') from error

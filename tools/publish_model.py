@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
     parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv beside it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
-    parser.add_argument('--split', default='val', help='part of the data that these tests were made on')
     parser.add_argument('--recipe', help='command that trained the model, for the card')
     parser.add_argument('--card-text', default='', help='what else is to be said of the training')
     parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     default = bool(cfg.get('tta'))  # what the model does by itself comes first
     tests = [read_test(files[tta], classes, tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
-    recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.split, args.license)
+    recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)
     folder.card.write_text(model_card(folder, cfg, recipe, tests), encoding='utf-8')
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
@@ -175,12 +176,13 @@ def describe_input(cfg: Config) -> dict[str, Any]:
         ValueError: if the config's test pipeline or preprocessor does anything that has no place here.
     """
     pipeline = tested_dataset(cfg).pipeline
-    names = [step['type'] for step in pipeline]
+    names = [TRANSFORMS.get(step['type']).__name__ for step in pipeline]
     size = pipeline[0].get('size')
     if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:
         raise ValueError(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
     prepare = dict(cfg.model.get('data_preprocessor') or {})
-    if prepare.pop('type', '').split('.')[-1] != 'ImgDataPreprocessor' or prepare.keys() != {'mean', 'std'}:
+    kind = prepare.pop('type', None)
+    if not kind or MODELS.get(kind) is not ImgDataPreprocessor or prepare.keys() != {'mean', 'std'}:
         raise ValueError(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')
     return {
         'name': 'images',

@@ -1,6 +1,5 @@
 """The card of a published model: what it is for, how well it does, and where it fails."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from mmskin.apis.zoo import ModelFolder
 from mmskin.benchmark.statistics import LEVEL
 from mmskin.engine.weights import HASH, read_metadata
 from mmskin.evaluation.report import markdown_table
+from mmskin.files import read_json
+from mmskin.registry import MODELS
 from mmskin.report.estimates import Estimate
 from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.figures.confusion import confusion
@@ -60,12 +61,14 @@ class ModelTest(NamedTuple):
     Attributes:
         title: Heads the column, such as 'flips at test time'.
         options: Of the command, such as ``--tta``.
+        split: The part of the data.
         results: From ``results.json``.
         evaluation: From the files beside it.
     """
 
     title: str
     options: str
+    split: str
     results: dict[str, float | None]
     evaluation: Evaluation
 
@@ -75,7 +78,6 @@ class Recipe(NamedTuple):
 
     command: str
     text: str = ''
-    split: str = 'val'
     licence: str = 'apache-2.0'
 
 
@@ -89,16 +91,15 @@ def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTe
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if the test was made otherwise than ``tta`` says.
+        ValueError: if a file is damaged, or the test was made otherwise than ``tta`` says.
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: missing; tools/test.py writes it into its --work-dir')
-    note = path.with_name('test.json')
-    if note.is_file() and json.loads(note.read_text())['test-time augmentation'].startswith('yes') != tta:
+    note = read_json(path.with_name('test.json'))
+    if note['test-time augmentation'].startswith('yes') != tta:
         raise ValueError(f'{path}: the test was made without {option}; test again')
-    return ModelTest(title, option, json.loads(path.read_text()), read_evaluation(path.parent, classes))
+    split = note.get('split') or 'unknown'
+    return ModelTest(title, option, split, read_json(path), read_evaluation(path.parent, classes))
 
 
 def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:
@@ -116,7 +117,7 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         'Use': usage(name),
         'Data': ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else f'{dataset_name(cfg)}.',
         'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
-        'Results': results_section(recipe.split, tests) if tests else 'Not measured yet.',
+        'Results': results_section(tests) if tests else 'Not measured yet.',
         'Known failure cases': known_failures(tests),
         'Intended use and limits': f'{WARNING}\n\n{limits(cfg)}',
         'Files': files_section(folder),
@@ -132,7 +133,7 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
     found = [{'type': key, 'name': METRICS[key], 'value': round(float(tests[0].results[key] or 0), 4)} for key in shown]
     result = {
         'task': {'type': 'image-segmentation', 'name': 'Skin lesion outline and diagnosis'},
-        'dataset': {'type': dataset.lower(), 'name': dataset, 'split': recipe.split},
+        'dataset': {'type': dataset.lower(), 'name': dataset, 'split': tests[0].split if tests else ''},
         'metrics': found,
     }
     head = {
@@ -163,12 +164,12 @@ def limits(cfg: Config) -> str:
 
 def task_types(cfg: Config) -> list[str]:
     """The types of the model's tasks."""
-    return [task.type for task in cfg.model.get('tasks', {}).values()]
+    return [MODELS.get(task.type).__name__ for task in cfg.model.get('tasks', {}).values()]
 
 
 def dataset_name(cfg: Config) -> str:
     """What the data are called: as their folder, since the demo's synthetic lesions are laid out like ISIC-2017."""
-    name = Path(tested_dataset(cfg).data_root).name
+    name = Path(tested_dataset(cfg).get('data_root') or 'data of your own').name
     return 'ISIC-2017' if name.startswith('isic2017') else name
 
 
@@ -184,7 +185,7 @@ A folder outside mmskin is named by its path. `config.py` is Python and runs as 
 trust. `weights.safetensors` holds numbers only."""
 
 
-def results_section(split: str, tests: Sequence[ModelTest]) -> str:
+def results_section(tests: Sequence[ModelTest]) -> str:
     """The table of metrics with intervals, and the command of each column."""
     head, found = ['', *(test.title for test in tests)], [intervals(test.evaluation) for test in tests]
     rows = [
@@ -195,11 +196,12 @@ def results_section(split: str, tests: Sequence[ModelTest]) -> str:
         for key in shown_metrics(tests)
     ]
     commands = [
-        f'python tools/test.py config.py weights.safetensors --data-root DATA --split {split} {test.options}'.rstrip()
+        f'python tools/test.py config.py weights.safetensors --data-root DATA --split {test.split} {test.options}'
         for test in tests
     ]
+    images = f'{len(tests[0].evaluation)} images of the split `{tests[0].split}`'
     return (
-        f'{len(tests[0].evaluation)} images of the split `{split}`, {LEVEL:.0%} bootstrap intervals over images.\n\n'
+        f'{images}, {LEVEL:.0%} bootstrap intervals over images.\n\n'
         f'{markdown_table(head, rows)}\n\n```shell\n' + '\n'.join(commands) + '\n```'
     )
 

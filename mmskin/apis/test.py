@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 import mmskin
+from mmskin.apis.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.engine.weights import load_weights
 from mmskin.evaluation.report import write_per_image, write_results
@@ -91,6 +92,7 @@ def test_note(cfg: Config, checkpoint: Path) -> dict[str, str]:
     return {
         'config': str(cfg.filename),
         'checkpoint': str(checkpoint),
+        'split': str(tested_dataset(cfg).get('split') or 'all'),
         'test-time augmentation': views if cfg.get('tta') else 'no',
         'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
         'mmskin': mmskin.__version__,

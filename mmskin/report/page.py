@@ -1,12 +1,11 @@
 """The page of a test: one HTML file with its pictures inside, and the pictures beside it for a paper."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmskin.files import write_text
+from mmskin.files import read_json, write_text
 from mmskin.report.calibration import NUM_BINS, Calibration, fit_on, write_temperature
 from mmskin.report.estimates import FEWEST, NUM_RESAMPLES
 from mmskin.report.evaluation import Evaluation, read_evaluation
@@ -85,7 +84,7 @@ def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Fou
 
 def described(evaluation: Evaluation, note: Path) -> dict[str, str]:
     """What was tested: the images, and what ``test_checkpoint`` noted, if it did."""
-    noted = json.loads(note.read_text(encoding='utf-8')) if note.is_file() else {}
+    noted = read_json(note) if note.is_file() else {}
     folders = sorted({Path(case.img_path).parent.name for case in evaluation.cases if case.img_path})
     places = f' from {", ".join(folders)}' if folders else ''
     return {**noted, 'images': f'{len(evaluation)}{places}'}

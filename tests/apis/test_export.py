@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
 
 from mmskin.apis import exported
 from mmskin.apis.config import load_config
@@ -18,7 +19,7 @@ from mmskin.apis.exported import Session, build_task, exported_config, open_sess
 from mmskin.apis.inferencer import LesionInferencer
 from mmskin.cli import main
 from mmskin.engine.weights import read_metadata
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, TRANSFORMS
 
 from .conftest import SIZE
 
@@ -171,6 +172,15 @@ def test_what_cannot_be_described_is_refused(small_config, change):
     cfg.merge_from_dict(change)
     with pytest.raises(ValueError, match=r'odd\.py: only .* can be exported'):
         describe_input(cfg)
+
+
+def test_types_may_be_classes(small_config):
+    cfg = Config(small_config.to_dict(), cfg_text='x', filename='classes.py')
+    expected = describe_input(cfg)
+    for step in cfg.test_dataloader.dataset.pipeline:
+        step.type = TRANSFORMS.get(step.type)
+    cfg.model.data_preprocessor.type = ImgDataPreprocessor
+    assert describe_input(cfg) == expected
 
 
 @pytest.mark.parametrize(

@@ -161,5 +161,6 @@ def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config)
 
 def test_results_without_per_image_numbers(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
+    (tmp_path / 'test.json').write_text('{"test-time augmentation": "no"}')
     with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
         read_test(tmp_path / 'results.json', CLASSES, tta=False)
