@@ -1,4 +1,4 @@
-"""What a program calls: prediction, training's config, testing. Nothing is imported before it is asked for."""
+"""What a program calls to predict. Nothing is imported before it is asked for."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

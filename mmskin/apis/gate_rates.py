@@ -19,8 +19,8 @@ class GateRates:
     """The mean passing rates of the forward passes that were noted.
 
     They are means of ``MultiTaskModel.gates``, whose numbers the operator's ``quantity`` explains, over channels and
-    positions, taken from the maps that pass by anyway: no
-    forward pass of its own. Networks without feature passing have none.
+    positions, taken from the maps that pass by anyway: no forward pass of its own. Networks without
+    feature passing have none.
     """
 
     def __init__(self) -> None:
