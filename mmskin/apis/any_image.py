@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -107,10 +106,3 @@ def grey_levels(array: np.ndarray) -> np.ndarray:
         f'values of type {array.dtype} from {low} to {high} are no grey levels; give 0 to 255 (uint8), '
         '0 to 65535 (uint16), or 0 to 1 (float)'
     )
-
-
-def shrink(image: np.ndarray, longest: int) -> np.ndarray:
-    """The image with no side above ``longest`` pixels."""
-    scale = min(1.0, longest / max(image.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return image if scale == 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.apis.config import class_names, tested_dataset
-from mmskin.apis.exported import METADATA_KEY, Session, open_session
+from mmskin.apis.exported import FORMAT_VERSION, METADATA_KEY, Session, open_session
 from mmskin.apis.publish import without_lookups
 from mmskin.apis.zoo import FILES
 from mmskin.engine.weights import hash_tensors, load_weights, read_weights
@@ -26,7 +26,6 @@ from mmskin.registry import MODELS, TRANSFORMS
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
 
-FORMAT_VERSION = 1
 TOLERANCE = 1e-4  # of probabilities; float32 sums in another order give about 1e-6
 BATCH_SIZES = (1, 2, 5)
 KINDS = {'Classification': 'probabilities', 'Segmentation': 'probabilities', 'Regression': 'values'}
@@ -217,7 +216,7 @@ def check_against(network: nn.Module, session: Session, size: int, batch_sizes: 
     for count in batch_sizes:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
-        found = session(images.numpy())
+        found = session.run(images.numpy())
         for name, expected in network(images).items():
             largest = max(largest, float(np.abs(found[name] - expected.numpy()).max()))
     if not largest <= TOLERANCE:

@@ -18,6 +18,7 @@ from mmskin.structures import TaskSample
 
 __all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'open_session']
 
+FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
 TASKS = ('Classification', 'Segmentation', 'Regression')
 VIEWS = ('flips', 'zooms', 'crops')
@@ -38,10 +39,6 @@ class Session(NamedTuple):
     path: Path
     description: dict[str, Any]
     run: Callable[[np.ndarray], dict[str, np.ndarray]]
-
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs by name."""
-        return self.run(images)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -74,6 +71,8 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
     try:
         description = json.loads(text)
         wrong = ', '.join(f'no {key}' for key in missing_from(description))
+        if not wrong and description.get('format_version') != FORMAT_VERSION:
+            wrong = f'format {description.get("format_version")}, not {FORMAT_VERSION}'
     except (AttributeError, TypeError, ValueError) as error:
         wrong = str(error)
     if wrong:
@@ -163,7 +162,7 @@ class ExportedNetwork(BaseModel):
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[TaskSample]:
         """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
-        found = self.session(np.ascontiguousarray(inputs.cpu().numpy()))
+        found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()))
         estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
         if mode == 'tensor':
             return estimates

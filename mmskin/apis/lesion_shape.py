@@ -40,7 +40,7 @@ class LesionMeasurements:
         compactness: perimeter^2 / (4 pi area), 1 for a disc and more the more irregular the border is; known as the
             compactness index of border irregularity.
         irregularity: 1 - area / convex hull's area, 0 for a convex shape.
-        num_parts: Connected pieces; those that touch by a corner are one.
+        num_components: Connected pieces; those that touch by a corner are one.
         touches_frame: Whether it reaches the image's edge, so that part of it may not be seen.
     """
 
@@ -55,7 +55,7 @@ class LesionMeasurements:
     asymmetry: float
     compactness: float
     irregularity: float
-    num_parts: int
+    num_components: int
     touches_frame: bool
 
 
@@ -80,7 +80,7 @@ def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
         asymmetry=asymmetry(window),
         compactness=perimeter**2 / (4 * math.pi * area),
         irregularity=irregularity(window),
-        num_parts=cv2.connectedComponents(window, connectivity=8)[0] - 1,
+        num_components=cv2.connectedComponents(window, connectivity=8)[0] - 1,
         touches_frame=left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0],
     )
 

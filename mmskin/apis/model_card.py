@@ -78,7 +78,7 @@ class Recipe(NamedTuple):
 
     command: str
     text: str = ''
-    licence: str = 'apache-2.0'
+    license: str = 'apache-2.0'
 
 
 def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTest:
@@ -137,7 +137,7 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
         'metrics': found,
     }
     head = {
-        'license': recipe.licence,
+        'license': recipe.license,
         'library_name': 'mmskin',
         'pipeline_tag': 'image-segmentation',
         'tags': ['dermoscopy', 'skin-lesion', 'melanoma', 'multi-task', 'image-classification', 'image-segmentation'],

@@ -10,13 +10,13 @@ from typing import TextIO
 import cv2
 import numpy as np
 
-from mmskin.apis.any_image import shrink
 from mmskin.apis.image_sources import ImageSource
 from mmskin.apis.prediction import LesionPrediction
 from mmskin.evaluation.submission import MASK_SUFFIX, write_mask
 from mmskin.visualization.colors import PREDICTED
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.overlay import add_caption, draw_outlines
+from mmskin.visualization.thumbnails import thumbnail
 
 __all__ = ['PredictionFiles', 'overlay']
 
@@ -94,7 +94,7 @@ class PredictionFiles:
 def overlay(prediction: LesionPrediction, source: ImageSource) -> np.ndarray:
     """The outline on the image, RGB with at most 1024 pixels on the longer side; below it a key and probabilities."""
     image, _ = source.read(OVERLAY_SIZE * min(prediction.size) / max(prediction.size))
-    picture = draw_outlines(shrink(image, OVERLAY_SIZE), prediction.contours or [], prediction.size)
+    picture = draw_outlines(thumbnail(image, OVERLAY_SIZE), prediction.contours or [], prediction.size)
     if prediction.contours:
         picture = add_caption(picture, 'predicted outline', PREDICTED)
     if not prediction.probabilities:

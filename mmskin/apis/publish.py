@@ -85,7 +85,7 @@ def without_lookups(part: Any) -> Any:
     """A model's config that starts from no weights of others: ``weights=None``, and no ``init_cfg``."""
     if isinstance(part, Mapping):
         kept = {key: without_lookups(value) for key, value in part.items() if key != 'init_cfg'}
-        return {**kept, **({'weights': None} if 'weights' in kept else {})}
+        return {**kept, **({'weights': None} if isinstance(kept.get('weights'), str) else {})}
     return type(part)(map(without_lookups, part)) if isinstance(part, list | tuple) else part
 
 

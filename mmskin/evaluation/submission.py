@@ -11,6 +11,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
 from mmskin.evaluation.segmentation import as_mask
@@ -18,7 +19,6 @@ from mmskin.files import write_whole
 from mmskin.registry import METRICS
 
 MASKS, TABLE = 'Part1', 'Part3.csv'
-MASK_SUFFIX = '_segmentation.png'
 
 
 @METRICS.register_module()

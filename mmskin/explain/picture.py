@@ -9,13 +9,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmskin.apis.any_image import shrink
 from mmskin.apis.prediction import LesionPrediction
 from mmskin.explain.explanation import Effect, Explanation
 from mmskin.gates.figures import overlay, show
 from mmskin.visualization.colors import PREDICTED
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.overlay import draw_outlines
+from mmskin.visualization.thumbnails import thumbnail
 
 __all__ = ['draw_explanation']
 
@@ -29,7 +29,7 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     The upper row has the image with its outline, the class activation map and the gates; the lower one the outline
     without each route, and the probabilities side by side.
     """
-    image = shrink(explanation.image, SIZE)
+    image = thumbnail(explanation.image, SIZE)
     rows = [row for row in (maps(explanation, image), answers(explanation, image)) if row]
     with_bars = len(rows) > 1 and explanation.prediction.probabilities is not None
     columns = max(len(rows[0]), len(rows[-1]) + with_bars)

@@ -48,7 +48,7 @@ def bin_confidences(scores: np.ndarray, labels: np.ndarray) -> Bins:
     return Bins(counts, *(total / filled for total in sums))
 
 
-def calibration_error(bins: Bins) -> float:
+def expected_calibration_error(bins: Bins) -> float:
     """The expected calibration error: the mean over images of the gap between confidence and accuracy of their bin."""
     return float(np.nansum(bins.counts * np.abs(bins.accuracy - bins.confidence)) / bins.counts.sum())
 

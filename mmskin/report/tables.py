@@ -9,7 +9,7 @@ import numpy as np
 from mmskin.report.calibration import (
     Calibration,
     bin_confidences,
-    calibration_error,
+    expected_calibration_error,
     negative_log_likelihood,
     scaled,
 )
@@ -83,7 +83,7 @@ def reliability_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, floa
     """How true probabilities (N, K) are to the labels (N,)."""
     truth = np.eye(scores.shape[1])[labels.astype(int)]
     return {
-        'ECE': calibration_error(bin_confidences(scores, labels)),
+        'ECE': expected_calibration_error(bin_confidences(scores, labels)),
         'NLL': negative_log_likelihood(scores, labels),
         'Brier score': float(((scores - truth) ** 2).sum(axis=1).mean()),
     }

@@ -9,10 +9,9 @@ MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is 
 
 def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:
     """``image`` (H, W[, 3]) shrunk by area averaging to at most ``longest`` pixels on its longer side."""
-    height, width = image.shape[:2]
-    scale = min(1.0, longest / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, longest / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return image if scale == 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:

@@ -10,15 +10,15 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
-from mmskin.apis.any_image import shrink
 from mmskin.apis.image_sources import ImageSource
 from mmskin.apis.inferencer import LesionInferencer
 from mmskin.apis.prediction import LesionPrediction
-from mmskin.evaluation.submission import MASK_SUFFIX
+from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.explain.explanation import Explanation, explain
 from mmskin.explain.picture import answer
 from mmskin.gates.figures import COLORS, overlay
 from mmskin.visualization.contour_sheet import readable
+from mmskin.visualization.thumbnails import thumbnail
 
 __all__ = ['Refused', 'answer_html', 'look_at']
 
@@ -55,7 +55,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     """
     explanation = explain(inferencer, source)
     prediction = explanation.prediction
-    image = shrink(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
+    image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
     return {
         'name': prediction.image_id,
         'prediction': prediction,

@@ -57,7 +57,7 @@ def test_any_batch_gives_what_torch_gives(exported_file, half_folder):
     with torch.no_grad():
         logits = network(inputs)
     for count in (1, 2, 5):
-        found = session(inputs[:count].numpy())
+        found = session.run(inputs[:count].numpy())
         expected = logits['cls'][:count].softmax(dim=1).numpy()
         np.testing.assert_allclose(found['cls_probabilities'], expected, atol=TOLERANCE)
         assert found['seg_probabilities'].shape == (count, 1, SIZE, SIZE)
@@ -112,7 +112,7 @@ def test_a_difference_from_torch_is_an_error(openvino_file):
 
     class Another(torch.nn.Module):
         def forward(self, images):
-            return {name: torch.from_numpy(found) + 0.001 for name, found in session(images.numpy()).items()}
+            return {name: torch.from_numpy(found) + 0.001 for name, found in session.run(images.numpy()).items()}
 
     with pytest.raises(ValueError, match=r'small\.xml: differs from torch by 1\.0e-03'):
         check_against(Another(), session, SIZE)
@@ -192,6 +192,7 @@ def test_types_may_be_classes(small_config):
         (lambda description: description.pop('outputs'), r'\(no outputs\.<task>\.task, no outputs\.<task>\.type\)'),
         (lambda description: description['outputs']['cls_probabilities'].pop('type'), r'cls_probabilities\.type\)'),
         (lambda description: description.update(input=None), 'NoneType'),
+        (lambda description: description.update(format_version=2), r'\(format 2, not 1\)'),
     ],
 )
 def test_a_description_that_lacks_something_is_refused(onnx_file, tmp_path, change, wrong):

@@ -38,7 +38,7 @@ def test_a_rectangle_by_hand():
     assert found.max_feret_diameter == pytest.approx(math.hypot(30, 12))
     assert found.eccentricity == pytest.approx(math.sqrt(1 - (12 / 30) ** 2))
     assert (found.asymmetry, found.irregularity) == (0, 0)
-    assert (found.num_parts, found.touches_frame) == (1, False)
+    assert (found.num_components, found.touches_frame) == (1, False)
 
 
 def test_a_pixel_by_hand():
@@ -91,7 +91,7 @@ def test_a_notch_makes_the_border_irregular():
 def test_parts_and_frame():
     mask = rectangle(5, 5, 10, 10) | rectangle(40, 30, 40, 10)
     found = measure_lesion(mask)
-    assert (found.num_parts, found.touches_frame) == (2, True)
+    assert (found.num_components, found.touches_frame) == (2, True)
     assert found.area == 500
 
 

@@ -64,6 +64,7 @@ def test_the_config_has_nothing_of_training_and_looks_nothing_up(half_folder, re
 def test_lookups_are_taken_out_at_any_depth():
     part = dict(a=[dict(weights='imagenet', depth=18)], init_cfg=dict(type='Pretrained'), b=('x', dict(init_cfg=1)))
     assert without_lookups(part) == dict(a=[dict(weights=None, depth=18)], b=('x', {}))
+    assert without_lookups(dict(type='FixedWeights', weights=dict(seg=2.0)))['weights'] == dict(seg=2.0)
 
 
 def test_hooks_that_train_stay_behind(repository):

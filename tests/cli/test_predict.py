@@ -89,7 +89,7 @@ def test_more_on_request(predict, photos):
     assert (found['measurements'] is None) == (measured is None)
     if measured:
         assert found['measurements']['area'] == measured.area
-        assert measured.num_parts == len(found['contours']) == 1
+        assert measured.num_components == len(found['contours']) == 1
     assert found['gates']['layer3.1'].keys() == {'cls2seg', 'seg2cls'}
     probability = cv2.imread(str(out / 'probabilities/a.png'), cv2.IMREAD_UNCHANGED)
     assert probability.shape == (200, 150)

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from mmskin.report.calibration import (
     BOUNDS,
     bin_confidences,
-    calibration_error,
+    expected_calibration_error,
     fit_on,
     fit_temperature,
     negative_log_likelihood,
@@ -29,7 +29,7 @@ def test_calibration_error_by_hand():
     # confidences 0.9, 0.9 (one right) and 0.5 (right): gaps 0.4 for two images and 0.5 for one
     scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     bins = bin_confidences(scores, np.array([0, 1, 0]))
-    assert calibration_error(bins) == pytest.approx((2 * 0.4 + 0.5) / 3)
+    assert expected_calibration_error(bins) == pytest.approx((2 * 0.4 + 0.5) / 3)
     assert bins.counts.sum() == 3 and bins.counts[13] == 2 and bins.counts[7] == 1  # 0.9 in (13/15, 14/15]
     assert np.isnan(bins.accuracy[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmskin.report.calibration import NUM_BINS, Bins, calibration_error
+from mmskin.report.calibration import NUM_BINS, Bins, expected_calibration_error
 from mmskin.report.figures.style import BLUE, COLUMN, ORANGE, PAGE
 
 EDGES = np.linspace(0, 1, NUM_BINS + 1)
@@ -19,7 +19,7 @@ def reliability_figure(panels: Mapping[str, Bins]) -> Figure:
     grid = figure.subplots(2, len(panels), sharex=True, sharey='row', height_ratios=(3, 1), squeeze=False)
     for (top, bottom), (title, bins) in zip(grid.T, panels.items(), strict=True):
         draw_panel(top, bottom, bins)
-        top.set_title(f'{title}ECE {calibration_error(bins):.3f} ({NUM_BINS} bins of equal width)')
+        top.set_title(f'{title}ECE {expected_calibration_error(bins):.3f} ({NUM_BINS} bins of equal width)')
     grid[0, 0].set_ylabel('accuracy')
     grid[1, 0].set_ylabel('images')
     grid[0, 0].legend(loc='upper left')
