@@ -81,13 +81,20 @@ def fit_linear(classifier: Any, features: np.ndarray, labels: np.ndarray, fc: nn
     """Fit ``classifier`` on standardised features (N, C) and labels (N,), and write it into ``fc``.
 
     Raises:
-        ValueError: if the labels are not all of the layer's classes.
+        ValueError: if the labels are not those of the layer's classes.
     """
-    missing = {*range(fc.out_features)} - {*labels.tolist()}
-    if missing:
+    classes = {*range(fc.out_features)}
+    if strange := {*labels.tolist()} - classes:
+        raise ValueError(
+            f'label {max(strange)}, but the layer has {fc.out_features} classes; set num_classes of the head'
+        )
+    if missing := classes - {*labels.tolist()}:
         raise ValueError(f'no training image has the label {", ".join(map(str, sorted(missing)))}; add some')
     scaler = StandardScaler().fit(features)
     classifier.fit(scaler.transform(features), labels)
     weight = classifier.coef_ / scaler.scale_  # the standardisation, folded in
+    bias = classifier.intercept_ - weight @ scaler.mean_
+    if len(classes) == 2:  # scikit-learn gives the second one's alone
+        weight, bias = np.vstack([0 * weight, weight]), np.hstack([0 * bias, bias])
     fc.weight.data.copy_(torch.from_numpy(weight))
-    fc.bias.data.copy_(torch.from_numpy(classifier.intercept_ - weight @ scaler.mean_))
+    fc.bias.data.copy_(torch.from_numpy(bias))

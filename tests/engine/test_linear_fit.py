@@ -43,6 +43,21 @@ def test_outputs_are_the_svms_decisions(samples):
     np.testing.assert_allclose(fitted(LinearSVC(random_state=0), samples), expected, atol=1e-6)
 
 
+def test_two_classes(samples):
+    """Of which scikit-learn has one row of weights."""
+    images, labels = samples[0], samples[1] % 2
+    fc = nn.Linear(5, 2).double()
+    fit_linear(LogisticRegression(), images, labels, fc)
+    expected = make_pipeline(StandardScaler(), LogisticRegression()).fit(images, labels).predict_proba(images)
+    with torch.no_grad():
+        np.testing.assert_allclose(fc(torch.from_numpy(images)).softmax(1), expected, atol=1e-6)
+
+
+def test_a_label_of_no_class(samples):
+    with pytest.raises(ValueError, match='label 2, but the layer has 2 classes; set num_classes'):
+        fit_linear(LogisticRegression(), *samples, nn.Linear(5, 2))
+
+
 def test_a_class_without_images(samples):
     with pytest.raises(ValueError, match='no training image has the label 2'):
         fit_linear(LogisticRegression(), samples[0], samples[1] % 2, nn.Linear(5, 3))
