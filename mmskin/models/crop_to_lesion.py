@@ -32,6 +32,10 @@ class CropToLesion(MultiTaskModel):
         super().__init__(*args, **options)
         if len(self.backbone.shared.names):
             raise ValueError('CropToLesion shares no blocks: its networks see different images; set split_after=None.')
+        if self.passing or {*self.tasks} != {'cls', 'seg'}:
+            raise ValueError(
+                'CropToLesion has the tasks cls and seg, and passes nothing between them; set passing=None.'
+            )
         self.margin = margin
         self.smallest = smallest
 

@@ -48,6 +48,7 @@ class MultiTaskModel(BaseModel):
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        self._check_fields()
         passing = passing or {}
         self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
@@ -59,6 +60,17 @@ class MultiTaskModel(BaseModel):
         for module in self._fixed:
             module.requires_grad_(False)
         self.weighting = MODELS.build({**weighting, **self._task_names()}) if weighting else None
+
+    def _check_fields(self) -> None:
+        """Raise if two tasks would write one field of the samples, where the second hides the first."""
+        owners: dict[str, str] = {}
+        for name, task in self.tasks.items():
+            other = owners.setdefault(task.probability, name)
+            if other != name:
+                raise ValueError(
+                    f'tasks {other} and {name} both write {task.probability}; derive one from {type(task).__name__} '
+                    'with a target and a probability of its own'
+                )
 
     def _task_names(self) -> dict[str, list[str]]:
         return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}

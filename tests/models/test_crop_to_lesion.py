@@ -93,6 +93,17 @@ def test_evidence_lies_in_the_crop(monkeypatch):
     assert model.over_image('seg', maps, torch.rand(1, 3, 64, 64)) is maps
 
 
+@pytest.mark.parametrize(
+    'change',
+    [dict(passing={'layer3.1': dict(type='GatedFeaturePassing')}), dict(tasks=dict(cls=CONFIG['tasks']['cls']))],
+)
+def test_what_it_would_pass_over_is_refused(change):
+    config = {**CONFIG, **change}
+    branches = {name: CONFIG['backbone']['branches'][name] for name in config['tasks']}
+    with pytest.raises(ValueError, match='CropToLesion has the tasks cls and seg, and passes nothing'):
+        CropToLesion(**{**config, 'backbone': dict(CONFIG['backbone'], branches=branches)})
+
+
 def test_shared_blocks_are_refused():
     backbone = dict(CONFIG['backbone'], split_after='stem')
     with pytest.raises(ValueError, match='set split_after=None'):

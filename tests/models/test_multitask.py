@@ -262,14 +262,13 @@ class TestMissingLabels:
 class Attribute(Classification):
     """A second classification of the same image, by a label of its own."""
 
-    target = 'gt_attribute'
+    target, probability = 'gt_attribute', 'pred_attribute'
 
     def match(self, logits, samples):
         return logits, torch.cat([sample.gt_attribute for sample in samples])
 
-    def predict(self, feats, samples):
-        for sample, score in zip(samples, self(feats).softmax(1), strict=True):
-            sample.pred_attribute = score
+    def decide(self, sample):
+        pass
 
 
 class TestThreeTasks:
@@ -341,6 +340,7 @@ def test_a_task_without_losses_of_its_own_says_so():
         (dict(active_tasks=['sag']), 'no part is named sag; the parts are shared, passing, cls, seg'),
         (dict(frozen=['Shared']), 'no part is named Shared'),
         (dict(frozen=['backbone.shared.b.0']), 'no part is named backbone.shared.b.0'),
+        (dict(tasks=dict(cls=CLS, seg=SEG, benign=CLS)), 'tasks cls and benign both write pred_score'),
         (dict(passing={'b.2': PASSING}), "No block is named 'b.2'. Near matches: b.1"),
         (dict(passing={'a.0': PASSING}), "Features cannot be passed at 'a.0': it is shared"),
         (dict(passing={'b.1': {**PASSING, 'routes': [('cls', 'sag')]}}), 'route cls -> sag'),
