@@ -168,13 +168,20 @@ def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
     return {name: tensor / len(paths) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
+def is_weighting(name: str) -> bool:
+    """Whether a tensor is of a multi-task model's ``weighting``, which works in training alone."""
+    return name.removeprefix('module.').startswith('weighting.')
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load the weights at ``path`` into ``model``.
+    """Load the weights at ``path`` into ``model``; what balanced its losses in training is left as it is.
 
     Raises:
         ValueError: if the file's weights are not those of ``model``; the message names the differences.
     """
     try:
-        model.load_state_dict(read_weights(path))
+        own = {name: tensor for name, tensor in model.state_dict().items() if is_weighting(name)}
+        network = {name: tensor for name, tensor in read_weights(path).items() if not is_weighting(name)}
+        model.load_state_dict({**network, **{name.removeprefix('module.'): tensor for name, tensor in own.items()}})
     except RuntimeError as error:
         raise ValueError(f'{path} was trained with another config than this one: {error}') from error

@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
+from mmskin.apis.config import load_config
 from mmskin.engine.weights import hash_tensors, load_weights, read_checkpoint, read_weights
 from mmskin.registry import MODELS
 
@@ -181,3 +182,20 @@ def test_a_run_starts_from_safetensors(tmp_path):
     save_file(weights, tmp_path / 'x.safetensors')
     found = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.safetensors'), 'cpu')['state_dict']
     assert torch.equal(found['weight'], weights['weight'])
+
+
+@pytest.mark.parametrize('tta', [False, True])
+@pytest.mark.parametrize(('trained', 'tested'), [('DWA', None), (None, 'DWA'), ('DWA', 'UncertaintyWeights')])
+def test_what_balanced_the_losses_does_not_hinder_a_test(trained, tested, tta, repository, tmp_path):
+    def build(weighting, seed):
+        torch.manual_seed(seed)
+        model = {**cfg.model, 'weighting': weighting and dict(type=weighting)}
+        return MODELS.build(dict(type='TestTimeAugmentation', module=model) if tta and seed else model)
+
+    cfg = load_config(repository / 'configs/fpm/r18_synthetic.py')
+    source, model = build(trained, 0), build(tested, 1)
+    torch.save(source.state_dict(), tmp_path / 'a.pth')
+    load_weights(model, tmp_path / 'a.pth')
+    network = model.module if tta else model
+    for one, other in zip(source.tasks.parameters(), network.tasks.parameters(), strict=True):
+        assert torch.equal(one, other)
