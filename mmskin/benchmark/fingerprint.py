@@ -88,10 +88,10 @@ def read_content(path: str | Path, ends: int | None, size: int, changed: int) ->
     return hashlib.sha256(read).hexdigest()[:16]
 
 
-def scoring(evaluators: list[dict], dataset: Any) -> dict[str, list[str]]:
+def scoring(evaluators: list[dict] | dict, dataset: Any) -> dict[str, list[str]]:
     """A line for each metric under its prefix, and the size of the first mask as the metrics get it."""
     lines: dict[str, list[str]] = defaultdict(list)
-    for settings in evaluators:
+    for settings in evaluators if isinstance(evaluators, list) else [evaluators]:
         kind = settings['type'] if isinstance(settings['type'], type) else METRICS.get(settings['type'])
         if issubclass(kind, PerImageMetric):
             lines[str(settings.get('prefix') or kind.default_prefix)].append(as_json(settings))

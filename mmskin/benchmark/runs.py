@@ -17,7 +17,7 @@ from mmskin.benchmark.fingerprint import build_dataset, check_comparable, finger
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.engine.stages import run_stages
 from mmskin.engine.weights import hash_tensors, read_weights
-from mmskin.files import write_text
+from mmskin.files import read_json, write_text
 
 __all__ = ['Run', 'check_suite', 'runs_of']
 
@@ -112,7 +112,7 @@ class Run:
     def noted_plan(self) -> dict[str, Any]:
         """The plan that was noted when the run began; empty if it has not."""
         path = self.folder / 'plan.json'
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def check_settings(self) -> None:
         """Raise if the run began with other settings than it would now; needs no data.
@@ -143,7 +143,7 @@ class Run:
 
     def noted(self) -> dict[str, Any]:
         """What a finished run left in ``run.json``; an earlier version noted neither ``networks`` nor ``classes``."""
-        return json.loads((self.folder / 'run.json').read_text())
+        return read_json(self.folder / 'run.json')
 
     def check_networks(self) -> None:
         """Raise if the network that a finished run needed was trained anew since.
@@ -174,7 +174,7 @@ class Run:
         results = test_checkpoint(cfg, find_checkpoint(self.trainer.folder / 'train'))
         summary = {
             'results': results,
-            'cost': json.loads(cost.read_text()),
+            'cost': read_json(cost),
             'made_with': versions(),
             'networks': {'tested': network_hash(self.trainer), 'needed': self.needed and network_hash(self.needed)},
             'classes': list(build_dataset(cfg.test_dataloader.dataset).metainfo.get('classes', ())),

@@ -12,7 +12,7 @@ from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.runner import Runner
 
 from mmskin.engine.weights import average_weights, load_from_anywhere
-from mmskin.files import write_text
+from mmskin.files import read_json, write_text
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
@@ -93,13 +93,17 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
 def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     """Run a stage as often as it says, in folders below its own, and average; once, unless it says anything."""
     times = cfg.get('average_of', 1)
+    if times < 1:
+        raise ValueError(f'{cfg.work_dir}: average_of={times}; train once or more')
     if times == 1:
         return _run_stage(cfg, start, outdated)
     first = cfg.get('randomness', {}).get('seed', 0) * times
     outcomes = []
     for number in range(times):
         member = copy.deepcopy(cfg)
-        member.merge_from_dict({'randomness.seed': first + number, 'work_dir': str(Path(cfg.work_dir) / str(number))})
+        member.merge_from_dict(
+            {'randomness.seed': (first + number) % 2**32, 'work_dir': str(Path(cfg.work_dir) / str(number))}
+        )
         outcomes.append(_run_stage(member, start, outdated))
         outdated = []
     mean = Path(cfg.work_dir) / 'average.pth'
@@ -125,7 +129,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     """
     done = Path(cfg.work_dir) / DONE
     if not outdated and done.exists():
-        return done.parent / json.loads(done.read_text())['checkpoint']
+        return done.parent / read_json(done)['checkpoint']
     latest = None if outdated else _latest(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:

@@ -55,6 +55,11 @@ class ClassificationMetric(PerImageMetric):
         row = {key: int(sample[key]) for key in ('gt_label', 'pred_label') if key in sample}
         scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
         names = self.class_names(len(scores)) if scores else []
+        if len(names) != len(scores):
+            raise ValueError(
+                f'the network has {len(scores)} classes, and the data set {len(names)}: {", ".join(names)}; '
+                "set the head's num_classes, or metainfo=dict(classes=...) of the data set"
+            )
         return {**row, **{f'score_{name}': score for name, score in zip(names, scores, strict=True)}}
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Regression(Task):
             ValueError: if the head gives another number of values than the samples have; torch would stretch one.
         """
         values = torch.stack([sample.gt_values for sample in samples])
-        if logits.shape != values.shape:
+        if logits.shape != values.shape or {len(self.mean), len(self.std)} - {1, values.shape[1]}:
             raise ValueError(
                 f'the head of Regression gives {logits.shape[1]} values an image, whose gt_values are '
                 f"{values.shape[1]}; set the head's num_classes, and the numbers in mean and std"
