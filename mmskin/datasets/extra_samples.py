@@ -20,11 +20,14 @@ def read_extra_samples(path: str | Path) -> list[dict]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, an id occurs twice, or a diagnosis makes no sense.
+        ValueError: if a column is missing, an id occurs twice, an image is not named, or a diagnosis makes no sense.
     """
     path = Path(path)
     labels = read_labels(path)
-    rows = read_rows(path, ('img_path', 'seg_map_path'), '', 'write the list by tools/select_data.py.')
+    rows = list(read_rows(path, ('img_path', 'seg_map_path'), '', 'write the list by tools/select_data.py.'))
+    for where, row in rows:
+        if not row['img_path']:
+            raise ValueError(f'{where}: img_path is empty; name the image, or remove the row')
     return [sample_of(row, labels[row['image_id']], path.parent) for _, row in rows]
 
 

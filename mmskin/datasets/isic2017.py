@@ -96,7 +96,7 @@ class ISIC2017Dataset(LesionDataset):
         complaints = []
         if strays := found.keys() - images.keys():
             complaints.append(f'{listed(strays)} in {path} but without an image; add the images or remove these')
-        if not self.partial_labels and (unlabelled := images.keys() - found.keys()):
+        if not self.partial_labels and (unlabelled := images.keys() - found.keys() - self.exclude):
             complaints.append(
                 f'{listed(unlabelled)} with an image but not in {path}; add them, remove the images, '
                 'or allow it with partial_labels=True'

@@ -33,6 +33,15 @@ def differing(first, second):
     return {name for name in {*first, *second} if first.get(name) != second.get(name)}
 
 
+def test_one_metric_may_stand_alone(repository, data_root):
+    """In place of a list, as mmengine allows."""
+    cfg = load_config(repository / 'configs/fpm/r18_synthetic.py', None, str(data_root))
+    cfg.test_evaluator = cfg.test_evaluator[0]
+    alone = fingerprints(cfg)
+    cfg.test_evaluator = [cfg.test_evaluator]
+    assert fingerprints(cfg) == alone
+
+
 @pytest.mark.parametrize(
     ('path', 'place', 'name'),
     [

@@ -80,6 +80,13 @@ def test_excluded_ids_are_left_out(root):
     assert [dataset.get_data_info(index)['image_id'][-1] for index in range(5)] == ['0', '2', '3', '4', '5']
 
 
+def test_an_image_without_a_mask_may_be_left_out(root):
+    next(root.glob('ISIC-2017_Training_Part1_GroundTruth/SYN_0000001*')).unlink()
+    with pytest.raises(ValueError, match='SYN_0000001'):
+        ISIC2017Dataset(root)
+    assert len(ISIC2017Dataset(root, exclude=('SYN_0000001',))) == 5
+
+
 def test_indices_keep_a_subset(root):
     assert len(ISIC2017Dataset(root, indices=2)) == 2
 

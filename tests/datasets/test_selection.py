@@ -153,6 +153,7 @@ def test_paths_of_a_list_are_relative_to_it(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
+        ('image_id,melanoma,seborrheic_keratosis,img_path,seg_map_path\na,1,0,,\n', 'line 2: img_path is empty'),
         ('image_id,melanoma,seborrheic_keratosis\na,0,0\n', 'no column img_path, seg_map_path'),
         (
             'image_id,melanoma,seborrheic_keratosis,img_path,seg_map_path\n{train},0,0,a.jpg,\n',
