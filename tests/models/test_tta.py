@@ -121,11 +121,14 @@ def test_only_active_tasks(make_batch, task, written, absent):
 
 def test_post_processing_sees_the_mean(make_batch):
     tasks = dict(TASKS, seg=dict(TASKS['seg'], post=[dict(type='Dilate', radius=0.05)]))
-    plain = augmented().test_step(make_batch())
-    post = augmented(module=dict(MODEL, tasks=tasks)).test_step(make_batch())
+    models = augmented(), augmented(module=dict(MODEL, tasks=tasks))
+    for model in models:
+        model.module.tasks['seg'].head.branches[0].bias.data -= 0.27  # or every pixel would be lesion
+    plain, post = (model.test_step(make_batch()) for model in models)
     for one, two in zip(plain, post, strict=True):
         assert torch.equal(one.seg_prob.data, two.seg_prob.data)
         assert not (one.pred_sem_seg.data > two.pred_sem_seg.data).any()
+    assert any((one.pred_sem_seg.data < two.pred_sem_seg.data).any() for one, two in zip(plain, post, strict=True))
 
 
 def test_plain_checkpoint_loads(tmp_path):
