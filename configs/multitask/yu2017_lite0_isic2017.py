@@ -1,4 +1,4 @@
-"""configs/multitask/yu2017_r101_isic2017.py on two EfficientNet-Lite0, each with its base network's schedule."""
+"""configs/multitask/yu2017_r101_isic2017.py on two EfficientNet-Lite0, which train for 20 epochs each."""
 
 from mmengine.config import read_base
 
