@@ -26,13 +26,18 @@ class GateRecorder(Hook):
         out_file: the ``.npz`` file.
 
     Raises:
-        ValueError: after a test, if no operator of the network has gates.
+        ValueError: before a test in several processes; after a test, if no operator of the network has gates.
     """
 
     def __init__(self, out_file: str = 'gates.npz') -> None:
         self.out_file = Path(out_file)
         self.maps: dict[str, list[np.ndarray]] = {}
         self.images: list[tuple[str, str]] = []
+
+    def before_test(self, runner: Runner) -> None:
+        """Make sure that this process sees all images."""
+        if runner.world_size > 1:
+            raise ValueError('GateRecorder keeps the maps of one process: test this network in one.')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the maps of a batch."""

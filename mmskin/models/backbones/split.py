@@ -100,10 +100,6 @@ class SplitBackbone(nn.Module):
         """Channels of the map that ``block`` gives, in every branch."""
         return self.channels[self.names[position(block, self.names)]]
 
-    def out_channels(self, task: str) -> tuple[int, ...]:
-        """Channels of the maps that ``task``'s head gets."""
-        return tuple(self.channels[name] for name in self.out_blocks[task])
-
     def check_passing_site(self, block: str, tasks: Sequence[str]) -> None:
         """Make sure that features can be passed at ``block`` between ``tasks``.
 

@@ -125,7 +125,7 @@ def test_dilation_stays_in_its_branch(chain):
 def test_channels(chain):
     backbone = build(chain[0], chain[1], cls={'out_blocks': (chain[1], backbone_end(chain))})
     maps = run(backbone, images(), ['cls'])['cls']
-    assert tuple(m.shape[1] for m in maps) == backbone.out_channels('cls')
+    assert tuple(m.shape[1] for m in maps) == tuple(backbone.channels[name] for name in backbone.out_blocks['cls'])
     names = backbone.names
     assert backbone.channels_in(names[0]) == 3
     assert [backbone.channels_in(n) for n in names[1:]] == [backbone.channels_out(n) for n in names[:-1]]
