@@ -57,10 +57,11 @@ def describe(sample: dict, classes: Sequence[str]) -> Case:
     def name(label: Any) -> str:
         return '' if label is None else classes[int(label)] if classes else str(int(label))
 
+    path = sample.get('img_path')
     scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
     return Case(
         image_id=sample['image_id'],
-        img_path=os.path.abspath(sample['img_path']) if 'img_path' in sample else None,
+        img_path=os.path.abspath(path) if path else None,
         gt_class=name(sample.get('gt_label')),
         pred_class=name(sample.get('pred_label')),
         scores={name(index): score for index, score in enumerate(scores)},

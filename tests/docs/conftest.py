@@ -88,9 +88,13 @@ def paint_photographs(folder):
 
 
 @pytest.fixture(autouse=True)
-def registries_as_they_were(monkeypatch):
-    """What the documentation's examples register is forgotten after each test."""
+def registries_as_they_were(monkeypatch, tmp_path):
+    """What the documentation's examples import and register is forgotten after each test."""
     for registry in (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS):
         registry.import_from_location()
         monkeypatch.setattr(registry, '_module_dict', dict(registry._module_dict))
     monkeypatch.setattr(sys, 'path', [*sys.path])
+    yield
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, '__file__', None)).startswith(str(tmp_path)):
+            del sys.modules[name]

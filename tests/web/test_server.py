@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -146,12 +148,23 @@ def free_port():
         return str(one.getsockname()[1])
 
 
+@contextmanager
+def killed(process):
+    """Ends a process that a failed test has left."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='signals')
 def test_ctrl_c_ends_it_cleanly(tmp_path):
     command = [sys.executable, '-m', 'mmskin', 'serve', '--port', free_port(), '--device', 'cpu']
     environment = {**os.environ, 'TMPDIR': str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as run:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has what it runs in the background ignore it
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heed) as run, killed(run):
         line = next(line for line in run.stdout if line.startswith('serving'))
         assert 'http://127.0.0.1:' in line
         assert [*tmp_path.glob('mmskin-*')]
