@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmskin.files import write_text
+
 MIRRORS = (
     'https://isic-archive.s3.amazonaws.com/challenges/2017/',
     'https://isic-challenge-data.s3.amazonaws.com/2017/',
@@ -76,7 +78,7 @@ def read_checksums(path: str | Path) -> dict[str, str]:
 
 def write_checksums(path: Path, sums: Mapping[str, str]) -> None:
     """Write a list that ``read_checksums`` and ``sha256sum --check`` read."""
-    path.write_text(''.join(f'{value}  {name}\n' for name, value in sorted(sums.items())), encoding='utf-8')
+    write_text(path, ''.join(f'{value}  {name}\n' for name, value in sorted(sums.items())))
 
 
 def digests(path: Path, algorithms: Collection[str]) -> dict[str, str]:

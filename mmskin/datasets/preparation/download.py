@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from mmskin.files import write_text
+
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # no fault of the network
@@ -85,8 +87,7 @@ class PartialFile:
 
     def begin(self, origin: Origin) -> None:
         """Note the origin of the bytes that come next."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.notes.write_text(json.dumps(asdict(origin)), encoding='utf-8')
+        write_text(self.notes, json.dumps(asdict(origin)))
 
     def clear(self) -> None:
         """Remove what is here."""

@@ -68,6 +68,10 @@ def prepare(settings: Settings) -> Preparation:
     """
     if settings.resize is not None and settings.resize < 1:
         raise ValueError(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
+    if settings.workers is not None and settings.workers < 1:
+        raise ValueError(f'workers={settings.workers}: give one or more.')
+    if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
+        raise ValueError(f'mirror {strange[0]}: give an address, such as https://host/folder.')
     out_dir = Path(settings.out_dir)
     with alone(out_dir):
         done = read_preparation(out_dir)
@@ -130,7 +134,7 @@ def get_archives(settings: Settings, done: Preparation) -> None:
 def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
     """Whether an earlier run has unpacked an archive, and its files are still there."""
     known, place = done.archives.get(archive.name), out_dir / archive.unpacked_name
-    if known is None or known.files is None:
+    if known is None or known.files is None or archive.checksum not in (None, '', known.checksum, known.sha256):
         return False
     return place.is_file() if not archive.is_zip else place.is_dir() and count_files(place) >= known.files
 
@@ -145,13 +149,13 @@ def is_known(path: Path, archive: Archive, done: Preparation) -> bool:
     known, now = done.archives.get(archive.name), path.stat()
     if known is None or (known.bytes, known.modified) != (now.st_size, now.st_mtime):
         return False
-    return known.confirmed or not archive.checksum
+    return not archive.checksum or archive.checksum == known.checksum
 
 
 def record(path: Path, source: str, sha256: str, archive: Archive) -> ArchiveRecord:
     """What is kept of a verified archive."""
     now = path.stat()
-    return ArchiveRecord(source, now.st_size, now.st_mtime, sha256, bool(archive.checksum))
+    return ArchiveRecord(source, now.st_size, now.st_mtime, sha256, archive.checksum or '')
 
 
 def check_room(settings: Settings, absent: Mapping[Archive, Path]) -> None:
@@ -224,6 +228,7 @@ def check_splits(data_root: Path, settings: Settings, records: dict[str, SplitRe
 def make_copy(settings: Settings, size: int, done: Preparation) -> None:
     """Write the smaller copy, and check it as the originals are."""
     out_dir = Path(settings.out_dir)
+    out_dir = out_dir if out_dir.name not in ('', '..') else out_dir.resolve()
     target = out_dir.with_name(f'{out_dir.name}_{size}')
     if done.copy != str(target):
         done.copy, done.copied_splits = str(target), {}

@@ -24,7 +24,7 @@ class ArchiveRecord:
         bytes: its size.
         modified: the file's time of change, by which it is known again.
         sha256: its hash as it was seen.
-        confirmed: whether a hash was known beforehand, and is the file's.
+        checksum: which was known beforehand, and is the file's; '' if none was.
         files: how many were unpacked; None until it is done.
     """
 
@@ -32,7 +32,7 @@ class ArchiveRecord:
     bytes: int
     modified: float
     sha256: str
-    confirmed: bool
+    checksum: str
     files: int | None = None
 
 
@@ -77,13 +77,15 @@ class Preparation:
     def lines(self) -> Iterator[str]:
         """The text's lines."""
         for name, one in self.archives.items():
-            yield f'{name:<42} {one.bytes / 1e6:9.1f} MB  {"hash as known" if one.confirmed else "no hash known"}'
+            yield f'{name:<42} {one.bytes / 1e6:9.1f} MB  {"hash as known" if one.checksum else "no hash known"}'
         for split, record in self.splits.items():
             yield from split_lines(split, record.check, OFFICIAL_COUNTS[split])
         for split, record in self.copied_splits.items():
             yield from split_lines(f'{split} of {self.copy}', record.check, OFFICIAL_COUNTS[split])
         count = len(self.problems)
-        yield f'{count} problem{"s" * (count != 1)} found' if count else 'everything is in order'
+        whole = all(one.check.images == OFFICIAL_COUNTS[split] for split, one in self.splits.items())
+        order = 'everything is in order' if whole else "what is here is in order; the challenge's counts are others"
+        yield f'{count} problem{"s" * (count != 1)} found' if count else order
 
 
 def problems_of(splits: Mapping[str, SplitRecord]) -> list[str]:

@@ -68,7 +68,7 @@ def test_the_reports(local, tmp_path):
     assert text == done.text()
     assert 'train: 6 images (2 melanoma, 2 nevus, 2 seborrheic keratosis), 64x48 to 64x48 pixels' in text
     assert 'the challenge has 2000' in text
-    assert text.endswith('everything is in order\n')
+    assert text.endswith("what is here is in order; the challenge's counts are others\n")
     written = json.loads((tmp_path / 'data' / 'preparation.json').read_text())
     assert written['splits']['val']['check']['images'] == 3
     sums = read_checksums(tmp_path / 'data' / 'checksums.sha256')
@@ -139,7 +139,7 @@ def test_given_checksums_win(local, official, tmp_path):
     lines = [f'{hashlib.sha512(path.read_bytes()).hexdigest()} *{path}\n' for path in sorted(official.iterdir())]
     sums.write_text('# comment\n\n' + ''.join(lines))
     done = prepare(replace(local, archives=wrong, checksums=sums))
-    assert all(one.confirmed for one in done.archives.values())
+    assert all(one.checksum for one in done.archives.values())
 
 
 def test_checksums_given_later_are_compared_too(local, tmp_path):
@@ -149,10 +149,40 @@ def test_checksums_given_later_are_compared_too(local, tmp_path):
         prepare(replace(local, checksums=tmp_path / 'sums'))
 
 
+def test_checksums_are_compared_with_those_of_earlier_runs(local, official, tmp_path):
+    good = tmp_path / 'good'
+    good.write_text(f'{hashlib.md5((official / TABLE).read_bytes()).hexdigest()}  {TABLE}\n')
+    assert prepare(replace(local, checksums=good)).archives[TABLE].checksum
+    (tmp_path / 'bad').write_text(f'{"0" * 64}  {TABLE}\n')
+    with pytest.raises(ValueError, match=f'{TABLE} has the sha256'):
+        prepare(replace(local, checksums=tmp_path / 'bad'))
+
+
+def test_the_whole_is_told_from_a_part(local, monkeypatch):
+    monkeypatch.setattr('mmskin.datasets.preparation.report.OFFICIAL_COUNTS', dict(train=6, val=3, test=3))
+    assert prepare(local).text().endswith('everything is in order\n')
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'), [(dict(workers=0), 'workers=0'), (dict(mirrors=('foo',)), 'mirror foo: give an address')]
+)
+def test_senseless_settings_are_refused_at_once(local, setting, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        prepare(replace(local, **setting))
+    assert not (tmp_path / 'data').exists()
+
+
+def test_a_copy_beside_the_working_folder(local, tmp_path, monkeypatch):
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    prepare(replace(local, out_dir='.', resize=24))
+    assert len(ISIC2017Dataset(tmp_path / 'here_24', 'val')) == 3
+
+
 def test_the_sums_of_one_run_are_those_of_another(local, tmp_path):
     prepare(local)
     done = prepare(replace(local, out_dir=tmp_path / 'other', checksums=tmp_path / 'data' / 'checksums.sha256'))
-    assert all(one.confirmed for one in done.archives.values())
+    assert all(one.checksum for one in done.archives.values())
 
 
 @pytest.mark.parametrize('line', ['abc  file.zip', 'x' * 32 + '  file.zip', 'file.zip'])
@@ -319,7 +349,7 @@ def test_the_command(repository, official, tmp_path):
     options = [tmp_path / 'data', '--archives', official, '--offline', '--checksums', sums]
     result = call(repository, *options, '--resize', 24, '--splits', 'train', 'val')
     assert result.returncode == 0, result.stderr
-    assert 'everything is in order' in result.stdout
+    assert 'what is here is in order' in result.stdout
     assert len(ISIC2017Dataset(tmp_path / 'data_24', 'val')) == 3
     (tmp_path / 'data' / IMAGES / 'SYN_0000001.jpg').write_bytes(b'')
     result = call(repository, *options)

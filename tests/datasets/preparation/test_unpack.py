@@ -59,6 +59,11 @@ def test_a_file_outside_the_folder(archive, tmp_path, name):
     assert sorted(below(tmp_path)) == ['x.zip']
 
 
+def test_a_file_without_a_name(archive, tmp_path):
+    with pytest.raises(ValueError, match=r"x.zip is refused, and nothing of it was unpacked: '.' has no name"):
+        unpack(archive({**FILES, '.': b'evil'}), tmp_path / 'out')
+
+
 @pytest.mark.parametrize('kind', [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_links_and_devices(archive, tmp_path, kind):
     entry = zipfile.ZipInfo('Data/evil.jpg')
