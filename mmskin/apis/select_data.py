@@ -1,6 +1,6 @@
 """Choosing additional training data by its features."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ def select_data(
     labels: str | Path | None = None,
     masks: str | Path | None = None,
     size: int = 224,
-    **options: Any,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    batch_size: int = 32,
+    num_workers: int = 2,
 ) -> list[dict]:
     """List the candidates nearest to the training split in ``selected.csv``, for ``ISIC2017Dataset(extra=...)``.
 
@@ -60,7 +63,10 @@ def select_data(
         labels: A table like Part 3's, with diagnoses of candidates, not necessarily all.
         masks: A folder with masks of candidates, ``<id>_segmentation.png``.
         size: Side of the images that the network gets, in pixels.
-        options: See ``pooled_features``.
+        mean: See ``pooled_features``, as for ``std``, ``batch_size`` and ``num_workers``.
+        std: See there.
+        batch_size: See there.
+        num_workers: See there.
 
     Returns:
         The selected samples, the nearest first.
@@ -69,16 +75,20 @@ def select_data(
         FileNotFoundError: if a folder or the table is missing.
         ValueError: if there is no candidate, no readable one, or two of the same name.
     """
+    if batch_size < 1 or num_workers < 0:
+        raise ValueError(f'batch_size={batch_size}, num_workers={num_workers}: give one or more, and none or more.')
+    diagnoses, mask_files = read_labels(Path(labels)) if labels else {}, index_masks(Path(masks)) if masks else {}
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())
     known = known_images(data_root)
     paths = find_candidates(candidates, {one.path.stem for one in known})
-    options = dict(options, network=MODELS.build(network), size=size)
+    options = dict(size=size, mean=mean, std=std, batch_size=batch_size, num_workers=num_workers)
+    options['network'] = MODELS.build(network)
     references = np.concatenate([features for _, features in measure_features(training, 'training', **options)])
     distances = np.full(len(paths), np.nan)  # of unreadable ones it stays
     for indices, features in measure_features(paths, 'candidates', **options):
         distances[indices] = mean_cosine_distance(features, references)
     ranked = rank(paths, distances)
-    samples = with_ground_truth(nearest_candidates(ranked, threshold, count, known), labels, masks)
+    samples = with_ground_truth(nearest_candidates(ranked, threshold, count, known), diagnoses, mask_files)
     write_selection(Path(out_dir), samples, ranked, mean_cosine_distance(references, references))
     return samples
 
@@ -129,11 +139,9 @@ def rank(paths: Sequence[Path], distances: np.ndarray) -> list[tuple[Path, float
 
 
 def with_ground_truth(
-    chosen: Iterable[tuple[Path, float]], labels: str | Path | None, masks: str | Path | None
+    chosen: Iterable[tuple[Path, float]], diagnoses: Mapping[str, int | None], mask_files: Mapping[str, Path]
 ) -> list[dict]:
     """The chosen files as samples, with the diagnosis and the mask that are known of them."""
-    diagnoses = read_labels(Path(labels)) if labels else {}
-    mask_files = index_masks(Path(masks)) if masks else {}
     samples = []
     for path, distance in chosen:
         sample = dict(image_id=path.stem, img_path=str(path.resolve()), distance=round(distance, 6))
