@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backend_bases import FigureCanvasBase
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset
 
@@ -38,6 +39,9 @@ def browse_dataset(
     loader, name = cfg.get(f'{split}_dataloader'), Path(cfg.filename or 'the config').name
     if not loader:
         raise ValueError(f'{name} has no {split}_dataloader; choose another split.')
+    formats = FigureCanvasBase.filetypes
+    if (suffix := Path(out_file).suffix[1:]) not in formats:
+        raise ValueError(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
     dataset = DATASETS.build(loader.dataset)
     seed_as_training(dataset, cfg)
     samples = read_samples(dataset, min(count, len(dataset)), views)
@@ -54,7 +58,7 @@ def seed_as_training(dataset: BaseDataset | ConcatDataset, cfg: Config) -> None:
 
 def read_samples(dataset: BaseDataset | ConcatDataset, count: int, views: int) -> list[Sample]:
     """``count`` samples spread evenly over the dataset, epoch after epoch."""
-    if not count:
+    if count < 1:
         raise ValueError('there is nothing to show; give a count and a split of at least one image.')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = [original_of(dataset, index) for index in indices]

@@ -21,11 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse, and print the summary."""
-    from mmskin.apis.config import load_config, set_in_datasets
+    from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
     from mmskin.gates.analysis import analyse_gates
 
     cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
     cfg.work_dir = args.out_dir or f'{cfg.work_dir}/gates'
+    tested_dataset(cfg)  # whether there is one
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
     path = analyse_gates(cfg, args.checkpoint, cfg.work_dir, args.num_images)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> None:
     """Print kinds, names, first lines and links."""
     from importlib import import_module
     from itertools import groupby
@@ -25,21 +25,18 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.apis.plugins import find_plugins
 
     sys.path.append('')  # a module of the user's own may lie in the working directory
-    try:
-        for name in args.imports:
+    for name in args.imports:
+        try:
             import_module(name)
-    except ModuleNotFoundError as error:
-        print(f'mmskin list: error: {error}', file=sys.stderr)
-        return 2
+        except (ModuleNotFoundError, TypeError) as error:  # the latter of a relative name
+            raise ValueError(f'{name} cannot be imported: {error}') from error
     plugins = find_plugins()
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):
-        print(f'mmskin list: error: {args.kind} is none of the kinds {", ".join(kinds)}', file=sys.stderr)
-        return 2
+        raise ValueError(f'{args.kind} is none of the kinds {", ".join(kinds)}')
     for kind, found in groupby(plugins, lambda plugin: plugin.kind):
         if args.kind in (None, kind):
             print(f'{kind}\n{section([*found])}\n')
-    return 0
 
 
 def section(plugins: list) -> str:

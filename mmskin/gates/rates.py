@@ -10,11 +10,10 @@ from scipy.stats import spearmanr
 
 from mmskin.benchmark.metrics import Columns, read_columns
 from mmskin.benchmark.statistics import Interval, image_counts, interval, weighted_mean
-from mmskin.report.estimates import FEWEST
+from mmskin.report.estimates import FEWEST, NUM_RESAMPLES
 
 __all__ = ['GateTable', 'Group', 'correlations', 'groups', 'read_gates', 'write_rates']
 
-NUM_RESAMPLES = 2000
 LARGENESS = {'seg/lesion_share': 'lesion size', 'seg/JA': 'JA'}
 
 
