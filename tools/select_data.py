@@ -6,8 +6,9 @@ The result is a setting of any config: --cfg-options train_dataloader.dataset.ex
 import argparse
 import sys
 
+from mmskin.apis.features import FeatureOptions
 from mmskin.apis.options import SettingsAction
-from mmskin.apis.select_data import IMAGENET_MEAN, IMAGENET_STD, select_data
+from mmskin.apis.select_data import select_data
 from mmskin.cli import run_tool
 
 
@@ -27,18 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=dict(type='VGGChain', weights='torchvision://vgg16'),
         help='any registered network; offline, weights=FILE or: type=EfficientNetLite0Chain weights=imagenet',
     )
-    parser.add_argument('--size', type=int, default=224, help="side of the network's input")
-    parser.add_argument('--mean', type=float, nargs=3, default=IMAGENET_MEAN, help='subtracted from 0 to 255')
-    parser.add_argument('--std', type=float, nargs=3, default=IMAGENET_STD, help='by which it is then divided')
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--num-workers', type=int, default=2)
+    parser.add_argument('--size', type=int, default=FeatureOptions.size, help="side of the network's input")
+    parser.add_argument('--mean', type=float, nargs=3, default=FeatureOptions.mean, help='subtracted from 0 to 255')
+    parser.add_argument('--std', type=float, nargs=3, default=FeatureOptions.std, help='by which it is then divided')
+    parser.add_argument('--batch-size', type=int, default=FeatureOptions.batch_size)
+    parser.add_argument('--num-workers', type=int, default=FeatureOptions.num_workers)
 
 
 def run(args: argparse.Namespace) -> None:
     """Select, and say what came of it."""
     if args.threshold is None and args.count is None:
         args.count = 521
-    samples = select_data(**{name: value for name, value in vars(args).items() if name != 'arguments'})
+    places = args.candidates, args.data_root, args.out_dir
+    options = FeatureOptions(args.size, args.mean, args.std, args.batch_size, args.num_workers)
+    samples = select_data(*places, args.network, args.threshold, args.count, args.labels, args.masks, options)
     labelled = sum(sample['gt_label'] is not None for sample in samples)
     masks = sum('seg_map_path' in sample for sample in samples)
     print(

@@ -40,7 +40,7 @@ def browse_dataset(
     if not loader:
         raise ValueError(f'{name} has no {split}_dataloader; choose another split.')
     formats = FigureCanvasBase.filetypes
-    if (suffix := Path(out_file).suffix[1:]) not in formats:
+    if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
         raise ValueError(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
     dataset = DATASETS.build(loader.dataset)
     seed_as_training(dataset, cfg)

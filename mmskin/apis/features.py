@@ -1,6 +1,7 @@
 """Features of images by any network, a batch at a time."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,35 @@ class ImageFiles(Dataset):
         return index, torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1)))
 
 
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features of images are computed.
+
+    Attributes:
+        size: Side of the network's input, in pixels.
+        mean: Of red, green and blue, subtracted from the values 0 to 255; ImageNet's by default.
+        std: By which they are then divided; likewise.
+        batch_size: Images at a time.
+        num_workers: Processes that load them.
+
+    Raises:
+        ValueError: if a number makes no sense.
+    """
+
+    size: int = 224
+    mean: Sequence[float] = (123.675, 116.28, 103.53)
+    std: Sequence[float] = (58.395, 57.12, 57.375)
+    batch_size: int = 32
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.batch_size) < 1 or self.num_workers < 0:
+            given = f'size={self.size}, batch_size={self.batch_size}, num_workers={self.num_workers}'
+            raise ValueError(f'{given}: give one or more of the first two, none or more of the last')
+
+
 def pooled_features(
-    network: nn.Module,
-    paths: Sequence[Path],
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    batch_size: int = 32,
-    num_workers: int = 2,
+    network: nn.Module, paths: Sequence[Path], options: FeatureOptions
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """The indices of each batch's readable images in ``paths``, and their features (N, C).
 
@@ -52,16 +74,14 @@ def pooled_features(
     Args:
         network: from normalised images (N, 3, size, size) to vectors or maps; runs on the GPU if there is one.
         paths: image files.
-        size: side of the images, in pixels.
-        mean: of red, green and blue, subtracted from the values 0 to 255.
-        std: by which they are then divided.
-        batch_size: images at a time.
-        num_workers: processes that load them.
+        options: how.
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = network.eval().to(device)
-    centre, spread = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in (mean, std))
-    loader = DataLoader(ImageFiles(paths, size), batch_size, num_workers=num_workers, collate_fn=_readable)
+    given = options.mean, options.std
+    centre, spread = (torch.tensor(list(values), device=device).view(1, 3, 1, 1) for values in given)
+    files = ImageFiles(paths, options.size)
+    loader = DataLoader(files, options.batch_size, num_workers=options.num_workers, collate_fn=_readable)
     for indices, images in loader:
         with torch.inference_mode():
             found = network((images.to(device) - centre) / spread) if indices else torch.empty(0, 1)

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import Progress
+from torch import nn
 
-from mmskin.apis.features import pooled_features
+from mmskin.apis.features import FeatureOptions, pooled_features
 from mmskin.datasets.duplicates import Print, read_folder
 from mmskin.datasets.extra_samples import write_extra_samples
 from mmskin.datasets.ground_truth import read_labels
@@ -24,10 +24,8 @@ from mmskin.datasets.selection import mean_cosine_distance, nearest_candidates
 from mmskin.registry import MODELS
 from mmskin.visualization.distance_histogram import distance_histogram
 
-__all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'select_data']
+__all__ = ['select_data']
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 Batch = tuple[list[int], np.ndarray]  # the indices of images, and their features (N, C)
 
 
@@ -40,11 +38,7 @@ def select_data(
     count: int | None = None,
     labels: str | Path | None = None,
     masks: str | Path | None = None,
-    size: int = 224,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-    batch_size: int = 32,
-    num_workers: int = 2,
+    options: FeatureOptions | None = None,
 ) -> list[dict]:
     """List the candidates nearest to the training split in ``selected.csv``, for ``ISIC2017Dataset(extra=...)``.
 
@@ -62,11 +56,7 @@ def select_data(
         count: How many are taken at most.
         labels: A table like Part 3's, with diagnoses of candidates, not necessarily all.
         masks: A folder with masks of candidates, ``<id>_segmentation.png``.
-        size: Side of the images that the network gets, in pixels.
-        mean: See ``pooled_features``, as for ``std``, ``batch_size`` and ``num_workers``.
-        std: See there.
-        batch_size: See there.
-        num_workers: See there.
+        options: How features are computed.
 
     Returns:
         The selected samples, the nearest first.
@@ -75,17 +65,15 @@ def select_data(
         FileNotFoundError: if a folder or the table is missing.
         ValueError: if there is no candidate, no readable one, or two of the same name.
     """
-    if batch_size < 1 or num_workers < 0:
-        raise ValueError(f'batch_size={batch_size}, num_workers={num_workers}: give one or more, and none or more.')
     diagnoses, mask_files = read_labels(Path(labels)) if labels else {}, index_masks(Path(masks)) if masks else {}
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())
     known = known_images(data_root)
     paths = find_candidates(candidates, {one.path.stem for one in known})
-    options = dict(size=size, mean=mean, std=std, batch_size=batch_size, num_workers=num_workers)
-    options['network'] = MODELS.build(network)
-    references = np.concatenate([features for _, features in measure_features(training, 'training', **options)])
+    extractor, options = MODELS.build(network), options or FeatureOptions()
+    measured = measure_features(extractor, training, 'training', options)
+    references = np.concatenate([features for _, features in measured])
     distances = np.full(len(paths), np.nan)  # of unreadable ones it stays
-    for indices, features in measure_features(paths, 'candidates', **options):
+    for indices, features in measure_features(extractor, paths, 'candidates', options):
         distances[indices] = mean_cosine_distance(features, references)
     ranked = rank(paths, distances)
     samples = with_ground_truth(nearest_candidates(ranked, threshold, count, known), diagnoses, mask_files)
@@ -113,11 +101,11 @@ def find_candidates(folder: str | Path, known: Collection[str]) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def measure_features(paths: Sequence[Path], title: str, **options: Any) -> Iterator[Batch]:
+def measure_features(network: nn.Module, paths: Sequence[Path], title: str, options: FeatureOptions) -> Iterator[Batch]:
     """`pooled_features` of images, with a progress bar; batches without a readable image are left out."""
     with Progress() as progress:
         task = progress.add_task(f'features of {title}', total=len(paths))
-        for indices, features in pooled_features(paths=paths, **options):
+        for indices, features in pooled_features(network, paths, options):
             if indices:
                 progress.update(task, completed=indices[-1] + 1)
                 yield indices, features

@@ -26,9 +26,11 @@ def run(args: argparse.Namespace) -> None:
 
     sys.path.append('')  # a module of the user's own may lie in the working directory
     for name in args.imports:
+        if not name or name.startswith('.'):
+            raise ValueError(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
         try:
             import_module(name)
-        except (ModuleNotFoundError, TypeError) as error:  # the latter of a relative name
+        except ModuleNotFoundError as error:
             raise ValueError(f'{name} cannot be imported: {error}') from error
     plugins = find_plugins()
     kinds = sorted({plugin.kind for plugin in plugins})

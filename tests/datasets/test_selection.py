@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmskin.apis.features import FeatureOptions
 from mmskin.apis.select_data import select_data
 from mmskin.datasets.extra_samples import read_extra_samples, write_extra_samples
 from mmskin.datasets.isic2017 import ISIC2017Dataset
@@ -55,9 +56,9 @@ def archive(root, tmp_path_factory):
     return folder
 
 
-def select(archive, root, out_dir, **options):
-    settings = dict(network=dict(type='MeanColour'), size=16, mean=(128,) * 3, std=(64,) * 3, num_workers=0)
-    return select_data(archive, root, out_dir, **{**settings, **options})
+def select(archive, root, out_dir, batch_size=32, **options):
+    how = FeatureOptions(size=16, mean=(128,) * 3, std=(64,) * 3, batch_size=batch_size, num_workers=0)
+    return select_data(archive, root, out_dir, **{'network': dict(type='MeanColour'), 'options': how, **options})
 
 
 def test_distance_by_hand():

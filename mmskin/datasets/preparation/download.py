@@ -249,6 +249,6 @@ def remote_size(urls: Sequence[str], timeout: float) -> int | None:
             with urlopen(Request(url, method='HEAD'), timeout=timeout) as response:
                 if size := response.headers.get('Content-Length'):
                     return int(size)
-        except (OSError, HTTPException):
+        except (OSError, HTTPException, ValueError):  # the last of an address that is none
             continue
     return None

@@ -134,7 +134,7 @@ def get_archives(settings: Settings, done: Preparation) -> None:
 def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
     """Whether an earlier run has unpacked an archive, and its files are still there."""
     known, place = done.archives.get(archive.name), out_dir / archive.unpacked_name
-    if known is None or known.files is None or archive.checksum not in (None, '', known.checksum, known.sha256):
+    if known is None or known.files is None or archive.checksum not in ('', known.checksum, known.sha256):
         return False
     return place.is_file() if not archive.is_zip else place.is_dir() and count_files(place) >= known.files
 
@@ -155,7 +155,7 @@ def is_known(path: Path, archive: Archive, done: Preparation) -> bool:
 def record(path: Path, source: str, sha256: str, archive: Archive) -> ArchiveRecord:
     """What is kept of a verified archive."""
     now = path.stat()
-    return ArchiveRecord(source, now.st_size, now.st_mtime, sha256, archive.checksum or '')
+    return ArchiveRecord(source, now.st_size, now.st_mtime, sha256, archive.checksum)
 
 
 def check_room(settings: Settings, absent: Mapping[Archive, Path]) -> None:

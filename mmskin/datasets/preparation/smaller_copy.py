@@ -13,6 +13,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
 from mmskin.datasets.transforms.image_file import decode, decode_rgb, read_bytes
+from mmskin.files import write_whole
 
 JPEG_QUALITY = 95
 SIZES_FILE = 'native_sizes.csv'
@@ -37,11 +38,9 @@ def write_smaller_copy(
         how many files were written, and how many there are.
     """
     jobs = [job for split in splits for job in planned(data_root, out_dir, SPLITS[split])]
-    for folder in {job.target.parent for job in jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
     missing = [job for job in jobs if is_older(job.target, job.source)]
     with ThreadPoolExecutor(workers) as pool:
-        written = pool.map(lambda job: write_smaller(job, size), missing)
+        written = pool.map(lambda job: write_whole(job.target, job.resized(job.source, size)), missing)
         title = f'resizing {len(missing)} files to {size} pixels'
         list(track(written, title, len(missing), transient=True, console=Console(stderr=True)))
     return len(missing), len(jobs)
@@ -67,13 +66,6 @@ def planned(data_root: Path, out_dir: Path, name: str) -> Iterator[Job]:
 def is_older(target: Path, source: Path) -> bool:
     """Whether the copy is missing, or older than what it is of."""
     return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
-
-
-def write_smaller(job: Job, size: int) -> None:
-    """Write one copy, which appears under its name when it is complete."""
-    unfinished = job.target.with_name(f'.{job.target.name}.part')
-    unfinished.write_bytes(job.resized(job.source, size))
-    unfinished.replace(job.target)
 
 
 def resized_image(path: Path, size: int) -> bytes:

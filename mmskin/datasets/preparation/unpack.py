@@ -77,7 +77,7 @@ def check_size(archive: Path, infos: list[zipfile.ZipInfo]) -> None:
 def fault_of(info: zipfile.ZipInfo) -> str:
     """What is wrong with an entry, or ''."""
     path, kind = PurePosixPath(info.filename), stat.S_IFMT(info.external_attr >> 16)
-    if not path.parts:
+    if not path.parts and not info.filename.endswith('/'):  # `./` is the folder itself
         return 'has no name'
     if path.is_absolute() or '..' in path.parts or '\\' in info.filename or re.match('[A-Za-z]:', info.filename):
         return 'lies outside the folder'

@@ -1,10 +1,12 @@
 import errno
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
-from mmskin.datasets.preparation.download import Patience, download, remote_size
+from mmskin.datasets.preparation.archives import read_checksums, write_checksums
+from mmskin.datasets.preparation.download import Origin, PartialFile, Patience, download, remote_size
 
 DATA = bytes(range(256)) * 400  # 102400 bytes
 NEW = DATA[::-1]
@@ -146,6 +148,26 @@ def test_a_part_without_its_notes_is_not_trusted(get, server, tmp_path):
     assert server.asked == [None]
 
 
+def test_a_kill_leaves_earlier_notes_and_sums(tmp_path, monkeypatch):
+    """Without its notes, gigabytes of a part would be of no use."""
+    part, sums = PartialFile(tmp_path / 'file'), tmp_path / 'sums'
+    part.begin(Origin('before'))
+    write_checksums(sums, {'before': '0' * 64})
+
+    def killed(path, content, **options):
+        with path.open('wb') as file:
+            file.write(b'half')
+        raise KeyboardInterrupt
+
+    for name in ('write_text', 'write_bytes'):
+        monkeypatch.setattr(Path, name, killed)
+    for write in (lambda: part.begin(Origin('after')), lambda: write_checksums(sums, {'after': '1' * 64})):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert part.origin() == Origin('before')
+    assert read_checksums(sums) == {'before': '0' * 64}
+
+
 @pytest.mark.parametrize('notes', ['', '[]', '{"url": 1, "strange": 2}'])
 def test_damaged_notes_are_not_trusted(get, server, tmp_path, notes):
     interrupt(get, server)
@@ -227,5 +249,5 @@ def test_a_full_disk_is_no_fault_of_the_network(get, server, monkeypatch):
 def test_the_size_is_asked_beforehand(server):
     server.files['file'] = DATA
     assert remote_size([server.url + 'nothing', server.url + 'file'], 1) == len(DATA)
-    assert remote_size([server.url + 'nothing'], 1) is None
+    assert remote_size([server.url + 'nothing', 'http://[no/address'], 1) is None
     assert server.asked == []

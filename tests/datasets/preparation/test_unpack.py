@@ -44,7 +44,7 @@ def test_other_layouts(archive, tmp_path, names, there):
 
 
 def test_litter_and_folders_are_left_out(archive, tmp_path):
-    litter = {'Data/': b'', '__MACOSX/Data/._a.jpg': b'1', 'Data/.DS_Store': b'1'}
+    litter = {'./': b'', 'Data/': b'', '__MACOSX/Data/._a.jpg': b'1', 'Data/.DS_Store': b'1'}
     assert unpack(archive({**litter, **FILES}), tmp_path / 'out') == 2
     assert sorted(below(tmp_path / 'out')) == ['a.jpg', 'b.jpg']
 
