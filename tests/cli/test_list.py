@@ -122,11 +122,23 @@ def test_one_kind_with_a_plugin_of_ones_own(own_gate, capsys):
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [(['nope'], 'nope is none of the kinds'), (['--import', 'no_such_module'], 'no_such_module')],
+    [
+        (['nope'], 'nope is none of the kinds'),
+        (['--import', 'no_such_module'], 'no_such_module'),
+        (['--import', '..x'], "'..x' cannot be imported; give the whole name"),
+        (['--import', ''], "'' cannot be imported; give the whole name"),
+    ],
 )
 def test_what_is_unknown_is_said(arguments, message, capsys):
     assert main(['list', *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_fault_of_ones_own_module_keeps_its_traceback(tmp_path, monkeypatch):
+    (tmp_path / 'faulty_gates.py').write_text('len(1)\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match='has no len'):
+        main(['list', '--import', 'faulty_gates'])
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def call(repository, monkeypatch):
         (['browse_dataset.py', CONFIG, '--out', 'x.abc'], 'x.abc: .abc is no format for a picture'),
         (['gates', CONFIG, 'x.pth', '--num-images', '0'], 'num_images=0'),
         (['gates', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
-        (['list', '--import', '..x'], '..x cannot be imported'),
+        (['list', '--import', '..x'], "'..x' cannot be imported"),
         (['select_data.py', 'data', 'data', '--batch-size', '0'], 'batch_size=0'),
         (['select_data.py', 'data', 'data', '--labels', 'nowhere.csv'], 'nowhere.csv'),
         (['browse_dataset.py', 'nowhere.py'], 'nowhere.py: no such config'),

@@ -94,6 +94,16 @@ def test_datasets_in_wrappers(cfg, drawn, wrapper):
     assert not np.array_equal(views[0].image, views[1].image), 'the epoch reaches the dataset inside'
 
 
+@pytest.mark.parametrize(('name', 'drawable'), [('x.PNG', True), ('x.svg', True), ('x.abc', False), ('x', False)])
+def test_a_format_is_refused_before_anything_is_read(cfg, monkeypatch, drawn, name, drawable):
+    if drawable:
+        browse_dataset(cfg, count=1, views=1, out_file=name)
+        return
+    monkeypatch.setattr(DATASETS, 'build', lambda cfg: pytest.fail('read'))
+    with pytest.raises(ValueError, match=f'{name}: .* is no format'):
+        browse_dataset(cfg, count=1, views=1, out_file=name)
+
+
 def test_a_config_without_the_split():
     with pytest.raises(ValueError, match='has no val_dataloader; choose another split'):
         browse_dataset(Config(dict(val_dataloader=None)), 'val')
