@@ -63,9 +63,12 @@ def select_data(
 
     Raises:
         FileNotFoundError: if a folder or the table is missing.
-        ValueError: if there is no candidate, no readable one, or two of the same name.
+        ValueError: if there is no candidate, no readable one, or two of the same name; if the table is wrong, or
+            ``count`` negative.
     """
-    diagnoses, mask_files = read_labels(Path(labels)) if labels else {}, index_masks(Path(masks)) if masks else {}
+    if count is not None and count < 0:
+        raise ValueError(f'count={count}: give how many are taken at most, or leave it out.')
+    diagnoses, mask_files = read_ground_truth(labels, masks)
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())
     known = known_images(data_root)
     paths = find_candidates(candidates, {one.path.stem for one in known})
@@ -79,6 +82,22 @@ def select_data(
     samples = with_ground_truth(nearest_candidates(ranked, threshold, count, known), diagnoses, mask_files)
     write_selection(Path(out_dir), samples, ranked, mean_cosine_distance(references, references))
     return samples
+
+
+def read_ground_truth(
+    labels: str | Path | None, masks: str | Path | None
+) -> tuple[dict[str, int | None], dict[str, Path]]:
+    """The diagnoses in the table and the masks in the folder, by id.
+
+    Raises:
+        FileNotFoundError: if one that is named is missing.
+        ValueError: if the table is wrong, or an id has two masks.
+    """
+    if labels and not Path(labels).is_file():
+        raise FileNotFoundError(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out.")
+    if masks and not Path(masks).is_dir():
+        raise FileNotFoundError(f"{masks} is no folder; name the one with candidates' masks, or leave masks out.")
+    return read_labels(Path(labels)) if labels else {}, index_masks(Path(masks)) if masks else {}
 
 
 def known_images(data_root: str | Path) -> list[Print]:

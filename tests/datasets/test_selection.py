@@ -121,6 +121,32 @@ def test_nothing_to_choose_from(root, tmp_path):
         select(root / TRAIN, root, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ('mistake', 'message'),
+    [
+        (dict(labels='nowhere.csv'), "nowhere.csv is missing; name the table with candidates' diagnoses"),
+        (dict(masks='nowhere'), "nowhere is no folder; name the one with candidates' masks"),
+        (dict(count=-1), 'count=-1: give how many'),
+    ],
+)
+def test_mistakes_are_said_before_an_image_is_read(tmp_path, mistake, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        select('no archive', 'no data', tmp_path, **mistake)
+
+
+@pytest.mark.parametrize('mistake', [dict(size=0), dict(batch_size=0), dict(num_workers=-1)], ids=str)
+def test_senseless_numbers(mistake):
+    [(name, value)] = mistake.items()
+    with pytest.raises(ValueError, match=f'{name}={value}.*: give'):
+        FeatureOptions(**mistake)
+
+
+def test_images_are_normalised_as_for_imagenet_if_nothing_else_is_said(archive, root, tmp_path):
+    imagenet = FeatureOptions(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+    unsaid, said = (select(archive, root, tmp_path, options=options) for options in (None, imagenet))
+    assert unsaid == said
+
+
 def test_dataset_takes_the_list(archive, root, tmp_path):
     labels = tmp_path / 'labels.csv'
     labels.write_text('image_id,melanoma,seborrheic_keratosis\nnew_SYN_0000000,0,1\n')
