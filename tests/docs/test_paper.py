@@ -32,5 +32,6 @@ def test_what_computes_an_equation_exists(rows, number):
 
 def test_names_in_prose_exist(repository):
     text = (repository / 'docs' / 'paper.md').read_text()
-    for symbol in re.findall(r'\]\[(mmskin\.[\w.]+)\]', text):
-        resolve_name(symbol)
+    found = re.findall(r'\]\[(mmskin\.[\w.]+)\]', text)
+    assert found
+    assert all(resolve_name(symbol) is not None for symbol in found)
