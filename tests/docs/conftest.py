@@ -32,11 +32,21 @@ def trained():
 
 
 @pytest.fixture
-def user_folder(repository, tiny_data, tmp_path, tmp_path_factory, monkeypatch):
+def work_dirs(trained, tmp_path_factory):
+    """A folder of trainings; those that pages share outlive the test."""
+    folder = tmp_path_factory.mktemp('work_dirs')
+    yield folder
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and not any(one.is_relative_to(path) for one in trained.values()):
+            shutil.rmtree(path)
+
+
+@pytest.fixture
+def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
     """A checkout as far as commands see it, with data, photographs and a Slurm that only notes what it was told."""
     folder = tmp_path / 'user'
     folder.mkdir()
-    (folder / 'work_dirs').symlink_to(tmp_path_factory.mktemp('work_dirs'))  # outlives the test: pages share trainings
+    (folder / 'work_dirs').symlink_to(work_dirs)
     for name in ('tools', 'docs', 'requirements', 'mmskin', 'Makefile', 'setup.py'):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(repository / name)

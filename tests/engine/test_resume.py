@@ -1,6 +1,7 @@
 """A training that is killed and resumed ends with the weights of one that ran through."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def straight(config, data_root, tiny, tmp_path_factory):
     """The work folder of a training that ran through."""
     work_dir = tmp_path_factory.mktemp('straight')
     run_stages(load(config, work_dir, data_root, tiny))
-    return work_dir
+    yield work_dir
+    shutil.rmtree(work_dir)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What a training logs, and that it can be read back where it was logged."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -57,7 +58,8 @@ def work_dir(load, tmp_path_factory):
     """A work folder trained through all stages with nothing but the defaults."""
     folder = tmp_path_factory.mktemp('tracked')
     run_stages(load(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def events(folder):
