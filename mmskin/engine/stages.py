@@ -139,7 +139,8 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         cfg.load_from = str(start)
     runner = build_runner(cfg)
     if outdated:  # what may fail, first
-        _ = runner.train_loop, runner.val_loop  # built at first sight, data sets and all
+        _ = runner.train_loop  # built at first sight, data set and all
+        _rehearse_validation(runner)
         runner.model.train()  # a weighting looks for its library
         if cfg.load_from:
             load_from_anywhere(cfg.load_from)
@@ -153,6 +154,20 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         write_text(done, json.dumps({'checkpoint': checkpoint.name}))
     barrier()
     return checkpoint
+
+
+def _rehearse_validation(runner: Runner) -> None:
+    """Send one batch through validation, so that data and network that do not fit show before an epoch's end.
+
+    No random number of the training is used up.
+    """
+    if (loop := runner.val_loop) is None:
+        return
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        batch = next(iter(loop.dataloader))
+        loop.evaluator.process(data_samples=runner.model.eval().val_step(batch), data_batch=batch)
+    for metric in loop.evaluator.metrics:
+        metric.results.clear()
 
 
 def build_runner(cfg: Config) -> Runner:

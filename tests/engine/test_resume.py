@@ -133,6 +133,17 @@ def test_a_mistyped_start_costs_no_earlier_training(config, data_root, tiny, tmp
     assert (tmp_path / 'cls' / 'stage.json').read_text() == 'old'
 
 
+@pytest.mark.parametrize('num_classes', [2, 4])
+def test_a_network_that_does_not_fit_the_data_costs_no_earlier_training(num_classes, config, data_root, tiny, tmp_path):
+    """Too many outputs would show at the end of an epoch, too few in torch."""
+    (tmp_path / 'cls').mkdir()
+    (tmp_path / 'cls' / 'stage.json').write_text('old')
+    options = {**tiny, 'model.tasks.cls.head.num_classes': num_classes}
+    with pytest.raises(ValueError, match=f'the network has {num_classes} classes, and the data set 3'):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert (tmp_path / 'cls' / 'stage.json').read_text() == 'old'
+
+
 def test_a_missing_library_costs_no_earlier_training(config, data_root, tiny, tmp_path, monkeypatch):
     (tmp_path / 'cls').mkdir()
     (tmp_path / 'cls' / 'stage.json').write_text('old')
