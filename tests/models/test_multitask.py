@@ -406,10 +406,13 @@ def test_heads_of_other_toolboxes(make_batch):
     assert sample.pred_score.shape == (3,)
     assert sample.pred_sem_seg.data.shape == (1, 41, 54)
 
-    ours = build(
-        tasks=dict(
-            cls=dict(type='Classification', neck=pool, head=linear, losses=CLS['losses']),
-            seg=dict(type='Segmentation', head={**fcn, 'out_channels': 1, 'threshold': 0.5}, losses=SEG['losses']),
+    losses = {**SEG['losses'], 'jaccard': dict(type='JaccardLoss')}
+    for head in (fcn, {**fcn, 'out_channels': 1, 'threshold': 0.5}):
+        ours = build(
+            tasks=dict(
+                cls=dict(type='Classification', neck=pool, head=linear, losses=CLS['losses']),
+                seg=dict(type='Segmentation', head=head, losses=losses),
+            )
         )
-    )
-    assert {*step(ours, make_batch(labels))} == {'loss', 'cls/loss_ce', 'seg/loss_wce', 'seg/loss_dice'}
+        logged = step(ours, make_batch(labels))
+        assert {*logged} == {'loss', 'cls/loss_ce', 'seg/loss_wce', 'seg/loss_dice', 'seg/loss_jaccard'}

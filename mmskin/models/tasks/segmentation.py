@@ -49,9 +49,9 @@ class Segmentation(Task):
         self.post = [MODELS.build(step) for step in step_configs(post)]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits and 0/1 masks (N, 1, H, W), at the masks' size."""
+        """Logits of lesion and 0/1 masks (N, 1, H, W), at the masks' size."""
         masks = torch.stack([sample.gt_sem_seg.data for sample in samples])
-        return resize(logits, masks.shape[2:]), masks.to(logits.dtype)
+        return resize(_of_lesion(logits), masks.shape[2:]), masks.to(logits.dtype)
 
     def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
         """The losses of a head of mmseg's, by name; the whole batch goes through its batch norm over pooled maps."""
@@ -62,9 +62,7 @@ class Segmentation(Task):
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities of lesion (N, 1, h, w), at the input's ``size``."""
-        logits = self(feats).float()  # (N, 1 or 2, h, w)
-        logit = logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
-        return resize(logit, size).sigmoid()
+        return resize(_of_lesion(self(feats).float()), size).sigmoid()
 
     def decide(self, sample: TaskSample) -> None:
         """Write ``pred_sem_seg``: where ``seg_prob``, resized to the original size, is above one half; then `post`."""
@@ -76,6 +74,11 @@ class Segmentation(Task):
         for step in self.post:
             array = step(array)
         return torch.from_numpy(array)[None].to(mask.device)
+
+
+def _of_lesion(logits: Tensor) -> Tensor:
+    """The logit (N, 1, h, w) of lesion against background, from a head's one or two."""
+    return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
 
 
 def _with_mask(mask: Tensor) -> TaskSample:
