@@ -21,7 +21,7 @@ class ElementwiseGate(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding='same')
 
     def forward(self, x: Tensor) -> Tensor:
         """Rates in (0, 1), (N, out_channels, H, W), for x of (N, in_channels, H, W)."""

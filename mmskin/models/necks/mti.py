@@ -21,9 +21,9 @@ class PropagationStream(Stream):
 
     def __init__(self, source: int, target: int, hidden: int, kernel_size: int) -> None:
         super().__init__(source, target)
-        self.squeeze = nn.Conv2d(target, hidden, kernel_size, padding=kernel_size // 2, bias=False)
+        self.squeeze = nn.Conv2d(target, hidden, kernel_size, padding='same', bias=False)
         self.mask = nn.Conv2d(hidden, target, 1)
-        self.reduce = nn.Conv2d(target, target, kernel_size, padding=kernel_size // 2, bias=False)
+        self.reduce = nn.Conv2d(target, target, kernel_size, padding='same', bias=False)
 
 
 class PropagationTarget(nn.Module):

@@ -18,9 +18,7 @@ class PADNetRoute(nn.Module):
 
     def __init__(self, source: int, target: int, kernel_size: int, identity_init: bool) -> None:
         super().__init__()
-        self.gate, self.message = (
-            nn.Conv2d(source, target, kernel_size, padding=kernel_size // 2, bias=False) for _ in range(2)
-        )
+        self.gate, self.message = (nn.Conv2d(source, target, kernel_size, padding='same', bias=False) for _ in range(2))
         self.op = SumOp(target, identity_init)
 
     def rates(self, source: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from mmskin.models.necks.channel_gate import ChannelGate
+from mmskin.models.necks.elementwise_gate import ElementwiseGate
 from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.necks.messages import ConvMessage
 from mmskin.models.necks.scalar_gate import ScalarGate
 from mmskin.models.necks.spatial_gate import SpatialGate
 
@@ -18,6 +20,12 @@ def set_conv(gate, weight, bias):
     gate.conv.weight.data = torch.tensor(weight, dtype=torch.float32).reshape(gate.conv.weight.shape)
     gate.conv.bias.data = torch.tensor(bias, dtype=torch.float32)
     return gate
+
+
+@pytest.mark.parametrize('kernel_size', [2, 3, 4])
+@pytest.mark.parametrize('module', [ConvMessage, ElementwiseGate, SpatialGate])
+def test_any_kernel_keeps_the_map_as_large_as_it_is(module, kernel_size):
+    assert module(2, 1, kernel_size)(torch.randn(2, 2, 5, 7)).shape == (2, 1, 5, 7)
 
 
 def test_channel_gate():
