@@ -92,6 +92,7 @@ def notes(report: dict[str, Any]) -> list[str]:
     devices = sorted({method['device'] for method in report['methods'].values() if method['device']})
     lines = [f'- Time measured on: {"; ".join(devices)}.']
     lines += [f'- Runs were made with {text}.' for text in different_versions(report)]
+    lines += [f'- **No run measured {metric}**; they measured {names}.' for metric, names in unmeasured(report).items()]
     lines += [f'- {name}: {method["note"]}' for name, method in report['methods'].items() if method['note']]
     if report['may_differ']:
         lines.append(f'- The suite allows the methods to differ in: {", ".join(report["may_differ"])}.')
@@ -100,6 +101,13 @@ def notes(report: dict[str, Any]) -> list[str]:
     if report['unfinished']:
         lines.append(f'- **Not finished, and not in the table**: {"; ".join(report["unfinished"])}.')
     return ['\n'.join(lines)]
+
+
+def unmeasured(report: dict[str, Any]) -> dict[str, str]:
+    """The metrics that no run has, which may be mistyped, each with the names of those that there are."""
+    seeds = [seed for method in report['methods'].values() for seed in method['seeds'].values()]
+    names = {name for seed in seeds for name in seed['results']}
+    return {metric: ', '.join(sorted(names)) for metric in report['metrics'] if metric not in names}
 
 
 def different_versions(report: dict[str, Any]) -> list[str]:

@@ -52,9 +52,23 @@ def method(**seeds):
     return dict(device='CPU', note='', seeds=seeds)
 
 
+def test_a_metric_that_no_run_has_is_said():
+    """It may be mistyped; a dash would say that it does not apply."""
+    methods = {'gated': method(a=dict(results={'cls/AC': 0.8, 'cls/mAP': 0.7}))}
+    report = REPORT | dict(methods=methods, may_differ=[], unfinished=[], differences=[])
+    assert '- **No run measured seg/JA**; they measured cls/AC, cls/mAP.' in notes(report)[0]
+
+
 def test_different_versions_are_said():
-    new, old = (dict(made_with=dict(mmskin='0.1.0', torch=version)) for version in ('2.15', '2.14'))
-    methods = {'gated': method(a=new, b=old), 'blind': method(a=new, b={}), 'none': method(a=old, b=old)}
+    new, old = (
+        dict(results=dict.fromkeys(REPORT['metrics'], 0.8), made_with=dict(mmskin='0.1.0', torch=version))
+        for version in ('2.15', '2.14')
+    )
+    methods = {
+        'gated': method(a=new, b=old),
+        'blind': method(a=new, b=new | dict(made_with={})),
+        'none': method(a=old, b=old),
+    }
     report = REPORT | dict(methods=methods, may_differ=[], unfinished=[], differences=[])
     assert notes(report) == [
         '- Time measured on: CPU.\n'
