@@ -1,6 +1,5 @@
 """A copy of the data at the size that a network is trained at, which is read many times faster."""
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
 from mmskin.datasets.transforms.image_file import decode, decode_rgb, read_bytes
-from mmskin.files import write_whole
+from mmskin.files import write_text, write_whole
 
 JPEG_QUALITY = 95
 SIZES_FILE = 'native_sizes.csv'
@@ -94,6 +93,5 @@ def encode(image: np.ndarray, path: Path) -> bytes:
 
 def write_native_sizes(out_dir: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Note the originals' sizes, from which the true proportions follow."""
-    with (out_dir / SIZES_FILE).open('w', newline='', encoding='utf-8') as file:
-        rows = [(image_id, *size) for image_id, size in sorted(sizes.items())]
-        csv.writer(file, lineterminator='\n').writerows([('image_id', 'width', 'height'), *rows])
+    rows = [f'{image_id},{width},{height}\n' for image_id, (width, height) in sorted(sizes.items())]
+    write_text(out_dir / SIZES_FILE, ''.join(['image_id,width,height\n', *rows]))
