@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
-from mmskin.models.weighting.weighting import Weighting, mean_over_processes
+from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS
 
 __all__ = ['DWA']
@@ -50,8 +50,7 @@ class DWA(Weighting):
     def weights(self, values: Tensor, present: Tensor) -> Tensor:
         if self.training:
             self._begin_epoch(MessageHub.get_current_instance().get_info('epoch', 0))
-            losses, present = mean_over_processes(values, present)
-            self.total += torch.where(present, losses, 0)
+            self.total += torch.where(present, values, 0)
             self.count += present
         rates = (self.average / self.earlier).nan_to_num(nan=1.0)
         rates = (rates / self.temperature).masked_fill(~self.active, -torch.inf)

@@ -21,7 +21,7 @@ class FixedWeights(Weighting):
         weights: The weight of a task by its name, 1 for those that are not named.
 
     Raises:
-        ValueError: if a weight is negative, or for no task of the network.
+        ValueError: if a weight is negative, or for no task of the network, or if weights come without names.
     """
 
     values: Tensor
@@ -31,6 +31,8 @@ class FixedWeights(Weighting):
     ) -> None:
         super().__init__(tasks, active_tasks)
         weights = weights or {}
+        if not isinstance(weights, Mapping):
+            raise ValueError(f'weights is {weights!r}; give them by task, as dict({tasks[0]}=2.0)')
         wrong = [f'{task}={weight}' for task, weight in weights.items() if task not in tasks or weight < 0]
         if wrong:
             raise ValueError(f'weights {", ".join(wrong)}: give a number >= 0 for some of the tasks {", ".join(tasks)}')

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmskin.models.weighting.weighting import Weighting, mean_over_processes
+from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS
 
 __all__ = ['GLS']
@@ -22,8 +22,7 @@ class GLS(Weighting):
     """
 
     def weights(self, values: Tensor, present: Tensor) -> Tensor:
-        losses, present = mean_over_processes(values, present)
-        losses, count = losses.clamp(min=FLOOR), present.sum().clamp(min=1)
+        losses, count = values.clamp(min=FLOOR), present.sum().clamp(min=1)
         mean = torch.exp(torch.where(present, losses.log(), 0).sum() / count)
         return torch.where(present, mean / (count * losses), 0)
 

@@ -20,8 +20,9 @@ class UncertaintyWeights(Weighting):
     own, and spare it the weight decay, by
     ``optim_wrapper.paramwise_cfg=dict(custom_keys={'weighting': dict(lr_mult=10, decay_mult=0)})``.
 
-    Ours: a task without a label in the batch leaves its s_i / 2 out, too. Otherwise s_i would fall by itself, and the
-    task's weight rise without end.
+    Ours: all tasks have eq. 7's form, a regression's; for a classification the paper has L_i / exp s_i, which is the
+    same with another start of s_i, by log 2. A task without a label in the batch leaves its s_i / 2 out, too;
+    otherwise s_i would fall by itself, and the task's weight rise without end.
 
     Args:
         tasks: See ``Weighting``.

@@ -68,7 +68,7 @@ class Weighting(nn.Module):
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the weights (T,), from each active task's loss and which tasks have labels (T,)."""
         values = self.vector(losses)
-        weights = self.weights(values.detach(), present)
+        weights = self.weights(*mean_over_processes(values.detach(), present))
         return (weights * values).sum(), weights
 
     def vector(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -77,7 +77,10 @@ class Weighting(nn.Module):
         return torch.stack([losses.get(task, zero) for task in self.tasks])
 
     def weights(self, values: Tensor, present: Tensor) -> Tensor:
-        """The weights (T,), no gradients attached, from the losses (T,) and which of the tasks have labels."""
+        """The weights (T,), no gradients attached, from the losses (T,) and which of the tasks have labels.
+
+        Both are those of all processes together, so that the weights are, too.
+        """
         raise NotImplementedError(f'{type(self).__name__} does not say how it weighs')
 
 
