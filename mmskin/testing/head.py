@@ -28,6 +28,11 @@ class HeadContract(Contract):
                 assert dims == 2 or logits.shape[2:] == size
                 assert close(head([last]), logits), 'it reads another map than the last'
 
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        head, last = self.build().eval(), random(3, 6, 5, 9)
+        assert close(head((last,))[:1], head((last[:1],)))
+
     def test_gradient_reaches_all(self) -> None:
         """The map and every parameter."""
         head, feature = self.build(), random(2, 6, 5, 9).requires_grad_()

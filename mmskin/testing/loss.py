@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random
+from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random, reached
 
 __all__ = ['LossContract', 'loss_batch']
 
@@ -56,6 +56,13 @@ class LossContract(Contract):
         assert (gradient[on_target == 1] <= 0).all()
         assert (gradient[on_target == 0] >= 0).all()
         assert gradient.flatten(1).any(dim=1).all(), 'an image without gradient'
+
+    def test_gradient_reaches_all(self) -> None:
+        """Every parameter of its own, if it has any."""
+        loss, (logits, target) = self.build(), loss_batch(self.dims())
+        loss(logits.requires_grad_(), target).backward()
+        own = dict(loss.named_parameters())
+        assert reached(own) == {*own}
 
     def test_extremes_are_finite(self) -> None:
         """Sure and wrong, or sure and right, with one class alone in the target."""

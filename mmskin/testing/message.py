@@ -2,7 +2,7 @@
 
 import torch
 
-from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random, randomised, reached
+from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 
 __all__ = ['MessageContract']
 
@@ -17,6 +17,11 @@ class MessageContract(Contract):
         for size in SIZES:
             for count in (1, 3):
                 assert self.build()(random(count, 5, *size)).shape == torch.Size((count, 7, *size))
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        message, x = randomised(self.build()).eval(), random(3, 5, 5, 9)
+        assert close(message(x)[:1], message(x[:1]))
 
     def test_gradient_reaches_all(self) -> None:
         """What is read, and every parameter, as distributed training demands."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random, randomised, reached
+from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 
 __all__ = ['OpContract']
 
@@ -29,6 +29,11 @@ class OpContract(Contract):
         """What it then gives is up to the plugin's own tests."""
         feature, message = random(2, 2, 6, 5, 9)
         assert not torch.allclose(self.build(identity_init=False)(feature, message), feature)
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        op, (feature, message) = randomised(self.build()).eval(), random(2, 3, 6, 5, 9)
+        assert close(op(feature, message)[:1], op(feature[:1], message[:1]))
 
     def test_gradient_reaches_all(self) -> None:
         """Feature, message, and every parameter."""

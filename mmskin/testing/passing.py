@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.models.necks.passing import FeaturePassing, Features
-from mmskin.testing.contract import SIZES, Contract, close_in_bf16, random, randomised, reached
+from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 from mmskin.testing.network import tiny_batch, tiny_network
 
 __all__ = ['PassingContract']
@@ -115,6 +115,13 @@ class PassingContract(Contract):
         operator = self.awake().eval()
         first, second = (operator(maps(IN), maps(OUT)) for _ in range(2))
         assert all(torch.equal(first[task], second[task]) for task in OUT)
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        operator, together = self.awake().eval(), (maps(IN, 3), maps(OUT, 3))
+        alone = ({task: feature[:1] for task, feature in features.items()} for features in together)
+        new, first = operator(*together), operator(*alone)
+        assert all(close(new[task][:1], first[task]) for task in OUT)
 
     def test_gradient_goes_where_routes_lead(self) -> None:
         """And nowhere else; not through routes that are detached, either."""

@@ -13,6 +13,7 @@ from mmskin.models.heads.cls_head import ClsHead
 from mmskin.models.losses.dice import DiceLoss
 from mmskin.models.necks.elementwise_gate import ElementwiseGate
 from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.necks.messages import ConvMessage
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.weighting.dwa import DWA
@@ -21,6 +22,7 @@ from mmskin.testing import (
     GateContract,
     HeadContract,
     LossContract,
+    MessageContract,
     MetricContract,
     OpContract,
     PassingContract,
@@ -63,6 +65,27 @@ class BatchGate(ElementwiseGate):
 
     def forward(self, x):
         return super().forward(x - x.mean(dim=0))
+
+
+class BatchMessage(ConvMessage):
+    """So does its message."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(dim=0))
+
+
+class BatchOp(SumOp):
+    """What is added as well."""
+
+    def forward(self, feature, message):
+        return super().forward(feature, message - message.mean(dim=0))
+
+
+class BatchPassing(GatedFeaturePassing):
+    """The same in an operator."""
+
+    def read(self, inputs, outputs):
+        return {task: feature - feature.mean(dim=0) for task, feature in inputs.items()}
 
 
 class LeakyPassing(GatedFeaturePassing):
@@ -152,6 +175,21 @@ class FirstMapHead(ClsHead):
         return super().forward(feats[::-1])
 
 
+class BatchHead(ClsHead):
+    """An image's logits depend on the others."""
+
+    def forward(self, feats):
+        return super().forward([feats[-1] - feats[-1].mean(dim=0)])
+
+
+class WastefulLoss(DiceLoss):
+    """A parameter without use."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(3))
+
+
 class InvertedLoss(DiceLoss):
     """Rewards what is wrong."""
 
@@ -213,6 +251,9 @@ BROKEN = [
     (GateContract, NarrowGate, 'test_rates_fit_the_message'),
     (GateContract, WastefulGate, 'test_gradient_reaches_all'),
     (GateContract, BatchGate, 'test_an_image_does_not_depend_on_its_batch'),
+    (MessageContract, BatchMessage, 'test_an_image_does_not_depend_on_its_batch'),
+    (OpContract, BatchOp, 'test_an_image_does_not_depend_on_its_batch'),
+    (PassingContract, BatchPassing, 'test_an_image_does_not_depend_on_its_batch'),
     (PassingContract, LeakyPassing, 'test_gradient_goes_where_routes_lead'),
     (PassingContract, GreedyPassing, 'test_gradient_goes_where_routes_lead'),
     (PassingContract, SinglePassing, 'test_double_precision'),
@@ -224,6 +265,8 @@ BROKEN = [
     (PassingContract, StubbornPassing, 'test_passes_at_once_without_identity'),
     (PassingContract, NormedPassing, 'test_trains_on_one_image'),
     (HeadContract, FirstMapHead, 'test_logits'),
+    (HeadContract, BatchHead, 'test_an_image_does_not_depend_on_its_batch'),
+    (LossContract, WastefulLoss, 'test_gradient_reaches_all'),
     (LossContract, InvertedLoss, 'test_right_costs_less_than_wrong'),
     (LossContract, InvertedLoss, 'test_gradient_points_to_the_target'),
     (MetricContract, PooledMetric, 'test_images_without_labels_change_nothing'),
