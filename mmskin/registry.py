@@ -7,7 +7,7 @@ A plugin outside is imported by its user: ``custom_imports`` in a text config or
 import difflib
 import inspect
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -36,7 +36,13 @@ __all__ = [
     'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
     'PluginRegistry',
+    'as_config',
 ]
+
+
+def as_config(part: str | type | Mapping[str, Any], **given: Any) -> dict[str, Any]:
+    """The config of a part, also where its name or its class alone stands for one, with what its user hands in."""
+    return {**part, **given} if isinstance(part, Mapping) else {'type': part, **given}
 
 
 def home_scope(kind: str | type, root: Registry) -> str | None:

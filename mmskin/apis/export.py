@@ -20,9 +20,8 @@ from mmskin.apis.publish import without_lookups
 from mmskin.apis.zoo import FILES
 from mmskin.engine.weights import hash_tensors, load_weights, read_weights
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.tasks.segmentation import step_configs
 from mmskin.optional import needs
-from mmskin.registry import MODELS, TRANSFORMS
+from mmskin.registry import MODELS, TRANSFORMS, as_config
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
 
@@ -201,7 +200,7 @@ def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
     kind = type(task).__name__
     own: dict[str, Any] = {'Classification': {'classes': class_names(cfg)}}.get(kind, {})
     if kind == 'Segmentation':
-        own = {'threshold': 0.5, 'post': step_configs(cfg.model.tasks[name].get('post', ()))}
+        own = {'threshold': 0.5, 'post': [as_config(step) for step in cfg.model.tasks[name].get('post', ())]}
     return {'task': name, 'type': kind, 'meaning': MEANING[kind], **own}
 
 

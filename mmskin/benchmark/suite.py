@@ -14,6 +14,13 @@ from mmskin.benchmark.fingerprint import OF_TRAINING
 __all__ = ['Method', 'Suite', 'read_suite']
 
 
+KINDS: list[tuple[set[str], type | tuple[type, ...], str]] = [
+    ({'methods', 'seeds', 'metrics', 'may_differ'}, (list, tuple), 'a list'),
+    ({'options', 'paper'}, dict, 'a dict'),
+    ({'name', 'config', 'title', 'note'}, str, 'a text'),
+]
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of the table.
@@ -131,6 +138,10 @@ def check_names(settings: dict, kind: type, path: Path) -> None:
             f'{path}: {", ".join(sorted(wrong)) or "something"} of a {kind.__name__.lower()} is unknown, missing or '
             f'empty; it needs {", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
         )
+    for names, types, kinds in KINDS:
+        for name in names & settings.keys():
+            if not isinstance(settings[name], types):
+                raise ValueError(f'{path}: {name}={settings[name]!r}; give {kinds}.')
 
 
 def check_methods(methods: tuple[Method, ...], path: Path) -> None:

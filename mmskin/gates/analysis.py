@@ -12,7 +12,7 @@ from mmskin.evaluation.report import markdown_table
 from mmskin.files import write_text
 from mmskin.gates.figures import draw_maps, draw_rates
 from mmskin.gates.rates import Group, correlations, groups, read_gates, write_rates
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, as_config
 
 __all__ = ['analyse_gates']
 
@@ -56,7 +56,7 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
 def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
     """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
     blocks = {route.rpartition('/')[0] for route in routes}
-    types = [cfg['type'] for block, cfg in passing.items() if block in blocks]
+    types = [as_config(cfg)['type'] for block, cfg in passing.items() if block in blocks]
     operators: list[Any] = [MODELS.get(kind) for kind in types]
     return {operator.__name__: operator.quantity for operator in operators}
 

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from mmskin.models.tasks.task import Feats
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
 
 __all__ = ['MultiTaskModel']
@@ -50,16 +50,18 @@ class MultiTaskModel(BaseModel):
         self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
         self._check_fields()
         passing = passing or {}
+        if not isinstance(passing, Mapping):
+            raise ValueError(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
         self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
-            {key: MODELS.build({**passing[site], **self._channels(site)}) for key, site in self.sites.items()}
+            {key: MODELS.build(as_config(passing[site], **self._channels(site))) for key, site in self.sites.items()}
         )
         self.use_passing = use_passing
         self.active_tasks = list(tasks) if active_tasks is None else list(active_tasks)
         self._fixed = self._fixed_parts(frozen)
         for module in self._fixed:
             module.requires_grad_(False)
-        self.weighting = MODELS.build({**weighting, **self._task_names()}) if weighting else None
+        self.weighting = MODELS.build(as_config(weighting, **self._task_names())) if weighting else None
 
     def _check_fields(self) -> None:
         """Raise if two tasks would write one field of the samples, where the second hides the first."""

@@ -61,6 +61,9 @@ def test_a_suite_is_read(suite_file):
         ('seeds = [0, 1]', "seeds = [0, 1]; baseline = 'no'", "baseline='no' is no method"),
         ('seeds = [0, 1]', "seeds = [0, 1]; may_differ = ['scoring seg']", r"may_differ has \['scoring seg'\]; it can"),
         ('seeds = [0, 1]', "seeds = [0, 1]; may_differ = ['train image']", r"may_differ has \['train image'\]"),
+        ('seeds = [0, 1]', 'seeds = 3', 'seeds=3; give a list'),
+        ("note='shares its beginning'", "options=['a']", r"options=\['a'\]; give a dict"),
+        ("name='no passing'", 'name=1', 'name=1; give a text'),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
     ],
 )

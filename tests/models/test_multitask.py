@@ -344,6 +344,11 @@ def test_a_task_without_losses_of_its_own_says_so():
         (dict(passing={'b.2': PASSING}), "No block is named 'b.2'. Near matches: b.1"),
         (dict(passing={'a.0': PASSING}), "Features cannot be passed at 'a.0': it is shared"),
         (dict(passing={'b.1': {**PASSING, 'routes': [('cls', 'sag')]}}), 'route cls -> sag'),
+        (dict(passing={'b.1': {**PASSING, 'routes': ('cls', 'seg')}}), "routes has 'cls'; it is a list of pairs"),
+        (dict(passing={'b.1': {**PASSING, 'routes': ['cls2seg']}}), "routes has 'cls2seg'; it is a list of pairs"),
+        (dict(passing='GBDPassing'), "passing is 'GBDPassing'; give it by block, as {'layer3.22': 'GBDPassing'}"),
+        (dict(passing={'b.1': dict(type='MTIPassing', reduction=0)}), 'reduction is 0; it has to be 1 or more'),
+        (dict(weighting=dict(type='FixedWeights', weights=[1, 2])), 'give them by task, as dict(cls=2.0)'),
         (dict(backbone=backbone(cls=dict())), "No branch is named 'seg'; the backbone has branches for cls"),
         (
             dict(backbone=backbone(cls=dict()), passing=None),
@@ -358,6 +363,17 @@ def test_a_task_without_losses_of_its_own_says_so():
 def test_bad_names(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build(**options)
+
+
+def test_a_name_stands_for_a_part_without_options():
+    by_name = build(
+        passing={'b.1': dict(type='GatedFeaturePassing', gate='ChannelGate', op='ProductOp', message='ConvMessage')},
+        weighting='DWA',
+    )
+    parts = {name: dict(type=kind) for name, kind in dict(gate='ChannelGate', op='ProductOp').items()}
+    in_full = build(passing={'b.1': dict(type='GatedFeaturePassing', **parts)}, weighting=dict(type='DWA'))
+    assert str(by_name) == str(in_full)
+    assert build(passing={'b.1': 'CrossStitchPassing'}).passing['b_1'].routes
 
 
 @pytest.mark.parametrize('op', ['Conact', 'NoSuchThing'])

@@ -9,6 +9,8 @@ from mmskin.registry import MODELS
 
 __all__ = ['ResNetChain']
 
+DEPTHS = (18, 34, 50, 101, 152)
+
 
 @MODELS.register_module()
 class ResNetChain(BlockChain):
@@ -24,6 +26,8 @@ class ResNetChain(BlockChain):
     """
 
     def __init__(self, depth: int = 101, weights: str | None = None) -> None:
+        if depth not in DEPTHS:
+            raise ValueError(f'There is no ResNet of depth {depth}; depths are {", ".join(map(str, DEPTHS))}.')
         network = torchvision.models.get_model(f'resnet{depth}')
         if weights is not None:
             network.load_state_dict(read_pretrained(weights))

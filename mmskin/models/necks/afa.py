@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.models.necks.mixing import MixingPassing, Stream, softmax
-from mmskin.models.necks.passing import Features
+from mmskin.models.necks.passing import Features, check_positive
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
 
@@ -79,6 +79,7 @@ class AFAPassing(MixingPassing):
         reduction: int = 16,
     ) -> None:
         super().__init__(in_channels, out_channels, routes, detach)
+        check_positive(reduction=reduction)
         maps = {target: 1 + count for target, count in self.num_sources().items()}
         hidden = {end: max(count * out_channels[end] // reduction, NARROWEST) for end, count in maps.items()}
         for target, width in hidden.items():

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.models.necks.passing import check_positive
 from mmskin.models.necks.routed_passing import RoutedPassing
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
@@ -76,7 +77,7 @@ class CrossAttentionPassing(RoutedPassing):
         identity_init: Start from f alone, by the zero scale of ``SumOp``.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``channels``.
+        ValueError: if ``num_heads`` does not divide ``channels``, or one of the numbers is below 1.
     """
 
     quantity = (
@@ -96,6 +97,7 @@ class CrossAttentionPassing(RoutedPassing):
         identity_init: bool = True,
     ) -> None:
         super().__init__(in_channels, out_channels, routes, detach)
+        check_positive(channels=channels, num_heads=num_heads, max_side=max_side)
         if channels % num_heads:
             raise ValueError(f'{channels} channels cannot be shared by {num_heads} heads; choose a multiple')
         for name, (source, target) in self.ends.items():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmskin.models.necks.adapter import resize
 from mmskin.models.necks.passing import OPENING, Features
 from mmskin.models.necks.routed_passing import RoutedPassing
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, as_config
 
 __all__ = ['GatedFeaturePassing']
 
@@ -24,9 +24,9 @@ class GatedRoute(nn.Module):
         super().__init__()
         self.gate_reads = gate_reads
         width = {'source': source, 'target': target, 'both': source + target}[gate_reads]
-        self.message: nn.Module = MODELS.build({**message, 'in_channels': source, 'out_channels': out_channels})
-        self.gate = MODELS.build({**gate, 'in_channels': width, 'out_channels': out_channels}) if gate else None
-        self.op: nn.Module = MODELS.build({**op, 'channels': out_channels})
+        self.message: nn.Module = MODELS.build(as_config(message, in_channels=source, out_channels=out_channels))
+        self.gate = MODELS.build(as_config(gate, in_channels=width, out_channels=out_channels)) if gate else None
+        self.op: nn.Module = MODELS.build(as_config(op, channels=out_channels))
 
     def rates(self, source: Tensor, target: Tensor) -> Tensor:
         """What the gate lets through, at the resolution of what it reads."""
@@ -91,7 +91,7 @@ class GatedFeaturePassing(RoutedPassing):
             raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
         if gate is None:
             self.quantity = ''
-        op = {'identity_init': identity_init, **op}
+        op = {'identity_init': identity_init, **as_config(op)}
         for name, (source, target) in self.ends.items():
             widths = in_channels[source], in_channels[target], out_channels[target]
             self.routes[name] = GatedRoute(*widths, gate, message, op, gate_reads)

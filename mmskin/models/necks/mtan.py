@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmskin.models.necks.adapter import Adapter, resize
 from mmskin.models.necks.batch_norm import BatchNorm
-from mmskin.models.necks.passing import FeaturePassing, Features
+from mmskin.models.necks.passing import FeaturePassing, Features, check_positive
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
 
@@ -74,6 +74,7 @@ class MTANPassing(FeaturePassing):
         reduction: int = 4,
     ) -> None:
         super().__init__(in_channels, out_channels, routes, detach)
+        check_positive(reduction=reduction)
         for name, (source, target) in self.ends.items():
             reads = in_channels[source] + in_channels[target]
             widths = out_channels[source], out_channels[target]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmskin.models.necks.batch_norm import BatchNorm
 from mmskin.models.necks.mixing import MixingPassing, Stream, softmax
-from mmskin.models.necks.passing import Features
+from mmskin.models.necks.passing import Features, check_positive
 from mmskin.models.necks.sum_op import SumOp
 from mmskin.registry import MODELS
 
@@ -86,6 +86,7 @@ class MTIPassing(MixingPassing):
         reduction: int = 16,
     ) -> None:
         super().__init__(in_channels, out_channels, routes, detach)
+        check_positive(reduction=reduction)
         hidden = {target: max(out_channels[target] // 4, 1) for target in self.num_sources()}
         for target, width in hidden.items():
             options = width, kernel_size, reduction, identity_init

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ['OPENING', 'FeaturePassing', 'Features']
+__all__ = ['OPENING', 'FeaturePassing', 'Features', 'check_positive']
 
 Features = dict[str, Tensor]
 Route = tuple[str, str]
@@ -96,9 +96,19 @@ class FeaturePassing(nn.Module):
         return parts + [part for name, part in self.targets.items() if name not in ends]
 
 
+def check_positive(**options: int) -> None:
+    """Raise unless each of the options is 1 or more."""
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f'{name} is {value}; it has to be 1 or more')
+
+
 def named(routes: Iterable[Route], tasks: Collection[str]) -> dict[str, Route]:
     """Routes by their name, ``cls2seg``, after a check."""
-    routes = [(source, target) for source, target in routes]
+    routes = list(routes)
+    for route in routes:
+        if isinstance(route, str) or len(route) != 2:
+            raise ValueError(f"routes has {route!r}; it is a list of pairs (source, target), as [('cls', 'seg')]")
     for source, target in routes:
         if {source, target} - {*tasks} or source == target:
             raise ValueError(f'route {source} -> {target}: a route joins two of the tasks {", ".join(tasks)}')

@@ -9,20 +9,15 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmskin.models.tasks.task import Feats, Task
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
 
-__all__ = ['Segmentation', 'resize', 'step_configs']
+__all__ = ['Segmentation', 'resize']
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize ``maps`` (N, C, h, w) to ``size`` (H, W), bilinear."""
     return F.interpolate(maps, tuple(size), mode='bilinear', align_corners=False)
-
-
-def step_configs(post: Sequence[str | dict]) -> list[dict]:
-    """The steps of ``post`` as configs, also where a name stands for one."""
-    return [{'type': step} if isinstance(step, str) else dict(step) for step in post]
 
 
 @MODELS.register_module()
@@ -46,7 +41,7 @@ class Segmentation(Task):
 
     def set_post(self, post: Sequence[str | dict]) -> None:
         """Finish masks by ``post`` from now on."""
-        self.post = [MODELS.build(step) for step in step_configs(post)]
+        self.post = [MODELS.build(as_config(step)) for step in post]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits of lesion and 0/1 masks (N, 1, H, W), at the masks' size."""
