@@ -1,5 +1,6 @@
 """Finding the images that a user means: files, folders, patterns, arrays, and lists of these."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
@@ -125,7 +126,7 @@ def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
         yield inputs
     elif isinstance(inputs, bytearray | memoryview):
         yield bytes(inputs)
-    elif isinstance(inputs, Iterable):
+    elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
         for one in inputs:
             yield from _flat(one)
     else:

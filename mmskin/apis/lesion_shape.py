@@ -114,7 +114,8 @@ def asymmetry(mask: np.ndarray, longest: int = 512) -> float:
     scale = min(1.0, longest / max(mask.shape))
     small = mask
     if scale < 1:  # a pixel is lesion if any of it is: nothing gets lost
-        part = cv2.resize(mask.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        size = [max(1, round(side * scale)) for side in mask.shape[::-1]]
+        part = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         small = (part > 0).astype(np.uint8)
     y, x = np.nonzero(small)
     points = np.stack([x, y]).astype(float)  # (2, M)

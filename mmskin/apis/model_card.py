@@ -95,11 +95,12 @@ def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTe
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
+    values = read_json(path)
     note = read_json(path.with_name('test.json'))
     if note['test-time augmentation'].startswith('yes') != tta:
         raise ValueError(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'
-    return ModelTest(title, option, split, read_json(path), read_evaluation(path.parent, classes))
+    return ModelTest(title, option, split, values, read_evaluation(path.parent, classes))
 
 
 def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:

@@ -52,7 +52,8 @@ class PredictionFiles:
         self.overlays, self.probabilities, self.contours = overlays, probabilities, contours
         out_dir.mkdir(parents=True, exist_ok=True)
         self.table = out_dir / 'predictions.csv'
-        self._rows = self.table.open('w', newline='', encoding='utf-8')
+        # the name of a file need not be text in UTF-8; the table is
+        self._rows = self.table.open('w', newline='', encoding='utf-8', errors='backslashreplace')
         self._lines: TextIO | None = None
         if measurements or contours:
             self._lines = (out_dir / 'predictions.jsonl').open('w', encoding='utf-8')

@@ -7,6 +7,7 @@ functions: ``mmskin --help`` answers at once.
 
 import argparse
 import dis
+import errno
 import inspect
 import pkgutil
 import sys
@@ -18,6 +19,8 @@ from types import ModuleType
 import mmskin
 
 __all__ = ['commands', 'main', 'run_tool']
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk says so of no file in particular
 
 
 def commands() -> dict[str, ModuleType]:
@@ -77,7 +80,7 @@ def _is_mistake(error: Exception) -> bool:
     code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get('__name__', '')
     if isinstance(error, TypeError):
         return module == 'mmengine.registry.build_functions'
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and (error.filename or error.errno in FULL):
         return True
     is_answer = isinstance(error, OSError | ValueError | KeyError | ModuleNotFoundError)
     return is_answer and module.split('.')[0] == 'mmskin' and code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']

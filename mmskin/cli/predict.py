@@ -4,10 +4,11 @@ mmskin predict photo.jpg folder 'more/*.png' --out-dir OUT
 
 OUT/predictions.csv has a row for each image, and OUT/masks/<image id>_segmentation.png is its mask: 0 and 255, of the
 image's own size. A file that cannot be read is reported, and the others go on. Exit status: 0 if all went well, 1 if an
-image could not be read, 2 if nothing could be started. Research software, not a medical device.
+image was skipped, 2 if nothing could be started or written. Research software, not a medical device.
 """
 
 import argparse
+import errno
 import json
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def _post(args: argparse.Namespace) -> list[str] | None:
 def _predict(
     inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files: 'PredictionFiles', with_reasons: bool
 ) -> int:
-    """Predict and write image by image; how many could not be read."""
+    """Predict and write image by image; how many were skipped."""
     from rich.console import Console
     from rich.progress import track
 
@@ -104,10 +105,16 @@ def _predict(
         if isinstance(item, FailedImage):
             failed += 1
             print(f'skipped: {item.error}', file=sys.stderr)
-        else:
-            files.write(item, source)
+            continue
+        try:
             if with_reasons:
                 _explain(inferencer, source, files.out_dir / 'explanations' / f'{source.image_id}.png')
+            files.write(item, source)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            failed += 1
+            print(f'skipped: {source.name}: its name is too long for those of its results', file=sys.stderr)
     return failed
 
 

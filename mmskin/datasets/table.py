@@ -22,10 +22,12 @@ def read_rows(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, or the file is no text in UTF-8.
+        ValueError: if a column is missing, the file is no text in UTF-8, or the delimiter is not one character.
     """
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing; {where_from}')
+    if len(delimiter) != 1:
+        raise ValueError(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)

@@ -226,9 +226,10 @@ class TestDicom:
         data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=1, RescaleIntercept=-1024, **window)
         assert read_image(data)[0][0, :, 0].tolist() == pytest.approx([0, 128, 255, 255], abs=1)
 
-    def test_grey_that_is_rescaled(self, write):
+    @pytest.mark.parametrize('rescale', [dict(RescaleSlope=0.1, RescaleIntercept=7), dict(RescaleSlope=None)])
+    def test_grey_that_is_rescaled(self, write, rescale):
         pixels = np.array([[0, 4095]], np.uint16)
-        data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=0.1, RescaleIntercept=7)
+        data = write(pixels, 'MONOCHROME2', BitsStored=12, **rescale)
         assert read_image(data)[0][0, :, 0].tolist() == [0, 255]
 
     def test_several_frames_are_refused(self, write):

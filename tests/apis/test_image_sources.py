@@ -1,9 +1,11 @@
 """Which images a path, a pattern or a list means."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmskin.apis.image_sources import find_files, find_images, is_single
@@ -65,9 +67,11 @@ def test_nothing_there_is_said(tmp_path):
         names(f'{tmp_path}/*.jpg')
 
 
-def test_no_image_at_all_is_a_type_error():
-    with pytest.raises(TypeError, match='int is no image'):
-        names([3])
+@pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3)], ids=type)
+def test_no_image_at_all_is_a_type_error(content):
+    """Least of all is it a list of images."""
+    with pytest.raises(TypeError, match=f'{type(content).__name__} is no image'):
+        names([content])
 
 
 def test_two_files_of_one_id_are_refused(folder):

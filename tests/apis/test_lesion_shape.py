@@ -64,6 +64,13 @@ def test_two_pixels_far_apart_are_symmetric():
     assert measure_lesion(mask).asymmetry == 0
 
 
+def test_a_line_of_one_pixel_is_symmetric():
+    """Scaled down it would have no height at all."""
+    mask = np.zeros((768, 2000), bool)
+    mask[300, 100:1200] = True
+    assert measure_lesion(mask).asymmetry == 0
+
+
 def test_a_right_angled_triangle_is_asymmetric():
     found = measure_lesion(triangle())
     assert found.asymmetry > 0.1

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import cv2
 import numpy as np
@@ -76,6 +78,26 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, ca
     assert f'skipped: {tmp_path / "bad.jpg"}: not an image that can be read' in output.err
     assert f'skipped: {tmp_path / "gone.jpg"}: no such file' in output.err
     assert '3 of 5 images predicted' in output.out
+
+
+def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_path, capsys):
+    """One that is no text in UTF-8, as old archives have them, and one that leaves no room for a suffix."""
+    old, long = tmp_path / os.fsdecode(b'\xe4.jpg'), tmp_path / f'{"x" * 245}.jpg'
+    for path in (old, long):
+        shutil.copy(photos / 'a.jpg', path)
+    status, out = predict(long, old, photos / 'b.png', '--json', '--overlays')
+    assert status == 1
+    assert [row['image_id'] for row in rows(out)] == [r'\udce4', 'b']
+    assert len([*(out / 'masks').iterdir()]) == 2
+    assert 'xxx.jpg: its name is too long for those of its results' in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full to stand for a full disk')
+def test_a_full_disk_is_said(predict, photos, tmp_path, capsys):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/predictions.csv').symlink_to('/dev/full')
+    assert predict(photos)[0] == 2
+    assert capsys.readouterr().err.endswith('mmskin predict: error: [Errno 28] No space left on device\n')
 
 
 def test_more_on_request(predict, photos):

@@ -85,6 +85,12 @@ def test_delimiters(table, delimiter):
     assert len(dataset(table(delimiter=delimiter), delimiter=delimiter)) == 6
 
 
+@pytest.mark.parametrize('delimiter', ['', ';;'])
+def test_a_delimiter_is_one_character(table, delimiter):
+    with pytest.raises(ValueError, match=f"the delimiter is '{delimiter}'; it has to be one character"):
+        dataset(table(), delimiter=delimiter)
+
+
 def test_a_table_from_a_spreadsheet_program(table):
     path = table()
     path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b',', b' , '))

@@ -62,12 +62,16 @@ def read_checksums(path: str | Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a line is no checksum and name.
+        ValueError: if a line is no checksum and name, or the file no text in UTF-8.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv.')
     found = {}
-    for number, line in enumerate(Path(path).read_text(encoding='utf-8').splitlines(), 1):
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no text in UTF-8 ({error}); save it so.') from error
+    for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith('#'):
             match = re.fullmatch(r'([0-9a-fA-F]+)\s+\*?(.+?)\s*', line)
             if not match or len(match[1]) not in ALGORITHMS:

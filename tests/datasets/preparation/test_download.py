@@ -168,6 +168,13 @@ def test_a_kill_leaves_earlier_notes_and_sums(tmp_path, monkeypatch):
     assert read_checksums(sums) == {'before': '0' * 64}
 
 
+def test_checksums_in_another_encoding_are_named(tmp_path):
+    """As PowerShell writes what a command prints."""
+    (tmp_path / 'sums').write_text(f'{"0" * 64}  file\n', encoding='utf-16')
+    with pytest.raises(ValueError, match='sums is no text in UTF-8'):
+        read_checksums(tmp_path / 'sums')
+
+
 @pytest.mark.parametrize('notes', ['', '[]', '{"url": 1, "strange": 2}'])
 def test_damaged_notes_are_not_trusted(get, server, tmp_path, notes):
     interrupt(get, server)
