@@ -48,9 +48,6 @@ def value_range(dataset: 'pydicom.Dataset') -> tuple[float, float]:  # type: ign
             return 0, 2 ** int(dataset[table][0].LUTDescriptor[2]) - 1
     count = 2 ** int(dataset.BitsStored)
     first = -count // 2 if dataset.PixelRepresentation else 0
-    slope, intercept = (
-        float(dataset.get('RescaleSlope') or 1),
-        float(dataset.get('RescaleIntercept') or 0),
-    )
+    slope, intercept = float(dataset.get('RescaleSlope') or 1), float(dataset.get('RescaleIntercept') or 0)
     low, high = sorted(stored * slope + intercept for stored in (first, first + count - 1))
     return low, high
