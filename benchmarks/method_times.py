@@ -20,8 +20,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
-from mmskin.apis.config import load_config
 from mmskin.benchmark.suite import Method, Suite, read_suite
+from mmskin.config import load_config
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import build_runner
 from mmskin.registry import LOOPS

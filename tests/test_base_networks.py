@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.engine.stages import stage_configs
 
 CONFIGS = Path(__file__).parents[1] / 'configs'

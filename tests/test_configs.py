@@ -18,7 +18,7 @@ from mmengine.optim.scheduler.lr_scheduler import CosineAnnealingLR
 from mmengine.structures import PixelData
 from torch import nn
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import stage_configs
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS

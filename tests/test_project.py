@@ -1,5 +1,6 @@
 """What is published: names, versions, and a wheel that carries what an installed copy needs."""
 
+import ast
 import os
 import pkgutil
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from graphlib import TopologicalSorter
 from importlib import import_module
 from importlib.metadata import requires, version
 
@@ -69,9 +71,30 @@ def wheel(repository, tmp_path_factory):
 
 
 def test_public_names():
-    assert mmskin.__all__ == ['__version__']
+    assert mmskin.__all__ == ['FailedImage', 'LesionInferencer', 'LesionPrediction', '__version__']
     for name in mmskin.__all__:
         assert hasattr(mmskin, name)
+
+
+def test_no_folder_imports_one_that_imports_it(repository):
+    """Through others neither: the graph of folders has an order, the one of DESIGN's layout."""
+    graph = {}
+    for file in (repository / 'mmskin').rglob('*.py'):
+        place = file.relative_to(repository / 'mmskin')
+        if (
+            place.parts[0] in ('.mim', 'configs', 'zoo')
+            or place.stem in ('__init__', '__main__')
+            and len(place.parts) == 1
+        ):
+            continue
+        nodes = ast.walk(ast.parse(file.read_text()))
+        modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        graph.setdefault(place.with_suffix('').parts[0], set()).update(
+            name.split('.')[1] for name in modules if name.startswith('mmskin.')
+        )
+    assert {'cli', 'datasets', 'models', 'registry'} <= graph.keys()
+    order = TopologicalSorter({folder: others - {folder} for folder, others in graph.items()})
+    assert [*order.static_order()]  # a cycle raises CycleError, which names it
 
 
 @pytest.mark.parametrize('name', [module.name for module in pkgutil.walk_packages(mmskin.__path__, 'mmskin.')])

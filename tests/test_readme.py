@@ -10,7 +10,7 @@ import sysconfig
 
 import pytest
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.registry import MODELS
 

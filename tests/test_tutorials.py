@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmskin.apis.config import load_config
-from mmskin.apis.test import test_checkpoint as run_test
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.datasets.transforms.packing import PackTaskSample
+from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.engine.stages import run_stages
 from mmskin.models.necks.feature_passing import GatedFeaturePassing
 from mmskin.registry import MODELS, TRANSFORMS

@@ -6,10 +6,9 @@ Each image stands beside what the pipeline makes of it in the first epochs, with
 import argparse
 import sys
 
-from mmskin.apis.browse import browse_dataset
-from mmskin.apis.config import load_config
-from mmskin.apis.options import SettingsAction
 from mmskin.cli import run_tool
+from mmskin.config import SettingsAction, load_config
+from mmskin.datasets.browse import browse_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

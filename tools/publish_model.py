@@ -11,11 +11,10 @@ Test the folder, and publish once more with what the test found, so that the car
 import argparse
 import sys
 
-from mmskin.apis.config import class_names, load_config
-from mmskin.apis.model_card import Recipe, model_card, read_test
-from mmskin.apis.options import SettingsAction
-from mmskin.apis.publish import publish_weights
 from mmskin.cli import run_tool
+from mmskin.config import SettingsAction, class_names, load_config
+from mmskin.packaging.card import Recipe, model_card, read_test
+from mmskin.packaging.publish import publish_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

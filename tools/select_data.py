@@ -6,10 +6,10 @@ The result is a setting of any config: --cfg-options train_dataloader.dataset.ex
 import argparse
 import sys
 
-from mmskin.apis.features import FeatureOptions
-from mmskin.apis.options import SettingsAction
-from mmskin.apis.select_data import select_data
 from mmskin.cli import run_tool
+from mmskin.config import SettingsAction
+from mmskin.datasets.features import FeatureOptions
+from mmskin.datasets.select_data import select_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

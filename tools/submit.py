@@ -9,10 +9,9 @@ where it is there, the usual metrics are printed too. Score a submission with to
 import argparse
 import sys
 
-from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
-from mmskin.apis.options import SettingsAction
-from mmskin.apis.test import test_checkpoint
 from mmskin.cli import run_tool
+from mmskin.config import SettingsAction, load_config, set_in_datasets, tested_dataset
+from mmskin.engine.evaluate import evaluate_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     metrics = cfg.get('test_evaluator') or []
     metrics = metrics if isinstance(metrics, list) else [metrics]
     cfg.test_evaluator = [*metrics, dict(type='ChallengeSubmission', out_dir=args.out_dir)]
-    test_checkpoint(cfg, args.checkpoint)
+    evaluate_checkpoint(cfg, args.checkpoint)
 
 
 if __name__ == '__main__':

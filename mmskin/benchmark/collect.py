@@ -11,8 +11,8 @@ import numpy as np
 from mmskin.benchmark.fingerprint import check_comparable
 from mmskin.benchmark.metrics import read_columns, resampled_metric
 from mmskin.benchmark.runs import Run
-from mmskin.benchmark.statistics import LEVEL, difference, image_counts, interval
 from mmskin.benchmark.suite import Method, Suite
+from mmskin.evaluation.statistics import LEVEL, difference, image_counts, interval
 
 __all__ = ['collect']
 

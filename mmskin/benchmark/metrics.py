@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmskin.benchmark.statistics import weighted_auc, weighted_average_precision, weighted_mean
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.evaluation.isic2017 import CATEGORIES
+from mmskin.evaluation.statistics import weighted_auc, weighted_average_precision, weighted_mean
 
 Columns = dict[str, np.ndarray]
 Area = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

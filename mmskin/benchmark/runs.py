@@ -11,13 +11,13 @@ import torch
 from mmengine.config import Config
 
 import mmskin
-from mmskin.apis.config import load_config
-from mmskin.apis.test import find_checkpoint, test_checkpoint
 from mmskin.benchmark.fingerprint import build_dataset, check_comparable, fingerprints, same, settings_digest
 from mmskin.benchmark.suite import Method, Suite
+from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint, find_checkpoint
 from mmskin.engine.stages import run_stages
-from mmskin.engine.weights import hash_tensors, read_weights
 from mmskin.files import read_json, write_text
+from mmskin.models.weights import hash_tensors, read_weights
 
 __all__ = ['Run', 'check_suite', 'runs_of']
 
@@ -171,7 +171,7 @@ class Run:
         cfg = self.config('test')
         cost = self.folder / 'test' / 'cost.json'
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'InferenceCost', 'out_file': str(cost)}]
-        results = test_checkpoint(cfg, find_checkpoint(self.trainer.folder / 'train'))
+        results = evaluate_checkpoint(cfg, find_checkpoint(self.trainer.folder / 'train'))
         summary = {
             'results': results,
             'cost': read_json(cost),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a benchmark is told on the command line."""
-    from mmskin.apis.options import SettingsAction
+    from mmskin.config import SettingsAction
 
     parser.add_argument('suite', help='Python file with methods, seeds and metrics')
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was found, and what is wrong at the end."""
-    from mmskin.apis.diagnosis import diagnose
+    from mmskin.installation import diagnose
 
     sections = diagnose(args.data_root)
     for section in sections:

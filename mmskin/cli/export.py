@@ -10,7 +10,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What an export is told on the command line."""
-    from mmskin.apis.options import SettingsAction
+    from mmskin.config import SettingsAction
 
     parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export, compare and say how far the two differ."""
-    from mmskin.apis.config import load_config
-    from mmskin.apis.export import BATCH_SIZES, TOLERANCE, export_model
-    from mmskin.apis.inferencer import model_files
+    from mmskin.config import load_config
+    from mmskin.inference.inferencer import model_files
+    from mmskin.packaging.export import BATCH_SIZES, TOLERANCE, export_model
 
     config, weights = model_files(args.model, args.checkpoint)
     largest = export_model(load_config(config, options=args.cfg_options), weights, args.out)

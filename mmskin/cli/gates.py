@@ -8,7 +8,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the analysis is told on the command line."""
-    from mmskin.apis.options import SettingsAction
+    from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config of a network whose operators have gates')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse, and print the summary."""
-    from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
-    from mmskin.gates.analysis import analyse_gates
+    from mmskin.config import load_config, set_in_datasets, tested_dataset
+    from mmskin.explain.gate_analysis import analyse_gates
 
     cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
     cfg.work_dir = args.out_dir or f'{cfg.work_dir}/gates'

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     from importlib import import_module
     from itertools import groupby
 
-    from mmskin.apis.plugins import find_plugins
+    from mmskin.plugins import find_plugins
 
     sys.path.append('')  # a module of the user's own may lie in the working directory
     for name in args.imports:

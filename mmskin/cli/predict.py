@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmskin.apis.image_sources import ImageSource
-    from mmskin.apis.inferencer import LesionInferencer
-    from mmskin.apis.prediction_files import PredictionFiles
+    from mmskin.inference.image_sources import ImageSource
+    from mmskin.inference.inferencer import LesionInferencer
+    from mmskin.inference.prediction_files import PredictionFiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, and say where the result is."""
-    from mmskin.apis.image_sources import find_files
-    from mmskin.apis.inferencer import LesionInferencer
-    from mmskin.apis.prediction_files import PredictionFiles
+    from mmskin.inference.image_sources import find_files
+    from mmskin.inference.inferencer import LesionInferencer
+    from mmskin.inference.prediction_files import PredictionFiles
 
     if args.explain:
         from mmskin.explain.class_activation import grad_cam
@@ -94,7 +94,7 @@ def _predict(
     from rich.console import Console
     from rich.progress import track
 
-    from mmskin.apis.prediction import FailedImage
+    from mmskin.inference.prediction import FailedImage
 
     failed = 0
     items = inferencer.iterate(sources, lesion_probability=files.probabilities)

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model once, and serve until Ctrl-C."""
-    from mmskin.apis.inferencer import LesionInferencer
-    from mmskin.apis.zoo import DEFAULT_MODEL
     from mmskin.explain.class_activation import grad_cam
+    from mmskin.inference.inferencer import LesionInferencer
+    from mmskin.inference.zoo import DEFAULT_MODEL
     from mmskin.web.limits import Limits
     from mmskin.web.page import import_gradio
     from mmskin.web.server import serve

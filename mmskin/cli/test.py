@@ -9,7 +9,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a test is told on the command line."""
-    from mmskin.apis.options import SettingsAction
+    from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> None:
     """Test, print the table and write the files and the report."""
     from mmengine.dist import is_main_process
 
-    from mmskin.apis.config import load_config, set_in_datasets, tested_dataset
-    from mmskin.apis.test import test_checkpoint
+    from mmskin.config import load_config, set_in_datasets, tested_dataset
+    from mmskin.engine.evaluate import evaluate_checkpoint
     from mmskin.report.evaluation import read_table
     from mmskin.report.page import write_report
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     tested_dataset(cfg)  # whether there is one
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
-    test_checkpoint(cfg, args.checkpoint)
+    evaluate_checkpoint(cfg, args.checkpoint)
     if is_main_process() and not args.no_report:
         try:
             page = write_report(cfg.work_dir, args.calibrate_on)

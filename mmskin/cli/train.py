@@ -10,7 +10,7 @@ BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a training is told on the command line."""
-    from mmskin.apis.options import SettingsAction
+    from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Train, and say where the result is."""
     from mmengine.dist import is_main_process
 
-    from mmskin.apis.config import load_config
+    from mmskin.config import load_config
     from mmskin.engine.stages import run_stages
 
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)

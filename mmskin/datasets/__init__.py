@@ -1,0 +1,1 @@
+"""Data sets, readers, transforms, and the preparation and selection of data. Imports nothing above it."""

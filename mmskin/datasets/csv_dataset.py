@@ -4,11 +4,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmskin.datasets.ground_truth import set_columns
+from mmskin.datasets.lesion_dataset import LesionDataset, left_in
+from mmskin.datasets.table import read_rows
 from mmskin.registry import DATASETS
-
-from .ground_truth import set_columns
-from .lesion_dataset import LesionDataset, left_in
-from .table import read_rows
 
 SHOWN = 10  # wrong rows in an error
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from .isic2017 import SPLITS, index_images
-from .transforms.image_file import decode_rgb, read_bytes
+from mmskin.datasets.isic2017 import SPLITS, index_images
+from mmskin.datasets.readers.image_file import decode_rgb, read_bytes
 
 SIDE = 32  # pixels of the thumbnail that is compared
 THRESHOLD = 0.12  # chosen by eye on ISIC-2017, see `find_pairs`

@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .ground_truth import COLUMNS, read_labels
-from .lesion_dataset import CLASSES
-from .table import read_rows
+from mmskin.datasets.ground_truth import COLUMNS, read_labels
+from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.table import read_rows
 
 FIELDS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from .lesion_dataset import CLASSES
-from .table import read_rows
+from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.table import read_rows
 
 COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmskin.datasets.extra_samples import read_extra_samples
+from mmskin.datasets.ground_truth import read_labels
+from mmskin.datasets.lesion_dataset import LesionDataset, left_in, listed
 from mmskin.registry import DATASETS
-
-from .extra_samples import read_extra_samples
-from .ground_truth import read_labels
-from .lesion_dataset import LesionDataset, left_in, listed
 
 SPLITS = {'train': 'ISIC-2017_Training', 'val': 'ISIC-2017_Validation', 'test': 'ISIC-2017_Test_v2'}
 TASKS = ('cls', 'seg')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .duplicates import THRESHOLD, Print, fingerprint, nearest
+from mmskin.datasets.duplicates import THRESHOLD, Print, fingerprint, nearest
 
 
 def unit(features: np.ndarray) -> np.ndarray:

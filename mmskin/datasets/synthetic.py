@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from .dermoscopy.lesions import PAINTERS
-from .dermoscopy.nuisances import add_nuisances
-from .dermoscopy.skin import paint_skin
-from .ground_truth import COLUMNS
-from .isic2017 import MASK_SUFFIX, SPLITS
-from .lesion_dataset import CLASSES
+from mmskin.datasets.dermoscopy.lesions import PAINTERS
+from mmskin.datasets.dermoscopy.nuisances import add_nuisances
+from mmskin.datasets.dermoscopy.skin import paint_skin
+from mmskin.datasets.ground_truth import COLUMNS
+from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS
+from mmskin.datasets.lesion_dataset import CLASSES
 
 MANIFEST = 'synthetic.json'
 VERSION = 3  # raise it with every change of the images, so that folders written before are written anew

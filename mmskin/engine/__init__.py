@@ -1,0 +1,1 @@
+"""Training in stages, testing a checkpoint, hooks, and tracking."""

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.runner import Runner
 
-from mmskin.engine.weights import average_weights, load_from_anywhere
 from mmskin.files import read_json, write_text
+from mmskin.models.weights import average_weights, load_from_anywhere
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']

@@ -1,0 +1,1 @@
+"""Metrics, the per-image table, resampling and intervals."""

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmskin.apis.image_sources import HeldImage, ImageSource
-from mmskin.apis.inferencer import LesionInferencer
-from mmskin.apis.prediction import LesionPrediction
 from mmskin.engine.hooks.gate_recorder import mean_map
 from mmskin.explain.class_activation import class_activation, diagnosis_of
 from mmskin.explain.closed_routes import closed, routes_of
+from mmskin.inference.image_sources import HeldImage, ImageSource
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.multitask import MultiTaskModel
 
 __all__ = ['Effect', 'Explanation', 'explain']

@@ -9,9 +9,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmskin.apis.prediction import LesionPrediction
 from mmskin.explain.explanation import Effect, Explanation
-from mmskin.gates.figures import overlay, show
+from mmskin.explain.gate_figures import overlay, show
+from mmskin.inference.prediction import LesionPrediction
 from mmskin.visualization.colors import PREDICTED
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.overlay import draw_outlines

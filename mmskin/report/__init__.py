@@ -1,0 +1,1 @@
+"""The evaluation report: one HTML page and its figures, from the files that a test leaves."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mmskin.evaluation.estimates import FEWEST, NUM_RESAMPLES
 from mmskin.files import read_json, write_text
 from mmskin.report.calibration import NUM_BINS, Calibration, fit_on, write_temperature
-from mmskin.report.estimates import FEWEST, NUM_RESAMPLES
 from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.pictures import draw_all
 from mmskin.report.results import (
@@ -83,7 +83,7 @@ def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Fou
 
 
 def described(evaluation: Evaluation, note: Path) -> dict[str, str]:
-    """What was tested: the images, and what ``test_checkpoint`` noted, if it did."""
+    """What was tested: the images, and what ``evaluate_checkpoint`` noted, if it did."""
     noted = read_json(note) if note.is_file() else {}
     folders = sorted({Path(case.img_path).parent.name for case in evaluation.cases if case.img_path})
     places = f' from {", ".join(folders)}' if folders else ''

@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 
 from mmskin.benchmark.metrics import AREAS
-from mmskin.benchmark.statistics import weighted_mean
+from mmskin.evaluation.estimates import Estimate, Measure, Metric, estimate, mean_of, mean_over, weighted_specificity
 from mmskin.evaluation.isic2017 import CATEGORIES
+from mmskin.evaluation.statistics import weighted_mean
 from mmskin.evaluation.submission_scores import SENSITIVITIES, category_scores
-from mmskin.report.estimates import Estimate, Measure, Metric, estimate, mean_of, mean_over, weighted_specificity
 from mmskin.report.evaluation import Evaluation
 from mmskin.report.figures.overlap import THRESHOLD
 from mmskin.visualization.contour_sheet import readable

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmskin.evaluation.estimates import Estimate
 from mmskin.report.calibration import (
     Calibration,
     bin_confidences,
@@ -13,7 +14,6 @@ from mmskin.report.calibration import (
     negative_log_likelihood,
     scaled,
 )
-from mmskin.report.estimates import Estimate
 from mmskin.report.evaluation import Evaluation
 from mmskin.report.results import Groups
 from mmskin.visualization.contour_sheet import readable

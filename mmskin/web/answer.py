@@ -10,13 +10,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
-from mmskin.apis.image_sources import ImageSource
-from mmskin.apis.inferencer import LesionInferencer
-from mmskin.apis.prediction import LesionPrediction
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.explain.explanation import Explanation, explain
+from mmskin.explain.gate_figures import COLORS, overlay
 from mmskin.explain.picture import answer
-from mmskin.gates.figures import COLORS, overlay
+from mmskin.inference.image_sources import ImageSource
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.inference.prediction import LesionPrediction
 from mmskin.visualization.contour_sheet import readable
 from mmskin.visualization.thumbnails import thumbnail
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmskin.apis.any_image import DICOM_MARK
-from mmskin.apis.image_sources import ImageSource
-from mmskin.datasets.transforms.image_file import open_image
+from mmskin.datasets.readers.any_image import DICOM_MARK
+from mmskin.datasets.readers.image_file import open_image
+from mmskin.inference.image_sources import ImageSource
 from mmskin.optional import needs
 
 __all__ = ['Limits']

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mmskin.apis.inferencer import LesionInferencer
+from mmskin.inference.inferencer import LesionInferencer
 from mmskin.optional import needs
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import MEGA, Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mmskin.apis.inferencer import LesionInferencer
+from mmskin.inference.inferencer import LesionInferencer
 from mmskin.web.limits import Limits
 from mmskin.web.page import build_page, import_gradio, part
 

@@ -32,7 +32,7 @@ SMALL_MASKS = [
 def interrupted_after(count):
     """A test that works ``count`` times."""
     calls = iter(range(count))
-    test = runs_module.test_checkpoint
+    test = runs_module.evaluate_checkpoint
 
     def run(*arguments):
         if next(calls, None) is None:
@@ -55,7 +55,7 @@ def finished(tmp_path_factory, write_suite, data_root):
     runs = runs_of(suite, folder / 'out')
     check_suite(runs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs_module, 'test_checkpoint', interrupted_after(1))
+        patch.setattr(runs_module, 'evaluate_checkpoint', interrupted_after(1))
         with pytest.raises(KeyboardInterrupt):
             work(runs)
     assert sum(run.finished for run in runs) == 1

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from mmskin.apis.config import load_config
 from mmskin.benchmark.fingerprint import ENDS, check_comparable, content, fingerprints, same
+from mmskin.config import load_config
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch
     trained = []
     monkeypatch.setattr(Run, 'plan', {})
     monkeypatch.setattr('mmskin.benchmark.runs.run_stages', lambda cfg, resume: trained.append(cfg.load_from))
-    monkeypatch.setattr('mmskin.benchmark.runs.test_checkpoint', lambda *arguments: 1 / 0)
+    monkeypatch.setattr('mmskin.benchmark.runs.evaluate_checkpoint', lambda *arguments: 1 / 0)
     (later.folder / 'train').mkdir(parents=True)
     (later.folder / 'train' / 'last_checkpoint').write_text(str(weights))
     with pytest.raises(ZeroDivisionError):

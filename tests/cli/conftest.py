@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmskin.apis.config import load_config
-from mmskin.apis.publish import publish_weights
+from mmskin.config import load_config
+from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 
 

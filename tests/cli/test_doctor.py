@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mmskin
-from mmskin.apis import diagnosis
+from mmskin import installation
 from mmskin.cli import main
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -25,8 +25,8 @@ def data_root(tmp_path_factory):
 def zoo(model, monkeypatch, tmp_path):
     """A zoo with the small model as the default one."""
     shutil.copytree(model, tmp_path / 'zoo' / 'small')
-    monkeypatch.setattr('mmskin.apis.zoo.ZOO', tmp_path / 'zoo')
-    monkeypatch.setattr('mmskin.apis.zoo.DEFAULT_MODEL', 'small')
+    monkeypatch.setattr('mmskin.inference.zoo.ZOO', tmp_path / 'zoo')
+    monkeypatch.setattr('mmskin.inference.zoo.DEFAULT_MODEL', 'small')
     return tmp_path / 'zoo' / 'small'
 
 
@@ -43,7 +43,7 @@ def test_all_well(zoo, data_root, capsys):
 
 
 def test_no_model(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr('mmskin.apis.zoo.ZOO', tmp_path)
+    monkeypatch.setattr('mmskin.inference.zoo.ZOO', tmp_path)
     assert main(['doctor']) == 1
     assert 'lite0_isic2017 does not come with this copy' in capsys.readouterr().out
 
@@ -53,7 +53,7 @@ def test_a_model_that_was_changed(zoo):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert any('not those that were published' in problem for problem in diagnosis.shipped().problems)
+    assert any('not those that were published' in problem for problem in installation.shipped().problems)
 
 
 def test_data_with_a_gap(data_root, tmp_path):
@@ -61,7 +61,7 @@ def test_data_with_a_gap(data_root, tmp_path):
     shutil.copytree(data_root, root)
     lost = next((root / 'ISIC-2017_Validation_Part1_GroundTruth').iterdir())
     lost.unlink()
-    section = diagnosis.data(root)
+    section = installation.data(root)
     assert [line.partition(':')[0] for line in section.lines] == ['train', 'test']
     (problem,) = section.problems
     assert lost.name.removesuffix('_segmentation.png') in problem
@@ -69,14 +69,14 @@ def test_data_with_a_gap(data_root, tmp_path):
 
 def test_no_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert diagnosis.data(None).problems == []
-    assert 'holds none of ISIC-2017_Training_Data' in diagnosis.data('nowhere').problems[0]
+    assert installation.data(None).problems == []
+    assert 'holds none of ISIC-2017_Training_Data' in installation.data('nowhere').problems[0]
 
 
 def test_a_requirement_that_is_not_met(monkeypatch):
     wanted = ['numpy>=999', 'no-such-package', "pytest>=999; extra == 'tests'"]
-    monkeypatch.setattr(diagnosis.metadata, 'requires', lambda name: wanted)
-    problems = diagnosis.versions().problems
+    monkeypatch.setattr(installation.metadata, 'requires', lambda name: wanted)
+    problems = installation.versions().problems
     assert [problem.split()[0] for problem in problems] == ['numpy', 'no-such-package']
     assert 'pip install "numpy>=999"' in problems[0]
 
@@ -85,8 +85,8 @@ def test_an_import_that_fails(monkeypatch):
     def broken(name):
         raise RuntimeError('operator torchvision::nms does not exist')
 
-    monkeypatch.setattr(diagnosis, 'import_module', broken)
-    assert any('torchvision::nms' in problem for problem in diagnosis.versions().problems)
+    monkeypatch.setattr(installation, 'import_module', broken)
+    assert any('torchvision::nms' in problem for problem in installation.versions().problems)
 
 
 def test_a_library_of_the_system_that_is_missing(tmp_path):

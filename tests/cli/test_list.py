@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from mmskin import registry
-from mmskin.apis.plugins import ADDRESS, find_plugins
 from mmskin.cli import main
+from mmskin.plugins import ADDRESS, find_plugins
 
 GATE = '''"""Mine."""
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import mmskin.cli
-from mmskin.apis.config import load_config
 from mmskin.cli import commands, main
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.registry import MODELS
 

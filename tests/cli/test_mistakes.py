@@ -5,9 +5,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from mmskin.apis.zoo import DEFAULT_MODEL, model_folder
 from mmskin.cli import main, run_tool
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 
 CONFIG = 'configs/fpm/r18_synthetic.py'
 ZOO = str(model_folder(DEFAULT_MODEL).config)
@@ -110,8 +110,8 @@ def test_an_option_that_is_none(option, message, capsys):
 def test_a_fault_of_mmskin_keeps_its_traceback(monkeypatch):
     """It is no answer: nobody wrote ``raise`` there."""
     code = compile('def find_config(path):\n    return {}[path]\n', 'fault.py', 'exec')
-    names = {'__name__': 'mmskin.apis.config'}
+    names = {'__name__': 'mmskin.config'}
     exec(code, names)
-    monkeypatch.setattr('mmskin.apis.config.find_config', names['find_config'])
+    monkeypatch.setattr('mmskin.config.find_config', names['find_config'])
     with pytest.raises(KeyError, match=CONFIG):
         main(['train', CONFIG])

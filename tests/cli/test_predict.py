@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmskin.apis import LesionInferencer
-from mmskin.apis.lesion_shape import measure_lesion
+from mmskin import LesionInferencer
 from mmskin.cli import main
+from mmskin.masks import measure_lesion
 
 HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label'
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from mmskin.apis import LesionInferencer
+from mmskin import LesionInferencer
 from mmskin.cli import main
 from mmskin.datasets.synthetic import SyntheticLesions
 

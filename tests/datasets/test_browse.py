@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mmskin.apis import browse
-from mmskin.apis.browse import browse_dataset, read_samples
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
+from mmskin.datasets import browse
+from mmskin.datasets.browse import browse_dataset, read_samples
 from mmskin.registry import DATASETS
 from mmskin.visualization.view_sheet import view_sheet
 

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import ConfigDict
 from mmengine.dataset import ClassBalancedDataset
 
-from mmskin.apis.config import class_names, set_in_datasets
+from mmskin.config import class_names, set_in_datasets
 from mmskin.datasets.csv_dataset import CsvLesionDataset
 from mmskin.evaluation.classification import ClassificationMetric
 from mmskin.registry import DATASETS

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmskin.apis.features import FeatureOptions
-from mmskin.apis.select_data import select_data
 from mmskin.datasets.extra_samples import read_extra_samples, write_extra_samples
+from mmskin.datasets.features import FeatureOptions
 from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.select_data import select_data
 from mmskin.datasets.selection import mean_cosine_distance
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.registry import MODELS

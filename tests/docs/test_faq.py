@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
-from mmskin.apis import FailedImage, LesionInferencer
-from mmskin.apis.config import load_config
-from mmskin.apis.test import find_checkpoint
-from mmskin.apis.test import test_checkpoint as run_test
+from mmskin import FailedImage, LesionInferencer
 from mmskin.benchmark.runs import check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.cli import main
-from mmskin.engine.weights import read_weights
+from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint as run_test
+from mmskin.engine.evaluate import find_checkpoint
+from mmskin.models.weights import read_weights
 from mmskin.registry import DATASETS, MODELS
 
 TINY = {

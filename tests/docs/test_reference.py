@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 
 import pytest
 
-from mmskin.apis.plugins import find_plugins
+from mmskin.plugins import find_plugins
 
 
 @pytest.fixture(scope='module')
@@ -16,7 +16,7 @@ def described(repository):
 
 
 def test_every_plugin_is_described(described):
-    import_module('mmskin.apis.exported')  # registers itself outside the packages that registries walk
+    import_module('mmskin.inference.exported')  # registers itself outside the packages that registries walk
     own = [plugin for plugin in find_plugins() if plugin.module.startswith('mmskin.')]
     assert {'gates', 'operators', 'hooks', 'weightings'} <= {plugin.kind for plugin in own}
     names = [f'{plugin.module}.{plugin.name}' for plugin in own]

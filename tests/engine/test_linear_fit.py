@@ -11,12 +11,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from mmskin.apis.config import load_config
-from mmskin.apis.test import test_checkpoint as run_test
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.engine.linear_fit import fit_linear
 from mmskin.engine.stages import run_stages
-from mmskin.engine.weights import read_weights
+from mmskin.models.weights import read_weights
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages, stage_configs
-from mmskin.engine.weights import average_weights, read_weights
+from mmskin.models.weights import average_weights, read_weights
 
 # Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """

@@ -19,9 +19,9 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from mmskin.apis.config import load_config
 from mmskin.benchmark.fingerprint import settings_digest
 from mmskin.cli.train import BACKENDS
+from mmskin.config import load_config
 from mmskin.engine.hooks.prediction_pictures import PredictionPictures, choose_images
 from mmskin.engine.stages import build_runner, run_stages
 from mmskin.structures import TaskSample

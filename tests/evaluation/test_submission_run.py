@@ -11,9 +11,9 @@ import cv2
 import pytest
 import torch
 
-from mmskin.apis.config import load_config
-from mmskin.apis.test import test_checkpoint as run_test
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.evaluation.submission_scores import score_submission
 from mmskin.registry import MODELS
 

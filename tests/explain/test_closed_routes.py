@@ -8,22 +8,22 @@ import pytest
 import torch
 from PIL import Image
 
-from mmskin.apis.any_image import read_image
-from mmskin.apis.image_sources import ImageSource
-from mmskin.apis.inferencer import LesionInferencer
-from mmskin.apis.prediction import LesionPrediction
 from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.readers.any_image import read_image
 from mmskin.explain.class_activation import class_activation
 from mmskin.explain.closed_routes import closed, routes_of
 from mmskin.explain.explanation import Effect, Explanation, effect_of, explain
 from mmskin.explain.picture import draw_explanation
+from mmskin.inference.image_sources import ImageSource
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.inference.prediction import LesionPrediction
 from mmskin.registry import MODELS
 
 
 @pytest.fixture(scope='module')
 def inferencer(repository, tmp_path_factory):
     """The demo's network, random but for a passing that is felt."""
-    from mmskin.apis.config import load_config
+    from mmskin.config import load_config
 
     path = repository / 'configs' / 'fpm' / 'r18_synthetic.py'
     torch.manual_seed(0)
@@ -119,7 +119,7 @@ def test_an_image_is_decoded_once(inferencer, source, monkeypatch):
     Image.fromarray(source.content).save(file, 'PNG')
     sizes = []
     monkeypatch.setattr(
-        'mmskin.apis.image_sources.read_image',
+        'mmskin.inference.image_sources.read_image',
         lambda content, min_size: sizes.append(min_size) or read_image(content, min_size),
     )
     explain(inferencer, ImageSource('noise', file.getvalue()))

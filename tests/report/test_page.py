@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmskin.cli import main
-from mmskin.report.estimates import Estimate
+from mmskin.evaluation.estimates import Estimate
 from mmskin.report.figures.cases import choose_rows
 from mmskin.report.page import write_report
 from mmskin.report.pictures import draw, groups_picture

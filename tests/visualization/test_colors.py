@@ -5,12 +5,12 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import ImageColor
 
-from mmskin.apis import LesionInferencer
-from mmskin.apis.image_sources import find_images
-from mmskin.apis.prediction_files import overlay
+from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.explanation import explain
 from mmskin.explain.picture import draw_explanation
+from mmskin.inference.image_sources import find_images
+from mmskin.inference.prediction_files import overlay
 from mmskin.visualization.colors import PREDICTED, TRUE
 from mmskin.visualization.contour_sheet import Case, draw_sheet
 from mmskin.visualization.overlay import add_caption

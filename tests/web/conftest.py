@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from mmskin.apis import LesionInferencer
+from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.apis.image_sources import ImageSource
+from mmskin.inference.image_sources import ImageSource
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import Limits
 from mmskin.web.page import import_gradio, predict_uploads

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import structures
-from .canvas import Colour, blend, ramp, smooth_noise
-from .outline import Outline, draw_outline
+from mmskin.datasets.dermoscopy import structures
+from mmskin.datasets.dermoscopy.canvas import Colour, blend, ramp, smooth_noise
+from mmskin.datasets.dermoscopy.outline import Outline, draw_outline
 
 LIGHT_BROWN, BROWN, DARK_BROWN = (0.66, 0.45, 0.32), (0.50, 0.31, 0.21), (0.35, 0.21, 0.15)
 BLACK, RED, GREY, WHITE = (0.15, 0.10, 0.10), (0.66, 0.38, 0.34), (0.46, 0.45, 0.47), (0.78, 0.68, 0.64)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .canvas import blend, grid, ramp, stroke
+from mmskin.datasets.dermoscopy.canvas import blend, grid, ramp, stroke
 
 
 def add_nuisances(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

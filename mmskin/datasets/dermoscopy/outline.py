@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import along, grid, smooth_noise
+from mmskin.datasets.dermoscopy.canvas import along, grid, smooth_noise
 
 
 @dataclass(frozen=True)

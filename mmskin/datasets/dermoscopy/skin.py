@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .canvas import along, grid, smooth_noise
+from mmskin.datasets.dermoscopy.canvas import along, grid, smooth_noise
 
 FAIR, TANNED = np.array((0.93, 0.77, 0.71), np.float32), np.array((0.80, 0.61, 0.52), np.float32)
 

@@ -6,8 +6,8 @@ H. Kittler et al., "Standardization of terminology in dermoscopy/dermatoscopy", 
 
 import numpy as np
 
-from .canvas import along, blend, dots, grid, ramp, smooth_noise
-from .outline import Outline
+from mmskin.datasets.dermoscopy.canvas import along, blend, dots, grid, ramp, smooth_noise
+from mmskin.datasets.dermoscopy.outline import Outline
 
 
 def network(picture: np.ndarray, outline: Outline, rng: np.random.Generator, disorder: float) -> np.ndarray:

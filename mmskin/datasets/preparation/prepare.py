@@ -12,13 +12,19 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from mmskin.datasets.isic2017 import SPLITS
-
-from .archives import ARCHIVES, MIRRORS, Archive, read_checksums, verify, write_checksums
-from .check import check_split
-from .download import PartialFile, Patience, download, remote_size
-from .report import ArchiveRecord, Preparation, SplitRecord, fingerprint, problems_of, read_preparation
-from .smaller_copy import write_native_sizes, write_smaller_copy
-from .unpack import need_space, unpack
+from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, Archive, read_checksums, verify, write_checksums
+from mmskin.datasets.preparation.check import check_split
+from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
+from mmskin.datasets.preparation.report import (
+    ArchiveRecord,
+    Preparation,
+    SplitRecord,
+    fingerprint,
+    problems_of,
+    read_preparation,
+)
+from mmskin.datasets.preparation.smaller_copy import write_native_sizes, write_smaller_copy
+from mmskin.datasets.preparation.unpack import need_space, unpack
 
 SUMS_FILE = 'checksums.sha256'
 

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mmskin.datasets.isic2017 import SPLITS
+from mmskin.datasets.preparation.check import OFFICIAL_COUNTS, SplitCheck
 from mmskin.files import write_text
-
-from .check import OFFICIAL_COUNTS, SplitCheck
 
 NAME = 'preparation'
 SHOWN = 20  # problems of one split in the text; the other file has all

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
-from mmskin.datasets.transforms.image_file import decode, decode_rgb, read_bytes
+from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
 from mmskin.files import write_text, write_whole
 
 JPEG_QUALITY = 95

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes, reduction, upright_size
 from mmskin.registry import TRANSFORMS
-
-from .image_file import decode, decode_rgb, read_bytes, reduction, upright_size
 
 
 @TRANSFORMS.register_module()

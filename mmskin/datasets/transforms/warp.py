@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmskin.datasets.transforms.resize import input_size
 from mmskin.registry import TRANSFORMS
-
-from .resize import input_size
 
 
 @TRANSFORMS.register_module()

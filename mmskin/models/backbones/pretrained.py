@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from mmskin.engine.weights import download_checkpoint, read_weights
+from mmskin.models.weights import download_checkpoint, read_weights
 
 __all__ = ['read_pretrained', 'match_by_order']
 

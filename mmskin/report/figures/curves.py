@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from mmskin.evaluation.estimates import Estimate
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.submission_scores import SENSITIVITIES
-from mmskin.report.estimates import Estimate
 from mmskin.report.evaluation import Evaluation
 from mmskin.report.figures.style import BLUE, COLUMN, GREEN, ORANGE, PAGE, PURPLE, line_style, spoken, unit_square
 from mmskin.visualization.contour_sheet import readable

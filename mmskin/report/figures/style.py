@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmskin.report.estimates import Estimate
+from mmskin.evaluation.estimates import Estimate
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a paper, and both
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'  # https://jfly.uni-koeln.de/color/

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from mmskin.datasets.transforms.image_file import reduction
+from mmskin.datasets.readers.image_file import reduction
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.datasets.transforms.resize import ResizeImage
 

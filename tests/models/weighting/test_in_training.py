@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmskin.apis.config import load_config
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import run_stages
-from mmskin.engine.weights import read_weights
+from mmskin.models.weights import read_weights
 
 
 @pytest.fixture(scope='module')

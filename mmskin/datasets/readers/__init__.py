@@ -1,0 +1,1 @@
+"""Files to pixels: one reader for images, one for masks."""

@@ -1,0 +1,1 @@
+"""Images in, predictions out: ``LesionInferencer``, for networks of ours and for exported ones."""

@@ -1,0 +1,160 @@
+"""Finding the images that a user means: files, folders, patterns, arrays, and lists of these."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
+from mmskin.datasets.readers.any_image import read_image
+
+__all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
+
+Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
+SUFFIXES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+NOT_PHOTOS = (MASK_SUFFIX, SUPERPIXEL_SUFFIX)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """One image that has not been read yet.
+
+    Attributes:
+        image_id: The file's name without its suffix, or ``image_<number>`` for what comes from memory.
+        content: The file, its bytes, an RGB array or a PIL image.
+    """
+
+    image_id: str
+    content: Content
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it is one."""
+        return self.content if isinstance(self.content, Path) else None
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return str(self.path or self.image_id)
+
+    def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+        """See ``read_image``; whatever is wrong with the image is a ValueError or an OSError that names it."""
+        try:
+            return read_image(self.content, min_size)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{self.name}: no such file') from error
+        except IsADirectoryError as error:
+            raise IsADirectoryError(f'{self.name}: a folder, not an image') from error
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f'{self.name}: {error}', name=error.name) from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError(f'{self.name}: not an image that can be read') from error
+        except Exception as error:  # decoders raise whatever they like
+            raise ValueError(f'{self.name}: not an image that can be read ({error})') from error
+
+
+@dataclass(frozen=True, eq=False)
+class HeldImage(ImageSource):
+    """An image that is decoded once for each size in which it is read."""
+
+    decoded: dict[float | None, tuple[np.ndarray, tuple[int, int]]] = field(default_factory=dict, init=False)
+
+    def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+        """As an ``ImageSource``; nobody may write into the pixels."""
+        if min_size not in self.decoded:
+            self.decoded[min_size] = super().read(min_size)
+        return self.decoded[min_size]
+
+
+Inputs: TypeAlias = 'str | Content | ImageSource | Iterable[Inputs]'
+
+
+def find_images(inputs: Inputs) -> Iterator[ImageSource]:
+    """The images of a path, a folder, a pattern, an array, a PIL image, bytes, or any list of these, in order.
+
+    Of a folder these are its image files, not those in folders below, sorted by name, without masks and superpixel maps
+    as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is not there.
+
+    Raises:
+        FileNotFoundError: if a folder holds no image, or no file fits a pattern.
+        TypeError: if an input is none of these.
+    """
+    for number, content in enumerate(_flat(inputs)):
+        if isinstance(content, ImageSource):
+            yield content
+        else:
+            yield ImageSource(content.stem if isinstance(content, Path) else f'image_{number}', content)
+
+
+def find_files(paths: Sequence[str | Path]) -> list[ImageSource]:
+    """The images of files, folders and patterns, checked before any of them is read.
+
+    Raises:
+        FileNotFoundError: if a folder holds no image, no file fits a pattern, or none of the files is there.
+        ValueError: if two of them have one image id.
+    """
+    sources = list(find_images(paths))
+    if not any(Path(source.name).exists() for source in sources):
+        raise FileNotFoundError(f'{", ".join(map(str, paths))}: no such file or folder')
+    seen: dict[str, ImageSource] = {}
+    for source in sources:
+        if other := seen.get(source.image_id):
+            raise ValueError(
+                f'{other.name} and {source.name} would both be image {source.image_id} in the results; '
+                'rename one, or predict them into different folders'
+            )
+        seen[source.image_id] = source
+    return sources
+
+
+def is_single(inputs: Inputs) -> bool:
+    """Whether ``inputs`` can only be one image."""
+    if isinstance(inputs, str | Path):
+        return not Path(inputs).is_dir() and not _is_pattern(str(inputs))
+    return isinstance(inputs, bytes | bytearray | memoryview | np.ndarray | Image.Image | ImageSource)
+
+
+def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
+    if isinstance(inputs, str | Path):
+        yield from _files(Path(inputs))
+    elif isinstance(inputs, bytes | np.ndarray | Image.Image | ImageSource):
+        yield inputs
+    elif isinstance(inputs, bytearray | memoryview):
+        yield bytes(inputs)
+    elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
+        for one in inputs:
+            yield from _flat(one)
+    else:
+        raise TypeError(f'{type(inputs).__name__} is no image; give a path, an RGB array, a PIL image or bytes')
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = _photos(path.iterdir())
+    elif _is_pattern(str(path)):
+        files = _photos(map(Path, glob(str(path), recursive=True)))
+    else:
+        return [path]
+    if not files:
+        raise FileNotFoundError(f'{path}: no image there ({", ".join(SUFFIXES)})')
+    return files
+
+
+def _is_pattern(path: str) -> bool:
+    return has_magic(path) and not Path(path).exists()
+
+
+def _photos(paths: Iterable[Path]) -> list[Path]:
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith('.')
+        and not path.name.endswith(NOT_PHOTOS)
+        and path.is_file()
+    )

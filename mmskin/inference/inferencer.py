@@ -1,0 +1,242 @@
+"""Predicting for images of one's own."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from mmskin.config import class_names, load_config, tested_dataset
+from mmskin.datasets.transforms.loading import LoadImage
+from mmskin.engine.evaluate import find_checkpoint
+from mmskin.engine.hooks.channels_last import ChannelsLast
+from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
+from mmskin.inference.gate_rates import Rates, noted_gates
+from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
+from mmskin.inference.prediction import FailedImage, LesionPrediction
+from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
+from mmskin.models.tasks.segmentation import Segmentation, resize
+from mmskin.models.weights import load_weights, without_lookups
+from mmskin.registry import HOOKS, MODELS, TRANSFORMS
+from mmskin.structures import TaskSample
+
+__all__ = ['LesionInferencer']
+
+Item = TypeVar('Item', LesionPrediction, dict)
+MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are held at that size
+
+
+class LesionInferencer:
+    """Names the disease and outlines the lesion in images of any kind and size.
+
+    Args:
+        model: A model folder, the name of a model that comes with mmskin (the default is one), what ``mmskin export``
+            wrote (.onnx for ONNX Runtime, .xml for OpenVINO), or, with ``checkpoint``, a config.
+        checkpoint: A checkpoint file or the work folder of a finished training, in place of the model's weights.
+        device: Such as 'cuda:1'; a GPU if there is one.
+        tta: Average over several views of each image; as the model's config says by default. Its ``tta_model`` says
+            which views, if not the flips alone.
+        post: What is done to each mask, in order, e.g. ``['FillHoles', 'LargestComponent']`` or configs such as
+            ``dict(type='Dilate', radius=0.02)``; as the model's config says by default.
+        batch_size: Images at a time.
+
+    Raises:
+        FileNotFoundError: if model or checkpoint are missing.
+        ValueError: if the weights are not the model's, or a setting does not fit it or this machine.
+
+    Example:
+        >>> inferencer = LesionInferencer()
+        >>> prediction = inferencer('photo.jpg')
+        >>> prediction.label, prediction.mask.sum()
+        >>> [other.label for other in inferencer(['a.jpg', 'folder', array])]
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        device: str | torch.device | None = None,
+        tta: bool | None = None,
+        post: Sequence[str | dict] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size} is no number of images; give 1 or more')
+        self.cfg, weights = read_model(model, checkpoint)
+        self.classes = class_names(self.cfg)
+        self.tta = bool(self.cfg.get('tta')) if tta is None else tta
+        self.batch_size = batch_size
+        self.load, self.steps = test_steps(self.cfg)
+        self.network: BaseModel = build_network(self.cfg, self.tta)
+        if weights is not None:
+            load_weights(self.network, weights)
+        if post is not None:
+            set_post(self.network, post)
+        self.network.eval().to(find_device(device))
+
+    def __call__(self, inputs: Inputs, lesion_probability: bool = False) -> LesionPrediction | list[LesionPrediction]:
+        """Predict for one image, or for several: a folder, a pattern such as ``'photos/*.jpg'``, or a list of anything.
+
+        Args:
+            inputs: Paths, RGB arrays, PIL images or bytes. Of a folder, see ``find_images``.
+            lesion_probability: With the map of probabilities, 4 bytes a pixel.
+
+        Raises:
+            FileNotFoundError: if a file is missing, or a folder holds no image.
+            ValueError: if an image cannot be read; ``iterate`` goes on to the next.
+        """
+        predictions = [_or_raise(item) for item in self.iterate(inputs, lesion_probability)]
+        return predictions[0] if is_single(inputs) else predictions
+
+    def iterate(self, inputs: Inputs, lesion_probability: bool = False) -> Iterator[LesionPrediction | FailedImage]:
+        """Predict one after the other, in order, holding no more than a batch; see ``__call__``.
+
+        An image that cannot be read gives a ``FailedImage``, and the others are predicted.
+        """
+        for batch in self._batches(find_images(inputs)):
+            predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
+            for item in batch:
+                yield item if isinstance(item, FailedImage) else next(predictions)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the network is an exported file, which has no gate rates and cannot be explained."""
+        return any(isinstance(part, ExportedNetwork) for part in self.network.modules())
+
+    def inputs(self, inputs: Inputs) -> Tensor:
+        """What the network sees of images: normalised (N, 3, H, W), on its device.
+
+        Raises:
+            ValueError: if an image cannot be read.
+        """
+        items = [_or_raise(self._read(source)) for source in find_images(inputs)]
+        batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
+        network = getattr(self.network, 'module', self.network)  # inside test-time augmentation
+        return network.data_preprocessor(batch, False)['inputs']
+
+    def _batches(self, sources: Iterable[ImageSource]) -> Iterator[list[dict | FailedImage]]:
+        batch: list[dict | FailedImage] = []
+        pixels = 0
+        for source in sources:
+            item = self._read(source)
+            size = math.prod(item['data_samples'].ori_shape) if isinstance(item, dict) else 0
+            if batch and (len(batch) == self.batch_size or pixels + size > MAX_PIXELS):
+                yield batch
+                batch, pixels = [], 0
+            batch.append(item)
+            pixels += size
+        if batch:
+            yield batch
+
+    def _read(self, source: ImageSource) -> dict | FailedImage:
+        """The network's input and an empty sample, or what is wrong with the image."""
+        path = str(source.path) if source.path else None
+        size = self.load.size
+        try:
+            image, shape = source.read(size / self.load.smallest_crop if size else None)
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            return FailedImage(source.image_id, path, error)
+        results = dict(image_id=source.image_id, img_path=path, img=image, ori_shape=shape, input_size=size)
+        for step in self.steps:
+            results = step(results)
+        return results
+
+    def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction]:
+        if not data:
+            return []
+        with torch.inference_mode(), noted_gates(self.network) as gates:
+            samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
+        return [
+            self._prediction(sample, rates, lesion_probability)
+            for sample, rates in zip(samples, gates.by_image(len(samples)), strict=True)
+        ]
+
+    def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction:
+        prediction = LesionPrediction(sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates)
+        if 'pred_score' in sample:
+            prediction.probabilities = dict(zip(self.classes, sample.pred_score.tolist(), strict=True))
+            prediction.label = self.classes[int(sample.pred_label)]
+        if 'pred_sem_seg' in sample:
+            prediction.mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(bool)
+        if 'seg_prob' in sample and lesion_probability:
+            prediction.lesion_probability = resize(sample.seg_prob.data[None], sample.ori_shape)[0, 0].cpu().numpy()
+        return prediction
+
+
+def read_model(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Config, Path | None]:
+    """The config that the arguments name, and its weights unless an exported network holds them."""
+    if model is None or not is_exported(model):
+        config, weights = model_files(model, checkpoint)
+        return load_config(config), weights
+    if checkpoint is not None:
+        raise ValueError(f'{model} holds its weights; leave {checkpoint} out')
+    return exported_config(model), None
+
+
+def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Path, Path]:
+    """The config and the weights that the arguments of ``LesionInferencer`` name."""
+    is_config = model is not None and Path(model).suffix == '.py'
+    if checkpoint is None:
+        if is_config:
+            raise ValueError(f'{model}: a config has no weights; name a checkpoint, too')
+        folder = model_folder(model or DEFAULT_MODEL)
+        return folder.config, folder.weights
+    if model is None:
+        raise ValueError(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
+    return Path(model) if is_config else model_folder(model).config, find_checkpoint(checkpoint)
+
+
+def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:
+    """The config's test pipeline: its first step, which is ours to do for any kind of image, and the others."""
+    pipeline = tested_dataset(cfg).pipeline
+    first, *others = (TRANSFORMS.build(step) for step in pipeline)
+    if not isinstance(first, LoadImage):
+        raise ValueError(f'the test pipeline of {cfg.filename} begins with {type(first).__name__}, not with LoadImage')
+    return first, others
+
+
+def build_network(cfg: Config, tta: bool) -> BaseModel:
+    """The config's network, as it is tested, without looking up the weights that its training started from."""
+    init_default_scope(cfg.get('default_scope', 'mmskin'))
+    model = without_lookups(cfg.model)
+    network = MODELS.build(
+        dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=model) if tta else model
+    )
+    if any(HOOKS.get(hook['type']) is ChannelsLast for hook in cfg.get('custom_hooks', ())):
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
+def find_device(device: str | torch.device | None) -> torch.device:
+    """The device that is named, or a GPU if there is one.
+
+    Raises:
+        ValueError: if it is unknown, or not here.
+    """
+    here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
+    try:
+        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
+        raise ValueError(f'device={device}: not here; there is {", ".join(here)}') from error
+    return found
+
+
+def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:
+    """Let the network's segmentation finish its masks by ``post``."""
+    tasks = [part for part in network.modules() if isinstance(part, Segmentation)]
+    if post and not tasks:
+        raise ValueError(f'post={list(post)}: this model outlines nothing')
+    for task in tasks:
+        task.set_post(post)
+
+
+def _or_raise(item: Item | FailedImage) -> Item:
+    if isinstance(item, FailedImage):
+        raise item.error
+    return item

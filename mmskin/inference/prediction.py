@@ -1,0 +1,80 @@
+"""What is predicted for one image, as plain objects."""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mmskin.masks import LesionMeasurements, Polygon, contours_of, measure_lesion
+
+__all__ = ['FailedImage', 'LesionPrediction']
+
+
+@dataclass(eq=False)
+class LesionPrediction:
+    """A network's answer for one image; what it was not trained for is None.
+
+    Attributes:
+        image_id: The file's name without its suffix, or ``image_<number>`` for what came from memory.
+        path: The file, or None.
+        size: (height, width) of the upright image, in pixels.
+        label: The likeliest class.
+        probabilities: By class, adding up to 1. How far they can be trusted depends on the network's calibration.
+        mask: True on the lesion, (height, width).
+        lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
+        gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and
+            views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
+            says what it is for others. Empty without gates.
+    """
+
+    image_id: str
+    path: str | None
+    size: tuple[int, int]
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    mask: np.ndarray | None = field(default=None, repr=False)
+    lesion_probability: np.ndarray | None = field(default=None, repr=False)
+    gates: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @cached_property
+    def contours(self) -> list[Polygon] | None:
+        """Outlines of the mask as lists of (x, y); see ``contours_of``."""
+        return None if self.mask is None else contours_of(self.mask)
+
+    @cached_property
+    def measurements(self) -> LesionMeasurements | None:
+        """The lesion's size and shape; None also where no pixel is lesion."""
+        return None if self.mask is None else measure_lesion(self.mask)
+
+    def to_dict(self, contours: bool = True) -> dict[str, Any]:
+        """What ``json.dumps`` takes: all but mask and probability map, which belong in images.
+
+        Args:
+            contours: With the polygons, which are most of it for a large image.
+        """
+        height, width = self.size
+        return {
+            'image_id': self.image_id,
+            'path': self.path,
+            'width': width,
+            'height': height,
+            'label': self.label,
+            'probabilities': self.probabilities,
+            'measurements': asdict(self.measurements) if self.measurements else None,
+            'gates': self.gates,
+            **({'contours': self.contours} if contours else {}),
+        }
+
+
+@dataclass(eq=False)
+class FailedImage:
+    """An image that could not be read.
+
+    Attributes:
+        error: What is wrong; the message names the image.
+    """
+
+    image_id: str
+    path: str | None
+    error: Exception

@@ -1,0 +1,165 @@
+"""What mmskin finds of itself on a machine: versions, devices, the shipped model, data; and what is wrong.
+
+Each subject imports what it looks at: on a machine where that fails, the others are still told.
+"""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+import mmskin
+
+if TYPE_CHECKING:
+    from mmskin.datasets.isic2017 import ISIC2017Dataset
+
+__all__ = ['Section', 'diagnose']
+
+ORIGINALS = (
+    'mmcv',
+    'mmengine',
+    'mmpretrain',
+    'mmsegmentation',
+)  # what the onedl packages continue, by the same imports
+
+
+@dataclass
+class Section:
+    """One subject.
+
+    Attributes:
+        title: Of the subject.
+        lines: What was found.
+        problems: What is wrong, and what to do.
+    """
+
+    title: str
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def diagnose(data_root: str | Path | None = None) -> list[Section]:
+    """Look at everything.
+
+    Args:
+        data_root: The data's folder; without it, the configs' own is looked at if it is there.
+    """
+    looks = {'versions': versions, 'devices': devices, 'models': shipped, 'data': lambda: data(data_root)}
+    return [looked_at(title, look) for title, look in looks.items()]
+
+
+def looked_at(title: str, look: Callable[[], Section]) -> Section:
+    """What ``look`` finds, or that it could not look."""
+    try:
+        return look()
+    except Exception as error:  # a system's missing library is an ImportError, a foreign build a RuntimeError
+        return Section(title, problems=[f'{title}: {type(error).__name__}: {error}'])
+
+
+def versions() -> Section:
+    """Versions of Python, of mmskin and of what it requires, and whether they go together."""
+    place = Path(mmskin.__file__).parent
+    section = Section('versions', [f'python {platform.python_version()}', f'mmskin {mmskin.__version__} in {place}'])
+    for requirement in required():
+        found = installed(requirement.name)
+        section.lines.append(f'{requirement.name} {found or "is missing"}')
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            section.problems.append(f'{requirement.name} {found or "is missing"}: pip install "{requirement}"')
+    both = [name for name in ORIGINALS if installed(name) and installed(f'onedl-{name}')]
+    if both:
+        section.problems.append(
+            f'{", ".join(both)} beside onedl-...: two packages of one import; pip uninstall {both[0]}'
+        )
+    section.lines.append(f'extras: {", ".join(extras()) or "none"}')
+    for name in ('cv2', 'torch', 'torchvision', 'timm', 'mmcv', 'mmseg', 'mmpretrain'):
+        try:
+            import_module(name)
+        except Exception as error:  # a torchvision of another torch raises a RuntimeError
+            section.problems.append(f'import {name} fails: {error}')
+    return section
+
+
+def required(extra: str = '') -> Iterator[Requirement]:
+    """What mmskin needs, or with an ``extra`` what that needs, too."""
+    for requirement in map(Requirement, metadata.requires('mmskin') or ()):
+        if requirement.marker is None or requirement.marker.evaluate({'extra': extra}):
+            yield requirement
+
+
+def extras() -> list[str]:
+    """The extras whose packages are all there."""
+    names = metadata.metadata('mmskin').get_all('Provides-Extra') or ()
+    return [name for name in names if all(installed(requirement.name) for requirement in required(name))]
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def devices() -> Section:
+    """What networks can run on."""
+    import torch
+
+    lines = [f'CPU: {os.cpu_count()} cores, {torch.get_num_threads()} threads']
+    for number in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(number)
+        lines.append(f'cuda:{number}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB')
+    return Section('devices', lines if len(lines) > 1 else [*lines, 'no GPU that torch can use'])
+
+
+def shipped() -> Section:
+    """The models that come with mmskin, and whether their weights are those that were published."""
+    from mmskin.inference.zoo import DEFAULT_MODEL, model_folder, shipped_models
+    from mmskin.models.weights import HASH, read_metadata, read_weights
+
+    section = Section('models')
+    for name in shipped_models():
+        try:
+            weights = model_folder(name).weights
+            read_weights(weights)  # compares the hash
+        except (OSError, ValueError) as error:
+            section.problems.append(str(error))
+        else:
+            size = weights.stat().st_size / 1e6
+            section.lines.append(f'{name}: {size:.1f} MB, {HASH} {read_metadata(weights).get(HASH, "not stated")}')
+    if DEFAULT_MODEL not in shipped_models():
+        section.problems.append(f'the model {DEFAULT_MODEL} does not come with this copy of mmskin; install it again')
+    return section
+
+
+def data(data_root: str | Path | None) -> Section:
+    """The splits of ISIC-2017 in ``data_root``; only that a folder was named and is not there is wrong."""
+    from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
+
+    root = Path(data_root or 'data/isic2017')
+    section = Section(f'data in {root}')
+    splits = [split for split, prefix in SPLITS.items() if (root / f'{prefix}_Data').is_dir()]
+    for split in splits:
+        try:
+            section.lines.append(f'{split}: {counts(ISIC2017Dataset(root, split))}')
+        except (OSError, ValueError) as error:
+            section.problems.append(str(error))
+    if not splits and data_root is None:
+        section.lines.append('none; name another folder by --data-root')
+    elif not splits:
+        names = ', '.join(f'{prefix}_Data' for prefix in SPLITS.values())
+        section.problems.append(f'{root} holds none of {names}; see README, "Train on ISIC-2017"')
+    return section
+
+
+def counts(dataset: 'ISIC2017Dataset') -> str:
+    """How many images there are, and of which class."""
+    from mmskin.datasets.lesion_dataset import CLASSES
+
+    labels = Counter(sample['gt_label'] for sample in map(dataset.get_data_info, range(len(dataset))))
+    return f'{len(dataset)} images with masks, ' + ', '.join(f'{labels[i]} {name}' for i, name in enumerate(CLASSES))

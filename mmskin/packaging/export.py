@@ -1,0 +1,222 @@
+"""Export to ONNX and OpenVINO: a file that says how its images are prepared and what its numbers mean."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+import mmskin
+from mmskin.config import class_names, tested_dataset
+from mmskin.inference.exported import FORMAT_VERSION, METADATA_KEY, Session, open_session
+from mmskin.inference.zoo import FILES
+from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.weights import hash_tensors, load_weights, read_weights, without_lookups
+from mmskin.optional import needs
+from mmskin.registry import MODELS, TRANSFORMS, as_config
+
+__all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
+
+TOLERANCE = 1e-4  # of probabilities; float32 sums in another order give about 1e-6
+BATCH_SIZES = (1, 2, 5)
+KINDS = {'Classification': 'probabilities', 'Segmentation': 'probabilities', 'Regression': 'values'}
+MEANING = {
+    'Classification': 'softmax over the classes',
+    'Segmentation': 'probability of lesion per pixel of the input; resize it to the image bilinearly with half-pixel '
+    'centres (align_corners=False), and call lesion what is above the threshold',
+    'Regression': 'the values as they are',
+}
+PIPELINE = ('LoadImage', 'ResizeImage', 'LoadMask', 'PackTaskSample')
+
+
+class Probabilities(nn.Module):
+    """A network whose outputs are what its tasks estimate, by ``<task>_probabilities`` or ``<task>_values``."""
+
+    def __init__(self, network: MultiTaskModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Estimates for normalised images (N, 3, h, w)."""
+        tasks, size = self.network.tasks, images.shape[2:]
+        return {
+            output_name(name, tasks[name]): tasks[name].estimate(feats, size)
+            for name, feats in self.network.extract_feat(images).items()
+        }
+
+
+def output_name(task_name: str, task: nn.Module) -> str:
+    """The name of a task's output.
+
+    Raises:
+        ValueError: if the file's reader would not know what to make of it.
+    """
+    kind = type(task).__name__
+    if kind not in KINDS:
+        raise ValueError(f'a {kind} cannot be exported; only {", ".join(KINDS)} can')
+    return f'{task_name}_{KINDS[kind]}'
+
+
+def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
+    """Export the network of ``cfg`` and compare what the file computes with what torch does.
+
+    Only files that passed come to their place; what was there before stays until then.
+
+    Args:
+        cfg: As ``load_config`` gives it.
+        weights: Anything that ``load_weights`` reads.
+        out: ``.onnx``, or ``.xml`` for OpenVINO, which writes a ``.bin`` beside it.
+
+    Returns:
+        The largest difference between any two probabilities, over batches of several sizes.
+
+    Raises:
+        ModuleNotFoundError: if the libraries for it are not installed; the message says how to.
+        ValueError: if the network or its pipeline cannot be described, the suffix is unknown, or the results differ by
+            more than ``TOLERANCE``.
+    """
+    out = Path(out)
+    if out.suffix not in ('.onnx', '.xml'):
+        raise ValueError(f'{out}: export writes .onnx, or .xml for OpenVINO')
+    network = build_for_export(cfg, weights)
+    description = describe(cfg, weights, network)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f'.{out.stem}-', dir=out.parent) as folder:
+        written = write_files(network, description, Path(folder) / out.name)
+        session = open_session(written)._replace(path=out)
+        difference = check_against(network, session, description['input']['size'])
+        for file in written.parent.iterdir():
+            file.replace(out.parent / file.name)
+    return difference
+
+
+def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
+    """The network with its weights, in evaluation mode."""
+    init_default_scope(cfg.get('default_scope', 'mmskin'))
+    model = MODELS.build(without_lookups(cfg.model))
+    if not isinstance(model, MultiTaskModel):
+        raise ValueError(f'{cfg.filename}: a {type(model).__name__} cannot be exported, only a MultiTaskModel')
+    load_weights(model, weights)
+    return Probabilities(model).eval()
+
+
+def write_files(network: nn.Module, description: dict[str, Any], path: Path) -> Path:
+    """Write ``path``, and beside an OpenVINO file the ONNX file that it is made from."""
+    onnx_file = path.with_suffix('.onnx')
+    write_onnx(network, description['input']['size'], description, onnx_file)
+    if path.suffix == '.xml':
+        convert_to_openvino(onnx_file, path, description)
+    return path
+
+
+def write_onnx(network: nn.Module, size: int, description: dict[str, Any], path: Path) -> None:
+    """Trace the network on images (N, 3, size, size) of any N, and write it with its description."""
+    onnx = needs('onnx', 'onnx')
+    needs('onnxscript', 'onnx')
+    images = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+    program = torch.onnx.export(
+        network,
+        (images,),
+        input_names=['images'],
+        output_names=list(description['outputs']),
+        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None, 'torch.onnx.export gives a program with dynamo=True'
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(description)})
+    model.doc_string = f'mmskin {mmskin.__version__}: {description["model"]}'
+    onnx.save(model, path)
+
+
+def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]) -> None:
+    """Write OpenVINO's own format in full precision, with the same description, from an ONNX file."""
+    openvino = needs('openvino', 'openvino')
+    model = openvino.convert_model(onnx_file)
+    model.set_rt_info(json.dumps(description), METADATA_KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[str, Any]:
+    """What a program has to know to use the file, as JSON holds it."""
+    tasks = {output_name(name, task): (name, task) for name, task in network.network.tasks.items()}
+    active = {key: found for key, found in tasks.items() if found[0] in network.network.active_tasks}
+    return {
+        'format_version': FORMAT_VERSION,
+        'mmskin_version': mmskin.__version__,
+        'model': model_name(cfg),
+        'weights_sha256': hash_tensors(read_weights(weights)),
+        'input': describe_input(cfg),
+        'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
+        'outputs': {key: describe_task(name, task, cfg) for key, (name, task) in active.items()},
+    }
+
+
+def model_name(cfg: Config) -> str:
+    """The name of the model folder or config."""
+    path = Path(cfg.filename).resolve()
+    return path.parent.name if path.name == str(FILES.config) else path.stem
+
+
+def describe_input(cfg: Config) -> dict[str, Any]:
+    """How an image becomes the network's input.
+
+    Raises:
+        ValueError: if the config's test pipeline or preprocessor does anything that has no place here.
+    """
+    pipeline = tested_dataset(cfg).pipeline
+    names = [TRANSFORMS.get(step['type']).__name__ for step in pipeline]
+    size = pipeline[0].get('size')
+    if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:
+        raise ValueError(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
+    prepare = dict(cfg.model.get('data_preprocessor') or {})
+    kind = prepare.pop('type', None)
+    if not kind or MODELS.get(kind) is not ImgDataPreprocessor or prepare.keys() != {'mean', 'std'}:
+        raise ValueError(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')
+    return {
+        'name': 'images',
+        'layout': 'NCHW, float32',
+        'size': TRANSFORMS.build(pipeline[names.index('ResizeImage')]).size or size,
+        'orientation': 'upright, by its EXIF tag',
+        'channel_order': 'RGB',
+        'resize': 'to size x size, whatever the aspect ratio: cv2.INTER_AREA if the shorter side is longer than size, '
+        'else cv2.INTER_LINEAR',
+        'value_range': [0, 255],
+        **{key: list(map(float, values)) for key, values in prepare.items()},  # (image - mean) / std
+    }
+
+
+def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
+    """What one output means."""
+    kind = type(task).__name__
+    own: dict[str, Any] = {'Classification': {'classes': class_names(cfg)}}.get(kind, {})
+    if kind == 'Segmentation':
+        own = {'threshold': 0.5, 'post': [as_config(step) for step in cfg.model.tasks[name].get('post', ())]}
+    return {'task': name, 'type': kind, 'meaning': MEANING[kind], **own}
+
+
+@torch.no_grad()
+def check_against(network: nn.Module, session: Session, size: int, batch_sizes: Sequence[int] = BATCH_SIZES) -> float:
+    """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
+
+    Raises:
+        ValueError: if it is above ``TOLERANCE``.
+    """
+    generator, largest = torch.Generator().manual_seed(0), 0.0
+    for count in batch_sizes:
+        coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
+        images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
+        found = session.run(images.numpy())
+        for name, expected in network(images).items():
+            largest = max(largest, float(np.abs(found[name] - expected.numpy()).max()))
+    if not largest <= TOLERANCE:
+        raise ValueError(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')
+    return largest

@@ -1,0 +1,108 @@
+"""A model folder from a config and a checkpoint: what prediction needs, and nothing else."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from safetensors.torch import save
+from torch import Tensor, nn
+
+import mmskin
+from mmskin.config import class_names
+from mmskin.engine.evaluate import find_checkpoint
+from mmskin.engine.hooks.channels_last import ChannelsLast
+from mmskin.files import write_whole
+from mmskin.inference.zoo import FILES, ModelFolder
+from mmskin.models.weights import HASH, hash_tensors, load_weights, without_lookups
+from mmskin.registry import HOOKS, MODELS
+
+__all__ = ['config_for_testing', 'publish_weights']
+
+FORMAT_VERSION = '1'
+KEPT = [
+    *('custom_hooks', 'custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg'),
+    *('test_dataloader', 'test_evaluator', 'tta', 'tta_model'),
+]
+KEPT_HOOKS = (ChannelsLast,)  # the others train
+
+
+def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, half: bool = False) -> ModelFolder:
+    """Write ``config.py`` and ``weights.safetensors``; the card is a matter of its own.
+
+    An averaged network's checkpoint gives the average: mmengine's ``EMAHook`` saves it as ``state_dict``.
+
+    Args:
+        cfg: The config, as ``load_config`` gives it.
+        checkpoint: A checkpoint file, or the work folder of a finished training.
+        out_dir: The model's folder; files that are there are replaced.
+        half: Keep kernels and matrices in float16, which halves the file. Vectors (biases, batch norm's statistics,
+            whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
+
+    Raises:
+        ValueError: if the config would hold a path of this machine, or the checkpoint is another network's.
+    """
+    published = config_for_testing(cfg)
+    init_default_scope(published.get('default_scope', 'mmskin'))
+    model: nn.Module = MODELS.build(published.model)
+    load_weights(model, find_checkpoint(checkpoint))
+    weights = {name: stored(tensor, half) for name, tensor in model.state_dict().items()}
+    folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
+    folder.config.parent.mkdir(parents=True, exist_ok=True)
+    origin = Path(cfg.filename).stem
+    heading = (
+        f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights beside it."""\n\n'
+    )
+    folder.config.write_text(heading + published.pretty_text, encoding='utf-8')
+    metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})
+    write_whole(folder.weights, save(weights, metadata=metadata))
+    return folder
+
+
+def config_for_testing(cfg: Config) -> Config:
+    """What of ``cfg`` a test needs. No part of it looks weights up, and it names no place on this machine.
+
+    Raises:
+        ValueError: if it would hold an absolute path.
+    """
+    kept = Config({key: cfg[key] for key in KEPT if key in cfg}).to_dict()
+    hooks = kept.get('custom_hooks') or ()
+    kept['custom_hooks'] = [hook for hook in hooks if HOOKS.get(hook['type']) in KEPT_HOOKS]
+    kept['model'] = without_lookups(kept['model'])
+    for text in strings(kept):
+        if Path(text).is_absolute():
+            raise ValueError(
+                f'{cfg.filename}: the published config would hold {text}, which is a place on this machine; '
+                'give another by --cfg-options, such as test_dataloader.dataset.data_root=data/isic2017'
+            )
+    return Config(kept)
+
+
+def strings(part: Any) -> Iterator[str]:
+    """All strings in a config."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, Mapping | list | tuple):
+        for inner in part.values() if isinstance(part, Mapping) else part:
+            yield from strings(inner)
+
+
+def stored(tensor: Tensor, half: bool) -> Tensor:
+    """A parameter as the file holds it, in a memory of its own, as safetensors demands."""
+    is_large = tensor.is_floating_point() and tensor.ndim > 1
+    return tensor.detach().to('cpu', torch.float16 if half and is_large else tensor.dtype).clone().contiguous()
+
+
+def describe(weights: Mapping[str, Tensor], origin: Mapping[str, str]) -> dict[str, str]:
+    """The metadata of a weights file."""
+    kinds = sorted({str(tensor.dtype).removeprefix('torch.') for tensor in weights.values()})
+    return {
+        'format_version': FORMAT_VERSION,
+        'mmskin_version': mmskin.__version__,
+        HASH: hash_tensors(weights),
+        'dtype': ', '.join(kinds),
+        **origin,
+    }

@@ -1,0 +1,82 @@
+"""What is registered: every plugin of mmskin's registries, by kind."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmengine.model import BaseModel
+
+from mmskin import registry
+from mmskin.models.necks.passing import FeaturePassing
+from mmskin.models.tasks.task import Task
+from mmskin.models.weighting.weighting import Weighting
+from mmskin.registry import MODELS, PluginRegistry
+
+__all__ = ['Plugin', 'find_plugins']
+
+# MODELS holds many kinds: told by base class, or by the end of the name, or by the folder of ours that it lies in.
+BASES = {FeaturePassing: 'operators', Task: 'tasks', Weighting: 'weightings', BaseModel: 'networks'}
+SUFFIXES = {
+    'Gate': 'gates',
+    'Message': 'messages',
+    'Op': 'ops',
+    'Head': 'heads',
+    'Loss': 'losses',
+    'Chain': 'backbones',
+}
+MARKUP = re.compile(r'``(.+?)``|:[a-z:]+:`[~!]?(.+?)`|\\(?=[|*_`])|(?<!`)`([^`]+)`(?!`)')  # of reST
+ADDRESS = re.compile(r'https?://[^\s<>`,;]*[^\s<>`,;.:)]')  # without the punctuation behind it
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered type.
+
+    Attributes:
+        kind: Such as 'gates'; of what is in no registry with parts, the registry's name.
+        name: What a config calls it.
+        module: Where it is.
+        summary: The first line of its docstring, without markup.
+        link: The first address in its docstring, or else in its module's; '' if there is none.
+    """
+
+    kind: str
+    name: str
+    module: str
+    summary: str
+    link: str
+
+
+def find_plugins() -> list[Plugin]:
+    """Everything in mmskin's registries, a user's own included if it has been imported; by kind and name."""
+    registries = [found for name in registry.__all__ if isinstance(found := getattr(registry, name), PluginRegistry)]
+    for one in registries:
+        one.import_from_location()
+    found = {plugin for one in registries for plugin in _of_registry(one)}
+    return sorted(found, key=lambda plugin: (plugin.kind, plugin.name))
+
+
+def _of_registry(found: PluginRegistry) -> Iterator[Plugin]:
+    for name, plugin in found.module_dict.items():
+        kind = _kind_of_model(name, plugin) if found is MODELS else f'{found.name.replace("_", " ")}s'
+        text = inspect.cleandoc(plugin.__doc__ or '')
+        summary = MARKUP.sub(lambda found: next(filter(None, found.groups()), ''), text.partition('\n')[0])
+        yield Plugin(kind, name, plugin.__module__, summary, _link(text, plugin))
+
+
+def _kind_of_model(name: str, plugin: type) -> str:
+    bases = inspect.getmro(plugin) if inspect.isclass(plugin) else ()
+    by_base = next((kind for base, kind in BASES.items() if base in bases), None)
+    by_name = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+    place = plugin.__module__.removeprefix('mmskin.models.').split('.')
+    return (
+        by_base
+        or by_name
+        or (place[0] if place[0] != 'mmskin' and plugin.__module__.startswith('mmskin') else 'other models')
+    )
+
+
+def _link(text: str, plugin: type) -> str:
+    found = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')
+    return found.group() if found else ''

@@ -1,0 +1,243 @@
+"""Every kind of image becomes upright RGB, with values worked out by hand."""
+
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from mmskin.datasets.readers.any_image import read_image
+from mmskin.datasets.transforms.loading import LoadImage
+
+RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10  # (4, 6)
+RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
+
+
+def encode(image, kind, **options):
+    """The bytes of a PIL image or an array in a format of Pillow's."""
+    file = BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'TIFF', 'WEBP'])
+def test_colours_of_lossless_files(kind):
+    options = {'lossless': True, 'exact': True} if kind == 'WEBP' else {}
+    image, shape = read_image(encode(RGB, kind, **options))
+    assert shape == (4, 6)
+    assert (image == RGB).all()
+
+
+def test_a_jpeg_with_a_preview_as_phones_write_it():
+    smooth = cv2.resize(RGB, (96, 64), interpolation=cv2.INTER_CUBIC)
+    preview = Image.fromarray(smooth[::2, ::2])
+    data = encode(smooth, 'MPO', save_all=True, append_images=[preview])
+    assert Image.open(BytesIO(data)).format == 'MPO'
+    assert read_image(data)[1] == (64, 96)
+    assert read_image(data[:-20])[1] == (64, 96)  # the preview's end
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
+def test_grey_of_8_and_16_bits(kind):
+    for levels in (RAMP, RAMP.astype(np.uint16) * 256 + 255):  # the lower 8 bits are cut off
+        image, _ = read_image(encode(levels, kind))
+        assert (image == RAMP[..., None]).all()
+
+
+@pytest.mark.parametrize('kind', ['.png', '.tiff'])
+def test_colours_of_16_bits(kind):
+    deep = cv2.imencode(kind, RGB[..., ::-1].astype(np.uint16) * 256)[1].tobytes()
+    assert (read_image(deep)[0] == RGB).all()
+
+
+def test_transparency_lies_over_white():
+    alpha = np.zeros((1, 2, 4), np.uint8)
+    alpha[0, 1] = (100, 0, 200, 128)
+    image, _ = read_image(encode(alpha, 'PNG'))
+    assert image[0, 0].tolist() == [255, 255, 255]
+    assert image[0, 1].tolist() == pytest.approx([177, 127, 227], abs=1)  # 255 + (colour - 255) * 128 / 255
+    assert (read_image(alpha)[0] == image).all()
+
+
+def test_palette_with_and_without_transparency():
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), 'P')
+    palette.putpalette([200, 10, 20, 30, 40, 50])
+    assert read_image(encode(palette, 'PNG'))[0].tolist() == [[[200, 10, 20], [30, 40, 50]]]
+    assert read_image(encode(palette, 'PNG', transparency=0))[0].tolist() == [[[255] * 3, [30, 40, 50]]]
+
+
+def test_cmyk_and_one_bit():
+    assert read_image(encode(Image.new('CMYK', (8, 8), (0, 255, 255, 0)), 'TIFF'))[0][0, 0].tolist() == [255, 0, 0]
+    assert read_image(encode(Image.fromarray(RAMP > 100), 'PNG'))[0][..., 0].tolist() == ((RAMP > 100) * 255).tolist()
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP'])
+@pytest.mark.parametrize(
+    ('value', 'turn'), [(1, lambda a: a), (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)]
+)
+def test_exif_orientation(kind, value, turn):
+    options = {'lossless': True, 'exact': True} if kind == 'WEBP' else {}
+    image, shape = read_image(encode(RGB, kind, exif=orientation(value), **options))
+    assert (image == turn(RGB)).all()
+    assert shape == turn(RGB).shape[:2]
+
+
+@pytest.mark.parametrize('pixels', [RGB, np.dstack([RGB, np.full_like(RAMP, 255)])], ids=['RGB', 'RGBA'])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP'])
+def test_an_orientation_in_xmp_alone_is_not_applied(kind, pixels):
+    """OpenCV, and so the training, doesn't know it."""
+    if kind == 'JPEG':
+        pixels = pixels[..., :3]
+    tag = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    info = PngInfo()
+    info.add_itxt('XML:com.adobe.xmp', tag)
+    image, shape = read_image(encode(pixels, kind, **({'pnginfo': info} if kind == 'PNG' else {'xmp': tag.encode()})))
+    assert image.shape[:2] == shape == (4, 6)
+
+
+def test_a_pil_image_from_a_phone_is_turned():
+    phone = Image.open(BytesIO(encode(RGB, 'PNG', exif=orientation(6))))
+    assert (read_image(phone)[0] == np.rot90(RGB, -1)).all()
+
+
+@pytest.mark.parametrize('value', [1, 6])
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
+def test_a_large_file_is_read_as_in_training(kind, value, tmp_path):
+    smooth = cv2.resize(RGB, (640, 400), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / f'large.{kind.lower()}'
+    path.write_bytes(encode(smooth, kind, exif=orientation(value)))
+    expected = LoadImage(90).transform({'img_path': str(path)})
+    image, shape = read_image(path, 90)
+    assert shape == expected['ori_shape'] == ((400, 640) if value == 1 else (640, 400))
+    assert min(image.shape[:2]) == 100
+    assert (image == expected['img']).all()
+
+
+@pytest.mark.parametrize(
+    ('array', 'expected'),
+    [
+        (RGB, RGB),
+        (RAMP, RGB[..., :1]),
+        (RAMP[..., None], RGB[..., :1]),
+        (RGB.astype(np.int64), RGB),
+        (RGB.astype(np.uint16) * 257, RGB),
+        (RGB / 255, RGB),
+        (RAMP > 100, (RAMP[..., None] > 100) * 255),
+    ],
+)
+def test_arrays(array, expected):
+    image, shape = read_image(array)
+    assert image.dtype == np.uint8
+    assert image.shape == (4, 6, 3)
+    assert shape == (4, 6)
+    assert (image == expected).all()
+
+
+@pytest.mark.parametrize(
+    ('array', 'message'),
+    [
+        (np.zeros((3, 8, 8), np.uint8), r'shape \(3, 8, 8\)'),
+        (np.zeros((0, 4, 3), np.uint8), r'shape \(0, 4, 3\)'),
+        (np.full((4, 4), 7.5), 'from 7.5 to 7.5 are no grey levels'),
+        (np.full((4, 4), -1), 'from -1 to -1'),
+        (np.full((4, 4), np.nan), 'nan'),
+    ],
+)
+def test_what_is_no_image_is_said(array, message):
+    with pytest.raises(ValueError, match=message):
+        read_image(array)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF'])
+def test_a_file_cut_off_is_refused(kind):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = encode(noise, kind)
+    with pytest.raises((ValueError, OSError)):
+        read_image(data[: len(data) // 2])
+
+
+def test_an_eps_is_refused_before_pillow_starts_a_program_for_it(monkeypatch):
+    monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: pytest.fail('Ghostscript was started'))
+    with pytest.raises(UnidentifiedImageError):
+        read_image(encode(RGB, 'EPS'))
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 8)
+    with pytest.raises(Image.DecompressionBombError):
+        read_image(encode(RGB, 'PNG'))
+
+
+class TestDicom:
+    """Files made here, by pydicom."""
+
+    @pytest.fixture
+    def write(self):
+        pydicom = pytest.importorskip('pydicom')
+
+        def write(pixels, photometric, **tags):
+            dataset = pydicom.Dataset()
+            dataset.SOPClassUID, dataset.SOPInstanceUID = '1.2.840.10008.5.1.4.1.1.77.1.4', '1.2.3'
+            dataset.Rows, dataset.Columns = pixels.shape[:2]
+            dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+            if pixels.ndim == 3:
+                dataset.PlanarConfiguration = 0
+            dataset.PhotometricInterpretation = photometric
+            dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.itemsize
+            dataset.PixelRepresentation = 0
+            dataset.update(tags) if tags else None
+            dataset.HighBit = dataset.BitsStored - 1
+            dataset.PixelData = pixels.tobytes()
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            file = BytesIO()
+            pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+            return file.getvalue()
+
+        return write
+
+    def test_colour(self, write):
+        image, shape = read_image(write(RGB, 'RGB'))
+        assert (image == RGB).all()
+        assert shape == (4, 6)
+
+    def test_luminance_and_chroma(self, write):
+        grey = np.full((4, 6, 3), 128, np.uint8)  # chroma 128 is grey
+        grey[..., 0] = RAMP
+        assert read_image(write(grey, 'YBR_FULL'))[0] == pytest.approx(np.repeat(RAMP[..., None], 3, axis=2), abs=1)
+
+    @pytest.mark.parametrize(('photometric', 'first'), [('MONOCHROME2', 0), ('MONOCHROME1', 255)])
+    def test_twelve_bits_of_grey(self, write, photometric, first):
+        image, _ = read_image(write(np.array([[0, 4095]], np.uint16), photometric, BitsStored=12))
+        assert image[..., 0].tolist() == [[first, 255 - first]]
+
+    def test_grey_that_is_rescaled_and_windowed(self, write):
+        """Stored 0 to 4095 are -1024 to 3071; the window shows -1024 to 1023."""
+        window = dict(WindowCenter=0, WindowWidth=2048, VOILUTFunction='LINEAR_EXACT')
+        pixels = np.array([[0, 1024, 2048, 4095]], np.uint16)
+        data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=1, RescaleIntercept=-1024, **window)
+        assert read_image(data)[0][0, :, 0].tolist() == pytest.approx([0, 128, 255, 255], abs=1)
+
+    @pytest.mark.parametrize('rescale', [dict(RescaleSlope=0.1, RescaleIntercept=7), dict(RescaleSlope=None)])
+    def test_grey_that_is_rescaled(self, write, rescale):
+        pixels = np.array([[0, 4095]], np.uint16)
+        data = write(pixels, 'MONOCHROME2', BitsStored=12, **rescale)
+        assert read_image(data)[0][0, :, 0].tolist() == [0, 255]
+
+    def test_several_frames_are_refused(self, write):
+        with pytest.raises(ValueError, match='2 frames'):
+            read_image(write(RGB, 'RGB', NumberOfFrames=2))
+
+    def test_without_pydicom_the_extra_is_named(self, write, monkeypatch):
+        data = write(RGB, 'RGB')
+        monkeypatch.setitem(__import__('sys').modules, 'pydicom', None)
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'mmskin\[dicom\]'"):
+            read_image(data)

@@ -1,0 +1,121 @@
+"""The command that analyses gates, on a network and images that were never trained or seen."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from mmskin.cli import main
+from mmskin.config import load_config
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.explain.gate_analysis import quantities, summary
+from mmskin.explain.gate_figures import draw_route
+from mmskin.models.necks.cross_attention import CrossAttentionPassing
+from mmskin.models.necks.passing import OPENING, FeaturePassing
+from mmskin.registry import MODELS
+
+OPTIONS = [
+    'test_dataloader.num_workers=0',
+    'test_dataloader.dataset.pipeline.0.size=64',
+]
+
+
+CLASSES = """
+from mmengine.config import read_base
+
+with read_base():
+    from mmskin.configs.fpm.r18_synthetic import *
+from mmskin.models.heads.cls_head import ClsHead
+from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.necks.spatial_gate import SpatialGate
+
+model.passing = {'layer3.1': dict(type=GatedFeaturePassing, gate=dict(type=SpatialGate))}
+model.tasks.cls.head.type = ClsHead
+"""
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('gates') / 'set'
+    SyntheticLesions(seed=3, shape=(48, 64)).write(root, num_train=3, num_val=3, num_test=6)
+    return root
+
+
+def arguments(repository, config, data_root, out):
+    cfg = load_config(repository / 'configs' / config)
+    checkpoint = out / 'weights.pth'
+    out.mkdir(exist_ok=True)
+    torch.save(MODELS.build(cfg.model).state_dict(), checkpoint)
+    options = ['--cfg-options', *OPTIONS]
+    files = [
+        str(repository / 'configs' / config),
+        str(checkpoint),
+        '--data-root',
+        str(data_root),
+        '--out-dir',
+        str(out),
+    ]
+    return ['gates', *files, *options]
+
+
+def test_the_command_writes_tables_and_pictures(repository, data_root, tmp_path, capsys):
+    assert main(arguments(repository, 'fpm/r18_synthetic.py', data_root, tmp_path / 'out')) == 0
+    out = tmp_path / 'out'
+    with (out / 'rates.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert all(0 < float(row[f'rate/layer3.1/{route}']) < 1 for row in rows for route in ('cls2seg', 'seg2cls'))
+    assert '| layer3.1/cls2seg | all images | 6 |' in capsys.readouterr().out
+    assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
+    assert {'rates.png', 'maps.png', 'gates.md', 'gates.npz', 'results.json'} <= {path.name for path in out.iterdir()}
+
+
+def test_operator_gate_and_head_may_be_classes(repository, data_root, tmp_path):
+    """As a config writes them that imports them."""
+    config = tmp_path / 'classes.py'
+    config.write_text(CLASSES)
+    out = tmp_path / 'out'
+    assert main(arguments(repository, config, data_root, out)) == 0
+    assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
+    (passing,) = load_config(out / 'classes.py').model.passing.values()  # as the run has written it down
+    assert passing.gate.type.endswith('spatial_gate.SpatialGate')
+
+
+def test_the_table_says_what_its_rates_are():
+    """An attention is no gate, and what is not in the table is not explained."""
+    passing = {'b.0': dict(type='CrossAttentionPassing'), 'b.1': dict(type='NDDRPassing')}
+    meanings = quantities(passing, ['b.0/cls2seg', 'b.0/seg2cls'])
+    assert meanings == {'CrossAttentionPassing': CrossAttentionPassing.quantity}
+    text = summary(meanings, [], [])
+    assert f'- CrossAttentionPassing: {CrossAttentionPassing.quantity}.\n' in text
+    assert 'nothing' not in text
+
+
+def test_every_operator_is_in_the_documentation(repository):
+    """With the quantity that its class names, or among those without gates."""
+    text = (repository / 'docs/gates.md').read_text()
+    rows = {name: row for row in text.splitlines() for name in re.findall(r'`(\w+Passing)`', row.rpartition(' | ')[0])}
+    MODELS.import_from_location()
+    operators = {name: kind for name, kind in MODELS.module_dict.items() if issubclass(kind, FeaturePassing)}
+    with_gates = {name: kind.quantity for name, kind in operators.items() if kind.quantity}
+    assert {name: row.rpartition(' | ')[2].removesuffix(' |') for name, row in rows.items()} == with_gates
+    assert all(f'`{name}`' in text for name in operators)
+
+
+def test_a_network_without_gates_is_refused(repository, data_root, tmp_path, capsys):
+    assert main(arguments(repository, 'multitask/r18_synthetic.py', data_root, tmp_path / 'out')) == 2
+    assert 'no operator of this network has gates' in capsys.readouterr().err
+
+
+def test_colours_of_an_image_do_not_mix_with_those_of_its_map():
+    """The colour bar would say nothing otherwise; it says what its numbers are."""
+    figure = Figure()
+    axes, image = figure.subplots(1, 2), np.zeros((8, 8, 3), np.uint8)
+    red, green = image + np.uint8([200, 0, 0]), image + np.uint8([0, 102, 0])  # equally bright
+    draw_route(figure, axes, 'b.0/cls2seg', np.linspace(0, 1, 8).reshape(2, 2, 2)[:1].repeat(2, 0), [red, green])
+    first, second = (axis.images[0].get_array().astype(int) for axis in axes)
+    assert abs(first - second).max() <= 1
+    assert 'rate' in figure.axes[-1].get_ylabel()

@@ -1,0 +1,104 @@
+"""Rates by group and rank correlations, on four images whose numbers can be worked out."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from mmskin.explain import gate_table
+from mmskin.explain.gate_figures import draw_maps, draw_rates, overlay
+from mmskin.explain.gate_table import correlations, groups, read_gates, write_rates
+
+ROWS = [  # rate, true and predicted label, size, JA
+    ('b', 0.75, 1, 1, 0.2, 0.6),
+    ('a', 0.25, 0, 0, 0.1, 0.9),
+    ('d', 0.5, '', 1, 0.4, 0.8),
+    ('c', 0.5, 0, 1, 0.3, 0.7),
+]
+
+
+@pytest.fixture
+def table(tmp_path):
+    for name, *_ in ROWS:
+        cv2.imwrite(str(tmp_path / f'{name}.jpg'), np.full((30, 40, 3), 200, np.uint8))
+    maps = np.array([np.full((2, 3), rate) for _, rate, *_ in ROWS], np.float16)
+    maps[:, 0] += 0.125
+    maps[:, 1] -= 0.125
+    np.savez(
+        tmp_path / 'gates.npz',
+        image_id=[row[0] for row in ROWS],
+        img_path=[str(tmp_path / f'{row[0]}.jpg') for row in ROWS],
+        classes=['melanoma', 'nevus'],
+        **{'block/cls2seg': maps},
+    )
+    with (tmp_path / 'per_image.csv').open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['image_id', 'cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA'])
+        writer.writerows([row[0], *row[2:]] for row in sorted(ROWS))
+    return read_gates(tmp_path / 'gates.npz', tmp_path / 'per_image.csv')
+
+
+def test_images_are_joined_by_their_id(table):
+    assert table.image_ids == ['a', 'b', 'c', 'd']
+    assert table.rates['block/cls2seg'].tolist() == [0.25, 0.75, 0.5, 0.5]
+    assert table.img_paths[1].endswith('b.jpg')
+
+
+def test_means_of_groups(table):
+    """The unlabelled image is in no class, and neither right nor wrong; thirds by size of 0.1, 0.2, 0.3 and 0.4."""
+    found = {group.name: (group.num_images, group.mean) for group in groups(table)}
+    assert found == {
+        'all images': (4, 0.5),
+        'melanoma': (2, 0.375),
+        'nevus': (1, 0.75),
+        'right diagnosis': (2, 0.5),
+        'wrong diagnosis': (1, 0.5),
+        'small lesions': (2, 0.5),
+        'large lesions': (1, 0.5),
+    }
+
+
+def test_intervals_of_groups_that_are_large_enough(table, monkeypatch):
+    assert all(np.isnan(group.ends).all() for group in groups(table))
+    monkeypatch.setattr(gate_table, 'FEWEST', 4)
+    whole, *others = groups(table)
+    assert 0.25 <= whole.ends[0] < 0.5 < whole.ends[1] <= 0.75
+    assert all(np.isnan(group.ends).all() for group in others)
+
+
+def test_rank_correlations(table):
+    """Ranks 1, 4, 2.5, 2.5 of the rates with 1, 2, 3, 4 of the sizes: rho = 1.5 / sqrt(4.5 * 5); with JA 4, 1, 2, 3."""
+    found = {name: rho for _, name, rho, _ in correlations(table)}
+    assert found['lesion size'] == pytest.approx(1.5 / (4.5 * 5) ** 0.5)
+    assert found['JA'] == pytest.approx(-4.5 / (4.5 * 5) ** 0.5)
+
+
+def test_a_row_for_each_image(table, tmp_path):
+    write_rates(tmp_path / 'rates.csv', table)
+    with (tmp_path / 'rates.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['rate/block/cls2seg'] for row in rows] == ['0.25', '0.75', '0.5', '0.5']
+    assert rows[3]['cls/gt_label'] == ''
+
+
+def test_a_test_without_labels_has_fewer_groups(table):
+    for column in ('cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA'):
+        table.columns.pop(column)
+    assert [group.name for group in groups(table)] == ['all images']
+    assert correlations(table) == []
+
+
+def test_pictures(table, tmp_path):
+    draw_rates(table, groups(table), tmp_path / 'rates.png')
+    draw_maps(table, tmp_path / 'maps.png', num_images=3)
+    for name in ('rates.png', 'maps.png'):
+        assert cv2.imread(str(tmp_path / name)).std() > 10
+
+
+def test_overlay_shows_image_and_map():
+    """Viridis begins at (68, 1, 84) and ends at (253, 231, 36); half of it, and half of white."""
+    image = np.full((4, 4, 3), 255, np.uint8)
+    assert np.array_equal(overlay(image, np.zeros((1, 1)))[0, 0], [162, 128, 170])
+    assert np.array_equal(overlay(image, np.ones((1, 1)))[0, 0], [254, 243, 146])
+    assert np.array_equal(overlay(image, np.ones((1, 1)), strength=0), image)

@@ -1,0 +1,110 @@
+"""Which images a path, a pattern or a list means."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmskin.inference.image_sources import find_files, find_images, is_single
+
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ('b.jpg', 'a.PNG', 'a_segmentation.png', 'b_superpixels.png', 'sub/c.tif'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(PIXELS).save(tmp_path / name)
+    for name in ('notes.txt', '.hidden.jpg', 'scan.dcm'):
+        (tmp_path / name).write_text('')
+    (tmp_path / 'folder.jpg').mkdir()
+    return tmp_path
+
+
+def names(inputs):
+    return [source.image_id for source in find_images(inputs)]
+
+
+def test_a_folder_means_its_photos(folder):
+    assert names(folder) == names(str(folder)) == ['a', 'b', 'scan']
+
+
+def test_a_pattern_reaches_below(folder):
+    assert names(f'{folder}/*.jpg') == ['b']
+    assert names(f'{folder}/**/*.tif') == ['c']
+
+
+def test_a_named_file_stands_for_itself(folder):
+    assert names(folder / 'a_segmentation.png') == ['a_segmentation']
+    assert names('nowhere.jpg') == ['nowhere']
+
+
+def test_a_bracket_in_a_name_is_no_pattern(tmp_path):
+    path = tmp_path / 'lesion[1].png'
+    Image.fromarray(PIXELS).save(path)
+    assert [source.path for source in find_images(path)] == [path]
+    assert is_single(path)
+
+
+def test_a_list_of_anything_keeps_its_order(folder):
+    mixed = [PIXELS, [str(folder), b'bytes'], (Image.fromarray(PIXELS),)]
+    assert names(mixed) == ['image_0', 'a', 'b', 'scan', 'image_4', 'image_5']
+    assert names(one for one in mixed) == names(mixed)
+
+
+def test_one_image_or_several(folder):
+    assert all(map(is_single, [folder / 'b.jpg', 'x.jpg', PIXELS, b'bytes', Image.fromarray(PIXELS)]))
+    assert not any(map(is_single, [folder, f'{folder}/*.jpg', [PIXELS], ['x.jpg']]))
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}: no image there'):
+        names(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'\*\.jpg: no image there'):
+        names(f'{tmp_path}/*.jpg')
+
+
+@pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3)], ids=type)
+def test_no_image_at_all_is_a_type_error(content):
+    """Least of all is it a list of images."""
+    with pytest.raises(TypeError, match=f'{type(content).__name__} is no image'):
+        names([content])
+
+
+def test_two_files_of_one_id_are_refused(folder):
+    Image.fromarray(PIXELS).save(folder / 'b.png')
+    with pytest.raises(ValueError, match=r'b\.jpg and .*b\.png would both be image b'):
+        find_files([str(folder)])
+    with pytest.raises(ValueError, match='would both be image a'):
+        find_files([str(folder / 'a.PNG'), str(folder / 'a.PNG')])
+
+
+def test_only_files_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'x\.jpg, y\.jpg: no such file or folder'):
+        find_files(['x.jpg', 'y.jpg'])
+    Image.fromarray(PIXELS).save(tmp_path / 'z.png')
+    assert [source.image_id for source in find_files(['x.jpg', str(tmp_path / 'z.png')])] == ['x', 'z']
+
+
+@pytest.mark.parametrize(
+    ('make', 'error', 'message'),
+    [
+        (lambda folder: folder / 'gone.jpg', FileNotFoundError, 'gone.jpg: no such file'),
+        (lambda folder: folder / 'notes.txt', ValueError, 'notes.txt: not an image'),
+        (lambda folder: folder / 'scan.dcm', ValueError, 'scan.dcm: not an image'),
+        (lambda folder: b'junk', ValueError, 'image_0: not an image'),
+        (lambda folder: np.zeros((2, 2, 2)), ValueError, 'image_0: .*shape'),
+    ],
+)
+def test_what_cannot_be_read_is_named(folder, make, error, message):
+    (source,) = find_images(make(folder))
+    with pytest.raises(error, match=message):
+        source.read()
+
+
+def test_a_path_is_a_path():
+    (source,) = find_images('x/y.jpg')
+    assert source.path == Path('x/y.jpg')

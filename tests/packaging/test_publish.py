@@ -1,0 +1,167 @@
+"""What a model folder holds, and that its network is the one that was trained."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from safetensors.torch import load_file
+
+from mmskin.config import load_config
+from mmskin.evaluation.estimates import Estimate
+from mmskin.inference.zoo import model_folder
+from mmskin.models.weights import read_metadata, read_weights, without_lookups
+from mmskin.packaging.card import METRICS, Recipe, failures, model_card, read_test
+from mmskin.packaging.publish import config_for_testing, publish_weights
+from mmskin.report.evaluation import Evaluation, read_evaluation
+from mmskin.report.page import numbers
+
+CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
+
+
+def test_the_weights_are_the_checkpoints(small_config, checkpoint, tmp_path):
+    folder = publish_weights(small_config, checkpoint, tmp_path / 'model')
+    trained, published = read_weights(checkpoint), read_weights(folder.weights)
+    assert trained.keys() == published.keys()
+    assert all(torch.equal(published[name], tensor) for name, tensor in trained.items())
+    assert read_metadata(folder.weights)['dtype'] == 'float32, int64'
+
+
+def test_half_precision_keeps_vectors_and_numbers_whole(half_folder, checkpoint):
+    trained, published = read_weights(checkpoint), load_file(half_folder.weights)
+    assert {tensor.dtype for tensor in published.values() if tensor.ndim > 1} == {torch.float16}
+    assert {tensor.dtype for tensor in published.values() if tensor.ndim == 1} == {torch.float32}
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in published.items() if tensor.ndim <= 1)
+    assert all(torch.equal(tensor, trained[name].half()) for name, tensor in published.items() if tensor.ndim > 1)
+
+
+def test_publishing_twice_gives_the_same_file(small_config, checkpoint, half_folder, tmp_path):
+    again = publish_weights(small_config, checkpoint, tmp_path / 'again', half=True)
+    assert read_metadata(again.weights) == read_metadata(half_folder.weights)
+    assert again.config.read_text() == half_folder.config.read_text()
+
+
+def test_the_metadata_name_config_and_classes(half_folder):
+    metadata = read_metadata(half_folder.weights)
+    assert json.loads(metadata['classes']) == list(CLASSES)
+    assert (metadata['config'], metadata['format_version']) == ('r18_synthetic', '1')
+    assert len(metadata['sha256']) == 64
+
+
+def test_the_config_has_nothing_of_training_and_looks_nothing_up(half_folder, repository):
+    text = half_folder.config.read_text()
+    cfg = Config.fromfile(str(half_folder.config))
+    assert str(repository) not in text
+    assert not {'train_dataloader', 'train_cfg', 'optim_wrapper', 'stages', 'load_from', 'work_dir'} & cfg.keys()
+    assert cfg.model.backbone.chain['weights'] is None
+    assert cfg.default_scope == 'mmskin'
+    assert 'read_base' not in text
+
+
+def test_lookups_are_taken_out_at_any_depth():
+    part = dict(a=[dict(weights='imagenet', depth=18)], init_cfg=dict(type='Pretrained'), b=('x', dict(init_cfg=1)))
+    assert without_lookups(part) == dict(a=[dict(weights=None, depth=18)], b=('x', {}))
+    assert without_lookups(dict(type='FixedWeights', weights=dict(seg=2.0)))['weights'] == dict(seg=2.0)
+
+
+def test_hooks_that_train_stay_behind(repository):
+    cfg = load_config(repository / 'configs/fpm/lite0_isic2017.py')
+    assert [hook['type'] for hook in config_for_testing(cfg).custom_hooks] == ['ChannelsLast']
+
+
+def test_a_place_on_this_machine_is_refused(repository):
+    cfg = load_config(repository / 'configs/fpm/r18_synthetic.py', data_root='/home/me/isic')
+    with pytest.raises(ValueError, match=r'would hold /home/me/isic, which is a place on this machine'):
+        config_for_testing(cfg)
+
+
+def test_another_networks_checkpoint_is_refused(repository, checkpoint, tmp_path):
+    cfg = load_config(repository / 'configs/fpm/lite0_isic2017.py')
+    with pytest.raises(ValueError, match='was trained with another config'):
+        publish_weights(cfg, checkpoint, tmp_path / 'model')
+    assert not (tmp_path / 'model').exists()
+
+
+def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
+    data = bytearray(half_folder.weights.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / 'weights.safetensors').write_bytes(data)
+    for path in (half_folder.config, half_folder.card):
+        (tmp_path / path.name).write_text(path.read_text())
+    with pytest.raises(ValueError, match=r'its tensors are not those that were published \(wrong sha256\)'):
+        read_weights(model_folder(tmp_path).weights)
+
+
+def test_the_card_of_a_tested_model(half_folder, tested, small_config):
+    test = read_test(tested / 'results.json', CLASSES, tta=False)
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X', 'Took a second.'), [test, test])
+    head, body = card.removeprefix('---\n').split('\n---\n', 1)
+    found = yaml.safe_load(head)['model-index'][0]['results'][0]['metrics']
+    results = json.loads((tested / 'results.json').read_text())
+    assert {metric['type']: metric['value'] for metric in found}['seg/JA'] == pytest.approx(results['seg/JA'], abs=1e-4)
+    assert f'{results["seg/JA"]:.3f} (' in body
+    assert read_metadata(half_folder.weights)['sha256'] in body
+    for words in ('Not a medical device', 'Known failure cases', 'worst outlines: SYN', 'Took a second.', '12 images'):
+        assert words in body
+    assert max(map(len, body.splitlines())) < 2000
+
+
+def test_the_card_of_an_untested_model_says_so(half_folder, small_config):
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X'))
+    assert 'Not measured yet.' in card
+    assert 'model-index' not in card
+
+
+def test_card_and_report_have_the_same_intervals(half_folder, tested, small_config):
+    test = read_test(tested / 'results.json', CLASSES, tta=False)
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X'), [test])
+    shown = dict(re.findall(r'^\| ((?:outline|diagnosis): .*?) \| (.*?) \|$', card, re.M))
+    assert {*shown} == {*METRICS.values()}
+    page = numbers(read_evaluation(tested), None, {})
+    cells = [cell for table in (page['headline'], page['challenge']) for row in table.rows for cell in row]
+    reported = {f'{one.value:.3f} ({one.low:.3f} to {one.high:.3f})' for one in cells if isinstance(one, Estimate)}
+    assert {*shown.values()} <= reported
+
+
+def test_failures_by_hand():
+    evaluation = Evaluation(
+        image_ids=[f'ISIC_{number}' for number in range(6)],
+        classes=CLASSES,
+        labels=np.array([0.0, 0, 1, 2, np.nan, 1]),
+        predicted=np.array([0.0, 1, 1, 1, 0, 1]),
+        scores=np.eye(3)[[0, 1, 1, 1, 0, 1]] * [[0.5], [0.8], [0.5], [0.9], [1], [0.5]],
+        overlap={'JA': np.array([0.9, 0.6, 0.7, 0.8, 0.5, 0.4])},
+        lesion_share=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    )
+    text = failures(evaluation)
+    for row in (
+        '| small (10.0–20.0 %) | 2 | 0.750 | 50% | 50% |',
+        '| large (50.0–60.0 %) | 2 | 0.450 | 100% | 100% |',
+        '| melanoma | 2 | 0.750 | 50% | 50% |',
+        '| melanoma | 1 | 1 | 0 |',
+        '| seborrheic keratosis | 0 | 1 | 0 |',
+    ):
+        assert row in text
+    assert 'wrong diagnoses: ISIC_3 (seborrheic keratosis called nevus at 0.90), ISIC_1 (melanoma' in text
+    assert 'worst outlines: ISIC_5 (JA 0.40), ISIC_4' in text
+
+
+def test_results_of_another_test_are_refused(tested):
+    with pytest.raises(ValueError, match=r'results\.json: the test was made without --tta'):
+        read_test(tested / 'results.json', CLASSES, tta=True)
+
+
+def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config):
+    card = model_card(half_folder, small_config, Recipe('python tools/train.py X'))
+    assert 'How well it does on other data than these was not measured' in card
+    assert 'fair skin' not in card
+
+
+def test_results_without_per_image_numbers(tmp_path):
+    (tmp_path / 'results.json').write_text('{}')
+    (tmp_path / 'test.json').write_text('{"test-time augmentation": "no"}')
+    with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
+        read_test(tmp_path / 'results.json', CLASSES, tta=False)
