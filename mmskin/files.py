@@ -1,11 +1,20 @@
-"""Files that are there whole or not at all, and what is in them."""
+"""Files that are there whole or not at all, what is in them, and which names they may have."""
 
+import csv
 import json
-import os
+import re
+import secrets
+from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-__all__ = ['read_json', 'write_text', 'write_whole']
+__all__ = ['csv_line', 'plain_cell', 'read_csv', 'read_json', 'write_csv', 'write_text', 'write_whole']
+
+# full-width signs begin a formula, too, where a spreadsheet runs in Japanese
+FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
+NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
+SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -17,13 +26,60 @@ def write_whole(path: str | Path, content: bytes) -> None:
     """Write a file, making its folder if it is not there.
 
     It appears under its name when it is complete: a process that is killed leaves the earlier file, and of two that
-    write at once one wins.
+    write at once one wins. A link of that name is replaced, not followed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}')
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    unfinished = path.with_name(f'.{secrets.token_hex(8)}.part')  # short, and a name that nobody can have put a link at
+    try:
+        with open(unfinished, 'xb') as file:
+            file.write(content)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as ``write_whole`` does, in UTF-8; see ``csv_line``. What is no text in UTF-8 gets backslashes."""
+    write_whole(path, ''.join(map(csv_line, rows)).encode(errors='backslashreplace'))
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One row of a CSV, such that no spreadsheet runs what is in its cells.
+
+    Text that a spreadsheet takes for a formula gets a single quote in front, as OWASP advises
+    (https://owasp.org/www-community/attacks/CSV_Injection), which ``plain_cell`` takes off again. Numbers stay as they
+    are, also where they are written as text. None is an empty cell.
+    """
+    return ','.join(map(_csv_cell, cells)) + '\n'
+
+
+def _csv_cell(value: Any) -> str:
+    text = '' if value is None else str(value)
+    if not isinstance(value, Real) and FORMULA.match(text) and not NUMBER.fullmatch(text):
+        text = f"'{text}"
+    return '"{}"'.format(text.replace('"', '""')) if SEPARATOR.search(text) else text
+
+
+def plain_cell(cell: str) -> str:
+    """The text of a cell that ``csv_line`` wrote."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a table of ours, whose first line names the columns.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is no such table, or a row is not complete.
+    """
+    try:
+        with open(path, newline='', encoding='utf-8') as file:
+            names, *rows = [[plain_cell(cell) for cell in cells] for cells in csv.reader(file) if cells] or [[]]
+        return [dict(zip(names, cells, strict=True)) for cells in rows]
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f'{path}: damaged, or no table ({error}); make it again by what wrote it') from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,8 +1,27 @@
+import csv
+import math
 import resource
 
+import numpy as np
 import pytest
 
-from mmskin.files import write_text
+from mmskin.files import read_csv, write_csv, write_text, write_whole
+
+FORMULAS = [
+    '=1+1',
+    '+1+1',
+    '-2+3',
+    '@SUM(A1)',
+    '\t=1',
+    '\r=1',
+    '\n=1',
+    ' =1',
+    '＝1+1',
+    '＋1',
+    '－1',
+    '＠A',
+    '=cmd|"/c calc"!A1',
+]
 
 
 def test_a_write_that_breaks_off_leaves_the_earlier_file(tmp_path):
@@ -18,3 +37,70 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(tmp_path):
     assert path.read_text() == '{}'
     write_text(path, '[1]')
     assert [one.read_text() for one in tmp_path.iterdir()] == ['[1]']
+
+
+@pytest.mark.parametrize('text', FORMULAS)
+def test_no_spreadsheet_runs_a_cell_and_every_text_comes_back(tmp_path, text):
+    rows = [['image_id', text], *([f'{quotes}{text}', 'a'] for quotes in ('', "'", "''"))]
+    write_csv(tmp_path / 'a.csv', rows)
+    with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert [cell for cell in cells if cell.lstrip()[0] in '=+-@＝＋－＠' or cell[0] in '\t\r\n'] == []
+    found = read_csv(tmp_path / 'a.csv')
+    assert [[*found[0]], *([*row.values()] for row in found)] == rows
+
+
+def test_other_text_is_written_as_it_is(tmp_path):
+    words = ['a', "it's", "'quoted'", 'a-b', 'a=b', 'é', '', 'a "b"', 'a,b', 'a\nb', 'ISIC_0000000', "'"]
+    write_csv(tmp_path / 'a.csv', [words])
+    with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
+        assert list(csv.reader(file)) == [words]
+
+
+def test_numbers_are_not_changed(tmp_path):
+    numbers = [
+        -1,
+        -0.5,
+        np.float32(-0.5),
+        np.int64(-3),
+        -math.inf,
+        '-1.50',
+        '+2',
+        '-1e-07',
+        '-.5',
+        '-000123',
+        True,
+        None,
+    ]
+    write_csv(tmp_path / 'a.csv', [numbers])
+    assert (tmp_path / 'a.csv').read_text() == '-1,-0.5,-0.5,-3,-inf,-1.50,+2,-1e-07,-.5,-000123,True,\n'
+
+
+@pytest.mark.parametrize('delimiter', [';', '\t', '|'])
+def test_a_spreadsheet_that_separates_by_other_characters_finds_no_formula_in_an_id(tmp_path, delimiter):
+    write_csv(tmp_path / 'a.csv', [[f'a{delimiter}=1+1', 0.5]])
+    with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
+        assert [*csv.reader(file, delimiter=delimiter)] == [[f'a{delimiter}=1+1,0.5']]
+
+
+def test_a_table_of_ours_that_is_damaged_is_named(tmp_path):
+    for text in ('image_id,JA\na,1\nb', 'image_id,JA\na,1,2\n', f'image_id,JA\n"{"x" * 200_000}",1\n'):
+        (tmp_path / 'a.csv').write_text(text)
+        with pytest.raises(ValueError, match='a.csv: damaged, or no table'):
+            read_csv(tmp_path / 'a.csv')
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    victim = tmp_path / 'victim'
+    victim.write_text('kept')
+    (tmp_path / 'soft').symlink_to(victim)
+    (tmp_path / 'hard').hardlink_to(victim)
+    for name in ('soft', 'hard'):
+        write_text(tmp_path / name, 'new')
+        assert (tmp_path / name).read_text() == 'new' and not (tmp_path / name).is_symlink()
+    assert victim.read_text() == 'kept'
+
+
+def test_the_longest_name_that_a_disk_takes(tmp_path):
+    write_whole(tmp_path / ('x' * 255), b'1')
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]

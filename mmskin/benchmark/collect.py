@@ -1,6 +1,5 @@
 """One dictionary with everything that the runs of a suite found."""
 
-import csv
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -13,6 +12,7 @@ from mmskin.benchmark.metrics import read_columns, resampled_metric
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.evaluation.statistics import LEVEL, difference, image_counts, interval
+from mmskin.files import read_csv
 
 __all__ = ['collect']
 
@@ -97,11 +97,10 @@ def method_report(suite: Suite, method: Method, runs: Sequence[Run], values: Val
 
 def seed_report(run: Run) -> Report:
     """One run's part: results, cost and per-image numbers."""
-    with (run.folder / 'test' / 'per_image.csv').open(newline='', encoding='utf-8') as file:
-        rows = [
-            {key: cell if key == 'image_id' else number(cell) for key, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    rows = [
+        {key: cell if key == 'image_id' else number(cell) for key, cell in row.items()}
+        for row in read_csv(run.folder / 'test' / 'per_image.csv')
+    ]
     return {**run.noted(), 'per_image': rows}
 
 

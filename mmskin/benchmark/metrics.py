@@ -1,6 +1,5 @@
 """Metrics of a test, computed again from its per-image numbers for any resample of the images."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.statistics import weighted_auc, weighted_average_precision, weighted_mean
+from mmskin.files import read_csv
 
 Columns = dict[str, np.ndarray]
 Area = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -18,8 +18,7 @@ AREAS: dict[str, Area] = {'AUC': weighted_auc, 'AP': weighted_average_precision}
 
 def read_columns(path: str | Path) -> tuple[list[str], Columns]:
     """The image ids and the columns of a ``per_image.csv``; nan where a cell is empty."""
-    with open(path, newline='', encoding='utf-8') as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     names = [name for name in (rows[0] if rows else ()) if name != 'image_id']
     columns = {name: np.array([float(row[name] or 'nan') for row in rows]) for name in names}
     return [row['image_id'] for row in rows], columns

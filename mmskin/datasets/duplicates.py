@@ -1,6 +1,5 @@
 """Exact and near duplicates between the splits of a data set."""
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images
 from mmskin.datasets.readers.image_file import decode_rgb, read_bytes
+from mmskin.files import write_csv
 
 SIDE = 32  # pixels of the thumbnail that is compared
 THRESHOLD = 0.12  # chosen by eye on ISIC-2017, see `find_pairs`
@@ -125,12 +125,9 @@ def nearest(details: np.ndarray, bank: np.ndarray) -> np.ndarray:
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     """Write the pairs as a CSV with both splits and files."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(['kind', 'distance', 'split', 'file', 'other_split', 'other_file'])
-        for kind, distance, one, other in pairs:
-            writer.writerow([kind, f'{distance:.4f}', one.split, one.path, other.split, other.path])
+    head = ['kind', 'distance', 'split', 'file', 'other_split', 'other_file']
+    rows = ([pair.kind, f'{pair.distance:.4f}', *pair.one[:2], *pair.other[:2]] for pair in pairs)
+    write_csv(path, [head, *rows])
 
 
 def pairs_table(pairs: Sequence[Pair]) -> str:

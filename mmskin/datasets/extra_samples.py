@@ -1,12 +1,12 @@
 """Lists of samples from elsewhere, which a dataset takes beside its own."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmskin.datasets.ground_truth import COLUMNS, read_labels
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.table import read_rows
+from mmskin.files import write_csv
 
 FIELDS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 
@@ -39,10 +39,8 @@ def sample_of(row: Mapping[str, str], label: int | None, folder: Path) -> dict:
 
 def write_extra_samples(path: str | Path, samples: Iterable[Mapping]) -> None:
     """Write samples as such a list, with whatever of ``distance`` they have."""
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, FIELDS, extrasaction='ignore', restval='')
-        writer.writeheader()
-        writer.writerows({**sample, **diagnosis(sample.get('gt_label'))} for sample in samples)
+    rows = ({**sample, **diagnosis(sample.get('gt_label'))} for sample in samples)
+    write_csv(path, [FIELDS, *([row.get(field) for field in FIELDS] for row in rows)])
 
 
 def diagnosis(label: int | None) -> dict[str, int]:

@@ -21,6 +21,7 @@ from mmskin.datasets.isic2017 import (
     index_masks,
 )
 from mmskin.datasets.selection import mean_cosine_distance, nearest_candidates
+from mmskin.files import write_csv
 from mmskin.registry import MODELS
 from mmskin.visualization.distance_histogram import distance_histogram
 
@@ -164,7 +165,7 @@ def write_selection(
     """Write the list, every candidate's distance, and the histogram."""
     folder.mkdir(parents=True, exist_ok=True)
     write_extra_samples(folder / 'selected.csv', samples)
-    rows = (f'{path.stem},{distance:.6f}' for path, distance in ranked)
-    (folder / 'distances.csv').write_text('\n'.join(['image_id,distance', *rows]) + '\n', encoding='utf-8')
+    rows = ((path.stem, f'{distance:.6f}') for path, distance in ranked)
+    write_csv(folder / 'distances.csv', [('image_id', 'distance'), *rows])
     groups = {'candidates': [distance for _, distance in ranked], 'selected': [s['distance'] for s in samples]}
     distance_histogram({'training': training.tolist(), **groups}, folder / 'histogram.png')

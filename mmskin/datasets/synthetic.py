@@ -4,7 +4,6 @@ They let the demo and the tests run the code that reads the real data. They teac
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from mmskin.datasets.dermoscopy.skin import paint_skin
 from mmskin.datasets.ground_truth import COLUMNS
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS
 from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.files import write_csv
 
 MANIFEST = 'synthetic.json'
 VERSION = 3  # raise it with every change of the images, so that folders written before are written anew
@@ -85,8 +85,7 @@ class SyntheticLesions:
             cv2.imwrite(str(images / f'{image_id}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             cv2.imwrite(str(masks / f'{image_id}{MASK_SUFFIX}'), mask * 255)
             rows.append((image_id, *(float(CLASSES[label] == column) for column in COLUMNS[1:])))
-        with (root / f'{SPLITS[split]}_Part3_GroundTruth.csv').open('w', newline='', encoding='utf-8') as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+        write_csv(root / f'{SPLITS[split]}_Part3_GroundTruth.csv', [COLUMNS, *rows])
 
 
 def holds(out_dir: Path, manifest: dict) -> bool:

@@ -4,11 +4,15 @@ import csv
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from mmskin.files import plain_cell
+
 
 def read_rows(
     path: Path, columns: Collection[str], where_from: str, mend: str, delimiter: str = ','
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV in UTF-8, without the spaces around the cells; what a short row lacks is ''.
+
+    A quote that keeps a spreadsheet from running a cell is taken off; see ``csv_line``.
 
     Args:
         path: the table.
@@ -31,11 +35,11 @@ def read_rows(
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
-            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            rows.fieldnames = [plain_cell(name.strip()) for name in rows.fieldnames or ()]
             if missing := [column for column in columns if column not in rows.fieldnames]:
                 raise ValueError(f'{path} has no column {", ".join(missing)}; {mend}')
             for row in rows:
-                cells = {key: (value or '').strip() for key, value in row.items() if key is not None}
+                cells = {key: plain_cell((value or '').strip()) for key, value in row.items() if key is not None}
                 yield f'{path}, line {rows.line_num}', cells
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error

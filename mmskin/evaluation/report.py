@@ -1,14 +1,12 @@
 """The files that a test leaves, results.json and per_image.csv, and tables in Markdown."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmskin.evaluation.per_image import PerImageMetric, Row
-from mmskin.files import write_text
+from mmskin.files import write_csv, write_text
 
 
 def write_results(path: str | Path, metrics: Mapping[str, float]) -> None:
@@ -25,11 +23,7 @@ def write_per_image(path: str | Path, metrics: Iterable[object]) -> None:
     """
     rows = merge_rows(metric for metric in metrics if isinstance(metric, PerImageMetric))
     columns = ['image_id', *sorted({key for row in rows for key in row} - {'image_id'})]
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, table.getvalue())
+    write_csv(path, [columns, *([row.get(column) for column in columns] for row in rows)])
 
 
 def merge_rows(metrics: Iterable[PerImageMetric]) -> list[Row]:

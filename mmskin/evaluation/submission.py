@@ -1,6 +1,5 @@
 """Writing a submission to the ISIC-2017 challenge."""
 
-import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
 from mmskin.evaluation.segmentation import as_mask
-from mmskin.files import write_whole
+from mmskin.files import write_csv, write_whole
 from mmskin.registry import METRICS
 
 MASKS, TABLE = 'Part1', 'Part3.csv'
@@ -90,11 +89,7 @@ def write_mask(path: Path, mask: Any) -> None:
 
 def write_table(path: Path, rows: list[Row]) -> None:
     """Write the probabilities with the nine digits that tell any two of float32 apart."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='', encoding='utf-8') as file:
-        csv.writer(file, lineterminator='\n').writerows(
-            [row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows
-        )
+    write_csv(path, ([row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows))
 
 
 def check_masks(folder: Path, image_ids: set[str]) -> None:

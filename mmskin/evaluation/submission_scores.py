@@ -23,6 +23,7 @@ from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.report import markdown_table
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
 from mmskin.evaluation.submission import MASKS, TABLE
+from mmskin.files import plain_cell
 
 SENSITIVITIES = (0.82, 0.89, 0.95)
 Scores = dict[str, float]
@@ -127,9 +128,9 @@ def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
         where = f'{path}, line {number}'
         if len(cells) != 3:
             raise ValueError(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
-        if cells[0] in rows:
-            raise ValueError(f'{where}: the id {cells[0]} occurs twice; keep one row.')
-        rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
+        if (image_id := plain_cell(cells[0])) in rows:
+            raise ValueError(f'{where}: the id {image_id} occurs twice; keep one row.')
+        rows[image_id] = (probability(cells[1], where), probability(cells[2], where))
     return rows
 
 

@@ -1,6 +1,5 @@
 """Rates of gates beside what a test found of the same images."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from scipy.stats import spearmanr
 from mmskin.benchmark.metrics import Columns, read_columns
 from mmskin.evaluation.estimates import FEWEST, NUM_RESAMPLES
 from mmskin.evaluation.statistics import Interval, image_counts, interval, weighted_mean
+from mmskin.files import write_csv
 
 __all__ = ['GateTable', 'Group', 'correlations', 'groups', 'read_gates', 'write_rates']
 
@@ -66,16 +66,8 @@ def read_gates(recorded: str | Path, per_image: str | Path) -> GateTable:
 def write_rates(path: str | Path, table: GateTable) -> None:
     """One CSV row per image: its rates, and what the test found of it."""
     columns = {f'rate/{name}': values for name, values in table.rates.items()} | table.columns
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(['image_id', *columns])
-        for index, image_id in enumerate(table.image_ids):
-            writer.writerow([image_id, *(blank(values[index]) for values in columns.values())])
-
-
-def blank(value: float) -> float | str:
-    """An empty cell for nan."""
-    return '' if np.isnan(value) else float(value)
+    cells = [[None if np.isnan(value) else float(value) for value in values] for values in columns.values()]
+    write_csv(path, [['image_id', *columns], *zip(table.image_ids, *cells, strict=True)])
 
 
 def members(table: GateTable) -> dict[str, np.ndarray]:

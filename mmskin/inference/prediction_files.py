@@ -1,6 +1,5 @@
 """The folder of results that ``mmskin predict`` writes, image by image."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from mmskin.evaluation.submission import MASK_SUFFIX, write_mask
+from mmskin.files import csv_line, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.visualization.colors import PREDICTED
@@ -88,7 +88,7 @@ class PredictionFiles:
         self._write_row([name, *cells, prediction.label or ''])
 
     def _write_row(self, cells: Sequence[str]) -> None:
-        csv.writer(self._rows, lineterminator='\n').writerow(cells)
+        self._rows.write(csv_line(cells))
         self._rows.flush()
 
 
@@ -106,5 +106,4 @@ def overlay(prediction: LesionPrediction, source: ImageSource) -> np.ndarray:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write a grey or BGR image in the format of the file's suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    write_whole(path, cv2.imencode(path.suffix, image)[1].tobytes())

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
+from mmskin.files import read_csv
 from mmskin.masks import measure_lesion
 
 HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label'
@@ -90,6 +91,15 @@ def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_pat
     assert [row['image_id'] for row in rows(out)] == [r'\udce4', 'b']
     assert len([*(out / 'masks').iterdir()]) == 2
     assert 'xxx.jpg: its name is too long for those of its results' in capsys.readouterr().err
+
+
+def test_no_spreadsheet_runs_the_name_of_an_image(predict, photos, tmp_path):
+    for name in ('=1+1', '@SUM(A1)', '-1'):
+        shutil.copy(photos / 'a.jpg', tmp_path / f'{name}.jpg')
+    status, out = predict(*sorted(tmp_path.glob('*.jpg')))
+    assert status == 0
+    assert [row['image_id'] for row in rows(out)] == ['-1', "'=1+1", "'@SUM(A1)"]
+    assert [row['image_id'] for row in read_csv(out / 'predictions.csv')] == ['-1', '=1+1', '@SUM(A1)']
 
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full to stand for a full disk')

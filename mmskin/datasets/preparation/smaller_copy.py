@@ -12,7 +12,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
 from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
-from mmskin.files import write_text, write_whole
+from mmskin.files import write_csv, write_whole
 
 JPEG_QUALITY = 95
 SIZES_FILE = 'native_sizes.csv'
@@ -93,5 +93,5 @@ def encode(image: np.ndarray, path: Path) -> bytes:
 
 def write_native_sizes(out_dir: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Note the originals' sizes, from which the true proportions follow."""
-    rows = [f'{image_id},{width},{height}\n' for image_id, (width, height) in sorted(sizes.items())]
-    write_text(out_dir / SIZES_FILE, ''.join(['image_id,width,height\n', *rows]))
+    rows = ((image_id, *size) for image_id, size in sorted(sizes.items()))
+    write_csv(out_dir / SIZES_FILE, [('image_id', 'width', 'height'), *rows])
