@@ -14,7 +14,7 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.datasets.transforms.packing import PackTaskSample
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.engine.stages import run_stages
-from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.registry import MODELS, TRANSFORMS
 
 TINY = {

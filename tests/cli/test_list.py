@@ -94,8 +94,8 @@ PAPERS = {  # of the operators and their parts, by what they are written after
 
 
 def test_operators_and_their_parts_are_listed_with_their_papers():
-    necks = [plugin for plugin in find_plugins() if plugin.module.startswith('mmskin.models.necks.')]
-    assert {plugin.name: plugin.link for plugin in necks if plugin.name in PAPERS} == PAPERS
+    passing = [plugin for plugin in find_plugins() if plugin.module.startswith('mmskin.models.passing.')]
+    assert {plugin.name: plugin.link for plugin in passing if plugin.name in PAPERS} == PAPERS
 
 
 def test_descriptions_are_plain_text():

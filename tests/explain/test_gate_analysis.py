@@ -13,8 +13,8 @@ from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.gate_analysis import quantities, summary
 from mmskin.explain.gate_figures import draw_route
-from mmskin.models.necks.cross_attention import CrossAttentionPassing
-from mmskin.models.necks.passing import OPENING, FeaturePassing
+from mmskin.models.passing.cross_attention import CrossAttentionPassing
+from mmskin.models.passing.passing import OPENING, FeaturePassing
 from mmskin.registry import MODELS
 
 OPTIONS = [
@@ -29,8 +29,8 @@ from mmengine.config import read_base
 with read_base():
     from mmskin.configs.fpm.r18_synthetic import *
 from mmskin.models.heads.cls_head import ClsHead
-from mmskin.models.necks.feature_passing import GatedFeaturePassing
-from mmskin.models.necks.spatial_gate import SpatialGate
+from mmskin.models.passing.feature_passing import GatedFeaturePassing
+from mmskin.models.passing.spatial_gate import SpatialGate
 
 model.passing = {'layer3.1': dict(type=GatedFeaturePassing, gate=dict(type=SpatialGate))}
 model.tasks.cls.head.type = ClsHead

@@ -1,8 +1,8 @@
 """What every registered gate, message, op, passing operator, head, loss and task keeps to.
 
 The lists are read from the registry, so that a plugin is tested by being registered. The contracts themselves are in
-`mmskin.testing`, for plugins outside as well. A plugin is taken for what its package says; in `mmskin.models.necks` an
-operator is known by its base class, and a ...Gate, a ...Message and an ...Op by the end of their names.
+`mmskin.testing`, for plugins outside as well. A plugin is taken for what its package says; in `mmskin.models.passing`
+an operator is known by its base class, and a ...Gate, a ...Message and an ...Op by the end of their names.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from mmskin.models.necks.passing import FeaturePassing
+from mmskin.models.passing.passing import FeaturePassing
 from mmskin.registry import MODELS
 from mmskin.testing import (
     GateContract,
@@ -32,9 +32,9 @@ def registered(package):
     return dict(sorted(plugins.items()))
 
 
-NECKS = registered('necks')
-PARTS = {part: [name for name in NECKS if name.endswith(part.capitalize())] for part in ('gate', 'message', 'op')}
-PASSINGS = [name for name, kind in NECKS.items() if issubclass(kind, FeaturePassing)]
+PLUGINS = registered('passing')
+PARTS = {part: [name for name in PLUGINS if name.endswith(part.capitalize())] for part in ('gate', 'message', 'op')}
+PASSINGS = [name for name, kind in PLUGINS.items() if issubclass(kind, FeaturePassing)]
 HEADS, LOSSES, TASKS = (list(registered(package)) for package in ('heads', 'losses', 'tasks'))
 CONTRACTS = dict(gate=GateContract, message=MessageContract, op=OpContract)
 
@@ -99,14 +99,14 @@ for combination in COMBINATIONS:
 
 
 def test_every_plugin_is_tested():
-    """Nothing in necks is of an unknown kind, and there is something of each."""
-    assert {*NECKS} == {*PASSINGS, *itertools.chain(*PARTS.values())}
+    """Nothing in passing is of an unknown kind, and there is something of each."""
+    assert {*PLUGINS} == {*PASSINGS, *itertools.chain(*PARTS.values())}
     assert all([PASSINGS, *PARTS.values()])
-    assert {f'Test{name}' for name in [*NECKS, *HEADS, *LOSSES]} <= {*globals()}
+    assert {f'Test{name}' for name in [*PLUGINS, *HEADS, *LOSSES]} <= {*globals()}
 
 
-@pytest.mark.parametrize('name', NECKS)
-def test_every_neck_says_where_it_is_from(name):
+@pytest.mark.parametrize('name', PLUGINS)
+def test_every_plugin_says_where_it_is_from(name):
     """A page, an equation of the paper's, or that it is ours, or that there is nothing to it."""
     text = MODELS.get(name).__doc__
     assert any(word in text for word in ('https://', 'eq. ', ' ours', 'y_i = f_i'))

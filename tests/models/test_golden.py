@@ -10,7 +10,7 @@ from mmskin.models.heads.aspp_head import ASPPHead
 from mmskin.models.losses.cross_entropy import CrossEntropy
 from mmskin.models.losses.dice import DiceLoss
 from mmskin.models.losses.weighted_cross_entropy import WeightedCrossEntropy
-from mmskin.models.necks.feature_passing import GatedFeaturePassing
+from mmskin.models.passing.feature_passing import GatedFeaturePassing
 
 # One lesion pixel of four, so beta = 3/4. P(y=1) = 4/5 there, and 1/5, 1/2, 1/4 off the lesion.
 MASK = [[1, 0], [0, 0]]

@@ -11,10 +11,10 @@ from torch import nn
 from mmskin.evaluation.segmentation import SegmentationMetric
 from mmskin.models.heads.cls_head import ClsHead
 from mmskin.models.losses.dice import DiceLoss
-from mmskin.models.necks.elementwise_gate import ElementwiseGate
-from mmskin.models.necks.feature_passing import GatedFeaturePassing
-from mmskin.models.necks.messages import ConvMessage
-from mmskin.models.necks.sum_op import SumOp
+from mmskin.models.passing.elementwise_gate import ElementwiseGate
+from mmskin.models.passing.feature_passing import GatedFeaturePassing
+from mmskin.models.passing.messages import ConvMessage
+from mmskin.models.passing.sum_op import SumOp
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.weighting.dwa import DWA
 from mmskin.models.weighting.gls import GLS
@@ -314,7 +314,7 @@ def passes_outside(folder, contract):
 def test_three_lines_outside(tmp_path):
     """A package of a user's own: its gate, and a test that inherits the contract."""
     (tmp_path / 'my_gate.py').write_text(
-        'from mmskin.models.necks.elementwise_gate import ElementwiseGate\n'
+        'from mmskin.models.passing.elementwise_gate import ElementwiseGate\n'
         'from mmskin.registry import MODELS\n\n\n'
         '@MODELS.register_module()\n'
         'class MyGate(ElementwiseGate):\n'
