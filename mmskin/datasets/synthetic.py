@@ -14,12 +14,10 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from mmskin.datasets.dermoscopy.lesions import PAINTERS
-from mmskin.datasets.dermoscopy.nuisances import add_nuisances
-from mmskin.datasets.dermoscopy.skin import paint_skin
 from mmskin.datasets.ground_truth import COLUMNS
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS
 from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.files import write_csv
 
 MANIFEST = 'synthetic.json'

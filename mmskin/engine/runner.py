@@ -1,15 +1,21 @@
 """MMEngine's runner with a console that a person can follow."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
-from mmskin.registry import RUNNERS
+from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 
-__all__ = ['LesionRunner']
+__all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
 
 
 class OneLiners(logging.Filter):
@@ -47,3 +53,32 @@ class LesionRunner(Runner):
                 'full is left out (drop_last); give a smaller batch_size'
             )
         return loader
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Runs the forward pass under bfloat16 autocast on the CPU.
+
+    mmengine's ``AmpOptimWrapper`` refuses to work without an accelerator. bfloat16 has the range of float32, so the
+    loss needs no scaling.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast around one training step's forward pass."""
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+            yield
+
+
+@HOOKS.register_module()
+class ChannelsLast(Hook):
+    """Keep the model's weights in channels-last order; its convolutions then give their maps in it, too.
+
+    https://docs.pytorch.org/tutorials/intermediate/memory_format_tutorial.html
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook copies the model
+
+    def before_run(self, runner: Runner) -> None:
+        """Convert the model before training or testing starts."""
+        runner.model.to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.engine.evaluate import find_checkpoint
-from mmskin.engine.hooks.channels_last import ChannelsLast
+from mmskin.engine.runner import ChannelsLast
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.gate_rates import Rates, noted_gates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single

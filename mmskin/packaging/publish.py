@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.config import class_names
 from mmskin.engine.evaluate import find_checkpoint
-from mmskin.engine.hooks.channels_last import ChannelsLast
+from mmskin.engine.runner import ChannelsLast
 from mmskin.files import write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.weights import HASH, hash_tensors, load_weights, without_lookups

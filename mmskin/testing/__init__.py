@@ -10,13 +10,11 @@ In a file that pytest collects::
 """
 
 from mmskin.testing.contract import Contract
-from mmskin.testing.gate import GateContract
 from mmskin.testing.head import HeadContract
 from mmskin.testing.loss import LossContract
-from mmskin.testing.message import MessageContract
 from mmskin.testing.metric import MetricContract
-from mmskin.testing.op import OpContract
 from mmskin.testing.passing import PassingContract
+from mmskin.testing.route import GateContract, MessageContract, OpContract
 from mmskin.testing.task import TaskContract
 from mmskin.testing.weighting import WeightingContract
 

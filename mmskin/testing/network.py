@@ -1,5 +1,6 @@
-"""A multi-task network as small as one can be, and a batch for it."""
+"""The small networks and batches that contracts run."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
+from mmskin.testing.contract import random
 
-__all__ = ['TinyChain', 'tiny_batch', 'tiny_network']
+__all__ = ['BATCHES', 'LinearNetwork', 'TASKS', 'TinyChain', 'batches', 'linear_network', 'tiny_batch', 'tiny_network']
 
 
 class TinyChain(BlockChain):
@@ -60,3 +62,36 @@ def tiny_batch(count: int = 2, size: tuple[int, int] = (65, 81)) -> tuple[Tensor
         sample.gt_label = torch.tensor([index % 3])
         sample.gt_sem_seg = PixelData(data=torch.randint(2, (1, *size), generator=generator, dtype=torch.uint8))
     return torch.randn(count, 3, *size, generator=generator), samples
+
+
+TASKS = ('a', 'b', 'c')
+BATCHES = 8
+
+
+class LinearNetwork(nn.Module):
+    """Three tasks on one shared layer; b's loss reads a's head as well, as it would after feature passing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict({'shared': nn.Sequential(nn.Linear(4, 5), nn.Tanh())})
+        self.heads = nn.ModuleDict({task: nn.Linear(5, 2) for task in TASKS})
+
+    def losses(
+        self, images: Tensor, labelled: Collection[str] = TASKS, active: Collection[str] = TASKS
+    ) -> dict[str, Tensor]:
+        """The active tasks' mean squares of images (N, 4); without labels a connected zero, as of ``Task.loss``."""
+        outputs = {task: head(self.backbone['shared'](images)) for task, head in self.heads.items()}
+        outputs['b'] = outputs['b'] + 0.5 * outputs['a']
+        values = {task: (outputs[task] - number).square().mean() for number, task in enumerate(TASKS, 1)}
+        return {task: value if task in labelled else 0 * value for task, value in values.items() if task in active}
+
+
+def linear_network() -> LinearNetwork:
+    """The network with the same weights at every call."""
+    torch.manual_seed(0)
+    return LinearNetwork()
+
+
+def batches() -> Tensor:
+    """Eight batches of six images (8, 6, 4)."""
+    return random(BATCHES, 6, 4, seed=1)

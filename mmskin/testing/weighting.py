@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmskin.models.weighting.fixed import FixedWeights
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.testing.contract import Contract, close, same
-from mmskin.testing.linear_network import TASKS, LinearNetwork, batches, linear_network
+from mmskin.testing.network import TASKS, LinearNetwork, batches, linear_network
 
 __all__ = ['WeightingContract']
 

@@ -22,7 +22,7 @@ from mmskin.packaging.publish import publish_weights
 from mmskin.registry import DATASETS, MODELS
 
 FOLDER = 'ISIC-2017_Validation_Data'
-HOOK = 'mmskin.engine.hooks.channels_last'
+HOOK = 'mmskin.engine.runner'
 NAMES_CLASSES = f"""
 from mmengine.config import read_base
 from mmskin.datasets.isic2017 import ISIC2017Dataset

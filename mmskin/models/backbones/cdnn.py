@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
+from mmskin.models.backbones.blocks import ColorChannels, Padded
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.color_channels import ColorChannels
-from mmskin.models.backbones.padding import Padded
 from mmskin.registry import MODELS
 
 __all__ = ['CDNNChain']

@@ -3,8 +3,8 @@
 from mmengine.model import kaiming_init
 from torch import Tensor, nn
 
+from mmskin.models.backbones.blocks import Padded
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.padding import Padded
 from mmskin.registry import MODELS
 
 __all__ = ['UNetChain']

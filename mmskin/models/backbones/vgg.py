@@ -4,8 +4,8 @@ import torchvision
 from torch import nn
 from torchvision.models import vgg
 
+from mmskin.models.backbones.blocks import fully_connected_blocks
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.fully_connected import fully_connected_blocks
 from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 

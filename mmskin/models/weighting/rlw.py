@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmskin.models.weighting.step_seed import StepSeed
-from mmskin.models.weighting.weighting import Weighting
+from mmskin.models.weighting.weighting import StepSeed, Weighting
 from mmskin.registry import MODELS
 
 __all__ = ['RLW']

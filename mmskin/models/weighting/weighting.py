@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-__all__ = ['Weighting']
+__all__ = ['StepSeed', 'Weighting']
 
 
 class Weighting(nn.Module):
@@ -97,3 +98,26 @@ def _note_the_start(module: Weighting, state_dict: dict[str, Any], prefix: str, 
     module._start = module._start or {name: value.clone() for name, value in module.state_dict().items()}
     if f'{prefix}active' in state_dict:
         state_dict[f'{prefix}active'] = module.active
+
+
+class StepSeed(nn.Module):
+    """Counts the steps it is asked for, from a seed drawn when the model is built, and so from the run's seed.
+
+    Both numbers are saved with the model. torch's own generator would not do: it is seeded differently in each process,
+    whose weights then differ.
+    """
+
+    seed: Tensor
+    step: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('seed', torch.randint(2**31, ()))
+        self.register_buffer('step', torch.tensor(0))
+
+    def forward(self) -> np.random.Generator:
+        """The step's generator; in training mode the next call is the next step."""
+        generator = np.random.default_rng((int(self.seed), int(self.step)))
+        if self.training:
+            self.step += 1
+        return generator

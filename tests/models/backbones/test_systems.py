@@ -8,11 +8,9 @@ import torchvision
 from torch import nn
 
 from mmskin.models.backbones.alexnet import AlexNetChain
+from mmskin.models.backbones.blocks import ColorChannels, Padded, fully_connected_blocks
 from mmskin.models.backbones.cdnn import CDNNChain
-from mmskin.models.backbones.color_channels import ColorChannels
-from mmskin.models.backbones.fully_connected import fully_connected_blocks
 from mmskin.models.backbones.googlenet import GoogLeNetChain
-from mmskin.models.backbones.padding import Padded
 from mmskin.models.backbones.parallel import ParallelBackbone
 from mmskin.models.backbones.unet import UNetChain
 

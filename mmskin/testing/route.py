@@ -1,0 +1,131 @@
+"""The contracts of what a gated route is made of: gates, messages and ops."""
+
+import torch
+from torch import Tensor
+
+from mmskin.registry import MODELS
+from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
+
+__all__ = ['GateContract', 'MessageContract', 'OpContract']
+
+
+class GateContract(Contract):
+    """A gate turns a map into rates in [0, 1] that a message of ``out_channels`` can be multiplied with."""
+
+    given = dict(in_channels=5, out_channels=7)
+
+    def test_rates_fit_the_message(self) -> None:
+        """For maps of any size and batches of one, in training and after."""
+        for size in SIZES:
+            for x in (random(count, 5, *size) for count in (1, 3)):
+                for gate in (self.build(), self.build().eval()):
+                    self.check_rates(gate(x), (len(x), 7, *size))
+
+    def check_rates(self, rates: Tensor, shape: tuple[int, ...]) -> None:
+        """Four axes, each of the message's length or 1, and values in [0, 1]."""
+        assert rates.ndim == 4, f'rates have the shape {tuple(rates.shape)}; a gate gives (N, C, H, W), C, H, W or 1'
+        assert torch.broadcast_shapes(rates.shape, shape) == shape, f'{tuple(rates.shape)} does not fit {shape}'
+        assert rates.min() >= 0, 'a rate is negative'
+        assert rates.max() <= 1, 'a rate is above 1'
+
+    def test_gradient_reaches_all(self) -> None:
+        """What is read, and every parameter, as distributed training demands."""
+        gate, x = randomised(self.build()), random(2, 5, 5, 9).requires_grad_()
+        (self.message() * gate(x)).square().sum().backward()
+        tensors = dict(gate.named_parameters(), x=x)
+        assert reached(tensors) == {*tensors}
+
+    @staticmethod
+    def message() -> Tensor:
+        """What is rated."""
+        return random(2, 7, 5, 9, seed=3)
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        gate, x = randomised(self.build()).eval(), random(3, 5, 5, 9)
+        assert close(gate(x)[:1], gate(x[:1]))
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(randomised(self.build(), std=0.2).eval(), random(2, 5, 5, 9))
+
+    def test_in_an_operator(self) -> None:
+        """It reads the source, the target or both, whose maps differ in width and size."""
+        inputs, outputs = (
+            {'a': random(2, width, 5, 9), 'b': random(2, width + 1, 9, 17), 'c': random(2, width, 1, 1)}
+            for width in (3, 5)
+        )
+        widths = dict(in_channels=dict(a=3, b=4, c=3), out_channels=dict(a=5, b=6, c=5))
+        for reads in ('source', 'target', 'both'):
+            operator = MODELS.build(dict(type='GatedFeaturePassing', gate=self.cfg, gate_reads=reads, **widths))
+            new = randomised(operator)(inputs, outputs)
+            assert all(new[task].shape == outputs[task].shape for task in outputs)
+            assert not any(torch.equal(new[task], outputs[task]) for task in outputs)
+
+
+class MessageContract(Contract):
+    """A message turns a map into one of ``out_channels`` at the same size."""
+
+    given = dict(in_channels=5, out_channels=7)
+
+    def test_shape(self) -> None:
+        """For maps of any size and batches of one."""
+        for size in SIZES:
+            for count in (1, 3):
+                assert self.build()(random(count, 5, *size)).shape == torch.Size((count, 7, *size))
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        message, x = randomised(self.build()).eval(), random(3, 5, 5, 9)
+        assert close(message(x)[:1], message(x[:1]))
+
+    def test_gradient_reaches_all(self) -> None:
+        """What is read, and every parameter, as distributed training demands."""
+        message, x = randomised(self.build()), random(2, 5, 5, 9).requires_grad_()
+        message(x).square().sum().backward()
+        tensors = dict(message.named_parameters(), x=x)
+        assert reached(tensors) == {*tensors}
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(randomised(self.build(), std=0.2).eval(), random(2, 5, 5, 9))
+
+
+class OpContract(Contract):
+    """An op joins a feature and a message of the same shape, and starts from the feature alone unless told not to."""
+
+    given = dict(channels=6)
+
+    def test_shape(self) -> None:
+        """For maps of any size and batches of one."""
+        for size in SIZES:
+            for count in (1, 3):
+                feature, message = random(2, count, 6, *size)
+                assert randomised(self.build())(feature, message).shape == feature.shape
+
+    def test_starts_as_identity(self) -> None:
+        """By default."""
+        feature, message = random(2, 2, 6, 5, 9)
+        assert torch.equal(self.build()(feature, message), feature)
+        assert torch.equal(self.build(identity_init=True)(feature, message), feature)
+
+    def test_passes_at_once_without_identity(self) -> None:
+        """What it then gives is up to the plugin's own tests."""
+        feature, message = random(2, 2, 6, 5, 9)
+        assert not torch.allclose(self.build(identity_init=False)(feature, message), feature)
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        op, (feature, message) = randomised(self.build()).eval(), random(2, 3, 6, 5, 9)
+        assert close(op(feature, message)[:1], op(feature[:1], message[:1]))
+
+    def test_gradient_reaches_all(self) -> None:
+        """Feature, message, and every parameter."""
+        op, feature, message = randomised(self.build()), *(random(2, 6, 5, 9, seed=seed) for seed in (2, 3))
+        tensors = dict(op.named_parameters(), feature=feature.requires_grad_(), message=message.requires_grad_())
+        op(feature, message).square().sum().backward()
+        assert reached(tensors) == {*tensors}
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(randomised(self.build(), std=0.2), *random(2, 2, 6, 5, 9))
