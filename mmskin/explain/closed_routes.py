@@ -7,7 +7,7 @@ from typing import cast
 from torch import nn
 
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.passing.passing import FeaturePassing
+from mmskin.models.passing.base import FeaturePassing
 
 __all__ = ['closed', 'routes_of']
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.passing import FeaturePassing, Features
+from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 from mmskin.testing.network import tiny_batch, tiny_network
 

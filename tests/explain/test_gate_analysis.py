@@ -13,8 +13,8 @@ from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.gate_analysis import quantities, summary
 from mmskin.explain.gate_figures import draw_route
+from mmskin.models.passing.base import OPENING, FeaturePassing
 from mmskin.models.passing.cross_attention import CrossAttentionPassing
-from mmskin.models.passing.passing import OPENING, FeaturePassing
 from mmskin.registry import MODELS
 
 OPTIONS = [
@@ -30,7 +30,7 @@ with read_base():
     from mmskin.configs.fpm.r18_synthetic import *
 from mmskin.models.heads.cls_head import ClsHead
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
-from mmskin.models.passing.spatial_gate import SpatialGate
+from mmskin.models.passing.gates import SpatialGate
 
 model.passing = {'layer3.1': dict(type=GatedFeaturePassing, gate=dict(type=SpatialGate))}
 model.tasks.cls.head.type = ClsHead
@@ -81,7 +81,7 @@ def test_operator_gate_and_head_may_be_classes(repository, data_root, tmp_path):
     assert main(arguments(repository, config, data_root, out)) == 0
     assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
     (passing,) = load_config(out / 'classes.py').model.passing.values()  # as the run has written it down
-    assert passing.gate.type.endswith('spatial_gate.SpatialGate')
+    assert passing.gate.type.endswith('gates.SpatialGate')
 
 
 def test_the_table_says_what_its_rates_are():

@@ -5,12 +5,11 @@ The lists are read from the registry, so that a plugin is tested by being regist
 an operator is known by its base class, and a ...Gate, a ...Message and an ...Op by the end of their names.
 """
 
-import inspect
 import itertools
 
 import pytest
 
-from mmskin.models.passing.passing import FeaturePassing
+from mmskin.models.passing.base import FeaturePassing
 from mmskin.registry import MODELS
 from mmskin.testing import (
     GateContract,
@@ -38,6 +37,7 @@ PASSINGS = [name for name, kind in PLUGINS.items() if issubclass(kind, FeaturePa
 HEADS, LOSSES, TASKS = (list(registered(package)) for package in ('heads', 'losses', 'tasks'))
 CONTRACTS = dict(gate=GateContract, message=MessageContract, op=OpContract)
 
+WIDTHS = dict(in_channels=dict(a=1, b=1), out_channels=dict(a=1, b=1))
 LABELS_OF_TASKS = {'gt_label': 2, 'gt_sem_seg': 4}  # dimensions of the logits that fit a task, by its label
 LOSSES_OF_TORCH = {'SmoothL1Loss': 'torch.nn.SmoothL1Loss'}  # those that a regression takes
 
@@ -46,11 +46,19 @@ def variants():
     """Every passing operator as it is by default, and with each other gate, message and op in turn."""
     for name in PASSINGS:
         yield dict(type=name)
-        parameters = inspect.signature(MODELS.get(name).__init__).parameters
-        for part in sorted(PARTS.keys() & parameters):
-            for plugin in PARTS[part]:
-                if parameters[part].default != {'type': plugin}:
+        for part, plugins in sorted(PARTS.items()):
+            for plugin in plugins:
+                if takes(name, part, plugin):
                     yield dict(type=name, **{part: dict(type=plugin)})
+
+
+def takes(name, part, plugin):
+    """Whether the operator has an option ``part`` that is not ``plugin`` already."""
+    try:
+        chosen = MODELS.build(dict(type=name, **WIDTHS, **{part: dict(type=plugin)}))
+    except TypeError:
+        return False
+    return repr(chosen) != repr(MODELS.build(dict(type=name, **WIDTHS)))
 
 
 def contracts():

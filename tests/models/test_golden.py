@@ -151,7 +151,8 @@ def test_a_message_is_spread_bilinearly_over_a_larger_map():
     )
     set_conv(module.routes['a2b'].message.conv, [1], [0])
     set_conv(module.routes['a2b'].gate.conv, [0], [100])
-    new = module(dict(a=maps([[0, 2]]), b=torch.zeros(1, 1, 1, 4)), dict(b=torch.zeros(1, 1, 1, 4)))
+    inputs = dict(a=maps([[0, 2]]), b=torch.zeros(1, 1, 1, 4))
+    new = module(inputs, dict(inputs))
     check(new['b'], maps([[0, 1 / 2, 3 / 2, 2]]))
 
 

@@ -11,10 +11,9 @@ from torch import nn
 from mmskin.evaluation.segmentation import SegmentationMetric
 from mmskin.models.heads.cls_head import ClsHead
 from mmskin.models.losses.dice import DiceLoss
-from mmskin.models.passing.elementwise_gate import ElementwiseGate
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
-from mmskin.models.passing.messages import ConvMessage
-from mmskin.models.passing.sum_op import SumOp
+from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
+from mmskin.models.passing.ops import SumOp
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.weighting.dwa import DWA
 from mmskin.models.weighting.gls import GLS
@@ -84,8 +83,8 @@ class BatchOp(SumOp):
 class BatchPassing(GatedFeaturePassing):
     """The same in an operator."""
 
-    def read(self, inputs, outputs):
-        return {task: feature - feature.mean(dim=0) for task, feature in inputs.items()}
+    def forward(self, inputs, outputs):
+        return super().forward({task: feature - feature.mean(dim=0) for task, feature in inputs.items()}, outputs)
 
 
 class LeakyPassing(GatedFeaturePassing):
@@ -130,8 +129,8 @@ class LosingPassing(GatedFeaturePassing):
 class SinglePassing(GatedFeaturePassing):
     """Computes in single precision, whatever it is given."""
 
-    def read(self, inputs, outputs):
-        return {task: feature.float() for task, feature in inputs.items()}
+    def forward(self, inputs, outputs):
+        return super().forward({task: feature.float() for task, feature in inputs.items()}, outputs)
 
 
 class MutePassing(GatedFeaturePassing):
@@ -164,8 +163,8 @@ class NormedPassing(GatedFeaturePassing):
         super().__init__(*args, **options)
         self.norms = nn.ModuleDict({task: nn.BatchNorm2d(channels) for task, channels in self.in_channels.items()})
 
-    def read(self, inputs, outputs):
-        return {task: self.norms[task](feature) for task, feature in inputs.items()}
+    def forward(self, inputs, outputs):
+        return super().forward({task: self.norms[task](feature) for task, feature in inputs.items()}, outputs)
 
 
 class FirstMapHead(ClsHead):
@@ -314,7 +313,7 @@ def passes_outside(folder, contract):
 def test_three_lines_outside(tmp_path):
     """A package of a user's own: its gate, and a test that inherits the contract."""
     (tmp_path / 'my_gate.py').write_text(
-        'from mmskin.models.passing.elementwise_gate import ElementwiseGate\n'
+        'from mmskin.models.passing.gates import ElementwiseGate\n'
         'from mmskin.registry import MODELS\n\n\n'
         '@MODELS.register_module()\n'
         'class MyGate(ElementwiseGate):\n'

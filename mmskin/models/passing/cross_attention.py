@@ -1,13 +1,12 @@
 """Attention of one branch to the positions of another."""
 
-from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmskin.models.passing.passing import check_positive
-from mmskin.models.passing.routed_passing import RoutedPassing
-from mmskin.models.passing.sum_op import SumOp
+from mmskin.models.passing.base import Maps, RoutedPassing, check_positive
+from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
 __all__ = ['CrossAttentionPassing']
@@ -26,23 +25,21 @@ class CrossAttentionRoute(nn.Module):
         self.out = nn.Conv2d(channels, target, 1)
         self.op = SumOp(target, identity_init)
 
-    def rates(self, source: Tensor, target: Tensor) -> Tensor:
-        """How much attention each position of the source gets, (N, 1, h, w), as a share of what the foremost gets.
+    def rates(self, source: Maps, target: Maps) -> Tensor:
+        """The attention that each position of the source gets, (N, 1, h, w), as a share of the largest.
 
-        It is averaged over the target's positions and the heads; its own sum over the source's positions is always 1,
-        and says nothing.
+        It is averaged over the target's positions and the heads. Shares of the sum would say nothing: that is always 1.
         """
-        source = self.pooled(source)
-        queries, keys = self.tokens(self.query(target)), self.tokens(self.key(source))
+        pooled = self.pooled(source.f)
+        queries, keys = map(self.tokens, (self.query(target.f), self.key(pooled)))
         attention = (queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5).softmax(dim=3).mean(dim=(1, 2))
-        return (attention / attention.amax(dim=1, keepdim=True)).unflatten(1, (1, *source.shape[2:]))
+        return (attention / attention.amax(dim=1, keepdim=True)).unflatten(1, (1, *pooled.shape[2:]))
 
-    def forward(self, source: Tensor, target: Tensor, feature: Tensor) -> Tensor:
-        """``feature`` with what was attended to added."""
-        source = self.pooled(source)
-        queries, keys, values = map(self.tokens, (self.query(target), self.key(source), self.value(source)))
+    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
+        pooled = self.pooled(source.f)
+        queries, keys, values = map(self.tokens, (self.query(target.f), self.key(pooled), self.value(pooled)))
         attended = F.scaled_dot_product_attention(queries, keys, values)  # (N, heads, HW, d)
-        attended = attended.transpose(2, 3).flatten(1, 2).unflatten(2, target.shape[2:])  # (N, channels, H, W)
+        attended = attended.transpose(2, 3).flatten(1, 2).unflatten(2, target.f.shape[2:])  # (N, channels, H, W)
         return self.op(feature, self.out(attended))
 
     def pooled(self, source: Tensor) -> Tensor:
@@ -62,19 +59,15 @@ class CrossAttentionPassing(RoutedPassing):
     InvPT (https://arxiv.org/abs/2203.07997) attends over the positions of all tasks at once, MT-TransUNet
     (https://arxiv.org/abs/2112.01767) lets tokens of both tasks attend to each other. Here each position of one branch
     attends to those of another, so that a message need not stay where it comes from, by scaled dot-product attention
-    (https://arxiv.org/abs/1706.03762, eq. 1); a softmax per route, which can then be cut or detached on its own, is
-    ours, as is the zero scale. Where the source is large its keys and values are averaged over cells first, as InvPT
-    does. There is neither normalisation nor an encoding of positions.
+    (https://arxiv.org/abs/1706.03762, eq. 1). Ours: a softmax per route, which can be cut or detached on its own, and
+    the start from the identity by ``SumOp``. Where the source is large, its keys and values are first averaged over
+    cells, as in InvPT. There is neither normalisation nor an encoding of positions.
 
     Args:
-        in_channels: Channels that enter the block, by task.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default every ordered pair.
-        detach: Those of the routes through which no gradient flows back to the source.
         channels: Of queries, keys and values, all heads together.
         num_heads: Attentions side by side, each with its share of ``channels``.
         max_side: Most cells a side of the map that is attended to.
-        identity_init: Start from f alone, by the zero scale of ``SumOp``.
+        options: See ``FeaturePassing``.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``channels``, or one of the numbers is below 1.
@@ -85,21 +78,12 @@ class CrossAttentionPassing(RoutedPassing):
         'spread evenly, near 0 it is on a few; it does not say how much passes'
     )
 
-    def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        channels: int = 64,
-        num_heads: int = 4,
-        max_side: int = 16,
-        identity_init: bool = True,
-    ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach)
+    def __init__(self, *args: Any, channels: int = 64, num_heads: int = 4, max_side: int = 16, **options: Any) -> None:
+        super().__init__(*args, **options)
         check_positive(channels=channels, num_heads=num_heads, max_side=max_side)
         if channels % num_heads:
             raise ValueError(f'{channels} channels cannot be shared by {num_heads} heads; choose a multiple')
         for name, (source, target) in self.ends.items():
-            widths = out_channels[source], out_channels[target]
-            self.routes[name] = CrossAttentionRoute(*widths, channels, num_heads, max_side, identity_init)
+            self.routes[name] = CrossAttentionRoute(
+                self.out_channels[source], self.out_channels[target], channels, num_heads, max_side, self.identity_init
+            )

@@ -1,18 +1,17 @@
 """Cross-stitch units."""
 
-from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.mixing import MixingPassing, Stream
-from mmskin.models.passing.passing import Features
+from mmskin.models.passing.base import Adapter, MixingPassing, Mixture
 from mmskin.registry import MODELS
 
 __all__ = ['CrossStitchPassing']
 
 
-class ScaledStream(Stream):
+class ScaledStream(Adapter):
     """a (.) x: one weight per channel."""
 
     def __init__(self, source: int, target: int, value: float) -> None:
@@ -20,8 +19,7 @@ class ScaledStream(Stream):
         self.weight = nn.Parameter(torch.full((target, 1, 1), float(value)))
 
     def forward(self, source: Tensor, feature: Tensor) -> Tensor:
-        """``source``, weighted, in the shape of ``feature``."""
-        return self.weight * self.adapter(source, feature)
+        return self.weight * super().forward(source, feature)
 
 
 @MODELS.register_module()
@@ -38,32 +36,17 @@ class CrossStitchPassing(MixingPassing):
     ``optim_wrapper.paramwise_cfg=dict(custom_keys={'passing.': dict(lr_mult=100)})``.
 
     Args:
-        in_channels: Channels that enter the block, by task.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default every ordered pair.
-        detach: Those of the routes through which no gradient flows back to the source.
-        identity_init: Start from a_ii = 1 and a_ij = 0. Without it a_ii = ``own``, and the sources share the rest.
-        own: Initial weight of a task's own map without ``identity_init``; the paper tries 0.1 to 0.9.
+        own: Initial a_ii without ``identity_init``, where the sources share the rest; the paper tries 0.1 to 0.9. With
+            it, a_ii = 1 and a_ij = 0.
+        options: See ``FeaturePassing``.
     """
 
-    def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        identity_init: bool = True,
-        own: float = 0.9,
-    ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach)
-        own = 1.0 if identity_init else own
-        shared = {target: (1 - own) / count for target, count in self.num_sources().items()}
-        for target in shared:
-            self.targets[target] = ScaledStream(out_channels[target], out_channels[target], own)
-        for name, (source, target) in self.ends.items():
-            self.routes[name] = ScaledStream(out_channels[source], out_channels[target], shared[target])
+    def __init__(self, *args: Any, own: float = 0.9, **options: Any) -> None:
+        super().__init__(*args, **options)
+        own = 1.0 if self.identity_init else own
+        out, count = self.out_channels, self.num_sources()
 
-    def mix(self, target: str, feature: Tensor, sources: Features) -> Tensor:
-        """The weighted sum of ``feature`` and the sources' maps."""
-        brought = (self.from_source(source, target)(x, feature) for source, x in sources.items())
-        return sum(brought, start=self.targets[target](feature, feature))
+        def stream(source: str, target: str) -> nn.Module:
+            return ScaledStream(out[source], out[target], own if source == target else (1 - own) / count[target])
+
+        self.mix_by(stream, lambda _, own_stream: Mixture(own_stream))

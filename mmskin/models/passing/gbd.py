@@ -1,16 +1,15 @@
 """Gated bi-directional passing along a chain of branches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.adapter import resize
-from mmskin.models.passing.elementwise_gate import ElementwiseGate
-from mmskin.models.passing.messages import ConvMessage
-from mmskin.models.passing.passing import OPENING, FeaturePassing, Features
-from mmskin.models.passing.sum_op import SumOp
+from mmskin.models.passing.base import OPENING, FeaturePassing, Features, Route, resize
+from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
+from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
 __all__ = ['GBDPassing']
@@ -25,7 +24,7 @@ class GBDRoute(nn.Module):
         self.gate = ElementwiseGate(source, target, kernel_size)
 
     def forward(self, chained: Tensor, source: Tensor) -> Tensor:
-        """The message of ``chained``, the source with what reached it, rated by the source alone."""
+        # `chained` is the source with what reached it; the source alone rates it
         return self.gate(source) * self.message(chained)
 
 
@@ -39,7 +38,6 @@ class GBDTarget(nn.Module):
         self.op = SumOp(channels, identity_init)
 
     def forward(self, feature: Tensor, forth: Tensor, back: Tensor) -> Tensor:
-        """``feature`` with the merged directions added."""
         return self.op(feature, self.merge(torch.cat([forth, back], dim=1)))
 
 
@@ -56,52 +54,44 @@ class GBDPassing(FeaturePassing):
 
     https://arxiv.org/abs/1610.02579, in the form of the network that its authors released
     (github.com/craftGBD/craftGBD, BN_1k/deploy_GBD.prototxt), where the messages are added behind the ReLU and beta is
-    0.1; there the branches are the surroundings of an object at several scales. Ours: beta is learnt, a route that
-    skips a branch adds its message as well, and a branch in which no running route ends hands on f_i itself.
+    0.1; there the branches are the surroundings of an object at several scales. Ours: beta is learned per channel from
+    0, as the scale of ``SumOp``, and is 1 without ``identity_init``; a route that skips a branch adds its message as
+    well; and a branch in which no running route ends hands on f_i itself.
 
     Args:
-        in_channels: Channels that enter the block, by task, in the order of the chain.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default neighbours in the chain, both ways.
-        detach: Those of the routes through which no gradient flows back to the source.
-        kernel_size: Of all convolutions; 3 is the released network's. There are six to a branch, at 9.4 million weights
-            each for ResNet's 1024 channels: 1 is the way out.
-        identity_init: Start from f alone: beta is a scale per channel that starts at 0; without it, beta is 1.
+        kernel_size: Of all convolutions; 3 is the released network's. There are six to a branch, with 9.4 million
+            weights each for ResNet's 1024 channels; 1 is a cheap alternative.
+        options: See ``FeaturePassing``. The order of ``in_channels`` is that of the chain.
     """
 
     chained = True
     quantity = OPENING
 
-    def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        kernel_size: int = 3,
-        identity_init: bool = True,
-    ) -> None:
-        neighbours = [route for pair in pairwise(in_channels) for route in (pair, pair[::-1])]
-        super().__init__(in_channels, out_channels, neighbours if routes is None else routes, detach)
+    def __init__(self, *args: Any, kernel_size: int = 3, **options: Any) -> None:
+        super().__init__(*args, **options)
+        out = self.out_channels
         for name, (source, target) in self.ends.items():
-            self.routes[name] = GBDRoute(out_channels[source], out_channels[target], kernel_size)
+            self.routes[name] = GBDRoute(out[source], out[target], kernel_size)
             if target not in self.targets:
-                self.targets[target] = GBDTarget(out_channels[target], kernel_size, identity_init)
+                self.targets[target] = GBDTarget(out[target], kernel_size, self.identity_init)
+
+    @staticmethod
+    def default_routes(tasks: Iterable[str]) -> Iterable[Route]:
+        """Neighbours in the chain of ``tasks``, both ways."""
+        return [route for first, second in pairwise(tasks) for route in ((first, second), (second, first))]
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
-        """New outputs of the block, by task."""
         chain = [task for task in self.in_channels if task in outputs]
         forth, back = self._chain(chain, outputs, 0), self._chain(chain[::-1], outputs, 1)
-        ends = {target for _, target in self.running(outputs).values()}
-        new = {task: self.targets[task](outputs[task], forth[task], back[task]) for task in chain if task in ends}
-        return {**outputs, **new}
+        targets = self.running_targets(outputs)
+        return outputs | {task: self.targets[task](outputs[task], forth[task], back[task]) for task in targets}
 
     def _chain(self, chain: list[str], outputs: Features, direction: int) -> Features:
         """Each branch with what reaches it from those before it in ``chain``."""
         chained: Features = {}
         for task in chain:
             routes = {name: source for name, (source, target) in self.running(outputs).items() if target == task}
-            own = self.targets[task].own[direction](outputs[task]) if routes else outputs[task]  # type: ignore[index,operator]
+            own = self.targets[task].own[direction](outputs[task]) if routes else outputs[task]
             for name, source in routes.items():
                 if source in chained:
                     maps = (self.brought(name, feature[source]) for feature in (chained, outputs))
@@ -110,6 +100,5 @@ class GBDPassing(FeaturePassing):
         return chained
 
     def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
-        """The passing rates (N, C, h, w) of each route that runs, by its name, at the source's resolution."""
-        running = self.running(outputs).items()
-        return {name: self.routes[name].gate(outputs[source]) for name, (source, _) in running}  # type: ignore[operator]
+        """The rates (N, C, h, w) of each route that runs, at the source's resolution."""
+        return {name: self.routes[name].gate(outputs[source]) for name, (source, _) in self.running(outputs).items()}

@@ -1,22 +1,26 @@
 """Feature propagation between tasks, as in MTI-Net."""
 
-from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any
 
 from torch import Tensor, nn
 
-from mmskin.models.passing.batch_norm import BatchNorm
-from mmskin.models.passing.mixing import MixingPassing, Stream, softmax
-from mmskin.models.passing.passing import Features, check_positive
-from mmskin.models.passing.sum_op import SumOp
+from mmskin.models.passing.base import (
+    Adapter,
+    BatchNorm,
+    MixingPassing,
+    Streams,
+    WeighedMixture,
+    check_positive,
+    softmax,
+)
 from mmskin.registry import MODELS
 
 __all__ = ['MTIPassing']
 
-NARROWEST = 8  # a narrower hidden layer of squeeze-and-excitation would be shut by a single ReLU; ours
+NARROWEST = 8  # a single ReLU would shut a narrower hidden layer of squeeze-and-excitation; ours
 
 
-class PropagationStream(Stream):
+class PropagationStream(Adapter):
     """One map's parts of the three layers that read all maps, or give a mask for each."""
 
     def __init__(self, source: int, target: int, hidden: int, kernel_size: int) -> None:
@@ -26,12 +30,11 @@ class PropagationStream(Stream):
         self.reduce = nn.Conv2d(target, target, kernel_size, padding='same', bias=False)
 
 
-class PropagationTarget(nn.Module):
-    """The target's own stream, and what follows the sums."""
+class PropagationMixture(WeighedMixture):
+    """f_i + s SE_i(reduce(M (.) [f_1; ...; f_T]))."""
 
-    def __init__(self, channels: int, hidden: int, kernel_size: int, reduction: int, identity_init: bool) -> None:
-        super().__init__()
-        self.stream = PropagationStream(channels, channels, hidden, kernel_size)
+    def __init__(self, stream: nn.Module, channels: int, hidden: int, reduction: int, identity_init: bool) -> None:
+        super().__init__(stream, channels, identity_init)
         self.hidden_norm, self.norm = BatchNorm(hidden), BatchNorm(channels)
         narrow = max(channels // reduction, NARROWEST)
         self.excite = nn.Sequential(
@@ -41,10 +44,14 @@ class PropagationTarget(nn.Module):
             nn.Conv2d(narrow, channels, 1),
             nn.Sigmoid(),
         )
-        self.op = SumOp(channels, identity_init)
 
-    def forward(self, feature: Tensor, reduced: Tensor | int) -> Tensor:
-        """``feature`` with the recalibrated sum of all maps."""
+    def shares(self, feature: Tensor, streams: Streams) -> tuple[Tensor, ...]:
+        hidden = self.hidden_norm(sum(stream.squeeze(x) for stream, x in streams)).relu()
+        return softmax([stream.mask(hidden) for stream, _ in streams])  # M (N, C, H, W) of each map
+
+    def forward(self, feature: Tensor, streams: Streams) -> Tensor:
+        masks = self.shares(feature, streams)
+        reduced = sum(stream.reduce(mask * x) for (stream, x), mask in zip(streams, masks, strict=True))
         shared = self.norm(reduced).relu()
         return self.op(feature, self.excite(shared) * shared)
 
@@ -58,62 +65,24 @@ class MTIPassing(MixingPassing):
     squeeze-and-excitation turns it into the residual of each task. The authors' code views its (T, C) channels as
     (C, T), so that its softmax runs over T neighbouring channels; here it runs over the tasks. Ours: where the paper
     shares one mask and one reduction between the tasks, each target has its own, as its routes name its own sources; a
-    mask comes from squeeze, BN, ReLU and a 1x1 convolution in place of two residual blocks; the paper passes from one
-    scale to the next finer one, here both are the block's; a scale s per channel before the residual, 0 at first as in
-    ``SumOp``.
+    mask comes from squeeze, BN, ReLU and a 1x1 convolution instead of two residual blocks; the paper passes from one
+    scale to the next finer one, here both are the block's; and the residual is scaled by s as in ``SumOp``.
 
     Args:
-        in_channels: Channels that enter the block, by task.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default every ordered pair.
-        detach: Those of the routes through which no gradient flows back to the source.
-        identity_init: Start from f_i alone, with s = 0. Without it there is no s.
         kernel_size: Of squeeze and reduction; 3 in the authors' code, 1 keeps the network small.
         reduction: Squeeze-and-excitation has the target's channels over this many in between; 16 as in the authors'
             code, though 8 channels at least.
+        options: See ``FeaturePassing``; without ``identity_init`` there is no s.
     """
 
     quantity = "the source's share in the masks of all maps, which sum to 1: of two maps, 0.5 favours neither"
 
-    def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        identity_init: bool = True,
-        kernel_size: int = 1,
-        reduction: int = 16,
-    ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach)
+    def __init__(self, *args: Any, kernel_size: int = 1, reduction: int = 16, **options: Any) -> None:
+        super().__init__(*args, **options)
         check_positive(reduction=reduction)
-        hidden = {target: max(out_channels[target] // 4, 1) for target in self.num_sources()}
-        for target, width in hidden.items():
-            options = width, kernel_size, reduction, identity_init
-            self.targets[target] = PropagationTarget(out_channels[target], *options)
-        for name, (source, target) in self.ends.items():
-            widths = out_channels[source], out_channels[target], hidden[target]
-            self.routes[name] = PropagationStream(*widths, kernel_size)
-
-    def mix(self, target: str, feature: Tensor, sources: Features) -> Tensor:
-        """``feature`` with the residual from all maps."""
-        streams = self._streams(target, feature, sources)
-        masks = self._masks(target, streams)
-        reduced = sum(part.reduce(mask * x) for (part, x), mask in zip(streams, masks, strict=True))
-        return self.targets[target](feature, reduced)
-
-    def shares(self, target: str, feature: Tensor, sources: Features) -> tuple[Tensor, ...]:
-        """The masks M (N, C, H, W)."""
-        return self._masks(target, self._streams(target, feature, sources))
-
-    def _masks(self, target: str, streams: list[tuple[PropagationStream, Tensor]]) -> tuple[Tensor, ...]:
-        squeezed = sum(part.squeeze(x) for part, x in streams)
-        hidden = self._target(target).hidden_norm(squeezed).relu()
-        return softmax([part.mask(hidden) for part, _ in streams])
-
-    def _streams(self, target: str, feature: Tensor, sources: Features) -> list[tuple[PropagationStream, Tensor]]:
-        streams = self.streams(target, self._target(target).stream, feature, sources)
-        return cast(list[tuple[PropagationStream, Tensor]], streams)
-
-    def _target(self, target: str) -> PropagationTarget:
-        return cast(PropagationTarget, self.targets[target])
+        out = self.out_channels
+        hidden = {task: max(channels // 4, 1) for task, channels in out.items()}
+        self.mix_by(
+            lambda source, target: PropagationStream(out[source], out[target], hidden[target], kernel_size),
+            lambda target, own: PropagationMixture(own, out[target], hidden[target], reduction, self.identity_init),
+        )

@@ -1,39 +1,39 @@
 """Neural discriminative dimensionality reduction."""
 
-from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-from mmskin.models.passing.adapter import resize
-from mmskin.models.passing.batch_norm import BatchNorm
-from mmskin.models.passing.mixing import MixingPassing
-from mmskin.models.passing.passing import Features
-from mmskin.models.passing.sum_op import SumOp
+from mmskin.models.passing.base import BatchNorm, MixingPassing, Mixture, Streams, resize
+from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
 __all__ = ['NDDRPassing']
 
 
-def diagonal(in_channels: int, out_channels: int, value: float) -> nn.Conv2d:
-    """A 1x1 convolution that starts as ``value`` times the identity; batch norm follows, so it has no bias."""
-    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    nn.init.dirac_(conv.weight)
-    conv.weight.data *= value
-    return conv
+class DiagonalStream(nn.Module):
+    """W_ij f_j, a 1x1 convolution that starts as ``value`` times the identity; without bias, as batch norm follows."""
 
-
-class NDDRTarget(nn.Module):
-    """The target's own part of W_i, and what follows the sum."""
-
-    def __init__(self, channels: int, alpha: float, identity_init: bool) -> None:
+    def __init__(self, source: int, target: int, value: float) -> None:
         super().__init__()
-        self.conv = diagonal(channels, channels, alpha)
+        self.conv = nn.Conv2d(source, target, 1, bias=False)
+        nn.init.dirac_(self.conv.weight)
+        self.conv.weight.data *= value
+
+    def forward(self, source: Tensor, feature: Tensor) -> Tensor:
+        return resize(self.conv(source), feature)
+
+
+class NDDRMixture(Mixture):
+    """f_i + s (ReLU(BN(sum_j W_ij f_j)) - f_i)."""
+
+    def __init__(self, stream: nn.Module, channels: int, identity_init: bool) -> None:
+        super().__init__(stream)
         self.norm = BatchNorm(channels)
         self.op = SumOp(channels, identity_init)
 
-    def forward(self, feature: Tensor, brought: Tensor | int) -> Tensor:
-        """``feature`` fused with the sources' parts of the sum."""
-        fused = self.norm(self.conv(feature) + brought).relu()
+    def forward(self, feature: Tensor, streams: Streams) -> Tensor:
+        fused = self.norm(super().forward(feature, streams)).relu()
         return self.op(feature, fused - feature)
 
 
@@ -44,38 +44,21 @@ class NDDRPassing(MixingPassing):
     The layer of NDDR-CNN, https://arxiv.org/abs/1801.08297: W_i is a 1x1 convolution that starts with alpha on the
     diagonal of a task's own part and beta on that of the others'. Weight decay belongs to it, and the authors train it
     at 100 times the network's rate (https://github.com/ethanygao/NDDR-CNN): both are the optimiser's. It is held as a
-    sum over routes, W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: beta is
-    shared by the sources where they are more than one, and the start from the identity, f_i + s (y_i - f_i) with a
-    scale s per channel that starts at 0 as in ``SumOp``, as ReLU and batch norm have no natural one.
+    sum over routes, W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: several
+    sources share beta, and the start from the identity, f_i + s (y_i - f_i) with s as in ``SumOp``, since ReLU and
+    batch norm have no natural one.
 
     Args:
-        in_channels: Channels that enter the block, by task.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default every ordered pair.
-        detach: Those of the routes through which no gradient flows back to the source.
-        identity_init: Start from f_i alone. Without it there is no s, and y_i stands alone.
         alpha: Initial weight of a task's own map; 0.9 and 0.1 are the values of the authors' code.
         beta: Initial weight of the others', together.
+        options: See ``FeaturePassing``; without ``identity_init`` there is no s.
     """
 
-    def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        identity_init: bool = True,
-        alpha: float = 0.9,
-        beta: float = 0.1,
-    ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach)
-        count = self.num_sources()
-        for target in count:
-            self.targets[target] = NDDRTarget(out_channels[target], alpha, identity_init)
-        for name, (source, target) in self.ends.items():
-            self.routes[name] = diagonal(out_channels[source], out_channels[target], beta / count[target])
+    def __init__(self, *args: Any, alpha: float = 0.9, beta: float = 0.1, **options: Any) -> None:
+        super().__init__(*args, **options)
+        out, count = self.out_channels, self.num_sources()
 
-    def mix(self, target: str, feature: Tensor, sources: Features) -> Tensor:
-        """``feature`` fused with the sources' maps."""
-        brought = sum(resize(self.from_source(source, target)(x), feature) for source, x in sources.items())
-        return self.targets[target](feature, brought)
+        def stream(source: str, target: str) -> nn.Module:
+            return DiagonalStream(out[source], out[target], alpha if source == target else beta / count[target])
+
+        self.mix_by(stream, lambda target, own: NDDRMixture(own, out[target], self.identity_init))

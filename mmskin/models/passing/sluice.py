@@ -1,22 +1,19 @@
 """Sluice networks: mixing subspaces, and layers."""
 
-from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmskin.models.passing.adapter import Adapter
-from mmskin.models.passing.mixing import MixingPassing, Stream
-from mmskin.models.passing.passing import Features
+from mmskin.models.passing.base import Adapter, Features, MixingPassing, Mixture
 from mmskin.registry import MODELS
 
 __all__ = ['SluicePassing', 'overlap', 'split']
 
 
-class SubspaceStream(Stream):
+class SubspaceStream(Adapter):
     """alpha: how much of each subspace of a map goes into each of the target's."""
 
     def __init__(self, source: int, target: int, num_subspaces: int, value: float) -> None:
@@ -24,23 +21,21 @@ class SubspaceStream(Stream):
         self.alpha = nn.Parameter(value * torch.eye(num_subspaces))
 
     def forward(self, source: Tensor, feature: Tensor) -> Tensor:
-        """``source``, its subspaces mixed, in the shape of ``feature``."""
-        subspaces = split(self.adapter(source, feature), len(self.alpha))  # (N, S, c, H, W)
+        subspaces = split(super().forward(source, feature), len(self.alpha))  # (N, S, c, H, W)
         # a sum of products, as a matrix product would round under autocast even where alpha is the identity
         mixed = (self.alpha[:, :, None, None, None] * subspaces[:, None]).sum(dim=2)
         return mixed.flatten(1, 2)[:, : feature.shape[1]]
 
 
-class SluiceTarget(nn.Module):
+class SluiceMixture(Mixture):
     """The target's own alpha, and its beta: how much of the block's output and input goes on."""
 
-    def __init__(self, entering: int, leaving: int, num_subspaces: int, own: float) -> None:
-        super().__init__()
-        self.stream = SubspaceStream(leaving, leaving, num_subspaces, own)
+    def __init__(self, stream: nn.Module, entering: int, leaving: int, own: float) -> None:
+        super().__init__(stream)
         self.adapter = Adapter(entering, leaving)
         self.beta = nn.Parameter(torch.tensor([own, 1 - own]))
 
-    def forward(self, mixed: Tensor, entering: Tensor) -> Tensor:
+    def with_input(self, mixed: Tensor, entering: Tensor) -> Tensor:
         """The mixed maps and the block's input, as beta weighs them."""
         return self.beta[0] * mixed + self.beta[1] * self.adapter(entering, mixed)
 
@@ -59,60 +54,44 @@ class SluicePassing(MixingPassing):
     subspaces don't divide the channels, the last is narrower.
 
     Args:
-        in_channels: Channels that enter the block, by task.
-        out_channels: Channels that leave the block, by task.
-        routes: Pairs (source, target) of task names; by default every ordered pair.
-        detach: Those of the routes through which no gradient flows back to the source.
-        identity_init: Start from a_ii = 1, a_ij = 0, b = 1 and b' = 0. Without it ``own`` replaces the ones, and the
-            rest is shared, the authors' imbalanced start without subspaces; with them each takes from its like.
-        own: Initial weight of a task's own map, and of the block's output.
+        own: Initial a_ii and b without ``identity_init``; with it they are 1. Sources share the rest of a, and b' is
+            the rest of b. Without subspaces, this is the authors' imbalanced start; with them each takes from its like.
         num_subspaces: The authors' code allows 2 at most.
         orthogonality: Weight of the penalty, ours; it joins the losses as ``<block>/loss_orthogonality``.
+        options: See ``FeaturePassing``.
 
     Raises:
         ValueError: if ``num_subspaces`` is less than 1, or more than the channels of a target.
     """
 
     def __init__(
-        self,
-        in_channels: Mapping[str, int],
-        out_channels: Mapping[str, int],
-        routes: Iterable[tuple[str, str]] | None = None,
-        detach: Iterable[tuple[str, str]] = (),
-        identity_init: bool = True,
-        own: float = 0.9,
-        num_subspaces: int = 2,
-        orthogonality: float = 0.1,
+        self, *args: Any, own: float = 0.9, num_subspaces: int = 2, orthogonality: float = 0.1, **options: Any
     ) -> None:
-        super().__init__(in_channels, out_channels, routes, detach)
+        super().__init__(*args, **options)
         self.num_subspaces, self.orthogonality = num_subspaces, orthogonality
-        own = 1.0 if identity_init else own
-        shared = {target: (1 - own) / count for target, count in self.num_sources().items()}
-        for target in shared:
-            if not 1 <= num_subspaces <= out_channels[target]:
-                raise ValueError(f'num_subspaces is {num_subspaces}; {target} has {out_channels[target]} channels')
-            self.targets[target] = SluiceTarget(in_channels[target], out_channels[target], num_subspaces, own)
-        for name, (source, target) in self.ends.items():
-            widths = out_channels[source], out_channels[target]
-            self.routes[name] = SubspaceStream(*widths, num_subspaces, shared[target])
+        own = 1.0 if self.identity_init else own
+        entering, out, count = self.in_channels, self.out_channels, self.num_sources()
+        for target in count:
+            if not 1 <= num_subspaces <= out[target]:
+                raise ValueError(f'num_subspaces is {num_subspaces}; {target} has {out[target]} channels')
+
+        def stream(source: str, target: str) -> nn.Module:
+            value = own if source == target else (1 - own) / count[target]
+            return SubspaceStream(out[source], out[target], num_subspaces, value)
+
+        self.mix_by(stream, lambda target, stream: SluiceMixture(stream, entering[target], out[target], own))
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
-        """New outputs of the block, by task; routes from or to a branch that is not running are left out."""
         new = super().forward(inputs, outputs)
-        return new | {task: self.targets[task](new[task], inputs[task]) for task, _ in self.mixes(outputs)}
-
-    def mix(self, target: str, feature: Tensor, sources: Features) -> Tensor:
-        """The sum of ``feature`` and the sources' maps, by subspaces."""
-        own = cast(SluiceTarget, self.targets[target]).stream
-        brought = (self.from_source(source, target)(x, feature) for source, x in sources.items())
-        return sum(brought, start=own(feature, feature))
+        targets = self.running_targets(outputs)
+        return new | {task: self.targets[task].with_input(new[task], inputs[task]) for task in targets}
 
     def losses(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
         """The penalty on subspaces that are not orthogonal, summed over the targets."""
-        maps = [outputs[task] for task, _ in self.mixes(outputs)]
-        if not (maps and self.orthogonality and self.num_subspaces > 1):
+        targets = self.running_targets(outputs)
+        if not (targets and self.orthogonality and self.num_subspaces > 1):
             return {}
-        overlaps = torch.stack([overlap(x, self.num_subspaces) for x in maps])
+        overlaps = torch.stack([overlap(outputs[task], self.num_subspaces) for task in targets])
         return {'loss_orthogonality': self.orthogonality * overlaps.sum()}
 
 

@@ -42,7 +42,7 @@ def test_one_source_gets_all_of_it():
 
 def test_each_channel_has_weights_of_its_own():
     module = CrossStitchPassing(dict(a=2, b=2), dict(a=2, b=2), routes=[('b', 'a')])
-    module.targets['a'].weight.data[:, 0, 0] = torch.tensor([1.0, 2.0])
+    module.targets['a'].stream.weight.data[:, 0, 0] = torch.tensor([1.0, 2.0])
     module.routes['b2a'].weight.data[:, 0, 0] = torch.tensor([-1.0, 0.5])
     outputs = {task: torch.tensor([pair]).view(1, 2, 1, 1) for task, pair in dict(a=(10.0, 20.0), b=(3.0, 4.0)).items()}
     check(module(outputs, outputs)['a'].flatten(), [10 - 3, 40 + 2])
@@ -69,7 +69,7 @@ def test_it_is_the_papers_matrix():
     module = CrossStitchPassing(widths, widths)
     alpha = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(0))  # target, source, channel
     for i, target in enumerate(widths):
-        module.targets[target].weight.data[:, 0, 0] = alpha[i, i]
+        module.targets[target].stream.weight.data[:, 0, 0] = alpha[i, i]
         for j, source in enumerate(widths):
             if source != target:
                 module.routes[f'{source}2{target}'].weight.data[:, 0, 0] = alpha[i, j]

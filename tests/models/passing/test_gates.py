@@ -5,12 +5,8 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.passing.channel_gate import ChannelGate
-from mmskin.models.passing.elementwise_gate import ElementwiseGate
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
-from mmskin.models.passing.messages import ConvMessage
-from mmskin.models.passing.scalar_gate import ScalarGate
-from mmskin.models.passing.spatial_gate import SpatialGate
+from mmskin.models.passing.gates import ChannelGate, ConvMessage, ElementwiseGate, ScalarGate, SpatialGate
 
 # Two channels of two positions; their averages are 2 and 0.
 X = torch.tensor([[[[1.0, 3.0]], [[0.0, 0.0]]]])

@@ -20,7 +20,7 @@ def check(actual, expected):
 def mixture(**options):
     """E_a(x) = ReLU(2 x + 1), E_b(x) = ReLU(x / 2 + 1); the gate of a favours its own by log 3 at f_a = 2."""
     module = MMoEPassing(ONE, ONE, **options)
-    for expert, weight in ((module.experts['a'], 2), (module.experts['b'], 0.5)):
+    for expert, weight in ((module.sources['a'], 2), (module.sources['b'], 0.5)):
         expert.conv.weight.data.fill_(weight)
         expert.conv.bias.data.fill_(1)
     for stream in (module.targets['a'].stream, module.targets['b'].stream, *module.routes.values()):
@@ -60,22 +60,22 @@ def test_relu_of_an_expert():
 
 def test_a_detached_source_learns_nothing_but_its_expert_does():
     module = MMoEPassing(ONE, ONE, routes=[('a', 'b')], detach=[('a', 'b')], identity_init=False)
-    module.experts['a'].conv.bias.data.fill_(10)
+    module.sources['a'].conv.bias.data.fill_(10)
     outputs = {task: feature.requires_grad_() for task, feature in cells(a=[2], b=[4]).items()}
     module({}, outputs)['b'].sum().backward()
     assert outputs['a'].grad is None
     assert outputs['b'].grad.any()
-    assert module.experts['a'].conv.weight.grad.any()
+    assert module.sources['a'].conv.weight.grad.any()
 
 
 def test_experts_rest_with_the_routes_that_need_them():
     three = dict(a=1, b=1, c=1)
     module = MMoEPassing(three, three)
-    assert list(module.experts) == ['a', 'b', 'c']
-    assert module.experts['c'] in module.idle_parts(['a', 'b'])
-    assert module.experts['a'] not in module.idle_parts(['a', 'b'])
-    assert all(expert in module.idle_parts(['a']) for expert in module.experts.values())
-    assert list(MMoEPassing(three, three, routes=[('c', 'a')]).experts) == ['a', 'c'], 'nobody reads that of b'
+    assert list(module.sources) == ['a', 'b', 'c']
+    assert module.sources['c'] in module.idle_parts(['a', 'b'])
+    assert module.sources['a'] not in module.idle_parts(['a', 'b'])
+    assert all(expert in module.idle_parts(['a']) for expert in module.sources.values())
+    assert list(MMoEPassing(three, three, routes=[('c', 'a')]).sources) == ['a', 'c'], 'nobody reads that of b'
 
 
 def test_it_is_a_product_of_gates_and_experts():
@@ -83,7 +83,7 @@ def test_it_is_a_product_of_gates_and_experts():
     widths = dict(a=4, b=4, c=4)
     module = MMoEPassing(widths, widths, identity_init=False)
     maps = {task: torch.randn(2, 4, 5, 7) for task in widths}
-    experts = torch.stack([module.experts[task].conv(maps[task]).relu() for task in widths])
+    experts = torch.stack([module.sources[task].conv(maps[task]).relu() for task in widths])
     rows = [module.routes['a2b'], module.targets['b'].stream, module.routes['c2b']]
     selector = torch.cat([row.gate.weight for row in rows]) @ maps['b'].mean(dim=(2, 3)).T  # (experts, N)
     expected = torch.einsum('enchw,en->nchw', experts, selector.softmax(dim=0))

@@ -44,10 +44,10 @@ def test_scale_goes_from_nothing_to_the_fused_map():
 def test_it_starts_diagonal_and_sources_share_beta():
     widths = dict(a=3, b=2, c=4)
     module = NDDRPassing(widths, widths, routes=[('b', 'a'), ('c', 'a'), ('a', 'c')], alpha=0.8, beta=0.2)
-    check(module.targets['a'].conv.weight, 0.8 * torch.eye(3))
-    check(module.routes['b2a'].weight, 0.1 * torch.eye(3, 2))
-    check(module.routes['c2a'].weight, 0.1 * torch.eye(3, 4))
-    check(module.routes['a2c'].weight, 0.2 * torch.eye(4, 3))
+    check(module.targets['a'].stream.conv.weight, 0.8 * torch.eye(3))
+    check(module.routes['b2a'].conv.weight, 0.1 * torch.eye(3, 2))
+    check(module.routes['c2a'].conv.weight, 0.1 * torch.eye(3, 4))
+    check(module.routes['a2c'].conv.weight, 0.2 * torch.eye(4, 3))
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -59,7 +59,9 @@ def test_the_sum_is_one_convolution_over_the_concatenation(training):
     for parameter in module.parameters():
         parameter.data.normal_()
     target = module.targets['b']
-    weight = torch.cat([module.routes['a2b'].weight, target.conv.weight, module.routes['c2b'].weight], dim=1)
+    weight = torch.cat(
+        [module.routes['a2b'].conv.weight, target.stream.conv.weight, module.routes['c2b'].conv.weight], dim=1
+    )
     summed = F.conv2d(torch.cat([maps['a'], maps['b'], maps['c']], dim=1), weight)
     expected = F.batch_norm(
         summed, torch.zeros(2), torch.ones(2), target.norm.weight, target.norm.bias, training=training

@@ -2,8 +2,8 @@
 
 import torch
 
-from mmskin.models.passing.no_passing import NoPassing
-from mmskin.models.passing.ungated_passing import UngatedPassing
+from mmskin.models.passing.base import NoPassing
+from mmskin.models.passing.feature_passing import UngatedPassing
 
 ONE = dict(cls=1, seg=1)
 X = dict(cls=torch.full((1, 1, 1, 1), 2.0), seg=torch.full((1, 1, 1, 1), 3.0))
