@@ -68,7 +68,7 @@ def draw_predictions(out: Path) -> None:
 def draw_report() -> None:
     """The sheet of contours, and the head of the evaluation report."""
     mmskin('report', DEMO[1])
-    save(Image.open(f'{DEMO[1]}/report.png'), 'demo_report')
+    save(Image.open(f'{DEMO[1]}/cases.png'), 'demo_report')
     with browser_page(WIDTH, 1150) as page:
         page.goto((Path(DEMO[1]) / 'report.html').resolve().as_uri())
         page.screenshot(path=f'{DEMO[1]}/screenshot.png')

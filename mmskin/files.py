@@ -4,12 +4,21 @@ import csv
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-__all__ = ['csv_line', 'plain_cell', 'read_csv', 'read_json', 'write_csv', 'write_text', 'write_whole']
+__all__ = [
+    'csv_line',
+    'markdown_table',
+    'plain_cell',
+    'read_csv',
+    'read_json',
+    'write_csv',
+    'write_text',
+    'write_whole',
+]
 
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
@@ -80,6 +89,11 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         return [dict(zip(names, cells, strict=True)) for cells in rows]
     except (csv.Error, ValueError) as error:
         raise ValueError(f'{path}: damaged, or no table ({error}); make it again by what wrote it') from error
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
 
 
 def read_json(path: str | Path) -> Any:

@@ -142,7 +142,7 @@ VISBACKENDS = PluginRegistry(upstream.VISBACKENDS, ['mmskin.engine'])
 
 # Nothing of ours is in these yet; mmengine warns at every build from a registry without a child in the default scope.
 DATA_SAMPLERS = PluginRegistry(upstream.DATA_SAMPLERS)
-EVALUATOR = PluginRegistry(upstream.EVALUATOR)
+EVALUATOR = PluginRegistry(upstream.EVALUATOR, ['mmskin.evaluation'])
 FUNCTIONS = PluginRegistry(upstream.FUNCTIONS)
 LOG_PROCESSORS = PluginRegistry(upstream.LOG_PROCESSORS)
 MODEL_WRAPPERS = PluginRegistry(upstream.MODEL_WRAPPERS)

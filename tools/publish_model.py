@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from mmskin.cli import run_tool
-from mmskin.config import SettingsAction, class_names, load_config
+from mmskin.config import SettingsAction, load_config
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
 
@@ -36,10 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
     cfg = load_config(args.config, options=args.cfg_options)
-    classes = class_names(cfg)
     files = {False: args.results, True: args.tta_results}
     default = bool(cfg.get('tta'))  # what the model does by itself comes first
-    tests = [read_test(files[tta], classes, tta) for tta in (default, not default) if files[tta]]
+    tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)
     folder.card.write_text(model_card(folder, cfg, recipe, tests), encoding='utf-8')

@@ -48,7 +48,7 @@ val_evaluator = [
     dict(type='SegmentationMetric'),
     dict(type='ISIC2017ClassificationMetric'),
 ]
-test_evaluator = [*val_evaluator, dict(type='ContourSheet', out_file='report.png')]  # in the work folder
+test_evaluator = [*val_evaluator, dict(type='ContourSheet', out_file='cases.png')]  # in the work folder
 val_cfg = dict()
 test_cfg = dict()
 del data_root, train_pipeline, test_pipeline  # the loaders hold them: a change of these names would change nothing

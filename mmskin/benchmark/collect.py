@@ -1,23 +1,25 @@
 """One dictionary with everything that the runs of a suite found."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
 from mmskin.benchmark.fingerprint import check_comparable
-from mmskin.benchmark.metrics import read_columns, resampled_metric
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
-from mmskin.evaluation.statistics import LEVEL, difference, image_counts, interval
-from mmskin.files import read_csv
+from mmskin.evaluation.isic2017 import CATEGORIES
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import AREAS, LEVEL, difference, image_counts, interval, mean_of, weighted_mean
 
-__all__ = ['collect']
+__all__ = ['collect', 'resampled_metric']
 
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
+Tested = list[tuple[Run, PerImageTable]]
 Seeds = dict[int, np.ndarray]  # by seed: a metric on all images, and in each resample
 Values = dict[tuple[str, str], Seeds]  # by method and metric
 
@@ -37,7 +39,8 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         run.check_networks()
     fingerprints = {run.name: run.noted_plan()['fingerprints'] for run in finished}
     check_comparable(fingerprints, suite.may_differ)
-    values = resample(suite, finished, num_resamples)
+    tables = read_tables(finished)
+    values = resample(suite, tables, num_resamples)
     return {
         'suite': suite.name,
         'title': suite.title or suite.name,
@@ -48,37 +51,67 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
         'fingerprints': fingerprints,
-        'methods': {method.name: method_report(suite, method, finished, values) for method in suite.methods},
+        'methods': {method.name: method_report(suite, method, tables, values) for method in suite.methods},
         'differences': differences(suite, values),
     }
 
 
-def resample(suite: Suite, runs: Sequence[Run], num_resamples: int) -> Values:
+def read_tables(runs: Sequence[Run]) -> Tested:
+    """The tables of finished runs, all with the images in the order of the first."""
+    tables: Tested = []
+    for run in runs:
+        table = PerImageTable.read(run.folder / 'test')
+        try:
+            tables.append((run, table.aligned(tables[0][1].image_ids) if tables else table))
+        except ValueError as error:
+            raise ValueError(f'{run.folder} and {runs[0].folder}: {error}; test them anew.') from error
+    return tables
+
+
+def resample(suite: Suite, tables: Tested, num_resamples: int) -> Values:
     """Each metric of each method's seeds, on all images and in each resample; the same resamples for all."""
-    classes = [run.noted().get('classes', ()) for run in runs]
-    tables = [read_columns(run.folder / 'test' / 'per_image.csv') for run in runs]
-    if len({tuple(image_ids) for image_ids, _ in tables}) > 1:
-        raise ValueError(f'{runs[0].root}: the per_image.csv of its runs list different images; test them anew.')
-    num_images = len(tables[0][0])
+    num_images = len(tables[0][1])
     counts = np.vstack([np.ones(num_images), image_counts(num_images, num_resamples, np.random.default_rng(0))])
     values = {}
     for method in suite.methods:
-        own = [
-            (run.seed, table, order)
-            for run, (_, table), order in zip(runs, tables, classes, strict=True)
-            if run.method == method
-        ]
+        own = {run.seed: table for run, table in tables if run.method == method}
         for metric in suite.metrics:
-            found = {seed: resampled_metric(metric, table, counts, order) for seed, table, order in own}
+            found = {seed: resampled_metric(metric, table, counts) for seed, table in own.items()}
             defined = {seed: one for seed, one in found.items() if one is not None and np.isfinite(one[0])}
             if found and len(defined) == len(found):
                 values[method.name, metric] = defined
     return values
 
 
-def method_report(suite: Suite, method: Method, runs: Sequence[Run], values: Values) -> Report:
+def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.ndarray | None:
+    """The metric ``name`` in each resample of the images.
+
+    Args:
+        name: a key of ``results.json``. A metric that is a column of its own is the mean of that column; of the others
+            accuracy, average precision and AUC are known.
+        table: of N images.
+        counts: how often each image is drawn, (B, N).
+
+    Returns:
+        An array (B,), or None if the metric does not follow from the table.
+    """
+    if name in table.columns:
+        return weighted_mean(table.columns[name], counts)
+    task, _, key = name.partition('/')
+    table = table.of(task)
+    if key == 'AC' and table.judged.any():
+        return weighted_mean(table.right, counts)
+    area, _, kind = ('AP', '', '') if key == 'mAP' else key.partition('_')
+    kinds = table.classes if key == 'mAP' else CATEGORIES if kind == 'mean' else (kind,)
+    if area not in AREAS or not kinds or not {*kinds} <= {*table.classes} or not table.judged.any():
+        return None
+    areas: list[Callable] = [partial(AREAS[area], *table.one_against_rest(kind)) for kind in kinds]
+    return mean_of(areas)(counts[:, table.judged])
+
+
+def method_report(suite: Suite, method: Method, tables: Tested, values: Values) -> Report:
     """One method's part of the report."""
-    seeds = {run.seed: seed_report(run) for run in runs if run.method == method}
+    seeds = {run.seed: {**run.noted(), 'per_image': table.rows()} for run, table in tables if run.method == method}
     costs = [seed['cost'] for seed in seeds.values()]
     return {
         'config': method.config.as_posix(),
@@ -93,23 +126,6 @@ def method_report(suite: Suite, method: Method, runs: Sequence[Run], values: Val
         'device': ', '.join(sorted({cost['device'] for cost in costs})),
         'seeds': {str(seed): found for seed, found in seeds.items()},
     }
-
-
-def seed_report(run: Run) -> Report:
-    """One run's part: results, cost and per-image numbers."""
-    rows = [
-        {key: cell if key == 'image_id' else number(cell) for key, cell in row.items()}
-        for row in read_csv(run.folder / 'test' / 'per_image.csv')
-    ]
-    return {**run.noted(), 'per_image': rows}
-
-
-def number(cell: str) -> float | str | None:
-    """A CSV cell as JSON has it: an empty one is null."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell or None
 
 
 def summary(metric: str, seeds: dict[int, Report], values: Seeds | None) -> Report | None:

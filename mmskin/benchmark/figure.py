@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmskin.visualization.figure import save_figure
+
 __all__ = ['draw']
 
 
@@ -27,7 +29,7 @@ def draw(report: dict[str, Any], path: str | Path) -> None:
     figure.supxlabel(
         f'dots: seeds; bar: {report["level"]:.0%} interval over images of their mean; ×: the paper', fontsize=9
     )
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def draw_method(panel: Axes, row: int, found: dict[str, Any] | None, paper: float | None) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmskin.benchmark.figure import draw
-from mmskin.evaluation.report import markdown_table
-from mmskin.files import write_text
+from mmskin.files import markdown_table, write_text
 
 __all__ = ['markdown', 'write_report']
 

@@ -2,7 +2,7 @@
 
 mmskin report work_dirs/r101_isic2017 --calibrate-on work_dirs/r101_isic2017_val/per_image.csv
 
-It is made from the files in the test's folder (per_image.csv, report.json, test.json), without the network.
+It is made from the files in the test's folder (per_image.csv, cases.json, test.json), without the network.
 """
 
 import argparse

@@ -4,6 +4,7 @@ mmskin test configs/fpm/r101_isic2017.py work_dirs/r101_isic2017
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 
@@ -33,14 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Test, print the table and write the files and the report."""
     from mmengine.dist import is_main_process
+    from mmengine.logging import print_log
 
     from mmskin.config import load_config, set_in_datasets, tested_dataset
     from mmskin.engine.evaluate import evaluate_checkpoint
-    from mmskin.report.evaluation import read_table
+    from mmskin.evaluation.per_image import PerImageTable
     from mmskin.report.page import write_report
 
     if args.calibrate_on:
-        read_table(Path(args.calibrate_on))  # whether it can be read: before the test, not after
+        PerImageTable.read(Path(args.calibrate_on))  # whether it can be read: before the test, not after
 
     options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
     cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
@@ -50,8 +52,10 @@ def run(args: argparse.Namespace) -> None:
     evaluate_checkpoint(cfg, args.checkpoint)
     if is_main_process() and not args.no_report:
         try:
-            page = write_report(cfg.work_dir, args.calibrate_on)
-        except ValueError:  # of the images to calibrate on, which might be the tested ones
-            write_report(cfg.work_dir)
-            raise
-        print(f'The report is {page}')
+            print(f'The report is {write_report(cfg.work_dir, args.calibrate_on)}')
+        except Exception as error:  # the numbers are there, and 'mmskin report' makes the page from them
+            if args.calibrate_on and isinstance(error, ValueError):  # its images might be the tested ones
+                write_report(cfg.work_dir)
+                raise
+            text = f'The report failed ({type(error).__name__}: {error}); try again: mmskin report {cfg.work_dir}'
+            print_log(text, logger='current', level=logging.WARNING)

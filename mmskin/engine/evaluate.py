@@ -12,7 +12,6 @@ from mmengine.model import is_model_wrapper
 import mmskin
 from mmskin.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
-from mmskin.evaluation.report import write_per_image, write_results
 from mmskin.files import write_text
 from mmskin.models.weights import load_weights
 
@@ -65,6 +64,7 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
     for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:
             metric.out_file = str(out_dir / metric.out_file)
+    cfg.test_evaluator = dict(type='ResultsEvaluator', metrics=cfg.test_evaluator, out_dir=str(out_dir))
     cfg.load_from = None
     cfg.visualizer = None  # trainings are tracked, tests leave files
     for name in (*TRAINING, *VALIDATION):
@@ -79,8 +79,6 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
     load_weights(model, file)
     metrics = runner.test()
     if is_main_process():
-        write_results(out_dir / 'results.json', metrics)
-        write_per_image(out_dir / 'per_image.csv', runner.test_evaluator.metrics)
         write_text(out_dir / 'test.json', json.dumps(test_note(cfg, file), indent=2) + '\n')
         print(results_table(metrics))
     return metrics

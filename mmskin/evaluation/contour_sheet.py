@@ -20,7 +20,7 @@ class ContourSheet(BaseMetric):
     """Draws a ``contour_sheet`` when a test is over; it has no numbers of its own.
 
     Of each image it keeps a ``Case``; the few images it draws are read again from ``img_path``, on the main process.
-    All cases are written beside the picture, as JSON, for ``mmskin.report``.
+    All cases are written next to the picture, as JSON, for ``mmskin.report``.
 
     Args:
         out_file: the picture; the cases get its name with ``.json``.
@@ -28,8 +28,9 @@ class ContourSheet(BaseMetric):
     """
 
     default_prefix = 'sheet'
+    optional = True  # for ResultsEvaluator
 
-    def __init__(self, out_file: str = 'report.png', num_images: int = 18, **kwargs: Any) -> None:
+    def __init__(self, out_file: str = 'cases.png', num_images: int = 18, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.out_file = out_file
         self.num_images = num_images
@@ -41,8 +42,8 @@ class ContourSheet(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
         if results:
+            write_cases(Path(self.out_file).with_suffix('.json'), results)
             contour_sheet(results, self.out_file, self.num_images)
-            write_cases(Path(self.out_file).with_suffix('.json'), results, self.classes)
         return {}
 
     @property

@@ -1,13 +1,28 @@
-"""The common ground of mmskin's metrics: one row of small numbers for each image."""
+"""What a test found of each image: the metrics' rows, and the table ``per_image.csv``, read and written here alone."""
 
+import hashlib
+import json
+import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mmengine.evaluator import BaseMetric
+import numpy as np
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.logging import print_log
 
+from mmskin.files import read_csv, read_json, write_csv, write_text
+from mmskin.registry import EVALUATOR
+
+PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
+SIZES = ('small', 'medium', 'large')
+SCORE = 'score_'
 Row = dict[str, Any]
 
 
@@ -27,7 +42,8 @@ class PerImageMetric(BaseMetric):
     even for one that has nothing to measure, because mmengine cuts off a sampler's padding by position.
 
     Attributes:
-        per_image: after ``evaluate``, on the main process: the rows, each with an ``image_id``.
+        per_image: after ``evaluate``, on the main process: the rows, each with an ``image_id``. Their keys become
+            columns ``<prefix>/<key>`` of the table; ``score_<class>`` have to be in the order of the labels.
     """
 
     per_image: Sequence[Row] = ()
@@ -48,3 +64,287 @@ class PerImageMetric(BaseMetric):
     @abstractmethod
     def summarize(self, rows: list[Row]) -> dict[str, float]:
         """The results over all rows; empty if no row can be judged."""
+
+
+@dataclass(eq=False)
+class PerImageTable:
+    """The numbers of N images.
+
+    A column is named ``<task>/<number>``. A task is a classification if it has scores or labels, and a segmentation if
+    it has JA. The attributes below ``columns`` are those of one task of each kind.
+
+    Attributes:
+        image_ids: N names.
+        columns: arrays (N,); nan where an image lacks the number or it is undefined.
+        diagnosis: the classification that ``classes``, ``labels``, ``predicted`` and ``scores`` are of; the table's
+            first one by default.
+        outline: the segmentation that ``overlap`` and ``lesion_share`` are of; the table's first one by default.
+    """
+
+    image_ids: list[str]
+    columns: dict[str, np.ndarray]
+    diagnosis: str = ''
+    outline: str = ''
+
+    def __post_init__(self) -> None:
+        for task, kind in self.tasks.items():
+            if kind == 'classification':
+                self.diagnosis = self.diagnosis or task
+            elif kind == 'segmentation':
+                self.outline = self.outline or task
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The kind of each task: 'classification', 'segmentation', or 'other'."""
+        kinds: dict[str, str] = {}
+        for column in self.columns:
+            task, _, name = column.partition('/')
+            if name.startswith(SCORE) or name in ('gt_label', 'pred_label'):
+                kinds[task] = 'classification'
+            elif name == 'JA':
+                kinds[task] = 'segmentation'
+            else:
+                kinds.setdefault(task, 'other')
+        return kinds
+
+    def of(self, diagnosis: str) -> 'PerImageTable':
+        """The table with another classification's classes and labels."""
+        return replace(self, diagnosis=diagnosis)
+
+    def aligned(self, image_ids: Sequence[str]) -> 'PerImageTable':
+        """The table with its rows in the order of ``image_ids``.
+
+        Raises:
+            ValueError: if it lists other images.
+        """
+        places = {image_id: index for index, image_id in enumerate(self.image_ids)}
+        if places.keys() != set(image_ids):
+            odd = sorted(places.keys() ^ set(image_ids))
+            raise ValueError(f'two tests list different images: {odd[0]} is in one only ({len(odd)} such)')
+        order = [places[image_id] for image_id in image_ids]
+        columns = {name: values[order] for name, values in self.columns.items()}
+        return replace(self, image_ids=list(image_ids), columns=columns)
+
+    def column(self, task: str, name: str) -> np.ndarray:
+        """A column (N,), all nan if the table lacks it."""
+        return self.columns.get(f'{task}/{name}', np.full(len(self), np.nan))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """K names in the order of the labels, which is that of the columns; empty without scores."""
+        start = f'{self.diagnosis}/{SCORE}'
+        return tuple(name.removeprefix(start) for name in self.columns if name.startswith(start))
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The true class (N,)."""
+        return self.column(self.diagnosis, 'gt_label')
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The predicted class (N,)."""
+        return self.column(self.diagnosis, 'pred_label')
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """The probability of each class (N, K)."""
+        columns = [self.columns[f'{self.diagnosis}/{SCORE}{name}'] for name in self.classes]
+        return np.array(columns).T.reshape(len(self), len(self.classes))
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """Which images (N,) have a true class and a prediction."""
+        return ~np.isnan(self.labels) & ~np.isnan(self.predicted)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """1 where the predicted class (N,) is the true one, 0 where it is not, nan where one of them is missing."""
+        return np.where(self.judged, self.labels == self.predicted, np.nan)
+
+    def one_against_rest(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Of the judged images: whether each is of the class, and its probability."""
+        index = self.classes.index(name)
+        return self.labels[self.judged] == index, self.scores[self.judged, index]
+
+    @cached_property
+    def overlap(self) -> dict[str, np.ndarray]:
+        """JA, DI, AC, sensitivity and specificity of the masks, (N,) each; empty without segmentation."""
+        names = ('JA', 'DI', 'AC', 'sensitivity', 'specificity')
+        return {
+            name: self.columns[f'{self.outline}/{name}'] for name in names if f'{self.outline}/{name}' in self.columns
+        }
+
+    @cached_property
+    def lesion_share(self) -> np.ndarray:
+        """The true lesion's share (N,) of its image."""
+        return self.column(self.outline, 'lesion_share')
+
+    @cached_property
+    def outlined(self) -> np.ndarray:
+        """Which images (N,) have a true and a predicted mask."""
+        return ~np.isnan(self.lesion_share)
+
+    @cached_property
+    def size_groups(self) -> dict[str, np.ndarray]:
+        """Which images (N,) are in each third by the lesion's share, of equal numbers; empty without three masks."""
+        if self.outlined.sum() < len(SIZES):
+            return {}
+        order = np.argsort(np.where(self.outlined, self.lesion_share, np.inf), kind='stable')[: self.outlined.sum()]
+        thirds = np.array_split(order, len(SIZES))
+        return {name: np.isin(np.arange(len(self)), third) for name, third in zip(SIZES, thirds, strict=True)}
+
+    @classmethod
+    def of_metrics(cls, metrics: Iterable[object]) -> 'PerImageTable':
+        """The rows of all ``PerImageMetric``, joined by ``image_id`` and sorted by it; other metrics have none.
+
+        Columns come task by task, by name; the scores of a task in the order of its labels.
+        """
+        merged: dict[str, dict[str, float]] = {}
+        tasks: dict[str, int] = {}
+        for metric in metrics:
+            if not isinstance(metric, PerImageMetric):
+                continue
+            for row in metric.per_image:
+                numbers = {f'{metric.prefix}/{key}': value for key, value in row.items() if key != 'image_id'}
+                merged.setdefault(row['image_id'], {}).update(numbers)
+                tasks.setdefault(str(metric.prefix), len(tasks))
+
+        def place(column: str) -> tuple[int, str]:
+            task, _, name = column.partition('/')
+            return tasks[task], SCORE if name.startswith(SCORE) else name
+
+        image_ids = sorted(merged)
+        names = sorted(dict.fromkeys(name for image_id in image_ids for name in merged[image_id]), key=place)
+        columns = {name: np.array([merged[i].get(name, np.nan) for i in image_ids], np.float64) for name in names}
+        return cls(image_ids, columns)
+
+    @classmethod
+    def read(cls, path: str | Path) -> 'PerImageTable':
+        """Read the table of a test.
+
+        Args:
+            path: the test's folder, or a table. Where ``results.json`` is next to it, as in a test's folder it has to
+                be, the table is the one that was written with it.
+
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if the table is damaged, was changed or lists no image.
+        """
+        path = Path(path)
+        folder, path = (path, path / PER_IMAGE) if path.is_dir() else (None, path)
+        if not path.is_file():
+            raise FileNotFoundError(f'{path}: no such file; a test (tools/test.py) writes it into its work folder.')
+        note = path.with_name(RESULTS)
+        if folder is not None and not note.is_file():
+            raise FileNotFoundError(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
+        rows = read_csv(path)
+        if path.name == PER_IMAGE and note.is_file():
+            check_unchanged(path, len(rows), note)
+        if not rows:
+            raise ValueError(f'{path} lists no image; was the test set empty?')
+        try:
+            image_ids = [row.pop('image_id') for row in rows]
+            columns = {name: np.array([float(row[name] or 'nan') for row in rows]) for name in rows[0]}
+        except (KeyError, ValueError) as error:
+            raise ValueError(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
+        if len(set(image_ids)) < len(image_ids):
+            raise ValueError(f'{path} lists an image twice; test again.')
+        return cls(image_ids, columns)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each image by column; None where there is no number. Labels are whole numbers."""
+        return [
+            {'image_id': image_id, **{name: as_cell(name, values[index]) for name, values in self.columns.items()}}
+            for index, image_id in enumerate(self.image_ids)
+        ]
+
+    def write(self, path: str | Path) -> None:
+        """Write the table alone, as one row for each image."""
+        write_csv(path, [['image_id', *self.columns], *(row.values() for row in self.rows())])
+
+
+def as_cell(name: str, value: float) -> float | int | None:
+    """A number as it is written."""
+    if math.isnan(value):
+        return None
+    return int(value) if name.endswith('_label') else float(value)
+
+
+def check_unchanged(path: Path, num_rows: int, note: Path) -> None:
+    """Raise unless the table at ``path`` is the one that ``note``, its ``results.json``, was written with."""
+    results = read_json(note)
+    noted = results.get('per_image') if isinstance(results, dict) else None
+    if not isinstance(noted, dict) or not {'rows', 'sha256'} <= noted.keys():
+        raise ValueError(f'{note}: does not say which {path.name} it belongs to; test again.')
+    if noted['sha256'] != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(
+            f'{path}: was changed after the test; it has {num_rows} rows, and {noted["rows"]} were written. '
+            'Restore it, or test again.'
+        )
+
+
+def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerImageTable) -> None:
+    """Write ``per_image.csv``, and ``results.json`` with the metrics by name and what identifies the table.
+
+    A metric that is undefined is null, since JSON has no nan.
+    """
+    path = Path(folder, PER_IMAGE)
+    table.write(path)
+    noted = {'rows': len(table), 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
+    finite = {name: float(value) if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+    write_text(path.with_name(RESULTS), json.dumps({**finite, 'per_image': noted}, indent=2, allow_nan=False) + '\n')
+
+
+@EVALUATOR.register_module()
+class ResultsEvaluator(Evaluator):
+    """Writes what a test measured before it tries anything that the numbers do not need.
+
+    A metric with an attribute ``optional = True``, such as one that draws, comes last, and if it fails it leaves a
+    warning. If another one fails, what the rest measured is written before its error ends the test.
+
+    Args:
+        metrics: their configs.
+        out_dir: the test's folder.
+    """
+
+    def __init__(self, metrics: dict | Sequence, out_dir: str | Path) -> None:
+        super().__init__(metrics)
+        self.metrics: list[BaseMetric]
+        self.out_dir = out_dir
+        self.errors: dict[BaseMetric, Exception] = {}
+        for metric in self.metrics:  # the main process computes alone; were it to raise there, the others would wait
+            setattr(metric, 'compute_metrics', self.kept(metric, metric.compute_metrics, {}))  # noqa: B010
+            if getattr(metric, 'optional', False):
+                setattr(metric, 'process', self.kept(metric, metric.process, None))  # noqa: B010
+
+    def kept(self, metric: BaseMetric, method: Any, instead: Any) -> Any:
+        """``method`` of ``metric``, which notes its error and gives ``instead``."""
+
+        def call(*args: Any) -> Any:
+            try:
+                return method(*args)
+            except Exception as error:
+                self.errors.setdefault(metric, error)
+                return instead
+
+        return call
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The metrics of ``size`` images by name; see the class for the order."""
+        everything: list[BaseMetric] = self.metrics
+        results: dict[str, float] = {}
+        for optional in (False, True):
+            self.metrics = [metric for metric in everything if getattr(metric, 'optional', False) == optional]
+            results |= super().evaluate(size)
+            if is_main_process() and not optional:
+                write_results(self.out_dir, results, PerImageTable.of_metrics(self.metrics))
+        self.metrics = everything
+        for metric, error in self.errors.items():
+            if not getattr(metric, 'optional', False):
+                raise error
+            text = f'{type(metric).__name__} failed, and what it makes is missing ({type(error).__name__}: {error})'
+            print_log(text, logger='current', level=logging.WARNING)
+        return results

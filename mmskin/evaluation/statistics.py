@@ -1,4 +1,4 @@
-"""Bootstrap intervals of metrics and of their differences, paired by image.
+"""Metrics on resamples of the images: bootstrap intervals, and those of differences paired by image.
 
 All methods are judged on the same draws of images, so a difference is paired: what makes an image hard for both
 cancels out (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8; for classifiers
@@ -25,14 +25,20 @@ methods err alike, the interval is wider than it need be. With one seed there is
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy.stats import t as student
 
 Interval = tuple[float, float]
 LEVEL = 0.95
+NUM_RESAMPLES = 2000
+FEWEST = 10  # resamples of fewer images than this say little about other images
+CELLS = 2**21  # of a block of resamples: 16 MiB, however many images there are
+Metric = Callable[[np.ndarray], np.ndarray]
+Key = TypeVar('Key', bound=Hashable)
 
 
 class Difference(NamedTuple):
@@ -71,6 +77,12 @@ def weighted_average_precision(positive: np.ndarray, scores: np.ndarray, counts:
     found, called = tp[:, 1:], (tp + fp)[:, 1:]
     area = (np.diff(tp) * np.divide(found, called, out=np.zeros_like(found), where=called > 0)).sum(axis=1)
     return divide(area, tp[:, -1])
+
+
+AREAS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    'AUC': weighted_auc,
+    'AP': weighted_average_precision,
+}
 
 
 def hits_and_misses(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,3 +156,76 @@ def student_interval(value: float, error: float, freedom: float, level: float = 
     """``value`` ± Student's t times its standard error."""
     half = float(student.ppf((1 + level) / 2, freedom)) * error
     return value - half, value + half
+
+
+class Estimate(NamedTuple):
+    """A metric and its interval; nan where it is undefined, or on too few images for an interval."""
+
+    value: float
+    low: float
+    high: float
+    num_images: int
+
+
+class Measure(NamedTuple):
+    """A metric that takes how often each image is drawn, (B, N), and the images (N,) that it is computed on."""
+
+    metric: Metric
+    used: np.ndarray
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        return self.metric(counts[:, self.used]) if self.used.any() else np.full(len(counts), np.nan)
+
+
+def mean_over(values: np.ndarray, group: np.ndarray | None = None) -> Measure:
+    """The mean of the defined ``values`` (N,), of all images or of a ``group`` (N,) of them."""
+    used = ~np.isnan(values) if group is None else ~np.isnan(values) & group
+    return Measure(partial(weighted_mean, values[used]), used)
+
+
+def mean_of(metrics: Sequence[Metric]) -> Metric:
+    """The mean of metrics on the same images, in each resample of those that are defined."""
+
+    def metric(counts: np.ndarray) -> np.ndarray:
+        return np.ma.masked_invalid([one(counts) for one in metrics]).mean(axis=0).filled(np.nan)
+
+    return metric
+
+
+def weighted_specificity(
+    sensitivity: float, positive: np.ndarray, scores: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Specificity at the first threshold, from above, with this sensitivity: (B,); nan where one side is missing."""
+    tp, fp = hits_and_misses(positive, scores, counts)
+    first = np.argmax(tp / np.maximum(tp[:, -1:], 1) >= sensitivity, axis=1)
+    above = np.take_along_axis(fp, first[:, None], axis=1)[:, 0]
+    return np.where(tp[:, -1] > 0, divide(fp[:, -1] - above, fp[:, -1]), np.nan)
+
+
+def estimate(measures: Mapping[Key, Measure], num_resamples: int = NUM_RESAMPLES) -> dict[Key, Estimate]:
+    """Each metric on all images, with its interval."""
+    if not measures:
+        return {}
+    num_images = len(next(iter(measures.values())).used)
+    draws: dict[Key, list[np.ndarray]] = {key: [] for key in measures}
+    for counts in blocks(num_images, num_resamples):
+        for key, measure in measures.items():
+            draws[key].append(measure(counts))
+    everything = np.ones((1, num_images))
+    return {
+        key: with_interval(float(measure(everything)[0]), np.concatenate(draws[key]), int(measure.used.sum()))
+        for key, measure in measures.items()
+    }
+
+
+def blocks(num_images: int, num_resamples: int) -> Iterator[np.ndarray]:
+    """Resamples of the images, a bounded number of cells at a time."""
+    rng, size = np.random.default_rng(0), max(1, CELLS // num_images)
+    for start in range(0, num_resamples, size):
+        yield image_counts(num_images, min(size, num_resamples - start), rng)
+
+
+def with_interval(value: float, draws: np.ndarray, num_images: int) -> Estimate:
+    """The estimate of a metric whose values in the resamples are ``draws`` (B,)."""
+    enough = num_images >= FEWEST and not math.isnan(value)
+    return Estimate(value, *(interval(draws) if enough else (math.nan, math.nan)), num_images)

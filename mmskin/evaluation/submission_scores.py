@@ -20,10 +20,9 @@ from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
 from mmskin.evaluation.per_image import mean_of_defined
-from mmskin.evaluation.report import markdown_table
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
 from mmskin.evaluation.submission import MASKS, TABLE
-from mmskin.files import plain_cell
+from mmskin.files import markdown_table, plain_cell
 
 SENSITIVITIES = (0.82, 0.89, 0.95)
 Scores = dict[str, float]

@@ -8,10 +8,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.engine.evaluate import evaluate_checkpoint
-from mmskin.evaluation.report import markdown_table
 from mmskin.explain.gate_figures import draw_maps, draw_rates
 from mmskin.explain.gate_table import Group, correlations, groups, read_gates, write_rates
-from mmskin.files import write_text
+from mmskin.files import markdown_table, write_text
 from mmskin.registry import MODELS, as_config
 
 __all__ = ['analyse_gates']
@@ -44,12 +43,12 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]
     passing = cfg.model.get('passing') or {}
     evaluate_checkpoint(cfg, checkpoint, out_dir)
-    table = read_gates(recorded, out_dir / 'per_image.csv')
+    table = read_gates(recorded, out_dir)
     found, meanings = groups(table), quantities(passing, table.rates)
     write_rates(out_dir / 'rates.csv', table)
+    write_text(out_dir / 'gates.md', summary(meanings, found, correlations(table)))
     draw_rates(table, found, out_dir / 'rates.png')
     draw_maps(table, out_dir / 'maps.png', num_images)
-    write_text(out_dir / 'gates.md', summary(meanings, found, correlations(table)))
     return out_dir / 'gates.md'
 
 

@@ -11,7 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mmskin.explain.gate_table import LARGENESS, GateTable, Group
+from mmskin.explain.gate_table import GateTable, Group
+from mmskin.visualization.figure import save_figure
 from mmskin.visualization.thumbnails import read_thumbnail
 
 __all__ = ['draw_maps', 'draw_rates', 'overlay']
@@ -22,7 +23,7 @@ COLORS = colormaps['viridis']
 def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> None:
     """A row per route: mean rates of the groups with intervals, and the rate against lesion size and JA."""
     routes = list(table.rates)
-    others = {name: table.columns[column] for column, name in LARGENESS.items() if column in table.columns}
+    others = table.largeness
     figure = Figure(figsize=(4.2 + 3.2 * len(others), 3.2 * len(routes)), layout='constrained', dpi=120)
     grid = figure.subplots(len(routes), 1 + len(others), squeeze=False, width_ratios=[1.5] + [1.0] * len(others))
     for axes, route in zip(grid, routes, strict=True):
@@ -30,7 +31,7 @@ def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> N
         axes[0].set_title(route, loc='left', fontsize=10, fontweight='bold')
         for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
             draw_against(axis, name, values, table.rates[route])
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
@@ -73,10 +74,10 @@ def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
     grid = figure.subplots(rows, len(chosen), squeeze=False)
     for axis, image, index in zip(grid[0], images, chosen, strict=True):
         show(axis, image)
-        axis.set_title(table.image_ids[index], fontsize=8)
+        axis.set_title(table.tested.image_ids[index], fontsize=8)
     for axes, (route, maps) in zip(grid[1:], table.maps.items(), strict=True):
         draw_route(figure, axes, route, maps[chosen].astype(np.float32), images)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def choose(table: GateTable, num_images: int) -> list[int]:

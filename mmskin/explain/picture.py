@@ -14,6 +14,7 @@ from mmskin.explain.gate_figures import overlay, show
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.visualization.colors import PREDICTED
 from mmskin.visualization.contour_sheet import readable
+from mmskin.visualization.figure import save_figure
 from mmskin.visualization.overlay import draw_outlines
 from mmskin.visualization.thumbnails import thumbnail
 
@@ -43,7 +44,7 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     if explanation.prediction.contours is not None:
         key = Line2D([], [], color=PREDICTED, label='predicted outline')
         parts[0].legend(handles=[key], loc='outside upper left', fontsize=8, frameon=False)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_row(axes: Sequence[Axes], panels: Sequence[tuple[str, np.ndarray]]) -> None:

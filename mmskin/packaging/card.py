@@ -11,14 +11,12 @@ from mmengine.config import Config
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
-from mmskin.evaluation.estimates import Estimate
-from mmskin.evaluation.report import markdown_table
-from mmskin.evaluation.statistics import LEVEL
-from mmskin.files import read_json
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import LEVEL, Estimate
+from mmskin.files import markdown_table, read_json
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
-from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.figures.confusion import confusion
 from mmskin.report.figures.overlap import THRESHOLD
 from mmskin.report.results import all_groups, class_areas, headline
@@ -70,7 +68,7 @@ class ModelTest(NamedTuple):
     options: str
     split: str
     results: dict[str, float | None]
-    evaluation: Evaluation
+    evaluation: PerImageTable
 
 
 class Recipe(NamedTuple):
@@ -81,12 +79,11 @@ class Recipe(NamedTuple):
     license: str = 'apache-2.0'
 
 
-def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTest:
+def read_test(results: str | Path, tta: bool) -> ModelTest:
     """Read a test's ``results.json`` and the files beside it.
 
     Args:
         results: The file.
-        classes: The names of the labels, in their order.
         tta: Whether it is a test with several views averaged.
 
     Raises:
@@ -100,7 +97,7 @@ def read_test(results: str | Path, classes: Sequence[str], tta: bool) -> ModelTe
     if note['test-time augmentation'].startswith('yes') != tta:
         raise ValueError(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'
-    return ModelTest(title, option, split, values, read_evaluation(path.parent, classes))
+    return ModelTest(title, option, split, values, PerImageTable.read(path.parent))
 
 
 def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:
@@ -212,7 +209,7 @@ def shown_metrics(tests: Sequence[ModelTest]) -> list[str]:
     return [key for key in METRICS if tests and all(test.results.get(key) is not None for test in tests)]
 
 
-def intervals(evaluation: Evaluation) -> dict[str, Estimate]:
+def intervals(evaluation: PerImageTable) -> dict[str, Estimate]:
     """The estimates of the evaluation report, by the keys of ``results.json``."""
     areas = class_areas(evaluation, 'AUC')
     return headline(evaluation) | {f'cls/AUC_{name}': area for name, area in areas.items()}
@@ -229,7 +226,7 @@ def known_failures(tests: Sequence[ModelTest]) -> str:
     return f'{tests[0].title.capitalize()}:\n\n{failures(tests[0].evaluation)}' if tests else 'Not looked for yet.'
 
 
-def failures(evaluation: Evaluation) -> str:
+def failures(evaluation: PerImageTable) -> str:
     """Groups of images that fare worse, and the worst images."""
     parts, groups = [], all_groups(evaluation)
     if groups:
@@ -244,7 +241,7 @@ def failures(evaluation: Evaluation) -> str:
     return '\n\n'.join(parts)
 
 
-def group_row(name: str, chosen: np.ndarray, evaluation: Evaluation) -> list[str]:
+def group_row(name: str, chosen: np.ndarray, evaluation: PerImageTable) -> list[str]:
     """The cells of one group of images."""
     scores, right = evaluation.overlap.get('JA', np.full(len(chosen), np.nan))[chosen], evaluation.right[chosen]
     low = np.where(np.isnan(scores), np.nan, scores < THRESHOLD)
@@ -256,14 +253,14 @@ def mean_cell(values: np.ndarray, form: str) -> str:
     return '–' if np.isnan(values).all() else form.format(np.nanmean(values))
 
 
-def confusion_table(evaluation: Evaluation) -> str:
+def confusion_table(evaluation: PerImageTable) -> str:
     """Numbers of images by true (rows) and predicted class."""
     names, (counts, _) = [readable(name) for name in evaluation.classes], confusion(evaluation)
     head = ['true', *(f'called {name}' for name in names)]
     return markdown_table(head, [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)])
 
 
-def confident_errors(evaluation: Evaluation) -> str:
+def confident_errors(evaluation: PerImageTable) -> str:
     """The wrong diagnoses with the highest probability."""
     scores = evaluation.scores.max(axis=1)
 
@@ -276,7 +273,7 @@ def confident_errors(evaluation: Evaluation) -> str:
     return worst(np.where(evaluation.right == 0, -scores, np.nan), words)
 
 
-def worst_outlines(evaluation: Evaluation) -> str:
+def worst_outlines(evaluation: PerImageTable) -> str:
     """The images with the lowest JA."""
     scores = evaluation.overlap['JA']
     return worst(scores, lambda image: f'{evaluation.image_ids[image]} (JA {scores[image]:.2f})')

@@ -12,8 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from mmskin.datasets.isic2017 import listed
+from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_text
-from mmskin.report.evaluation import Evaluation, read_table, score_table
 
 NUM_BINS = 15
 TINY = float(np.finfo(np.float32).tiny)  # a probability of 0 is one that float32 could not hold
@@ -76,19 +76,21 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def fit_on(path: str | Path, evaluation: Evaluation) -> Calibration:
+def fit_on(path: str | Path, evaluation: PerImageTable) -> Calibration:
     """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
 
     Raises:
         ValueError: if an image is among those of ``evaluation``, or no image has a label and this network's classes.
     """
-    image_ids, columns = read_table(Path(path))
-    if shared := set(image_ids) & set(evaluation.image_ids):
+    table = PerImageTable.read(path).of(evaluation.diagnosis)
+    if shared := set(table.image_ids) & set(evaluation.image_ids):
         raise ValueError(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images.')
-    wanted = ['cls/gt_label', *(f'cls/score_{name}' for name in evaluation.classes)]
-    if not evaluation.classes or not set(wanted) <= columns.keys():
-        raise ValueError(f'{path} lacks {wanted}; give the per_image.csv of the same network on the validation split.')
-    labels, scores = columns['cls/gt_label'], score_table(columns, evaluation.classes, len(image_ids))
+    if not evaluation.classes or table.classes != evaluation.classes:
+        raise ValueError(
+            f'{path} has the classes {[*table.classes]}, the reported test {[*evaluation.classes]}; '
+            'give the per_image.csv of the same network on the validation split.'
+        )
+    labels, scores = table.labels, table.scores
     known = ~np.isnan(labels) & ~np.isnan(scores).any(axis=1)
     if not known.any():
         raise ValueError(f'{path} has no image with a label and a prediction; a temperature needs some.')

@@ -1,14 +1,15 @@
 """The page of a test: one HTML file with its pictures inside, and the pictures beside it for a paper."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmskin.evaluation.estimates import FEWEST, NUM_RESAMPLES
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES
 from mmskin.files import read_json, write_text
 from mmskin.report.calibration import NUM_BINS, Calibration, fit_on, write_temperature
-from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.pictures import draw_all
 from mmskin.report.results import (
     all_groups,
@@ -27,17 +28,19 @@ from mmskin.report.tables import (
     official_table,
     reliability_table,
 )
+from mmskin.visualization.case_file import read_cases
+from mmskin.visualization.contour_sheet import Case
 
 __all__ = ['write_report']
 
-PAGE, FIGURES, TEMPERATURE, NOTE = 'report.html', 'report_figures', 'temperature.json', 'test.json'
+PAGE, FIGURES, TEMPERATURE, NOTE, CASES = 'report.html', 'report_figures', 'temperature.json', 'test.json', 'cases.json'
 
 
 def write_report(folder: str | Path, calibrate_on: str | Path | None = None, title: str = 'Evaluation report') -> Path:
     """Write ``report.html`` and ``report_figures/`` into the folder of a finished test, from the files in it.
 
     Args:
-        folder: with ``per_image.csv``, and where they are there ``report.json`` and ``test.json``.
+        folder: with ``per_image.csv`` and ``results.json``, and where they are there ``cases.json`` and ``test.json``.
         calibrate_on: the ``per_image.csv`` of the same network on other images, such as the validation split; a
             temperature is fitted on it, shown before and after, and saved as ``temperature.json``.
         title: of the page.
@@ -46,17 +49,18 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
         The page.
 
     Raises:
-        FileNotFoundError: if there is no ``per_image.csv``.
+        FileNotFoundError: if one of the first two is missing.
         ValueError: if a file is not what a test writes, or ``calibrate_on`` holds images of this test.
     """
-    folder, evaluation = Path(folder), read_evaluation(folder)
+    folder, evaluation = Path(folder), PerImageTable.read(Path(folder))
+    cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
     calibration = fit_on(calibrate_on, evaluation) if calibrate_on else None
     groups = group_results(evaluation, all_groups(evaluation))
     content = {
-        **numbers(evaluation, calibration, groups),
+        **numbers(evaluation, cases, calibration, groups),
         'title': title,
-        'about': described(evaluation, folder / NOTE),
-        'figures': draw_all(evaluation, calibration, groups, folder / FIGURES),
+        'about': described(evaluation, cases, folder / NOTE),
+        'figures': draw_all(evaluation, cases, calibration, groups, folder / FIGURES),
     }
     if calibration:
         write_temperature(folder / TEMPERATURE, calibration)
@@ -64,11 +68,13 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     return folder / PAGE
 
 
-def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Found) -> dict[str, Any]:
+def numbers(
+    evaluation: PerImageTable, cases: Sequence[Case], calibration: Calibration | None, groups: Found
+) -> dict[str, Any]:
     """What the template asks for beside the pictures."""
     judged = bool(evaluation.judged.any())
     return {
-        'notices': list(notices(evaluation)),
+        'notices': list(notices(evaluation, cases)),
         'headline': headline_table(headline(evaluation)),
         'diagnosis': judged,
         'classes': classes_table(class_results(evaluation)),
@@ -82,10 +88,10 @@ def numbers(evaluation: Evaluation, calibration: Calibration | None, groups: Fou
     }
 
 
-def described(evaluation: Evaluation, note: Path) -> dict[str, str]:
+def described(evaluation: PerImageTable, cases: Sequence[Case], note: Path) -> dict[str, str]:
     """What was tested: the images, and what ``evaluate_checkpoint`` noted, if it did."""
     noted = read_json(note) if note.is_file() else {}
-    folders = sorted({Path(case.img_path).parent.name for case in evaluation.cases if case.img_path})
+    folders = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     places = f' from {", ".join(folders)}' if folders else ''
     return {**noted, 'images': f'{len(evaluation)}{places}'}
 

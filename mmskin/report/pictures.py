@@ -1,15 +1,15 @@
 """The pictures of a report: which there are, what is said of them, and how they get into the page."""
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from mmskin.evaluation.per_image import PerImageTable
 from mmskin.report.calibration import Calibration, bin_confidences
-from mmskin.report.evaluation import Evaluation
 from mmskin.report.figures.cases import cases_figure, choose_rows
 from mmskin.report.figures.confusion import confusion_figure
 from mmskin.report.figures.curves import operating_points_figure, precision_recall_figure, roc_figure
@@ -19,6 +19,7 @@ from mmskin.report.figures.reliability import reliability_figure
 from mmskin.report.figures.style import COLUMN, STYLE, save
 from mmskin.report.results import class_areas, has_challenge
 from mmskin.report.tables import Found, probabilities
+from mmskin.visualization.contour_sheet import Case
 
 
 class Picture(NamedTuple):
@@ -40,9 +41,11 @@ class Drawn(NamedTuple):
     full: bool
 
 
-def draw_all(evaluation: Evaluation, calibration: Calibration | None, groups: Found, folder: Path) -> dict[str, Drawn]:
+def draw_all(
+    evaluation: PerImageTable, cases: Sequence[Case], calibration: Calibration | None, groups: Found, folder: Path
+) -> dict[str, Drawn]:
     """Draw every picture that this test has something to show in, one after the other, and save it in ``folder``."""
-    return {one.name: draw(one, folder) for one in pictures(evaluation, calibration, groups)}
+    return {one.name: draw(one, folder) for one in pictures(evaluation, cases, calibration, groups)}
 
 
 def draw(picture: Picture, folder: Path) -> Drawn:
@@ -60,7 +63,9 @@ def data_uri(path: Path, kind: str) -> str:
     return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
 
 
-def pictures(evaluation: Evaluation, calibration: Calibration | None, groups: Found) -> Iterator[Picture]:
+def pictures(
+    evaluation: PerImageTable, cases: Sequence[Case], calibration: Calibration | None, groups: Found
+) -> Iterator[Picture]:
     """Those that this test has something to show in."""
     if evaluation.judged.any():
         yield from diagnosis_pictures(evaluation)
@@ -69,11 +74,11 @@ def pictures(evaluation: Evaluation, calibration: Calibration | None, groups: Fo
         yield jaccard_picture(evaluation)
     if evaluation.judged.any() or evaluation.outlined.any():
         yield groups_picture(groups)
-    if choose_rows(evaluation.cases):
-        yield cases_picture(evaluation)
+    if choose_rows(cases):
+        yield cases_picture(evaluation, cases)
 
 
-def diagnosis_pictures(evaluation: Evaluation) -> Iterator[Picture]:
+def diagnosis_pictures(evaluation: PerImageTable) -> Iterator[Picture]:
     """Confusion matrix and curves."""
     yield Picture(
         'confusion',
@@ -103,7 +108,7 @@ def diagnosis_pictures(evaluation: Evaluation) -> Iterator[Picture]:
         )
 
 
-def reliability_picture(evaluation: Evaluation, calibration: Calibration | None) -> Picture:
+def reliability_picture(evaluation: PerImageTable, calibration: Calibration | None) -> Picture:
     """As predicted, and with the temperature if there is one."""
     panels = {
         f'{name}: ' if calibration else '': bin_confidences(*found)
@@ -118,7 +123,7 @@ def reliability_picture(evaluation: Evaluation, calibration: Calibration | None)
     )
 
 
-def jaccard_picture(evaluation: Evaluation) -> Picture:
+def jaccard_picture(evaluation: PerImageTable) -> Picture:
     """The histogram of JA."""
     return Picture(
         'jaccard',
@@ -138,7 +143,7 @@ def groups_picture(groups: Found) -> Picture:
     )
 
 
-def cases_picture(evaluation: Evaluation) -> Picture:
+def cases_picture(evaluation: PerImageTable, cases: Sequence[Case]) -> Picture:
     """Best, median and worst."""
     order = 'JA' if evaluation.outlined.any() else 'the probability of the true class'
     return Picture(
@@ -146,5 +151,5 @@ def cases_picture(evaluation: Evaluation) -> Picture:
         'Best, median and worst cases',
         f'Ordered by {order}. True contour red and dashed, predicted contour blue; above each image the predicted '
         'class, green where it is right.',
-        lambda: cases_figure(evaluation.cases),
+        lambda: cases_figure(cases),
     )

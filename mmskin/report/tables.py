@@ -1,12 +1,13 @@
 """The tables of a report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmskin.evaluation.estimates import Estimate
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import Estimate
 from mmskin.report.calibration import (
     Calibration,
     bin_confidences,
@@ -14,9 +15,8 @@ from mmskin.report.calibration import (
     negative_log_likelihood,
     scaled,
 )
-from mmskin.report.evaluation import Evaluation
 from mmskin.report.results import Groups
-from mmskin.visualization.contour_sheet import readable
+from mmskin.visualization.contour_sheet import Case, readable
 
 TITLES = {
     'cls/AC': 'accuracy',
@@ -63,14 +63,16 @@ def groups_table(found: Found, groups: Groups) -> Table:
     return Table(['group', 'images', *metrics], rows)
 
 
-def reliability_table(evaluation: Evaluation, calibration: Calibration | None) -> Table:
+def reliability_table(evaluation: PerImageTable, calibration: Calibration | None) -> Table:
     """ECE, NLL and Brier score, as predicted and with the temperature."""
     columns = [reliability_scores(scores, labels) for scores, labels in probabilities(evaluation, calibration).values()]
     rows = [[name, *(f'{column[name]:.3f}' for column in columns)] for name in columns[0]]
     return Table(['score', *probabilities(evaluation, calibration)], rows)
 
 
-def probabilities(evaluation: Evaluation, calibration: Calibration | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def probabilities(
+    evaluation: PerImageTable, calibration: Calibration | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Scores and labels of the judged images, as predicted and with the temperature."""
     scores, labels = evaluation.scores[evaluation.judged], evaluation.labels[evaluation.judged]
     found = {'as predicted': (scores, labels)}
@@ -89,13 +91,13 @@ def reliability_scores(scores: np.ndarray, labels: np.ndarray) -> dict[str, floa
     }
 
 
-def notices(evaluation: Evaluation) -> Iterator[str]:
+def notices(evaluation: PerImageTable, cases: Sequence[Case]) -> Iterator[str]:
     """What a reader has to know before the numbers."""
     if evaluation.classes:
         yield from diagnosis_notices(evaluation)
     else:
         yield 'This test has no classification, so the diagnosis is left out.'
-    yield from picture_notices(evaluation)
+    yield from picture_notices(cases)
     missing = int((~evaluation.outlined).sum())
     if missing == len(evaluation):
         yield 'This test has no images with a true and a predicted outline, so the segmentation is left out.'
@@ -103,15 +105,15 @@ def notices(evaluation: Evaluation) -> Iterator[str]:
         yield f'{missing} of {len(evaluation)} images have no true outline; they are left out of the segmentation.'
 
 
-def picture_notices(evaluation: Evaluation) -> Iterator[str]:
+def picture_notices(cases: Sequence[Case]) -> Iterator[str]:
     """Images that cannot be drawn any more."""
-    paths = [case.img_path for case in evaluation.cases if case.img_path]
+    paths = [case.img_path for case in cases if case.img_path]
     gone = [path for path in paths if not Path(path).is_file()]
     if gone:
         yield f'{len(gone)} of {len(paths)} image files are gone, {gone[0]} among them; their cases are drawn without.'
 
 
-def diagnosis_notices(evaluation: Evaluation) -> Iterator[str]:
+def diagnosis_notices(evaluation: PerImageTable) -> Iterator[str]:
     """Missing labels and empty classes."""
     missing = int((~evaluation.judged).sum())
     if missing:

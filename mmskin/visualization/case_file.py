@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,27 @@ from mmskin.visualization.contour_sheet import Case
 OUTLINES = ('true_outlines', 'pred_outlines')
 
 
-def write_cases(path: str | Path, cases: Iterable[Case], classes: Sequence[str]) -> None:
+def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
     """Write ``cases`` as JSON, sorted by image id: about 1.5 kB each.
 
     Args:
         path: the file.
         cases: of one test.
-        classes: the names of the labels, in their order; empty where they have none.
     """
     images = [as_json(case) for case in sorted(cases, key=lambda case: case.image_id)]
-    text = json.dumps({'classes': list(classes), 'images': images}, separators=(',', ':'), allow_nan=False)
+    text = json.dumps(images, separators=(',', ':'), allow_nan=False)
     write_text(path, text + '\n')
 
 
-def read_cases(path: str | Path) -> tuple[list[Case], list[str]]:
-    """The cases in a file of ``write_cases``, and the classes' names.
+def read_cases(path: str | Path) -> list[Case]:
+    """The cases in a file of ``write_cases``.
 
     Raises:
         ValueError: if the file is none of its kind.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-        return [from_json(image) for image in content['images']], list(content['classes'])
-    except (KeyError, TypeError, ValueError) as error:
+        return [from_json(image) for image in json.loads(Path(path).read_text(encoding='utf-8'))]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} is no file of cases ({error!r}); test again to have it written anew.') from error
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmskin.visualization.colors import PREDICTED, TRUE
+from mmskin.visualization.figure import save_figure
 from mmskin.visualization.thumbnails import read_thumbnail
 
 
@@ -76,8 +77,7 @@ def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int =
     count = math.ceil(num_images / len(classes))
     rows = [choose_cases([case for case in cases if case.gt_class == name], count) for name in classes]
     figure = draw_sheet({readable(name) or 'no label': row for name, row in zip(classes, rows, strict=True)})
-    Path(out_file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_file)
+    save_figure(figure, out_file)
 
 
 def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> Figure:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmskin.visualization.figure import save_figure
+
 
 def distance_histogram(groups: Mapping[str, Sequence[float]], out_file: str | Path) -> None:
     """Draw how groups of images spread over mean cosine distance.
@@ -24,4 +26,4 @@ def distance_histogram(groups: Mapping[str, Sequence[float]], out_file: str | Pa
         axis.hist(values, bins, histtype='stepfilled', alpha=0.4, label=label)
     axis.set(xlabel='mean cosine distance to all training images', ylabel='images', yscale='symlog')
     axis.legend(frameon=False)
-    figure.savefig(out_file)
+    save_figure(figure, out_file)

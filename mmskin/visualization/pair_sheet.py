@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mmskin.visualization.figure import save_figure
 from mmskin.visualization.thumbnails import read_thumbnail
 
 
@@ -26,5 +27,4 @@ def pair_sheet(pairs: Sequence[tuple[str, str, str]], out_file: str | Path, colu
         left.set_title(title, fontsize=8, loc='left')
         for axis, file in zip((left, right), files, strict=True):
             axis.imshow(read_thumbnail(file))
-    Path(out_file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_file)
+    save_figure(figure, out_file)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mmskin.visualization.colors import TRUE
 from mmskin.visualization.contour_sheet import draw_outlines
+from mmskin.visualization.figure import save_figure
 from mmskin.visualization.thumbnails import outlines
 
 SIDE = 1.5  # inches of one view
@@ -58,8 +59,7 @@ def view_sheet(samples: Sequence[Sample], out_file: str | Path, title: str, colu
     for sample, axes in zip(samples, grid.reshape(-1, width).tolist(), strict=False):
         draw_sample(axes, sample)
     figure.suptitle(title, fontsize=9)
-    Path(out_file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_file)
+    save_figure(figure, out_file)
 
 
 def draw_sample(axes: Sequence[Axes], sample: Sample) -> None:

@@ -9,13 +9,12 @@ import pytest
 from filelock import FileLock
 
 from mmskin.benchmark import runs as runs_module
-from mmskin.benchmark.collect import collect, compare, seed_report
-from mmskin.benchmark.metrics import read_columns, resampled_metric
+from mmskin.benchmark.collect import collect, compare, resampled_metric
 from mmskin.benchmark.report import write_report
 from mmskin.benchmark.runs import Run, check_suite, runs_of
-from mmskin.benchmark.suite import Method, read_suite
+from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import is_held, select_shard, work
-from mmskin.files import write_text
+from mmskin.evaluation.per_image import PerImageTable
 
 pytestmark = pytest.mark.slow
 
@@ -111,16 +110,17 @@ def test_means_are_those_of_the_runs(finished, report):
 )
 def test_metrics_follow_from_the_images(finished, metric):
     for run in finished:
-        image_ids, columns = read_columns(run.folder / 'test/per_image.csv')
-        found = resampled_metric(metric, columns, np.ones((1, len(image_ids))))
+        table = PerImageTable.read(run.folder / 'test')
+        found = resampled_metric(metric, table, np.ones((1, len(table))))
         expected = json.loads((run.folder / 'test/results.json').read_text())[metric]
         assert found == pytest.approx([expected])
 
 
 def test_a_metric_that_does_not_follow_from_the_images_has_no_interval(finished):
-    _, columns = read_columns(finished[0].folder / 'test/per_image.csv')
-    assert resampled_metric('cls/F1', columns, np.ones((1, 9))) is None
-    assert resampled_metric('cls/AC', {'seg/JA': np.ones(9)}, np.ones((1, 9))) is None
+    table = PerImageTable.read(finished[0].folder / 'test')
+    assert resampled_metric('cls/F1', table, np.ones((1, 9))) is None
+    masks = PerImageTable(table.image_ids, {'seg/JA': np.ones(9)})
+    assert resampled_metric('cls/AC', masks, np.ones((1, 9))) is None
 
 
 def test_any_two_methods_are_compared(report):
@@ -228,14 +228,15 @@ def test_seeds_of_one_origin_without_a_common_one_are_not_paired():
     assert found == compare(first, second, same_origin=False)
 
 
-def test_image_ids_stay_words(tmp_path):
-    run = Run(None, Method('method', tmp_path), 0, tmp_path)
-    write_text(run.folder / 'run.json', '{}')
-    write_text(run.folder / 'test' / 'per_image.csv', 'image_id,seg/JA\n000123,0.5\nnan,\n')
-    assert seed_report(run)['per_image'] == [
-        {'image_id': '000123', 'seg/JA': 0.5},
-        {'image_id': 'nan', 'seg/JA': None},
-    ]
+def test_a_table_that_lost_images_is_refused(finished, tmp_path):
+    """Two rows of nine are no finished test, though all that is there can be read."""
+    runs = again(finished, tmp_path)
+    path = next(run for run in runs if run.finished).folder / 'test' / 'per_image.csv'
+    path.write_text(''.join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(
+        ValueError, match=r'seed0/test/per_image\.csv: was changed .* it has 2 rows, and 9 were written'
+    ):
+        collect(runs[0].suite, runs, num_resamples=2)
 
 
 def test_nothing_to_report(suite_file, tmp_path):

@@ -64,5 +64,5 @@ def test_two_processes_measure_what_one_does(call, work_dir, tmp_path):
     rows = list(csv.DictReader((tmp_path / 'one/per_image.csv').open()))
     assert len({row['image_id'] for row in rows}) == len(rows) == 11
     assert (tmp_path / 'two/per_image.csv').read_text() == (tmp_path / 'one/per_image.csv').read_text()
-    assert (tmp_path / 'one/report.png').stat().st_size > 10_000
+    assert (tmp_path / 'one/cases.png').stat().st_size > 10_000
     assert all('</html>' in (tmp_path / name / 'report.html').read_text() for name in ('one', 'two'))

@@ -18,8 +18,8 @@ def test_a_test_leaves_a_picture(tmp_path, make_sample, evaluate):
         make_sample(f'ISIC_{i}', i % 3, [0.2, 0.5, 0.3], disc(15), disc(20), img_path=str(tmp_path / 'image.png'))
         for i in range(9)
     ]
-    results, _ = evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'new' / 'report.png')}], samples)
-    picture = cv2.imread(str(tmp_path / 'new' / 'report.png')).astype(int)
+    results, _ = evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'new' / 'cases.png')}], samples)
+    picture = cv2.imread(str(tmp_path / 'new' / 'cases.png')).astype(int)
     assert results == {}
     assert np.any((picture[..., 0] > 200) & (picture[..., 1:].max(-1) < 80))  # blue
     assert np.any((picture[..., 2] > 200) & (picture[..., :2].max(-1) < 60))  # red
@@ -35,14 +35,14 @@ def test_picture_is_the_same_in_whatever_order(tmp_path, random_samples, evaluat
     'given', [{}, {'gt_label': 1}, {'scores': [0.1, 0.8, 0.1]}, {'gt': disc(9)}, {'pred': disc(9)}]
 )
 def test_samples_may_lack_anything(tmp_path, make_sample, evaluate, given):
-    evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'report.png')}], [make_sample('a', **given)])
-    assert (tmp_path / 'report.png').stat().st_size > 0
+    evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'cases.png')}], [make_sample('a', **given)])
+    assert (tmp_path / 'cases.png').stat().st_size > 0
 
 
 def test_a_missing_image_is_named(tmp_path, make_sample, evaluate):
     sample = make_sample('a', 1, [0.1, 0.8, 0.1], img_path=str(tmp_path / 'gone.jpg'))
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
-        evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'report.png')}], [sample])
+        evaluate([{'type': 'ContourSheet', 'out_file': str(tmp_path / 'cases.png')}], [sample])
 
 
 def test_rows_stay_small_for_any_mask(make_sample):

@@ -4,9 +4,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mmskin.evaluation import estimates
-from mmskin.evaluation.estimates import Measure, estimate, mean_of, mean_over, weighted_specificity
-from mmskin.evaluation.statistics import image_counts, weighted_auc
+from mmskin.evaluation import statistics
+from mmskin.evaluation.statistics import (
+    Measure,
+    estimate,
+    image_counts,
+    mean_of,
+    mean_over,
+    weighted_auc,
+    weighted_specificity,
+)
 from mmskin.evaluation.submission_scores import specificity_at
 
 
@@ -48,8 +55,8 @@ def test_mean_of_metrics_leaves_out_undefined_ones():
 def test_blocks_are_the_resamples_and_bounded(monkeypatch):
     values = np.random.default_rng(2).random(50)
     whole = estimate({'mean': mean_over(values)})['mean']
-    monkeypatch.setattr(estimates, 'CELLS', 50 * 7)
-    sizes = [len(block) for block in estimates.blocks(50, 30)]
+    monkeypatch.setattr(statistics, 'CELLS', 50 * 7)
+    sizes = [len(block) for block in statistics.blocks(50, 30)]
     assert sizes == [7, 7, 7, 7, 2]
     found = estimate({'mean': mean_over(values)})['mean']
     assert found == pytest.approx(whole)  # the generator's stream does not depend on the blocks

@@ -1,11 +1,13 @@
 """Rates by group and rank correlations, on four images whose numbers can be worked out."""
 
 import csv
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from mmskin.evaluation.per_image import PerImageTable, write_results
 from mmskin.explain import gate_table
 from mmskin.explain.gate_figures import draw_maps, draw_rates, overlay
 from mmskin.explain.gate_table import correlations, groups, read_gates, write_rates
@@ -13,7 +15,7 @@ from mmskin.explain.gate_table import correlations, groups, read_gates, write_ra
 ROWS = [  # rate, true and predicted label, size, JA
     ('b', 0.75, 1, 1, 0.2, 0.6),
     ('a', 0.25, 0, 0, 0.1, 0.9),
-    ('d', 0.5, '', 1, 0.4, 0.8),
+    ('d', 0.5, np.nan, 1, 0.4, 0.8),
     ('c', 0.5, 0, 1, 0.3, 0.7),
 ]
 
@@ -29,24 +31,23 @@ def table(tmp_path):
         tmp_path / 'gates.npz',
         image_id=[row[0] for row in ROWS],
         img_path=[str(tmp_path / f'{row[0]}.jpg') for row in ROWS],
-        classes=['melanoma', 'nevus'],
         **{'block/cls2seg': maps},
     )
-    with (tmp_path / 'per_image.csv').open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['image_id', 'cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA'])
-        writer.writerows([row[0], *row[2:]] for row in sorted(ROWS))
-    return read_gates(tmp_path / 'gates.npz', tmp_path / 'per_image.csv')
+    names = ['cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA']
+    columns = {name: np.array([row[2 + index] for row in sorted(ROWS)]) for index, name in enumerate(names)}
+    columns |= {f'cls/score_{name}': np.full(4, 0.5) for name in ('melanoma', 'nevus')}
+    write_results(tmp_path, {}, PerImageTable(['a', 'b', 'c', 'd'], columns))
+    return read_gates(tmp_path / 'gates.npz', tmp_path)
 
 
 def test_images_are_joined_by_their_id(table):
-    assert table.image_ids == ['a', 'b', 'c', 'd']
+    assert table.tested.image_ids == ['a', 'b', 'c', 'd']
     assert table.rates['block/cls2seg'].tolist() == [0.25, 0.75, 0.5, 0.5]
     assert table.img_paths[1].endswith('b.jpg')
 
 
 def test_means_of_groups(table):
-    """The unlabelled image is in no class, and neither right nor wrong; thirds by size of 0.1, 0.2, 0.3 and 0.4."""
+    """The unlabelled image is in no class, and neither right nor wrong; thirds by size of 0.1 and 0.2, 0.3, and 0.4."""
     found = {group.name: (group.num_images, group.mean) for group in groups(table)}
     assert found == {
         'all images': (4, 0.5),
@@ -83,8 +84,7 @@ def test_a_row_for_each_image(table, tmp_path):
 
 
 def test_a_test_without_labels_has_fewer_groups(table):
-    for column in ('cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA'):
-        table.columns.pop(column)
+    table = replace(table, tested=PerImageTable(table.tested.image_ids, {}))
     assert [group.name for group in groups(table)] == ['all images']
     assert correlations(table) == []
 

@@ -11,12 +11,12 @@ from mmengine.config import Config
 from safetensors.torch import load_file
 
 from mmskin.config import load_config
-from mmskin.evaluation.estimates import Estimate
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import Estimate
 from mmskin.inference.zoo import model_folder
 from mmskin.models.weights import read_metadata, read_weights, without_lookups
 from mmskin.packaging.card import METRICS, Recipe, failures, model_card, read_test
 from mmskin.packaging.publish import config_for_testing, publish_weights
-from mmskin.report.evaluation import Evaluation, read_evaluation
 from mmskin.report.page import numbers
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
@@ -96,7 +96,7 @@ def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
 
 
 def test_the_card_of_a_tested_model(half_folder, tested, small_config):
-    test = read_test(tested / 'results.json', CLASSES, tta=False)
+    test = read_test(tested / 'results.json', tta=False)
     card = model_card(half_folder, small_config, Recipe('python tools/train.py X', 'Took a second.'), [test, test])
     head, body = card.removeprefix('---\n').split('\n---\n', 1)
     found = yaml.safe_load(head)['model-index'][0]['results'][0]['metrics']
@@ -116,26 +116,26 @@ def test_the_card_of_an_untested_model_says_so(half_folder, small_config):
 
 
 def test_card_and_report_have_the_same_intervals(half_folder, tested, small_config):
-    test = read_test(tested / 'results.json', CLASSES, tta=False)
+    test = read_test(tested / 'results.json', tta=False)
     card = model_card(half_folder, small_config, Recipe('python tools/train.py X'), [test])
     shown = dict(re.findall(r'^\| ((?:outline|diagnosis): .*?) \| (.*?) \|$', card, re.M))
     assert {*shown} == {*METRICS.values()}
-    page = numbers(read_evaluation(tested), None, {})
+    page = numbers(PerImageTable.read(tested), [], None, {})
     cells = [cell for table in (page['headline'], page['challenge']) for row in table.rows for cell in row]
     reported = {f'{one.value:.3f} ({one.low:.3f} to {one.high:.3f})' for one in cells if isinstance(one, Estimate)}
     assert {*shown.values()} <= reported
 
 
 def test_failures_by_hand():
-    evaluation = Evaluation(
-        image_ids=[f'ISIC_{number}' for number in range(6)],
-        classes=CLASSES,
-        labels=np.array([0.0, 0, 1, 2, np.nan, 1]),
-        predicted=np.array([0.0, 1, 1, 1, 0, 1]),
-        scores=np.eye(3)[[0, 1, 1, 1, 0, 1]] * [[0.5], [0.8], [0.5], [0.9], [1], [0.5]],
-        overlap={'JA': np.array([0.9, 0.6, 0.7, 0.8, 0.5, 0.4])},
-        lesion_share=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
-    )
+    scores = np.eye(3)[[0, 1, 1, 1, 0, 1]] * [[0.5], [0.8], [0.5], [0.9], [1], [0.5]]
+    columns = {
+        'cls/gt_label': np.array([0.0, 0, 1, 2, np.nan, 1]),
+        'cls/pred_label': np.array([0.0, 1, 1, 1, 0, 1]),
+        **{f'cls/score_{name}': scores[:, index] for index, name in enumerate(CLASSES)},
+        'seg/JA': np.array([0.9, 0.6, 0.7, 0.8, 0.5, 0.4]),
+        'seg/lesion_share': np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+    }
+    evaluation = PerImageTable([f'ISIC_{number}' for number in range(6)], columns)
     text = failures(evaluation)
     for row in (
         '| small (10.0–20.0 %) | 2 | 0.750 | 50% | 50% |',
@@ -151,7 +151,7 @@ def test_failures_by_hand():
 
 def test_results_of_another_test_are_refused(tested):
     with pytest.raises(ValueError, match=r'results\.json: the test was made without --tta'):
-        read_test(tested / 'results.json', CLASSES, tta=True)
+        read_test(tested / 'results.json', tta=True)
 
 
 def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config):
@@ -164,4 +164,4 @@ def test_results_without_per_image_numbers(tmp_path):
     (tmp_path / 'results.json').write_text('{}')
     (tmp_path / 'test.json').write_text('{"test-time augmentation": "no"}')
     with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
-        read_test(tmp_path / 'results.json', CLASSES, tta=False)
+        read_test(tmp_path / 'results.json', tta=False)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmskin.report.evaluation import Evaluation
+from mmskin.evaluation.per_image import PerImageTable, write_results
 from mmskin.visualization.contour_sheet import Case
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
@@ -12,22 +12,20 @@ KEYS = ('JA', 'DI', 'AC', 'sensitivity', 'specificity')
 def make_evaluation():
     """Random results of images with the given true classes (nan: unlabelled); some part may be left out."""
 
-    def make(labels, diagnosis=True, masks=True):
+    def make(labels, diagnosis=True, masks=True, classes=CLASSES):
         rng, labels = np.random.default_rng(0), np.asarray(labels, float)
         num_images = len(labels)
         scores = rng.dirichlet(np.ones(3), num_images)
         scores[np.arange(num_images), np.nan_to_num(labels).astype(int)] += 0.5
         scores /= scores.sum(axis=1, keepdims=True)
-        absent = np.full(num_images, np.nan)
-        return Evaluation(
-            image_ids=[f'ISIC_{index:07d}' for index in range(num_images)],
-            classes=CLASSES if diagnosis else (),
-            labels=labels if diagnosis else absent,
-            predicted=scores.argmax(axis=1).astype(float) if diagnosis else absent,
-            scores=scores if diagnosis else np.empty((num_images, 0)),
-            overlap={key: rng.uniform(0.3, 1, num_images) for key in KEYS} if masks else {},
-            lesion_share=rng.uniform(0.01, 0.9, num_images) if masks else absent,
-        )
+        columns = {}
+        if diagnosis:
+            columns |= {'cls/gt_label': labels, 'cls/pred_label': scores.argmax(axis=1).astype(float)}
+            columns |= {f'cls/score_{name}': scores[:, index] for index, name in enumerate(classes)}
+        if masks:
+            columns |= {f'seg/{key}': rng.uniform(0.3, 1, num_images) for key in KEYS}
+            columns['seg/lesion_share'] = rng.uniform(0.01, 0.9, num_images)
+        return PerImageTable([f'ISIC_{index:07d}' for index in range(num_images)], columns)
 
     return make
 
@@ -65,20 +63,9 @@ def write_test(make_cases):
     def write(folder, evaluation, cases=True):
         from mmskin.visualization.case_file import write_cases
 
-        columns = {f'seg/{key}': values for key, values in evaluation.overlap.items()}
-        if evaluation.overlap:
-            columns['seg/lesion_share'] = evaluation.lesion_share
-        if evaluation.classes:
-            columns |= {'cls/gt_label': evaluation.labels, 'cls/pred_label': evaluation.predicted}
-            columns |= {f'cls/score_{n}': evaluation.scores[:, k] for k, n in enumerate(evaluation.classes)}
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [['image_id', *columns]]
-        for index, image_id in enumerate(evaluation.image_ids):
-            cells = [values[index] for values in columns.values()]
-            lines.append([image_id, *('' if np.isnan(cell) else repr(float(cell)) for cell in cells)])
-        (folder / 'per_image.csv').write_text('\n'.join(map(','.join, lines)) + '\n')
+        write_results(folder, {}, evaluation)
         if cases:
-            write_cases(folder / 'report.json', make_cases(evaluation), evaluation.classes)
+            write_cases(folder / 'cases.json', make_cases(evaluation))
         return folder
 
     return write

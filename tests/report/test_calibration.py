@@ -90,7 +90,10 @@ def test_never_on_the_reported_images(tmp_path, make_evaluation, write_test):
 
 @pytest.mark.parametrize(
     ('labels', 'diagnosis', 'message'),
-    [([math.nan] * 3, True, 'no image with a label'), ([0, 1, 2], False, r"lacks \['cls/gt_label'")],
+    [
+        ([math.nan] * 3, True, 'no image with a label'),
+        ([0, 1, 2], False, r'per_image\.csv has the classes \[\], the reported test'),
+    ],
 )
 def test_a_file_without_what_is_needed(tmp_path, make_evaluation, write_test, labels, diagnosis, message):
     other = make_evaluation(labels, diagnosis)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmskin.cli import main
-from mmskin.evaluation.estimates import Estimate
+from mmskin.evaluation.statistics import Estimate
 from mmskin.report.figures.cases import choose_rows
 from mmskin.report.page import write_report
 from mmskin.report.pictures import draw, groups_picture
@@ -102,9 +102,9 @@ def test_without_the_cases_there_are_no_contours(report, quick):
 
 def test_images_that_are_gone_are_named(report, quick, tmp_path):
     report(FULL)
-    cases = tmp_path / 'test' / 'report.json'
+    cases = tmp_path / 'test' / 'cases.json'
     content = json.loads(cases.read_text())
-    content['images'][0]['img_path'] = '/nowhere/a.jpg'
+    content[0]['img_path'] = '/nowhere/a.jpg'
     cases.write_text(json.dumps(content))
     page = write_report(tmp_path / 'test').read_text()
     assert re.search(r'1 of \d+ image files are gone, /nowhere/a.jpg among them', page)

@@ -93,7 +93,6 @@ def test_groups_by_hand(make_evaluation):
 def test_challenge_needs_its_classes_and_labels(make_evaluation):
     assert has_challenge(make_evaluation([0, 1]))
     assert not has_challenge(make_evaluation([math.nan] * 2))
-    foreign = make_evaluation([0, 1])
-    foreign.classes = ('a', 'b', 'c')
+    foreign = make_evaluation([0, 1], classes=('a', 'b', 'c'))
     assert not has_challenge(foreign)
     assert 'cls/AUC_mean' not in headline(foreign)

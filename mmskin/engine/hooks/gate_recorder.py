@@ -19,7 +19,7 @@ __all__ = ['GateRecorder']
 class GateRecorder(Hook):
     """Runs each test image through ``MultiTaskModel.gates`` and writes the means over channels as ``.npz``.
 
-    ``image_id`` (N,), ``img_path`` (N,), ``classes``, and for each block and route, named ``blocks.4.2/cls2seg``, the
+    ``image_id`` (N,), ``img_path`` (N,), and for each block and route, named ``blocks.4.2/cls2seg``, the
     maps (N, h, w) in float16: some 400 bytes an image and route. For one process.
 
     Args:
@@ -57,7 +57,6 @@ class GateRecorder(Hook):
         self.out_file.parent.mkdir(parents=True, exist_ok=True)
         maps = {name: np.concatenate(batches) for name, batches in self.maps.items()}
         maps |= {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
-        maps['classes'] = np.array(runner.test_dataloader.dataset.metainfo.get('classes', ()), dtype=str)
         np.savez_compressed(self.out_file, **maps)  # type: ignore[arg-type]
 
 

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from mmskin.report.evaluation import Evaluation
+from mmskin.evaluation.per_image import PerImageTable
 from mmskin.report.figures.style import COLUMN
 from mmskin.visualization.contour_sheet import readable
 
 
-def confusion_figure(evaluation: Evaluation) -> Figure:
+def confusion_figure(evaluation: PerImageTable) -> Figure:
     """Counts, and below each its share of the row, which colours the cell."""
     counts, shares = confusion(evaluation)
     figure = Figure(figsize=(COLUMN, COLUMN * 0.86))
@@ -30,7 +30,7 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def confusion(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+def confusion(evaluation: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
     """Counts (K, K), true classes in rows, and each row's shares: nan for a class without images."""
     labels, predicted = evaluation.labels[evaluation.judged], evaluation.predicted[evaluation.judged]
     indices = range(len(evaluation.classes))

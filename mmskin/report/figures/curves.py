@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from mmskin.evaluation.estimates import Estimate
 from mmskin.evaluation.isic2017 import CATEGORIES
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import Estimate
 from mmskin.evaluation.submission_scores import SENSITIVITIES
-from mmskin.report.evaluation import Evaluation
 from mmskin.report.figures.style import BLUE, COLUMN, GREEN, ORANGE, PAGE, PURPLE, line_style, spoken, unit_square
 from mmskin.visualization.contour_sheet import readable
 
@@ -25,7 +25,7 @@ class Point(NamedTuple):
     precision: float
 
 
-def roc_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
+def roc_figure(evaluation: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest; ``areas`` by class."""
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
@@ -39,7 +39,7 @@ def roc_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
     return figure
 
 
-def precision_recall_figure(evaluation: Evaluation, areas: Mapping[str, Estimate]) -> Figure:
+def precision_recall_figure(evaluation: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest, with its share of the images as a thin line; ``areas`` by class."""
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
@@ -56,7 +56,7 @@ def precision_recall_figure(evaluation: Evaluation, areas: Mapping[str, Estimate
     return figure
 
 
-def operating_points_figure(evaluation: Evaluation) -> Figure:
+def operating_points_figure(evaluation: PerImageTable) -> Figure:
     """The challenge's two binary tasks: both curves, and where the challenge read them."""
     figure = Figure(figsize=(PAGE, PAGE * 1.02))
     grid = figure.subplots(2, len(CATEGORIES))

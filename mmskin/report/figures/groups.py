@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmskin.evaluation.estimates import Estimate
+from mmskin.evaluation.statistics import Estimate
 from mmskin.report.figures.style import BLUE, COLUMN, PAGE
 
 

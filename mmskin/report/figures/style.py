@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmskin.evaluation.estimates import Estimate
+from mmskin.evaluation.statistics import Estimate
+from mmskin.visualization.figure import save_figure
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a paper, and both
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'  # https://jfly.uni-koeln.de/color/
@@ -39,10 +40,9 @@ STYLE: Any = {
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``<name>.pdf`` and ``<name>.svg`` without dates."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f'{name}.pdf', metadata={'CreationDate': None})
+    save_figure(figure, folder / f'{name}.pdf', metadata={'CreationDate': None})
     figure.set_layout_engine('none')  # it is laid out, and to do it again takes as long as to draw
-    figure.savefig(folder / f'{name}.svg', metadata={'Date': None})
+    save_figure(figure, folder / f'{name}.svg', metadata={'Date': None})
 
 
 def line_style(index: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ test_evaluator = [
     dict(type='ClassificationMetric'),
     dict(type='SegmentationMetric'),
     dict(type='ISIC2017ClassificationMetric'),
-    dict(out_file='report.png', type='ContourSheet'),
+    dict(out_file='cases.png', type='ContourSheet'),
 ]
 tta = True
 tta_model = dict(zooms=(
