@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedMixture, check_positive, softmax
 from mmskin.registry import MODELS
 
-__all__ = ['AFAPassing']
-
 NARROWEST = 32  # of the channel weights' hidden layer, as in the authors' code
 KERNEL_SIZE = 7  # of the spatial weights' convolution, likewise
 
@@ -28,7 +26,7 @@ class AggregationMixture(WeighedMixture):
     """f_i + s (p_ii (.) z_ii + sum_j p_ij (.) z_ij - f_i)."""
 
     def shares(self, feature: Tensor, streams: Streams) -> list[Tensor]:
-        """How much of each map y_i holds, (N, C, H, W): of f_j, p_ij of z_ij's part and the rest of all other z's."""
+        """The weight of each map in y_i over both steps, (N, C, H, W)."""
         hidden = torch.relu(sum(stream.squeeze(x.mean(dim=(2, 3))) for stream, x in streams))
         by_channel = softmax([stream.channel(hidden)[..., None, None] for stream, _ in streams])  # c_ij (N, C, 1, 1)
         z = torch.stack([c * x for c, (_, x) in zip(by_channel, streams, strict=True)]).sum(dim=0)  # z_ii

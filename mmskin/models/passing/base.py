@@ -12,25 +12,6 @@ from torch import Tensor, nn
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = [
-    'OPENING',
-    'Adapter',
-    'BatchNorm',
-    'FeaturePassing',
-    'Features',
-    'Maps',
-    'MixingPassing',
-    'Mixture',
-    'NoPassing',
-    'Route',
-    'RoutedPassing',
-    'Streams',
-    'WeighedMixture',
-    'check_positive',
-    'resize',
-    'softmax',
-]
-
 Features = dict[str, Tensor]  # maps by task
 Route = tuple[str, str]
 OPENING = 'how far its gate is open: 0 lets nothing of the message pass, 1 all of it'
@@ -236,11 +217,12 @@ class MixingPassing(FeaturePassing):
 
     def gates(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
         """The share of each gated route's source in its target's map."""
-        gated, shares = self.gated(outputs), {}
+        gated, running = self.gated(outputs), self.running(outputs).items()
+        rates: dict[str, Tensor] = {}
         for target in {target for _, target in gated.values()}:
-            _, *others = self.targets[target].shares(outputs[target], self._streams(target, outputs))
-            shares[target] = iter(others)
-        return {name: next(shares[target]) for name, (_, target) in gated.items()}
+            shares = self.targets[target].shares(outputs[target], self._streams(target, outputs))
+            rates.update(zip([name for name, (_, end) in running if end == target], shares[1:], strict=True))
+        return {name: rates[name] for name in gated}
 
     def _streams(self, target: str, outputs: Features) -> Streams:
         """What ``target`` mixes, its own map first."""

@@ -9,8 +9,6 @@ from mmskin.models.passing.base import Maps, RoutedPassing, check_positive
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = ['CrossAttentionPassing']
-
 
 class CrossAttentionRoute(nn.Module):
     """softmax(Q_i K_j^T / sqrt(d)) V_j, brought to the target's channels and added to its output."""
@@ -58,15 +56,15 @@ class CrossAttentionPassing(RoutedPassing):
 
     InvPT (https://arxiv.org/abs/2203.07997) attends over the positions of all tasks at once, MT-TransUNet
     (https://arxiv.org/abs/2112.01767) lets tokens of both tasks attend to each other. Here each position of one branch
-    attends to those of another, so that a message need not stay where it comes from, by scaled dot-product attention
+    attends to those of another, so that a message can travel to another place, by scaled dot-product attention
     (https://arxiv.org/abs/1706.03762, eq. 1). Ours: a softmax per route, which can be cut or detached on its own, and
     the start from the identity by ``SumOp``. Where the source is large, its keys and values are first averaged over
     cells, as in InvPT. There is neither normalisation nor an encoding of positions.
 
     Args:
         channels: Of queries, keys and values, all heads together.
-        num_heads: Attentions side by side, each with its share of ``channels``.
-        max_side: Most cells a side of the map that is attended to.
+        num_heads: Parallel attentions, each with its share of ``channels``.
+        max_side: Longest side, in cells, of the map that is attended to; a larger one is averaged down.
         options: See ``FeaturePassing``.
 
     Raises:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmskin.models.passing.base import Adapter, MixingPassing, Mixture
 from mmskin.registry import MODELS
 
-__all__ = ['CrossStitchPassing']
-
 
 class ScaledStream(Adapter):
     """a (.) x: one weight per channel."""

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmskin.models.passing.base import OPENING, Maps, RoutedPassing, resize
 from mmskin.registry import MODELS, as_config
 
-__all__ = ['GatedFeaturePassing', 'GatedRoute', 'UngatedPassing']
-
 READS = ('source', 'target', 'both')
 
 
@@ -21,11 +19,10 @@ class GatedRoute(nn.Module):
     ) -> None:
         super().__init__()
         self.gate_reads = gate_reads
-        width = {**widths, 'both': sum(widths.values())}[gate_reads]
-        self.message: nn.Module = MODELS.build(
-            as_config(message, in_channels=widths['source'], out_channels=out_channels)
-        )
-        self.gate = MODELS.build(as_config(gate, in_channels=width, out_channels=out_channels)) if gate else None
+        read = {**widths, 'both': sum(widths.values())}[gate_reads]
+        source = widths['source']
+        self.message: nn.Module = MODELS.build(as_config(message, in_channels=source, out_channels=out_channels))
+        self.gate = MODELS.build(as_config(gate, in_channels=read, out_channels=out_channels)) if gate else None
         self.op: nn.Module = MODELS.build(as_config(op, channels=out_channels))
 
     def rates(self, source: Maps, target: Maps) -> Tensor:

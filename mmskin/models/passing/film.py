@@ -8,44 +8,32 @@ from torch import Tensor, nn
 from mmskin.models.passing.base import Maps, Route, RoutedPassing, resize
 from mmskin.registry import MODELS
 
-__all__ = ['FiLMPassing']
-
 
 class FiLMRoute(nn.Module):
-    """(1 + g(c)) (.) f + b(c), with g and b linear in the context c."""
+    """(1 + g(c)) (.) f + b(c), g and b linear in c: the source's mean, or the target's under a mask from the source."""
 
-    def __init__(self, context: int, target: int, identity_init: bool) -> None:
+    def __init__(self, source: int, target: int, masked: bool, identity_init: bool) -> None:
         super().__init__()
-        self.film = nn.Conv2d(context, 2 * target, 1)
+        self.film = nn.Conv2d(target if masked else source, 2 * target, 1)
         if identity_init:
             for parameter in self.film.parameters():
                 nn.init.zeros_(parameter)
-
-    def context(self, source: Maps, target: Maps) -> Tensor:
-        """The source's map, averaged: (N, C, 1, 1)."""
-        return source.f.mean(dim=(2, 3), keepdim=True)
-
-    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
-        gamma, beta = self.film(self.context(source, target)).chunk(2, dim=1)
-        return (1 + gamma) * feature + beta
-
-
-class MaskFiLMRoute(FiLMRoute):
-    """The same with the target's own map as context, averaged under a mask that is predicted from the source."""
-
-    def __init__(self, source: int, target: int, identity_init: bool) -> None:
-        super().__init__(target, target, identity_init)
-        self.mask = nn.Conv2d(source, 1, 1)
+        self.mask = nn.Conv2d(source, 1, 1) if masked else None
 
     def rates(self, source: Maps, target: Maps) -> Tensor:
         """The mask in (0, 1), (N, 1, h, w), at the source's resolution."""
+        assert self.mask is not None
         return self.mask(source.f).sigmoid()
 
-    def context(self, source: Maps, target: Maps) -> Tensor:
-        """The target's map, averaged under the mask: (N, C, 1, 1)."""
-        mask = resize(self.rates(source, target), target.f)
-        total, area = (part.sum(dim=(2, 3), keepdim=True) for part in (mask * target.f, mask))
-        return total / area.clamp_min(1e-6)  # a mask may be empty throughout
+    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
+        if self.mask is None:
+            context = source.f.mean(dim=(2, 3), keepdim=True)
+        else:
+            mask = resize(self.rates(source, target), target.f)
+            total, area = (part.sum(dim=(2, 3), keepdim=True) for part in (mask * target.f, mask))
+            context = total / area.clamp_min(1e-6)  # a mask may be empty throughout
+        gamma, beta = self.film(context).chunk(2, dim=1)  # (N, C, 1, 1)
+        return (1 + gamma) * feature + beta
 
 
 @MODELS.register_module()
@@ -77,8 +65,7 @@ class FiLMPassing(RoutedPassing):
         if unknown := self.masks - {*out}:
             raise ValueError(f'masks names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
         for name, (source, target) in self.ends.items():
-            route = MaskFiLMRoute if source in self.masks else FiLMRoute
-            self.routes[name] = route(out[source], out[target], self.identity_init)
+            self.routes[name] = FiLMRoute(out[source], out[target], source in self.masks, self.identity_init)
 
     def gated(self, tasks: Collection[str]) -> dict[str, Route]:
         """The running routes that average under a mask, by name."""

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from mmskin.registry import MODELS
 
-__all__ = ['ChannelGate', 'ConvMessage', 'ElementwiseGate', 'ScalarGate', 'SpatialGate']
-
 
 @MODELS.register_module()
 class ConvMessage(nn.Module):

@@ -12,8 +12,6 @@ from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = ['GBDPassing']
-
 
 class GBDRoute(nn.Module):
     """G (.) ReLU(W' * h), from one branch to the next."""
@@ -29,7 +27,7 @@ class GBDRoute(nn.Module):
 
 
 class GBDTarget(nn.Module):
-    """What a branch makes of itself before each direction's messages, and of both directions after."""
+    """A branch's own convolution for each direction, and the one that merges the two directions."""
 
     def __init__(self, channels: int, kernel_size: int, identity_init: bool) -> None:
         super().__init__()
@@ -87,7 +85,7 @@ class GBDPassing(FeaturePassing):
         return outputs | {task: self.targets[task](outputs[task], forth[task], back[task]) for task in targets}
 
     def _chain(self, chain: list[str], outputs: Features, direction: int) -> Features:
-        """Each branch with what reaches it from those before it in ``chain``."""
+        """Each branch's map with the messages from those before it in ``chain``."""
         chained: Features = {}
         for task in chain:
             routes = {name: source for name, (source, target) in self.running(outputs).items() if target == task}

@@ -9,8 +9,6 @@ from mmskin.models.passing.base import Maps, RoutedPassing, resize
 from mmskin.models.passing.ops import ConcatOp
 from mmskin.registry import MODELS
 
-__all__ = ['MaskCAMPassing']
-
 
 class MaskCAMRoute(nn.Module):
     """W [f ; s(w * f_j + b)], with ``num_maps`` maps from the source."""

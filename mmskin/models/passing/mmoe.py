@@ -8,8 +8,6 @@ from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedM
 from mmskin.models.passing.gates import ConvMessage
 from mmskin.registry import MODELS
 
-__all__ = ['MMoEPassing']
-
 
 class ExpertStream(Adapter):
     """What one expert says, and its row of the target's gate."""

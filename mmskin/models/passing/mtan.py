@@ -9,8 +9,6 @@ from mmskin.models.passing.base import Adapter, BatchNorm, Maps, RoutedPassing, 
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = ['MTANPassing']
-
 
 class AttentionRoute(nn.Module):
     """The attention of one target to one source, and what it lets through."""

@@ -15,8 +15,6 @@ from mmskin.models.passing.base import (
 )
 from mmskin.registry import MODELS
 
-__all__ = ['MTIPassing']
-
 NARROWEST = 8  # a single ReLU would shut a narrower hidden layer of squeeze-and-excitation; ours
 
 

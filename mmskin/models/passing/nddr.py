@@ -8,8 +8,6 @@ from mmskin.models.passing.base import BatchNorm, MixingPassing, Mixture, Stream
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = ['NDDRPassing']
-
 
 class DiagonalStream(nn.Module):
     """W_ij f_j, a 1x1 convolution that starts as ``value`` times the identity; without bias, as batch norm follows."""

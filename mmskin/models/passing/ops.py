@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from mmskin.registry import MODELS
 
-__all__ = ['ConcatOp', 'ProductOp', 'SumOp']
-
 
 @MODELS.register_module()
 class SumOp(nn.Module):

@@ -8,8 +8,6 @@ from mmskin.models.passing.base import OPENING, Maps, RoutedPassing, resize
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
 
-__all__ = ['PADNetPassing']
-
 
 class PADNetRoute(nn.Module):
     """s(Wg * f_j) (.) (Wm * f_j), added to the target's output."""

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from mmskin.models.passing.base import Adapter, Features, MixingPassing, Mixture
 from mmskin.registry import MODELS
 
-__all__ = ['SluicePassing', 'overlap', 'split']
-
 
 class SubspaceStream(Adapter):
     """alpha: how much of each subspace of a map goes into each of the target's."""
