@@ -1,4 +1,5 @@
 # `make demo` and `make test` need nothing but a Python: the first of them sets up .venv, the next ones reuse it.
+# What only runs mmskin installs its runtime requirements; what checks it adds those of its tests.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.10 python3 python,$(shell \
 	$(name) -c 'import ensurepip, sys, venv; assert (3, 10) <= sys.version_info[:2] <= (3, 12)' 2>/dev/null \
@@ -6,6 +7,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.10 python3 py
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTS_READY := $(VENV)/.ready_for_tests
 DEMO := work_dirs/demo
 
 # A stamp that names another folder is a copied or moved checkout's.
@@ -19,29 +21,34 @@ endif
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv and install mmskin with its tests' requirements
+setup: $(TESTS_READY)  ## make .venv and install mmskin with its tests' requirements
 
-$(READY): setup.py $(wildcard requirements/*.txt)
+$(READY): setup.py requirements/runtime.txt requirements/constraints.txt
 	@test -n '$(PYTHON)' || { echo 'mmskin needs Python 3.10, 3.11 or 3.12 with its venv module' \
 		'(Debian: python3-venv). Name one by: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -c requirements/constraints.txt -e '.[tests]'
+	$(BIN)/python -m pip install -c requirements/constraints.txt -e .
 	@$(BIN)/python -m pip check
 	@echo '$(CURDIR)' > $@
+
+$(TESTS_READY): $(READY) requirements/tests.txt
+	$(BIN)/python -m pip install -c requirements/constraints.txt -e '.[tests]'
+	@$(BIN)/python -m pip check
+	@touch $@
 
 demo: $(READY)  ## synthetic lesions: generate, train the paper's three stages, test, draw the report
 	$(BIN)/python -m mmskin.datasets.synthetic data/synthetic
 	$(BIN)/python tools/train.py configs/fpm/r18_synthetic.py --work-dir $(DEMO)
 	$(BIN)/python tools/test.py configs/fpm/r18_synthetic.py $(DEMO) --work-dir $(DEMO)
 
-test: lint types  ## lint, format, types, all tests, and 90 % coverage
+test: $(TESTS_READY) lint types  ## lint, format, types, all tests, and 90 % coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
-lint: $(READY)  ## lint and check the format
+lint: $(TESTS_READY)  ## lint and check the format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-format: $(READY)  ## mend what lint can, and format
+format: $(TESTS_READY)  ## mend what lint can, and format
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
@@ -49,10 +56,10 @@ docs: $(READY)  ## build the documentation into site/, stopping at any broken li
 	$(BIN)/python -m pip install -q -c requirements/constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
 
-pictures: $(READY)  ## make the documentation's pictures again, after make demo
+pictures: $(TESTS_READY)  ## make the documentation's pictures again, after make demo
 	$(BIN)/python docs/make_pictures.py
 
-types: $(READY)  ## check the types of mmskin/
+types: $(TESTS_READY)  ## check the types of mmskin/
 	$(BIN)/python -m mypy
 
 clean:  ## remove what tests, builds and the demo wrote; data and .venv stay
