@@ -40,6 +40,7 @@ demo: $(READY)  ## synthetic lesions: generate, train the paper's three stages, 
 	$(BIN)/python -m mmskin.datasets.synthetic data/synthetic
 	$(BIN)/python tools/train.py configs/fpm/r18_synthetic.py --work-dir $(DEMO)
 	$(BIN)/python tools/test.py configs/fpm/r18_synthetic.py $(DEMO) --work-dir $(DEMO)
+	@echo 'Look at $(DEMO)/report.html (all results), $(DEMO)/report.png (outlines) and $(DEMO)/results.json.'
 
 test: $(TESTS_READY) lint types  ## lint, format, types, all tests, and 90 % coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90

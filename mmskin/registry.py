@@ -8,8 +8,10 @@ import difflib
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from typing import Any
 
 from mmengine import registry as upstream
@@ -106,7 +108,11 @@ class PluginRegistry(Registry):
         if not isinstance(key, str):
             return key
         try:
-            found = super().get(key)
+            if home_scope(key, self.root):  # another package, whose import prints what it has not found
+                with redirect_stdout(StringIO()):
+                    found = super().get(key)
+            else:
+                found = super().get(key)
         except RuntimeError:
             found = None
         if found is None:

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Test, print the table and write the files and the report."""
+    print('loading PyTorch and the network ...', flush=True)
     from mmengine.dist import is_main_process
     from mmengine.logging import print_log
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
     evaluate_checkpoint(cfg, args.checkpoint)
     if is_main_process() and not args.no_report:
+        print('drawing the report ...', flush=True)
         try:
             print(f'The report is {write_report(cfg.work_dir, args.calibrate_on)}')
         except Exception as error:  # the numbers are there, and 'mmskin report' makes the page from them

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, and say where the result is."""
+    print('loading PyTorch and the config ...', flush=True)
     from mmengine.dist import is_main_process
 
     from mmskin.config import load_config

@@ -105,6 +105,10 @@ def main() -> None:
     parser.add_argument('--num-test', type=int, default=120)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
+    print(
+        f'painting {args.num_train + args.num_val + args.num_test} synthetic lesions into {args.out_dir} ...',
+        flush=True,
+    )
     SyntheticLesions(args.seed).write(args.out_dir, args.num_train, args.num_val, args.num_test)
 
 

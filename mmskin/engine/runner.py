@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
@@ -18,13 +19,18 @@ from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 __all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
 
 
+NOISE = ('FileClient', 'HardDiskBackend', 'SyncBatchNorm', 'Exp name: ')  # upstream's, on what no user chose
+
+
 class OneLiners(logging.Filter):
     """Keeps listings (environment, config, hooks) and upstream's advice to itself off the console."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether ``record`` is shown: all warnings but mmengine's own about its ``FileClient``."""
+        """Whether ``record`` is shown."""
         message = record.getMessage()
-        return 'FileClient' not in message and (record.levelno >= logging.WARNING or '\n' not in message.strip())
+        if any(words in message for words in NOISE):
+            return False
+        return record.levelno >= logging.WARNING or '\n' not in message.strip()
 
 
 @RUNNERS.register_module()
@@ -38,6 +44,11 @@ class LesionRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(OneLiners())
         return logger
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """MMEngine's way, whose log says so; what it prints besides names the loader's function."""
+        with redirect_stdout(StringIO()):
+            return super().load_checkpoint(*args, **kwargs)
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:

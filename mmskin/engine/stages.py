@@ -9,15 +9,17 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmskin.files import read_json, write_text
-from mmskin.models.weights import average_weights, load_from_anywhere
+from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
 
 DONE = 'stage.json'
+TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 RUN_NUMBER = itertools.count(1)
 
 
@@ -62,6 +64,9 @@ def _of_stage(number: int, options: dict) -> dict:
 def run_stages(cfg: Config, resume: bool = False) -> Path:
     """Train every stage of ``cfg`` in order; each starts from the weights that the one before ended with.
 
+    A finished stage keeps its weights without the optimizer's state, and an earlier stage keeps them until the next has
+    finished if ``cfg.keep_stages`` is False.
+
     Args:
         cfg: A config with ``work_dir`` set.
         resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted. Otherwise
@@ -82,8 +87,10 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
-            print(f'stage {number} of {len(stages)}: {stage.work_dir}')
+            print(f'stage {number} of {len(stages)}: {stage.work_dir}', flush=True)
         checkpoint, outdated = _average(stage, checkpoint, outdated), []
+        if number > 1 and not cfg.get('keep_stages', True):
+            _drop_weights(stages[number - 2])
     assert checkpoint is not None, 'there is at least one stage'
     if is_main_process():
         write_text(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
@@ -121,6 +128,15 @@ def _folders(stage: Config) -> list[str]:
     return [stage.work_dir, *(str(Path(stage.work_dir) / str(number)) for number in members)]
 
 
+def _drop_weights(stage: Config) -> None:
+    """Remove the final checkpoints of a stage; its mark stays, so that a resume skips it."""
+    if is_main_process():
+        for folder in _folders(stage):
+            if (checkpoint := _latest(folder)) is not None:
+                checkpoint.unlink(missing_ok=True)
+    barrier()
+
+
 def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     """Train one stage, or find that it is done; gives its final checkpoint.
 
@@ -137,23 +153,53 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         _go_on_logging(cfg)
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
+    _say('building the network and opening the data')
     runner = build_runner(cfg)
     if outdated:  # what may fail, first
+        _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
         _rehearse_validation(runner)
         runner.model.train()  # a weighting looks for its library
         if cfg.load_from:
             load_from_anywhere(cfg.load_from)
         _forget(outdated)
+    _say('training; the first line follows after some steps')
     runner.train()
     barrier()  # the main process writes the checkpoint
     checkpoint = _latest(cfg.work_dir)
     if checkpoint is None:
         raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
+        _slim(runner, checkpoint)
         write_text(done, json.dumps({'checkpoint': checkpoint.name}))
     barrier()
     return checkpoint
+
+
+def _say(what: str) -> None:
+    """Announce what takes a while, once for all processes."""
+    if is_main_process():
+        print(f'  {what} ...', flush=True)
+
+
+def _slim(runner: Runner, final: Path) -> None:
+    """Leave of a finished stage's checkpoints what others start from, and not the spare that ``CheckpointHook`` keeps.
+
+    A kill in here costs nothing: the resumed stage is at its last step, and takes none that needs what is gone.
+    """
+    files = {final}
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts > 1:
+            kept = [final.with_name(hook.filename_tmpl.format(step)) for step in hook.keep_ckpt_ids]
+            if len(kept) == hook.max_keep_ckpts:
+                kept.pop(0).unlink(missing_ok=True)
+            files.update(file for file in kept if file.is_file())
+    for file in files:
+        checkpoint = read_checkpoint(file)
+        if any(key in checkpoint for key in TO_GO_ON):
+            slim = {key: value for key, value in checkpoint.items() if key not in TO_GO_ON}
+            torch.save(slim, file.with_suffix('.tmp'))
+            file.with_suffix('.tmp').replace(file)
 
 
 def _rehearse_validation(runner: Runner) -> None:

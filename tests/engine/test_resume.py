@@ -13,7 +13,7 @@ import torch
 from mmskin.config import load_config
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages, stage_configs
-from mmskin.models.weights import average_weights, read_weights
+from mmskin.models.weights import average_weights, read_checkpoint, read_weights
 
 # Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """
@@ -41,7 +41,12 @@ run_stages(cfg)
 
 def load(config, work_dir, data_root, options):
     """The tiny training with what a resume could get wrong: dropout, an averaged model, persistent workers."""
-    options = {**options, 'model.tasks.cls.head.dropout': 0.5, 'train_dataloader.persistent_workers': True}
+    options = {
+        **options,
+        'keep_stages': True,
+        'model.tasks.cls.head.dropout': 0.5,
+        'train_dataloader.persistent_workers': True,
+    }
     cfg = load_config(config, str(work_dir), str(data_root), options=options)
     for hooks in (cfg.custom_hooks, cfg.stages[1].custom_hooks):
         hooks.append(dict(type='EMAHook', momentum=0.1, update_buffers=True))
@@ -103,6 +108,34 @@ def test_resuming_a_finished_training_changes_nothing(straight, config, data_roo
     final = run_stages(load(config, straight, data_root, tiny), resume=True)
     assert final == straight / 'joint/epoch_2.pth'
     assert final.stat().st_mtime_ns == before
+
+
+def test_finished_stages_keep_weights_alone_and_the_last_epoch(straight):
+    assert sorted(str(path.relative_to(straight)) for path in straight.rglob('*.pth')) == [
+        f'{name}/epoch_2.pth' for name in ('cls', 'joint', 'seg')
+    ]
+    for name in ('cls', 'seg', 'joint'):
+        checkpoint = read_checkpoint(straight / name / 'epoch_2.pth')
+        assert checkpoint.keys() >= {'state_dict', 'meta', 'message_hub'}
+        assert not checkpoint.keys() & {'optimizer', 'ema_state_dict'}
+
+
+def test_the_demo_keeps_the_last_stage_alone_and_resumes(config, data_root, tiny, tmp_path):
+    options = {**tiny, 'train_cfg.max_epochs': 1}
+    final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert list(tmp_path.rglob('*.pth')) == [final]
+    weights = read_weights(final)
+    (tmp_path / 'joint/stage.json').unlink()  # as a kill between the last checkpoint and the mark leaves it
+    assert run_stages(load_config(config, str(tmp_path), str(data_root), options=options), resume=True) == final
+    again = read_weights(final)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_a_history_that_was_asked_for_is_kept_without_optimizers(config, data_root, tiny, tmp_path):
+    options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 3, 'default_hooks.checkpoint.max_keep_ckpts': 3}
+    run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_2.pth', 'epoch_3.pth']
+    assert all('optimizer' not in read_checkpoint(path) for path in tmp_path.glob('*.pth'))
 
 
 def test_a_mistyped_command_costs_no_training(config, tmp_path):
