@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedMixture, check_positive, softmax
+from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedMixture, check_positive
 from mmskin.registry import MODELS
 
 NARROWEST = 32  # of the channel weights' hidden layer, as in the authors' code
@@ -28,15 +28,16 @@ class AggregationMixture(WeighedMixture):
     def shares(self, feature: Tensor, streams: Streams) -> list[Tensor]:
         """The weight of each map in y_i over both steps, (N, C, H, W)."""
         hidden = torch.relu(sum(stream.squeeze(x.mean(dim=(2, 3))) for stream, x in streams))
-        by_channel = softmax([stream.channel(hidden)[..., None, None] for stream, _ in streams])  # c_ij (N, C, 1, 1)
+        logits = torch.stack([stream.channel(hidden)[..., None, None] for stream, _ in streams])
+        by_channel = logits.softmax(dim=0).unbind()  # c_ij (N, C, 1, 1)
         z = torch.stack([c * x for c, (_, x) in zip(by_channel, streams, strict=True)]).sum(dim=0)  # z_ii
         (own, *others), (feature, *maps) = by_channel, [x for _, x in streams]
         swapped = [z + (own - other) * (x - feature) for other, x in zip(others, maps, strict=True)]  # z_ij
 
         mean, *means = [x.mean(dim=1, keepdim=True) for x in (z, *swapped)]
         read = [mean, *(torch.cat([mean, other], dim=1) for other in means)]
-        logits = [stream.spatial(x) for (stream, _), x in zip(streams, read, strict=True)]
-        first, *by_position = softmax(logits)  # p_ij (N, 1, H, W)
+        logits = torch.stack([stream.spatial(x) for (stream, _), x in zip(streams, read, strict=True)])
+        first, *by_position = logits.softmax(dim=0).unbind()  # p_ij (N, 1, H, W)
 
         pairs = list(zip(others, by_position, strict=True))
         kept = sum((channel * position for channel, position in pairs), start=first * own)

@@ -297,11 +297,6 @@ def resize(feature: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(feature, like.shape[2:], mode='bilinear', align_corners=False)
 
 
-def softmax(logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Shares that sum to one over the maps, from one logit or map of logits (N, ...) each."""
-    return torch.stack(list(logits)).softmax(dim=0).unbind()
-
-
 def check_positive(**options: int) -> None:
     """Raise a ValueError unless each of the options is 1 or more."""
     for name, value in options.items():

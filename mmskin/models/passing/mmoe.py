@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedMixture, softmax
+from mmskin.models.passing.base import Adapter, MixingPassing, Streams, WeighedMixture
 from mmskin.models.passing.gates import ConvMessage
 from mmskin.registry import MODELS
 
@@ -22,7 +23,8 @@ class ExpertMixture(WeighedMixture):
 
     def shares(self, feature: Tensor, streams: Streams) -> tuple[Tensor, ...]:
         pooled = feature.mean(dim=(2, 3))
-        return softmax([stream.gate(pooled)[..., None, None] for stream, _ in streams])  # g_ie (N, 1, 1, 1) each
+        logits = torch.stack([stream.gate(pooled)[..., None, None] for stream, _ in streams])
+        return logits.softmax(dim=0).unbind()  # g_ie (N, 1, 1, 1) of each expert
 
 
 @MODELS.register_module()

@@ -2,17 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mmskin.models.passing.base import (
-    Adapter,
-    BatchNorm,
-    MixingPassing,
-    Streams,
-    WeighedMixture,
-    check_positive,
-    softmax,
-)
+from mmskin.models.passing.base import Adapter, BatchNorm, MixingPassing, Streams, WeighedMixture, check_positive
 from mmskin.registry import MODELS
 
 NARROWEST = 8  # a single ReLU would shut a narrower hidden layer of squeeze-and-excitation; ours
@@ -45,7 +38,8 @@ class PropagationMixture(WeighedMixture):
 
     def shares(self, feature: Tensor, streams: Streams) -> tuple[Tensor, ...]:
         hidden = self.hidden_norm(sum(stream.squeeze(x) for stream, x in streams)).relu()
-        return softmax([stream.mask(hidden) for stream, _ in streams])  # M (N, C, H, W) of each map
+        logits = torch.stack([stream.mask(hidden) for stream, _ in streams])
+        return logits.softmax(dim=0).unbind()  # M (N, C, H, W) of each map
 
     def forward(self, feature: Tensor, streams: Streams) -> Tensor:
         masks = self.shares(feature, streams)
