@@ -2,19 +2,23 @@
 
 import csv
 import json
+import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 __all__ = [
+    'check_name',
     'csv_line',
     'markdown_table',
     'plain_cell',
     'read_csv',
     'read_json',
+    'refuse_links',
     'write_csv',
     'write_text',
     'write_whole',
@@ -24,6 +28,46 @@ __all__ = [
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
+
+
+LONGEST = 255 - len('_segmentation.png')  # bytes: a disk takes 255, and this is the longest ending that names get
+
+
+def check_name(name: Any, what: str) -> str:
+    """A user's word, if it can be part of a file's name and leads to no other folder on any system.
+
+    The one rule for image ids, stages and methods: files and folders are named after them.
+
+    Args:
+        name: the word.
+        what: what the error calls it, such as ``'list.csv, line 3: the image id'``.
+
+    Raises:
+        ValueError: if it is no text, empty, longer than 238 bytes, nothing but dots, or has a slash, a backslash, a
+            control character such as a new line, or a drive (``C:``) in it.
+    """
+    if not isinstance(name, str) or not name.strip():
+        fault = 'is empty' if name in (None, '') or isinstance(name, str) else 'is no text'
+    elif not name.strip('. '):
+        fault = 'is nothing but dots'
+    elif '/' in name or '\\' in name or re.match('[A-Za-z]:', name):
+        fault = 'is a path'
+    elif any(unicodedata.category(letter) == 'Cc' for letter in name):
+        fault = 'has a control character in it'
+    elif len(os.fsencode(name)) > LONGEST:
+        name, fault = f'{name[:40]}...', f'is too long for the names of its results, which have {LONGEST} bytes for it'
+    else:
+        return name
+    raise ValueError(f'{what} {name!r} {fault}; files are named after it, so give another')
+
+
+def refuse_links(folder: Path, root: Path) -> None:
+    """Raise ValueError if ``folder`` or one between it and ``root`` is a link, which may lead anywhere."""
+    for one in (folder, *folder.parents):
+        if one == root:
+            return
+        if one.is_symlink():
+            raise ValueError(f'{one} is a link, and nothing is written through one; remove it')
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from mmengine.structures import BaseDataElement
 
+from mmskin.files import check_name
+
 __all__ = ['TaskSample']
 
 
@@ -11,7 +13,8 @@ class TaskSample(BaseDataElement):
     Image sizes are (height, width) in pixels; ``H, W`` is the original image, ``h, w`` the network's input.
 
     Meta fields:
-        image_id (str): the image's name in the data set, such as ``ISIC_0000000``.
+        image_id (str): the image's name in the data set, such as ``ISIC_0000000``; files are named after it, so it has
+            to be what ``check_name`` takes.
         img_path (str): the file the image was read from.
         ori_shape (tuple[int, int]): ``(H, W)``, also where the file was decoded at a reduced scale.
         img_shape (tuple[int, int]): ``(h, w)``.
@@ -35,3 +38,8 @@ class TaskSample(BaseDataElement):
         >>> 'gt_sem_seg' in sample
         False
     """
+
+    def set_metainfo(self, metainfo: dict) -> None:
+        if 'image_id' in metainfo:
+            check_name(metainfo['image_id'], 'the image id')
+        super().set_metainfo(metainfo)

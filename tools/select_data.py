@@ -1,6 +1,7 @@
 """Choose additional training images by their features: python tools/select_data.py ARCHIVE data/isic2017.
 
 The result is a setting of any config: --cfg-options train_dataloader.dataset.extra=work_dirs/selection/selected.csv
+train_dataloader.dataset.outside_data_root=True
 """
 
 import argparse

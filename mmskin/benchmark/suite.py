@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.benchmark.fingerprint import OF_TRAINING
+from mmskin.files import check_name
 
 __all__ = ['Method', 'Suite', 'read_suite']
 
@@ -121,6 +122,8 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     check_methods(methods, path)
     if settings.get('baseline') not in (None, *(method.name for method in methods)):
         raise ValueError(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
+    if strange := [seed for seed in settings['seeds'] if type(seed) is not int]:
+        raise ValueError(f'{path}: seeds has {strange[0]!r}; give whole numbers.')
     check_may_differ(settings.get('may_differ', ()), path)
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
     settings['options'] = {**settings.get('options', {}), **(options or {})}
@@ -148,6 +151,8 @@ def check_methods(methods: tuple[Method, ...], path: Path) -> None:
     """Raise if a config is missing, a name repeats, or a method needs networks that no other trains."""
     if len({method.folder for method in methods}) < len(methods):
         raise ValueError(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
+    for method in methods:
+        check_name(method.folder, f'{path}: the folder of the method {method.name!r},')
     trained = [method.name for method in methods if method.weights_of is None]
     first = [method.name for method in methods if method.weights_of is None and method.starts_from is None]
     for method in methods:

@@ -6,7 +6,8 @@ from typing import Any
 
 from mmskin.datasets.ground_truth import set_columns
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in
-from mmskin.datasets.table import read_rows
+from mmskin.datasets.table import named_file, read_rows
+from mmskin.files import check_name
 from mmskin.registry import DATASETS
 
 SHOWN = 10  # wrong rows in an error
@@ -27,6 +28,8 @@ class CsvLesionDataset(LesionDataset):
             None where there are no diagnoses.
         id_column: the column with the image's id, by default the file's name without its suffix.
         data_root: the folder that files are relative to; by default the table's own.
+        outside_data_root: files may lie outside that folder; otherwise a path that leads out of it (an absolute one
+            elsewhere, or ``..``) is an error. Links inside the folder may lead anywhere.
         split: take only the rows with this in ``split_column``, such as ``'train'``; None takes all.
         split_column: see ``split``.
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
@@ -48,6 +51,7 @@ class CsvLesionDataset(LesionDataset):
         label_column: str | Sequence[str] | None = None,
         id_column: str | None = None,
         data_root: str | Path = '',
+        outside_data_root: bool = False,
         split: str | None = None,
         split_column: str = 'split',
         partial_labels: bool = True,
@@ -59,6 +63,7 @@ class CsvLesionDataset(LesionDataset):
         self.image_column, self.mask_column, self.id_column = image_column, mask_column, id_column
         self.name_column = label_column if isinstance(label_column, str) else None
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
+        self.outside_data_root = outside_data_root
         self.split, self.split_column = split, split_column
         self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
         super().__init__(data_root, **options)
@@ -109,12 +114,22 @@ class CsvLesionDataset(LesionDataset):
 
     def _sample(self, row: dict[str, str], folder: Path) -> dict:
         """One row as a sample, which lacks what the row leaves empty."""
-        image = existing(folder, row[self.image_column], self.image_column)
-        sample = dict(image_id=row[self.id_column] if self.id_column else image.stem, img_path=str(image))
+        image = self._file(folder, row, self.image_column)
+        image_id = check_name(row[self.id_column] if self.id_column else image.stem, f'{self.id_column or "the id"}:')
+        sample = dict(image_id=image_id, img_path=str(image))
         if self.mask_column and self._is_filled(row[self.mask_column], self.mask_column):
-            sample['seg_map_path'] = str(existing(folder, row[self.mask_column], self.mask_column))
+            sample['seg_map_path'] = str(self._file(folder, row, self.mask_column))
         label = self._label(row)
         return sample if label is None else {**sample, 'gt_label': label}
+
+    def _file(self, folder: Path, row: dict[str, str], column: str) -> Path:
+        """The file that a cell names."""
+        if not row[column]:
+            raise ValueError(f'{column} is empty; name a file')
+        path = named_file(row[column], column, folder, None if self.outside_data_root else [folder])
+        if not path.is_file():
+            raise ValueError(f'{column}: {path} is missing; restore the file, or check data_root')
+        return path
 
     def _label(self, row: dict[str, str]) -> int | None:
         """The class of a row; None if it is left empty."""
@@ -148,16 +163,6 @@ class CsvLesionDataset(LesionDataset):
         if not cell and not self.partial_labels:
             raise ValueError(f'{column} is empty; fill it, or allow it with partial_labels=True')
         return bool(cell)
-
-
-def existing(folder: Path, name: str, column: str) -> Path:
-    """The file that a cell names."""
-    if not name:
-        raise ValueError(f'{column} is empty; name a file')
-    path = folder / name
-    if not path.is_file():
-        raise ValueError(f'{column}: {path} is missing; restore the file, or check data_root')
-    return path
 
 
 def summary(complaints: Sequence[str]) -> str:

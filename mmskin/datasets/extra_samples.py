@@ -1,40 +1,44 @@
 """Lists of samples from elsewhere, which a dataset takes beside its own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmskin.datasets.ground_truth import COLUMNS, read_labels
 from mmskin.datasets.lesion_dataset import CLASSES
-from mmskin.datasets.table import read_rows
-from mmskin.files import write_csv
+from mmskin.datasets.table import named_file, read_rows
+from mmskin.files import check_name, write_csv
 
 FIELDS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 
 
-def read_extra_samples(path: str | Path) -> list[dict]:
+def read_extra_samples(path: str | Path, roots: Sequence[str | Path] | None = None) -> list[dict]:
     """The samples of a list, as ``load_data_list`` gives them.
 
     Args:
         path: a CSV with the columns ``image_id``, ``img_path``, ``seg_map_path``, and those of a Part 3 table. Mask and
             diagnosis may be empty. Paths are absolute, or relative to the list's folder. Other columns are passed over.
+        roots: the folders that images and masks have to be in, besides the list's own; None allows any.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, an id occurs twice, an image is not named, or a diagnosis makes no sense.
+        ValueError: if a column is missing, an id occurs twice or cannot be part of a file's name, an image is not named
+            or outside ``roots``, or a diagnosis makes no sense.
     """
     path = Path(path)
     labels = read_labels(path)
     rows = list(read_rows(path, ('img_path', 'seg_map_path'), '', 'write the list by tools/select_data.py.'))
+    samples = []
     for where, row in rows:
         if not row['img_path']:
             raise ValueError(f'{where}: img_path is empty; name the image, or remove the row')
-    return [sample_of(row, labels[row['image_id']], path.parent) for _, row in rows]
-
-
-def sample_of(row: Mapping[str, str], label: int | None, folder: Path) -> dict:
-    """One row as a sample, which lacks what the row leaves empty."""
-    paths = {key: str(folder / row[key]) for key in ('img_path', 'seg_map_path') if row[key]}
-    return {'image_id': row['image_id'], **paths, **({} if label is None else {'gt_label': label})}
+        sample: dict = {'image_id': check_name(row['image_id'], f'{where}: the image id')}
+        for key in ('img_path', 'seg_map_path'):
+            if row[key]:
+                allowed = None if roots is None else [path.parent, *roots]
+                sample[key] = str(named_file(row[key], f'{where}: {key}', path.parent, allowed))
+        label = labels[row['image_id']]
+        samples.append(sample if label is None else {**sample, 'gt_label': label})
+    return samples
 
 
 def write_extra_samples(path: str | Path, samples: Iterable[Mapping]) -> None:

@@ -39,6 +39,8 @@ class ISIC2017Dataset(LesionDataset):
         exclude: ids to leave out, such as images that another split holds too.
         extra: a list of samples from elsewhere that the split gets besides, as ``tools/select_data.py`` writes it; see
             ``read_extra_samples``. Any of them may lack the ground truth of any task.
+        outside_data_root: the files that ``extra`` names may lie anywhere; otherwise one that is neither in the list's
+            folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
@@ -55,6 +57,7 @@ class ISIC2017Dataset(LesionDataset):
         partial_labels: bool = False,
         exclude: Collection[str] = (),
         extra: str | Path | None = None,
+        outside_data_root: bool = False,
         **options: Any,
     ) -> None:
         if split not in SPLITS:
@@ -63,6 +66,7 @@ class ISIC2017Dataset(LesionDataset):
             raise ValueError(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
         self.split, self.tasks = split, tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
+        self.outside_data_root = outside_data_root
         super().__init__(data_root, **options)
 
     def load_data_list(self) -> list[dict]:
@@ -81,7 +85,8 @@ class ISIC2017Dataset(LesionDataset):
         return kept + self._extra_samples(images)
 
     def _extra_samples(self, images: dict[str, Path]) -> list[dict]:
-        samples = read_extra_samples(self.extra) if self.extra else []
+        roots = None if self.outside_data_root else [self.data_root]
+        samples = read_extra_samples(self.extra, roots) if self.extra else []
         if twice := images.keys() & {sample['image_id'] for sample in samples}:
             raise ValueError(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
         unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}

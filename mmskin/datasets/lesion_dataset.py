@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from mmskin.files import check_name
 from mmskin.registry import TRANSFORMS
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
@@ -87,6 +88,16 @@ class LesionDataset(BaseDataset):
         repeats its augmentation.
         """
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
+
+    def filter_data(self) -> list[dict]:
+        """All samples, after a check of their ids, which mmengine's dataset asks for when it has loaded them.
+
+        Raises:
+            ValueError: if an id cannot be part of a file's name; see ``check_name``.
+        """
+        for sample in self.data_list:
+            check_name(sample.get('image_id'), f'{self.data_root}: the image id')
+        return self.data_list
 
     def __getitem__(self, idx: int) -> Any:
         epoch = self.epoch

@@ -1,7 +1,8 @@
 """Reading tables whose first line names the columns."""
 
 import csv
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from mmskin.files import plain_cell
@@ -43,3 +44,30 @@ def read_rows(
                 yield f'{path}, line {rows.line_num}', cells
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+
+
+def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path] | None) -> Path:
+    """The file that a cell names, relative to ``folder``; it need not be there.
+
+    Paths are compared as they are written, since many data sets consist of links to where the files are.
+
+    Args:
+        cell: an absolute path, or one relative to ``folder``.
+        column: the cell's.
+        folder: see ``cell``.
+        roots: the folders of which the file has to be in one; None allows any.
+
+    Raises:
+        ValueError: if it is in none of them, or its path has ``..`` in it.
+    """
+    path = folder / cell
+    inside = roots is None or (
+        '..' not in Path(cell).parts
+        and any(Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)) for root in roots)
+    )
+    if not inside:
+        raise ValueError(
+            f'{column}: {cell} is outside {" and ".join(map(str, roots or ()))}; move the file there, or allow it with '
+            'outside_data_root=True'
+        )
+    return path

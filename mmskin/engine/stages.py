@@ -12,7 +12,7 @@ from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmskin.files import read_json, write_text
+from mmskin.files import check_name, read_json, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint
 from mmskin.registry import RUNNERS
 
@@ -34,7 +34,9 @@ def stage_configs(cfg: Config) -> list[Config]:
     if not cfg.get('stages'):
         return [copy.deepcopy(cfg)]
     names = [stage.get('name') for stage in cfg.stages]
-    if None in names or len(set(names)) < len(names):
+    for name in names:
+        check_name(name, "a stage's name")
+    if len(set(names)) < len(names):
         raise ValueError(f'the stages are named {names}; give each a name of its own')
     return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
 

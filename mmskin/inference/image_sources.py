@@ -39,8 +39,9 @@ class ImageSource:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
-        return str(self.path or self.image_id)
+        """What an error calls it, in one line."""
+        name = str(self.path or self.image_id)
+        return name if name.isprintable() else repr(name)[1:-1]
 
     def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """See ``read_image``; whatever is wrong with the image is a ValueError or an OSError that names it."""
@@ -99,7 +100,7 @@ def find_files(paths: Sequence[str | Path]) -> list[ImageSource]:
         ValueError: if two of them have one image id.
     """
     sources = list(find_images(paths))
-    if not any(Path(source.name).exists() for source in sources):
+    if not any(source.path and source.path.exists() for source in sources):
         raise FileNotFoundError(f'{", ".join(map(str, paths))}: no such file or folder')
     seen: dict[str, ImageSource] = {}
     for source in sources:

@@ -15,6 +15,7 @@ from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.engine.evaluate import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
+from mmskin.files import check_name
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.gate_rates import Rates, noted_gates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
@@ -138,6 +139,7 @@ class LesionInferencer:
         path = str(source.path) if source.path else None
         size = self.load.size
         try:
+            check_name(source.image_id, f'{source.name}: the image id')
             image, shape = source.read(size / self.load.smallest_crop if size else None)
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return FailedImage(source.image_id, path, error)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 
 import cv2
@@ -84,13 +85,21 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, ca
 def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_path, capsys):
     """One that is no text in UTF-8, as old archives have them, and one that leaves no room for a suffix."""
     old, long = tmp_path / os.fsdecode(b'\xe4.jpg'), tmp_path / f'{"x" * 245}.jpg'
-    for path in (old, long):
+    paths = [tmp_path / 'two\nlines.jpg', tmp_path / 'c:\\x.jpg']
+    for path in (old, long, *paths):
         shutil.copy(photos / 'a.jpg', path)
-    status, out = predict(long, old, photos / 'b.png', '--json', '--overlays')
+    status, out = predict(long, *paths, old, photos / 'b.png', '--json', '--overlays')
     assert status == 1
     assert [row['image_id'] for row in rows(out)] == [r'\udce4', 'b']
     assert len([*(out / 'masks').iterdir()]) == 2
-    assert 'xxx.jpg: its name is too long for those of its results' in capsys.readouterr().err
+    errors = capsys.readouterr().err.splitlines()
+    assert [re.sub('.*/', '', line) for line in errors[-3:]] == [
+        f"{'x' * 245}.jpg: the image id '{'x' * 40}...' is too long for the names of its results, which have 238 bytes "
+        'for it; files are named after it, so give another',
+        "two\\nlines.jpg: the image id 'two\\nlines' has a control character in it; files are named after it, so give "
+        'another',
+        "c:\\x.jpg: the image id 'c:\\\\x' is a path; files are named after it, so give another",
+    ]
 
 
 def test_no_spreadsheet_runs_the_name_of_an_image(predict, photos, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import pytest
 from mmengine.config import ConfigDict
@@ -108,7 +109,55 @@ def test_paths_are_relative_to_the_table_or_to_data_root_or_absolute(table, root
     assert len(dataset(moved, data_root=root)) == 6
     monkeypatch.chdir(root / 'lists')
     absolute = table(lambda rows: [row.update(photo=f'{root}/{row["photo"]}', outline='') for row in rows])
-    assert len(dataset(absolute.rename('other.csv'))) == 6
+    assert len(dataset(absolute.rename('other.csv').absolute(), data_root=root)) == 6
+    assert len(dataset('other.csv', outside_data_root=True)) == 6
+
+
+@pytest.mark.parametrize('column', ['photo', 'outline'])
+def test_files_outside_data_root_are_refused_unless_they_are_asked_for(table, root, tmp_path, column):
+    shutil.copy(root / 'ISIC-2017_Training_Data' / 'SYN_0000000.jpg', tmp_path / 'x.jpg')
+    for cell in (f'{tmp_path}/x.jpg', '../x.jpg', 'ISIC-2017_Training_Data/../../x.jpg'):
+        path = table(lambda rows, cell=cell: rows[1].update({column: cell}))
+        with pytest.raises(ValueError) as caught:
+            dataset(path)
+        assert str(caught.value) == (
+            f'{path}, line 3: {column}: {cell} is outside {root}; move the file there, or allow it with '
+            'outside_data_root=True'
+        )
+        assert len(dataset(path, outside_data_root=True)) == 6
+    (root / 'linked').symlink_to(tmp_path)  # as many data sets are laid out
+    assert len(dataset(table(lambda rows: rows[1].update({column: 'linked/x.jpg'})))) == 6
+
+
+@pytest.mark.parametrize(
+    ('image_id', 'fault'),
+    [
+        ('../../../x', 'is a path'),
+        ('/etc/x', 'is a path'),
+        ('a/b', 'is a path'),
+        ('..\\x', 'is a path'),
+        ('C:x', 'is a path'),
+        ('..', 'is nothing but dots'),
+        ('.', 'is nothing but dots'),
+        ('', 'is empty'),
+        ('a\nb', 'has a control character in it'),
+        ('a\x00b', 'has a control character in it'),
+        ('x' * 239, 'is too long for the names of its results'),
+        ('é' * 120, 'is too long for the names of its results'),
+    ],
+)
+def test_an_id_has_to_be_part_of_a_files_name(table, image_id, fault):
+    path = table(lambda rows: [row.update(id=image_id if index == 1 else index) for index, row in enumerate(rows)])
+    with pytest.raises(ValueError, match=rf'list.csv, line \d: id: .* {fault}') as caught:
+        dataset(path, id_column='id')
+    assert '\n' not in str(caught.value)
+
+
+def test_other_ids_of_a_column_are_taken_as_they_are(table):
+    ids = ['a b', 'é', '=1+1', 'a..b', 'x' * 238, 'CON']
+    path = table(lambda rows: [row.update(id=ids[index]) for index, row in enumerate(rows)])
+    found = dataset(path, id_column='id', pipeline=LOADING)
+    assert [found[index]['data_samples'].image_id for index in range(6)] == ids
 
 
 def test_a_column_left_out_is_not_read(table):
@@ -149,10 +198,9 @@ def test_splits_by_a_column(table):
 
 
 def test_ids_by_a_column_and_excluded_ids(table):
-    found = dataset(
-        table(), id_column='outline', exclude=['ISIC-2017_Training_Part1_GroundTruth/SYN_0000000_segmentation.png']
-    )
-    assert found.get_data_info(0)['image_id'].endswith('0000001_segmentation.png')
+    path = table(lambda rows: [row.update(id=f'patient {index}') for index, row in enumerate(rows)])
+    found = dataset(path, id_column='id', exclude=['patient 0'])
+    assert found.get_data_info(0)['image_id'] == 'patient 1'
     with pytest.raises(ValueError, match=r'exclude names 1 id \(X\) not in .*list.csv'):
         dataset(table(), exclude=['X'])
 

@@ -152,7 +152,9 @@ def test_dataset_takes_the_list(archive, root, tmp_path):
     labels.write_text('image_id,melanoma,seborrheic_keratosis\nnew_SYN_0000000,0,1\n')
     samples = select(archive, root, tmp_path, count=6, labels=labels)
     assert [sample['gt_label'] for sample in samples].count(2) == sum('0000000' in s['image_id'] for s in samples) == 1
-    dataset = ISIC2017Dataset(root, 'train', extra=tmp_path / 'selected.csv')
+    with pytest.raises(ValueError, match=r'selected.csv, line 2: img_path: .* allow it with outside_data_root=True'):
+        ISIC2017Dataset(root, 'train', extra=tmp_path / 'selected.csv')
+    dataset = ISIC2017Dataset(root, 'train', extra=tmp_path / 'selected.csv', outside_data_root=True)
     assert len(dataset) == 9 + 6
     extra = {info['image_id']: info for info in map(dataset.get_data_info, range(9, 15))}
     assert extra.pop('new_SYN_0000000')['gt_label'] == 2
@@ -167,6 +169,20 @@ def test_list_round_trip(tmp_path):
     ]
     write_extra_samples(tmp_path / 'list.csv', samples)
     assert read_extra_samples(tmp_path / 'list.csv') == samples
+
+
+@pytest.mark.parametrize(
+    ('changed', 'fault'),
+    [
+        (dict(image_id='../../x'), 'the image id .* is a path'),
+        (dict(img_path='../a.jpg'), 'img_path: ../a.jpg is outside'),
+        (dict(seg_map_path='/masks/a.png'), 'seg_map_path: /masks/a.png is outside'),
+    ],
+)
+def test_a_list_leads_out_of_no_folder(root, tmp_path, changed, fault):
+    write_extra_samples(tmp_path / 'list.csv', [dict(image_id='a', img_path='a.jpg', **{'gt_label': 0}) | changed])
+    with pytest.raises(ValueError, match=f'list.csv, line 2: {fault}'):
+        ISIC2017Dataset(root, 'train', extra=tmp_path / 'list.csv')
 
 
 def test_paths_of_a_list_are_relative_to_it(tmp_path):
@@ -196,7 +212,7 @@ def test_senseless_lists(root, tmp_path, content, message):
 
 
 def test_only_the_tasks_asked_for(root, tmp_path):
-    sample = dict(image_id='a', img_path='/images/a.jpg', seg_map_path='/masks/a.png', gt_label=0)
+    sample = dict(image_id='a', img_path=f'{root}/a.jpg', seg_map_path=f'{tmp_path}/a.png', gt_label=0)
     write_extra_samples(tmp_path / 'list.csv', [sample])
     info = ISIC2017Dataset(root, 'train', tasks=('seg',), extra=tmp_path / 'list.csv').get_data_info(-1)
     assert 'seg_map_path' in info

@@ -79,8 +79,10 @@ class PartialFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def origin(self) -> Origin | None:
-        """What it is a part of; None if that is not known, so that it is of no use."""
+        """What it is a part of; None if that is not known, or it is a link, so that it is of no use."""
         try:
+            if self.path.is_symlink() or (self.path.exists() and self.path.stat().st_nlink > 1):
+                return None
             return Origin(**json.loads(self.notes.read_text(encoding='utf-8')))
         except (FileNotFoundError, ValueError, TypeError):
             return None

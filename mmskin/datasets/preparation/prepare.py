@@ -1,7 +1,6 @@
 """Preparing ISIC-2017: download, verify, unpack, check, make a smaller copy; what is done already is passed over."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from mmskin.datasets.preparation.report import (
 )
 from mmskin.datasets.preparation.smaller_copy import write_native_sizes, write_smaller_copy
 from mmskin.datasets.preparation.unpack import need_space, unpack
+from mmskin.files import refuse_links, write_whole
 
 SUMS_FILE = 'checksums.sha256'
 
@@ -124,6 +124,8 @@ def get_archives(settings: Settings, done: Preparation) -> None:
             'or let them be downloaded.'
         )
     for path in {files[one].parent for one in absent}:
+        if settings.archives_dir is None:
+            refuse_links(path, out_dir)
         path.mkdir(parents=True, exist_ok=True)
     check_room(settings, {one: files[one] for one in absent})
     for archive, path in files.items():
@@ -211,6 +213,8 @@ def unpack_archives(settings: Settings, done: Preparation) -> None:
         if is_unpacked(out_dir, archive, done):
             continue
         path, place = place_of(settings, archive), out_dir / archive.unpacked_name
+        if archive.is_zip:
+            refuse_links(place, out_dir)
         with byte_progress(f'unpacking {archive.name}') as report:
             done.archives[archive.name].files = unpack(path, place, report) if archive.is_zip else copy(path, place)
         done.write(out_dir)
@@ -218,8 +222,8 @@ def unpack_archives(settings: Settings, done: Preparation) -> None:
 
 def copy(path: Path, place: Path) -> int:
     """Copy one file."""
-    if path.resolve() != place.resolve():
-        shutil.copyfile(path, place)
+    if place.is_symlink() or not (place.exists() and path.samefile(place)):
+        write_whole(place, path.read_bytes())
     return 1
 
 

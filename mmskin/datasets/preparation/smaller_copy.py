@@ -12,7 +12,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
 from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
-from mmskin.files import write_csv, write_whole
+from mmskin.files import refuse_links, write_csv, write_whole
 
 JPEG_QUALITY = 95
 SIZES_FILE = 'native_sizes.csv'
@@ -37,6 +37,8 @@ def write_smaller_copy(
         how many files were written, and how many there are.
     """
     jobs = [job for split in splits for job in planned(data_root, out_dir, SPLITS[split])]
+    for folder in {job.target.parent for job in jobs}:
+        refuse_links(folder, out_dir)
     missing = [job for job in jobs if is_older(job.target, job.source)]
     with ThreadPoolExecutor(workers) as pool:
         written = pool.map(lambda job: write_whole(job.target, job.resized(job.source, size)), missing)
@@ -64,7 +66,7 @@ def planned(data_root: Path, out_dir: Path, name: str) -> Iterator[Job]:
 
 def is_older(target: Path, source: Path) -> bool:
     """Whether the copy is missing, or older than what it is of."""
-    return not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+    return target.is_symlink() or not target.exists() or target.stat().st_mtime < source.stat().st_mtime
 
 
 def resized_image(path: Path, size: int) -> bytes:

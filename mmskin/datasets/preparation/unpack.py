@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path, PurePosixPath
 
+from mmskin.files import refuse_links
+
 MAX_GROWTH = 20  # times; images are compressed already, and the official archives grow by a few per cent
 FREE_GROWTH = 100 << 20  # bytes that any archive may unpack to
 MAX_MEMBERS = 100_000
@@ -31,12 +33,14 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
 
     Raises:
         ValueError: if it is no zip, damaged or encrypted, unpacks to too much, or holds a file outside its folder, a
-            link, or two of the same name.
+            link, or two of the same name, or if a folder below ``folder`` is a link.
         OSError: if the disk has no room for it.
     """
     try:
         with zipfile.ZipFile(archive) as file:
             members = safe_members(archive, file.infolist())
+            for place in {(folder / name).parent for name in members}:
+                refuse_links(place, folder)
             total = sum(info.file_size for info in members.values())
             missing = {name: info for name, info in members.items() if not is_there(folder / name, info)}
             need_space(folder, sum(info.file_size for info in missing.values()), f'unpacking {archive.name}')
@@ -114,8 +118,9 @@ def checksum(blocks: Iterable[bytes]) -> int:
 def extract(file: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
     """Write one file under another name, and rename it when it is complete and its checksum is right."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f'.{target.name}.part')
-    with file.open(info) as source, unfinished.open('wb') as sink:
+    unfinished = target.with_name('.unpacking.part')
+    unfinished.unlink(missing_ok=True)  # an interrupted run's, or a link
+    with file.open(info) as source, unfinished.open('xb') as sink:
         shutil.copyfileobj(source, sink, BLOCK)
     unfinished.replace(target)
 

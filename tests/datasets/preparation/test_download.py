@@ -1,7 +1,8 @@
 import errno
 import hashlib
 import json
-from pathlib import Path
+import os
+import resource
 
 import pytest
 
@@ -148,22 +149,19 @@ def test_a_part_without_its_notes_is_not_trusted(get, server, tmp_path):
     assert server.asked == [None]
 
 
-def test_a_kill_leaves_earlier_notes_and_sums(tmp_path, monkeypatch):
+def test_a_write_that_breaks_off_leaves_earlier_notes_and_sums(tmp_path):
     """Without its notes, gigabytes of a part would be of no use."""
     part, sums = PartialFile(tmp_path / 'file'), tmp_path / 'sums'
     part.begin(Origin('before'))
     write_checksums(sums, {'before': '0' * 64})
-
-    def killed(path, content, **options):
-        with path.open('wb') as file:
-            file.write(b'half')
-        raise KeyboardInterrupt
-
-    for name in ('write_text', 'write_bytes'):
-        monkeypatch.setattr(Path, name, killed)
-    for write in (lambda: part.begin(Origin('after')), lambda: write_checksums(sums, {'after': '1' * 64})):
-        with pytest.raises(KeyboardInterrupt):
-            write()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        for write in (lambda: part.begin(Origin('after')), lambda: write_checksums(sums, {'after': '1' * 64})):
+            with pytest.raises(OSError, match='too large'):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert part.origin() == Origin('before')
     assert read_checksums(sums) == {'before': '0' * 64}
 
@@ -173,6 +171,18 @@ def test_checksums_in_another_encoding_are_named(tmp_path):
     (tmp_path / 'sums').write_text(f'{"0" * 64}  file\n', encoding='utf-16')
     with pytest.raises(ValueError, match='sums is no text in UTF-8'):
         read_checksums(tmp_path / 'sums')
+
+
+@pytest.mark.parametrize('make', [os.symlink, os.link])
+def test_a_part_that_is_a_link_is_not_written_through(get, server, tmp_path, tmp_path_factory, make):
+    interrupt(get, server)
+    victim = tmp_path_factory.mktemp('elsewhere') / 'victim'
+    (tmp_path / 'file.part').rename(victim)
+    make(victim, tmp_path / 'file.part')
+    assert get() == DATA
+    assert len(victim.read_bytes()) < len(DATA)
+    assert not (tmp_path / 'file').is_symlink()
+    assert server.asked == [None]
 
 
 @pytest.mark.parametrize('notes', ['', '[]', '{"url": 1, "strange": 2}'])

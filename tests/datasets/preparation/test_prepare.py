@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -90,6 +91,56 @@ def test_a_second_run_does_nothing_again(local, tmp_path, monkeypatch):
         'native_sizes.csv',
         '.preparation.lock',
     }
+
+
+@pytest.mark.parametrize('folder', [IMAGES, f'../data_24/{IMAGES}'])
+def test_a_folder_that_is_a_link_is_not_written_through(local, tmp_path, folder):
+    victim, link = tmp_path / 'victim', tmp_path / 'data' / folder
+    victim.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    with pytest.raises(ValueError, match=f'{IMAGES} is a link, and nothing is written through one; remove it'):
+        prepare(replace(local, resize=24))
+    assert [*victim.iterdir()] == []
+
+
+def test_nothing_is_downloaded_through_a_link_either(settings, serving, tmp_path):
+    (tmp_path / 'victim').mkdir()
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/archives').symlink_to(tmp_path / 'victim')
+    with pytest.raises(ValueError, match='archives is a link'):
+        prepare(replace(settings, mirrors=[serving.url]))
+    assert [*(tmp_path / 'victim').iterdir()] == []
+
+
+@pytest.mark.parametrize('make', [os.symlink, os.link])
+def test_files_that_are_links_are_replaced_and_not_followed(local, tmp_path, make):
+    names = [TABLE, f'{IMAGES}/SYN_0000000.jpg', 'preparation.json', 'preparation.txt', 'checksums.sha256']
+    copies = [f'{IMAGES}/SYN_0000000.jpg', TABLE, 'native_sizes.csv']
+    links = [*(tmp_path / 'data' / name for name in names), *(tmp_path / 'data_24' / name for name in copies)]
+    for number, link in enumerate(links):
+        (tmp_path / f'victim{number}').write_text('kept')
+        link.parent.mkdir(parents=True, exist_ok=True)
+        make(tmp_path / f'victim{number}', link)
+    assert prepare(replace(local, resize=24)).problems == []
+    assert [(tmp_path / f'victim{number}').read_text() for number in range(len(links))] == ['kept'] * len(links)
+    assert not any(link.is_symlink() for link in links)
+
+
+def test_the_lock_follows_no_link(local, tmp_path):
+    (tmp_path / 'victim').write_text('kept')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/.preparation.lock').symlink_to(tmp_path / 'victim')
+    with contextlib.suppress(OSError):
+        prepare(local)
+    assert (tmp_path / 'victim').read_text() == 'kept'
+
+
+def test_a_target_that_is_itself_a_link_is_what_the_user_means(local, tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'data').symlink_to(tmp_path / 'disk')
+    assert prepare(local).problems == []
+    assert (tmp_path / 'disk' / IMAGES).is_dir()
 
 
 def test_archives_may_be_removed_once_unpacked(local):

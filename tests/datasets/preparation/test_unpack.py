@@ -145,7 +145,7 @@ def test_an_interrupted_unpacking_goes_on(archive, tmp_path, monkeypatch):
 
     def interrupted(file, info, target):
         if extracted:
-            target.with_name(f'.{target.name}.part').write_bytes(b'half')
+            target.with_name('.unpacking.part').write_bytes(b'half')
             raise KeyboardInterrupt
         extracted.append(info.filename)
         whole(file, info, target)
@@ -159,6 +159,33 @@ def test_an_interrupted_unpacking_goes_on(archive, tmp_path, monkeypatch):
     unpack(path, tmp_path / 'out')
     assert extracted == ['Data/a.jpg', 'b.jpg']
     assert below(tmp_path / 'out') == {'a.jpg': b'a' * 50, 'b.jpg': b'b' * 60}
+
+
+def test_no_link_of_an_earlier_day_is_followed(archive, tmp_path):
+    """Neither one in place of a folder, nor one where the unfinished file goes."""
+    victim = tmp_path / 'victim'
+    victim.mkdir()
+    (victim / 'file').write_bytes(b'kept')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/x').symlink_to(victim)
+    with pytest.raises(ValueError, match='out/x is a link, and nothing is written through one; remove it'):
+        unpack(archive({'x/a.jpg': b'1', 'x/deep/b.jpg': b'1', 'c.jpg': b'1'}), tmp_path / 'out')
+    assert below(victim) == {'file': b'kept'}
+    (tmp_path / 'out/x').unlink()
+    for make in (os.symlink, os.link):
+        make(victim / 'file', tmp_path / 'out/.unpacking.part')
+        unpack(archive(FILES), tmp_path / 'out')
+        assert below(victim) == {'file': b'kept'}
+        assert below(tmp_path / 'out') == {'a.jpg': b'a' * 50, 'b.jpg': b'b' * 60}
+        shutil.rmtree(tmp_path / 'out')
+        (tmp_path / 'out').mkdir()
+
+
+def test_a_folder_that_is_itself_a_link_is_what_the_user_means(archive, tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'out').symlink_to(tmp_path / 'disk')
+    assert unpack(archive(FILES), tmp_path / 'out') == 2
+    assert sorted(below(tmp_path / 'disk')) == ['a.jpg', 'b.jpg']
 
 
 @pytest.mark.parametrize('content', [b'short', b'x' * 50])
