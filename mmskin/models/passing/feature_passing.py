@@ -63,7 +63,7 @@ class GatedFeaturePassing(RoutedPassing):
         options: See ``FeaturePassing``.
 
     Raises:
-        ValueError: if ``gate_reads`` is none of the three.
+        ValueError: if ``gate_reads`` is none of the three, or set without a gate.
     """
 
     quantity = OPENING
@@ -82,6 +82,8 @@ class GatedFeaturePassing(RoutedPassing):
             raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
         if gate is None:
             self.quantity = ''
+            if gate_reads != 'source':
+                raise ValueError(f'gate_reads is {gate_reads!r}, but there is no gate; leave it out')
         op = {'identity_init': self.identity_init, **as_config(op)}
         for name, (source, target) in self.ends.items():
             widths = dict(source=self.in_channels[source], target=self.in_channels[target])

@@ -1,5 +1,6 @@
 """Passing with every gate open, and no passing, on numbers worked out by hand."""
 
+import pytest
 import torch
 
 from mmskin.models.passing.base import NoPassing
@@ -26,6 +27,11 @@ def test_it_has_no_gate():
     assert names
     assert not any('gate' in name for name in names)
     assert operator.gates(X, F_OLD) == {}
+
+
+def test_options_of_a_gate_are_refused():
+    with pytest.raises(ValueError, match="gate_reads is 'both', but there is no gate"):
+        UngatedPassing(ONE, ONE, gate_reads='both')
 
 
 def test_no_passing():
