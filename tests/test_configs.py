@@ -244,6 +244,11 @@ class TestStageConfigs:
         with pytest.raises(ValueError, match='give each a name of its own'):
             stage_configs(self.config(stages=[dict(name='one'), dict(name='two'), dict(name='one')]))
 
+    @pytest.mark.parametrize('name', ['../../x', '/x', 'a/b', '..', '', None, 1, 'a\nb'])
+    def test_a_stage_has_a_folder_in_the_work_folder(self, name):
+        with pytest.raises(ValueError, match="a stage's name .* files are named after it, so give another"):
+            stage_configs(self.config(stages=[dict(name='one'), dict(name=name)]))
+
     @pytest.mark.parametrize('settings', [{}, dict(stages=[]), dict(stages=None)])
     def test_without_stages_the_config_is_one_run(self, settings):
         cfg = self.config(**settings)

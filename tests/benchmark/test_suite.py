@@ -64,6 +64,9 @@ def test_a_suite_is_read(suite_file):
         ('seeds = [0, 1]', 'seeds = 3', 'seeds=3; give a list'),
         ("note='shares its beginning'", "options=['a']", r"options=\['a'\]; give a dict"),
         ("name='no passing'", 'name=1', 'name=1; give a text'),
+        ('seeds = [0, 1]', "seeds = [0, '/../../x']", "seeds has '/../../x'; give whole numbers"),
+        ("name='no passing'", "name='..'", r"the folder of the method '\.\.', '\.\.' is nothing but dots"),
+        ("name='no passing'", f"name='{'x' * 300}'", "the folder of the method 'x+', 'x+...' is too long"),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
     ],
 )
