@@ -90,6 +90,6 @@ def test_the_package_installs_tests_and_trains(package, python, tmp_path):
 
 
 def test_commands_name_files_that_exist(readme, repository):
-    paths = set(re.findall(r'\b(?:configs|tools|benchmarks|docs|mmskin)/[\w/]+\.(?:py|sh|png|md)', readme))
+    paths = set(re.findall(r'\b(?:configs|tools|suites|speed|docs|mmskin)/[\w/]+\.(?:py|sh|png|md)', readme))
     assert paths
     assert [path for path in sorted(paths) if not (repository / path).is_file()] == []

@@ -1,4 +1,4 @@
-"""Compare methods over seeds: python tools/benchmark.py benchmarks/suites/quick.py, or mmskin benchmark."""
+"""Compare methods over seeds: python tools/benchmark.py suites/quick.py, or mmskin benchmark."""
 
 import sys
 

@@ -113,7 +113,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such suite; those that come with mmskin are in benchmarks/suites/')
+        raise FileNotFoundError(f'{path}: no such suite; those that come with mmskin are in suites/')
     settings = Config.fromfile(str(path)).to_dict()
     check_names(settings, Suite, path)
     for entry in settings.get('methods', ()):

@@ -1,6 +1,6 @@
 """Run a suite of methods and seeds, and compare them.
 
-mmskin benchmark benchmarks/suites/quick.py
+mmskin benchmark suites/quick.py
 
 Finished runs are left as they are and interrupted ones go on. With several GPUs each takes the next free run
 (--processes); any number of these commands may also run at once, over one file system. On a cluster:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train and test what is missing, then write <suite>.json, .md and .png."""
     from mmskin.benchmark.collect import collect
-    from mmskin.benchmark.report import write_report
+    from mmskin.benchmark.comparison import write_comparison
     from mmskin.benchmark.runs import runs_of
     from mmskin.benchmark.suite import read_suite
     from mmskin.benchmark.workers import failures
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     found = failures(runs) if args.report_only else execute(args, runs)
     finished = sum(run.finished for run in runs)
     if finished or args.report_only:  # else other processes may still be at the first ones
-        print(f'report: {write_report(collect(suite, runs), root)}')
+        print(f'report: {write_comparison(collect(suite, runs), root)}')
     print(f'{finished} of {len(runs)} runs are finished')
     if found:
         sys.exit('\n'.join(found))

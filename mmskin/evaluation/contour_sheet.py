@@ -10,9 +10,8 @@ from mmengine.evaluator import BaseMetric
 
 from mmskin.evaluation.segmentation import as_mask, segmentation_scores
 from mmskin.registry import METRICS
-from mmskin.visualization.case_file import write_cases
-from mmskin.visualization.contour_sheet import Case, contour_sheet
-from mmskin.visualization.thumbnails import outlines
+from mmskin.visualization.cases import Case, contour_sheet, write_cases
+from mmskin.visualization.overlay import outlines
 
 
 @METRICS.register_module()

@@ -12,8 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from mmskin.explain.gate_table import GateTable, Group
-from mmskin.visualization.figure import save_figure
-from mmskin.visualization.thumbnails import read_thumbnail
+from mmskin.visualization.overlay import read_thumbnail, save_figure
 
 __all__ = ['draw_maps', 'draw_rates', 'overlay']
 

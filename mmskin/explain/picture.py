@@ -12,11 +12,8 @@ from matplotlib.lines import Line2D
 from mmskin.explain.explanation import Effect, Explanation
 from mmskin.explain.gate_figures import overlay, show
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.visualization.colors import PREDICTED
-from mmskin.visualization.contour_sheet import readable
-from mmskin.visualization.figure import save_figure
-from mmskin.visualization.overlay import draw_outlines
-from mmskin.visualization.thumbnails import thumbnail
+from mmskin.visualization.cases import readable
+from mmskin.visualization.overlay import PREDICTED, draw_outlines, save_figure, thumbnail
 
 __all__ = ['draw_explanation']
 

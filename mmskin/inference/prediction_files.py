@@ -13,10 +13,8 @@ from mmskin.evaluation.submission import MASK_SUFFIX, write_mask
 from mmskin.files import csv_line, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.visualization.colors import PREDICTED
-from mmskin.visualization.contour_sheet import readable
-from mmskin.visualization.overlay import add_caption, draw_outlines
-from mmskin.visualization.thumbnails import thumbnail
+from mmskin.visualization.cases import readable
+from mmskin.visualization.overlay import PREDICTED, add_caption, draw_outlines, thumbnail
 
 __all__ = ['PredictionFiles', 'overlay']
 

@@ -17,10 +17,9 @@ from mmskin.files import markdown_table, read_json
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
-from mmskin.report.figures.confusion import confusion
-from mmskin.report.figures.overlap import THRESHOLD
+from mmskin.report.figures import THRESHOLD, confusion
 from mmskin.report.results import all_groups, class_areas, headline
-from mmskin.visualization.contour_sheet import readable
+from mmskin.visualization.cases import readable
 
 __all__ = ['Recipe', 'ModelTest', 'model_card', 'read_test']
 

@@ -28,8 +28,7 @@ from mmskin.report.tables import (
     official_table,
     reliability_table,
 )
-from mmskin.visualization.case_file import read_cases
-from mmskin.visualization.contour_sheet import Case
+from mmskin.visualization.cases import Case, read_cases
 
 __all__ = ['write_report']
 

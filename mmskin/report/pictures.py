@@ -10,16 +10,24 @@ from matplotlib.figure import Figure
 
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.report.calibration import Calibration, bin_confidences
-from mmskin.report.figures.cases import cases_figure, choose_rows
-from mmskin.report.figures.confusion import confusion_figure
-from mmskin.report.figures.curves import operating_points_figure, precision_recall_figure, roc_figure
-from mmskin.report.figures.groups import groups_figure
-from mmskin.report.figures.overlap import THRESHOLD, jaccard_figure
-from mmskin.report.figures.reliability import reliability_figure
-from mmskin.report.figures.style import COLUMN, STYLE, save
+from mmskin.report.figures import (
+    COLUMN,
+    STYLE,
+    THRESHOLD,
+    cases_figure,
+    choose_rows,
+    confusion_figure,
+    groups_figure,
+    jaccard_figure,
+    operating_points_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+    save,
+)
 from mmskin.report.results import class_areas, has_challenge
 from mmskin.report.tables import Found, probabilities
-from mmskin.visualization.contour_sheet import Case
+from mmskin.visualization.cases import Case
 
 
 class Picture(NamedTuple):

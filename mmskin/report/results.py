@@ -18,8 +18,8 @@ from mmskin.evaluation.statistics import (
     weighted_specificity,
 )
 from mmskin.evaluation.submission_scores import SENSITIVITIES, category_scores
-from mmskin.report.figures.overlap import THRESHOLD
-from mmskin.visualization.contour_sheet import readable
+from mmskin.report.figures import THRESHOLD
+from mmskin.visualization.cases import readable
 
 ALL = 'all images'
 Groups = dict[str, np.ndarray]

@@ -16,7 +16,7 @@ from mmskin.report.calibration import (
     scaled,
 )
 from mmskin.report.results import Groups
-from mmskin.visualization.contour_sheet import Case, readable
+from mmskin.visualization.cases import Case, readable
 
 TITLES = {
     'cls/AC': 'accuracy',

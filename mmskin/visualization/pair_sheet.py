@@ -6,8 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mmskin.visualization.figure import save_figure
-from mmskin.visualization.thumbnails import read_thumbnail
+from mmskin.visualization.overlay import read_thumbnail, save_figure
 
 
 def pair_sheet(pairs: Sequence[tuple[str, str, str]], out_file: str | Path, columns: int = 3) -> None:

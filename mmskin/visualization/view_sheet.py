@@ -9,10 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmskin.visualization.colors import TRUE
-from mmskin.visualization.contour_sheet import draw_outlines
-from mmskin.visualization.figure import save_figure
-from mmskin.visualization.thumbnails import outlines
+from mmskin.visualization.cases import plot_outlines
+from mmskin.visualization.overlay import TRUE, outlines, save_figure
 
 SIDE = 1.5  # inches of one view
 
@@ -68,7 +66,7 @@ def draw_sample(axes: Sequence[Axes], sample: Sample) -> None:
         height, width = view.image.shape[:2]
         axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
         if view.mask is not None:
-            draw_outlines(axis, outlines(view.mask), color=TRUE)
+            plot_outlines(axis, outlines(view.mask), color=TRUE)
         axis.set(xlim=(0, 1), ylim=(1, 0))
     for number, axis in enumerate(axes[1:]):
         axis.set_title(f'epoch {number}', fontsize=7, color='grey')

@@ -17,8 +17,8 @@ from mmskin.explain.picture import answer
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.visualization.contour_sheet import readable
-from mmskin.visualization.thumbnails import thumbnail
+from mmskin.visualization.cases import readable
+from mmskin.visualization.overlay import thumbnail
 
 __all__ = ['Refused', 'answer_html', 'look_at']
 

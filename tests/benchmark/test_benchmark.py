@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from mmskin.benchmark import runs as runs_module
 from mmskin.benchmark.collect import collect, compare, resampled_metric
-from mmskin.benchmark.report import write_report
+from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import is_held, select_shard, work
@@ -133,7 +133,7 @@ def test_any_two_methods_are_compared(report):
 
 
 def test_files(report, tmp_path):
-    table = write_report(report, tmp_path).read_text()
+    table = write_comparison(report, tmp_path).read_text()
     assert table.startswith('# Tiny\n')
     assert '(0.787) |' in table
     assert '- no passing: shares its beginning' in table

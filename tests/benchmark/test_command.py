@@ -22,7 +22,7 @@ def command(suite_file, tmp_path, monkeypatch):
     """Run ``mmskin benchmark``; in place of a report its call is noted, in place of a training the run is finished."""
     monkeypatch.setattr('mmskin.benchmark.runs.check_suite', lambda runs: None)
     monkeypatch.setattr('mmskin.benchmark.collect.collect', lambda suite, runs: {})
-    monkeypatch.setattr('mmskin.benchmark.report.write_report', lambda report, root: 'the report')
+    monkeypatch.setattr('mmskin.benchmark.comparison.write_comparison', lambda report, root: 'the report')
     monkeypatch.setattr(Run, 'execute', finish)
     return lambda *options: main(['benchmark', str(suite_file), '--work-dir', str(tmp_path / 'out'), *options])
 

@@ -1,6 +1,6 @@
 """The differences of a report, as a reader sees them."""
 
-from mmskin.benchmark.report import differences, notes
+from mmskin.benchmark.comparison import differences, notes
 
 
 def row(metric, first, value, images, both):

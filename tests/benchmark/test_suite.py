@@ -10,7 +10,7 @@ from mmskin.benchmark.suite import read_suite
 from mmskin.engine.stages import stage_configs
 from mmskin.files import write_text
 
-SUITES = sorted((Path(__file__).parents[2] / 'benchmarks' / 'suites').glob('*.py'))
+SUITES = sorted((Path(__file__).parents[2] / 'suites').glob('*.py'))
 assert SUITES
 
 

@@ -50,7 +50,7 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
     for name in ('tools', 'docs', 'requirements', 'mmskin', 'Makefile', 'setup.py'):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(repository / name)
-    for name in ('benchmarks', 'configs'):
+    for name in ('suites', 'speed', 'configs'):
         shutil.copytree(repository / name, folder / name)
     shrink(folder / 'configs' / 'fpm')
     shutil.copytree(repository / 'examples', folder / 'examples', ignore=shutil.ignore_patterns('*.egg-info', 'data'))

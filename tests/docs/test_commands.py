@@ -191,7 +191,7 @@ def read_pip(words):
 def check_names(words):
     """Files of the repository that a command names exist."""
     for word in words:
-        if re.match(r'(configs|tools|benchmarks|requirements|examples|mmskin|docs)/', word):
+        if re.match(r'(configs|tools|suites|speed|requirements|examples|mmskin|docs)/', word):
             assert Path(word).exists(), f'{shlex.join(words)}: there is no {word}'
 
 
@@ -248,7 +248,7 @@ def call(words, trained, monkeypatch):
 @pytest.fixture
 def small_suites(user_folder):
     """Suites with one seed, their first two methods, and all images of the small set."""
-    for suite in (user_folder / 'benchmarks' / 'suites').glob('*.py'):
+    for suite in (user_folder / 'suites').glob('*.py'):
         suite.write_text(suite.read_text() + ONE_SEED + ALL_IMAGES)
 
 
@@ -317,5 +317,5 @@ def test_no_exception_is_left_over():
 def test_files_that_pages_name_exist():
     for page in PAGES:
         text = re.sub(r'```text\n.*?```', '', page.read_text(), flags=re.S)  # errors quote what is missing
-        names = set(re.findall(r'(?<![\w/])(?:configs|tools|benchmarks|mmskin)/[\w/]+\.(?:py|sh|png|md)', text))
+        names = set(re.findall(r'(?<![\w/])(?:configs|tools|suites|speed|mmskin)/[\w/]+\.(?:py|sh|png|md)', text))
         assert [name for name in sorted(names) if not (ROOT / name).is_file()] == [], page_name(page)

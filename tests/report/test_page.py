@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from mmskin.cli import main
 from mmskin.evaluation.statistics import Estimate
-from mmskin.report.figures.cases import choose_rows
+from mmskin.report.figures import choose_rows
 from mmskin.report.page import write_report
 from mmskin.report.pictures import draw, groups_picture
-from mmskin.visualization.contour_sheet import Case
+from mmskin.visualization.cases import Case
 
 FULL = [0, 1, 2, 1, 1, math.nan] * 3
 DIAGNOSIS = {'confusion', 'roc', 'precision_recall', 'operating_points', 'reliability'}

@@ -5,8 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
 from mmskin.evaluation.submission_scores import category_scores
-from mmskin.report.figures.confusion import confusion
-from mmskin.report.figures.curves import operating_points
+from mmskin.report.figures import confusion, operating_points
 from mmskin.report.results import (
     all_groups,
     challenge_table,

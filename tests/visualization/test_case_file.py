@@ -4,8 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from mmskin.visualization.case_file import read_cases, write_cases
-from mmskin.visualization.contour_sheet import Case
+from mmskin.visualization.cases import Case, read_cases, write_cases
 
 SQUARE = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.25]], np.float16)
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from mmskin.visualization.case_picture import captions, draw_case, read_image
-from mmskin.visualization.colors import PREDICTED, TRUE
-from mmskin.visualization.contour_sheet import Case
+from mmskin.visualization.cases import Case, captions, case_picture, read_image
+from mmskin.visualization.overlay import PREDICTED, TRUE
 
 
 def square(first, last):
@@ -52,7 +51,7 @@ def test_captions_without_ground_truth():
 
 def test_outlines_are_where_they_belong():
     image = read_image(None)
-    picture = draw_case(image, CASE)[: len(image)]
+    picture = case_picture(image, CASE)[: len(image)]
     assert picture[80, 160] == pytest.approx(ImageColor.getrgb(TRUE), abs=40)  # the upper edge of the square
     assert picture[120, 60] == pytest.approx(ImageColor.getrgb(PREDICTED), abs=40)  # the lower edge of the small one
     assert (picture[160, 160] == image[160, 160]).all()
@@ -60,7 +59,7 @@ def test_outlines_are_where_they_belong():
 
 def test_pictures_of_a_run_are_of_one_size():
     image = np.full((160, 200, 3), 200, np.uint8)
-    pictures = [draw_case(image, case) for case in (CASE, Case('a'), Case('a' * 80))]
+    pictures = [case_picture(image, case) for case in (CASE, Case('a'), Case('a' * 80))]
     assert len({picture.shape[1] for picture in pictures}) == 1
     assert not any(has_color(picture[:160], TRUE) for picture in pictures[1:])
 

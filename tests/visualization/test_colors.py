@@ -11,9 +11,8 @@ from mmskin.explain.explanation import explain
 from mmskin.explain.picture import draw_explanation
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.prediction_files import overlay
-from mmskin.visualization.colors import PREDICTED, TRUE
-from mmskin.visualization.contour_sheet import Case, draw_sheet
-from mmskin.visualization.overlay import add_caption
+from mmskin.visualization.cases import Case, draw_sheet
+from mmskin.visualization.overlay import PREDICTED, TRUE, add_caption
 from mmskin.web.page import part
 
 SQUARE = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.25]], np.float16)

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from mmskin.visualization.contour_sheet import Case, caption, choose_cases, verdict
-from mmskin.visualization.thumbnails import outlines, thumbnail
+from mmskin.visualization.cases import Case, caption, choose_cases, verdict
+from mmskin.visualization.overlay import outlines, thumbnail
 
 
 def case(image_id, pred_class='nevus', jaccard=0.9, gt_class='nevus'):

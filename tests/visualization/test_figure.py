@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mmskin.visualization.figure import save_figure
+from mmskin.visualization.overlay import save_figure
 
 
 def draw(path, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmskin.visualization.thumbnails import read_thumbnail
+from mmskin.visualization.overlay import read_thumbnail
 
 
 @pytest.mark.parametrize(('turn', 'shape', 'white_at'), [(1, (40, 80), (20, 10)), (6, (80, 40), (10, 20))])

@@ -14,7 +14,7 @@ from mmskin.datasets.isic2017 import SPLITS
 from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, Archive, read_checksums, verify, write_checksums
 from mmskin.datasets.preparation.check import check_split
 from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
-from mmskin.datasets.preparation.report import (
+from mmskin.datasets.preparation.record import (
     ArchiveRecord,
     Preparation,
     SplitRecord,

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmskin.evaluation.contour_sheet import describe
 from mmskin.registry import HOOKS
 from mmskin.structures import TaskSample
-from mmskin.visualization.case_picture import draw_case, read_image
+from mmskin.visualization.cases import case_picture, read_image
 
 __all__ = ['PredictionPictures']
 
@@ -57,7 +57,7 @@ class PredictionPictures(Hook):
         case = describe(sample.to_dict(), classes)
         if case.image_id not in self.images:
             self.images[case.image_id] = read_image(case.img_path)
-        return draw_case(self.images[case.image_id], case)
+        return case_picture(self.images[case.image_id], case)
 
 
 def choose_images(dataset: BaseDataset, count: int) -> list[str]:

@@ -210,7 +210,7 @@ def test_checksums_are_compared_with_those_of_earlier_runs(local, official, tmp_
 
 
 def test_the_whole_is_told_from_a_part(local, monkeypatch):
-    monkeypatch.setattr('mmskin.datasets.preparation.report.OFFICIAL_COUNTS', dict(train=6, val=3, test=3))
+    monkeypatch.setattr('mmskin.datasets.preparation.record.OFFICIAL_COUNTS', dict(train=6, val=3, test=3))
     assert prepare(local).text().endswith('everything is in order\n')
 
 

@@ -1,6 +1,6 @@
 """What the metrics keep per image, by image size and by number of images.
 
-    python benchmarks/evaluation_memory.py
+    python speed/evaluation_memory.py
 
 Every metric of a test sees random predictions and masks of growing size; tracemalloc says what stays behind.
 """

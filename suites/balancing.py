@@ -26,11 +26,11 @@ balancing = {
     'UPGrad': dict(type='UPGrad'),
 }
 baseline = 'equal weights'
-config = '../../configs/fpm/lite0_isic2017.py'
+config = '../configs/fpm/lite0_isic2017.py'
 methods = [
     dict(
         name='start',
-        config='../../configs/multitask/lite0_isic2017.py',
+        config='../configs/multitask/lite0_isic2017.py',
         options=start,
         note='what all others start from; no passing, and 32 steps less',
     ),

@@ -5,13 +5,13 @@ seeds = [0, 1, 2]
 metrics = ['cls/AC', 'cls/mAP', 'cls/AUC_mean', 'seg/JA', 'seg/AC', 'seg/DI']
 options = {'test_dataloader.dataset.split': 'val'}
 methods = [
-    dict(name='base, classification', config='../../configs/classification/lite0_isic2017.py'),
-    dict(name='base, segmentation', config='../../configs/segmentation/lite0_isic2017.py'),
-    dict(name='multi-task', config='../../configs/multitask/lite0_isic2017.py'),
-    dict(name='gated sum', config='../../configs/fpm/lite0_isic2017.py'),
+    dict(name='base, classification', config='../configs/classification/lite0_isic2017.py'),
+    dict(name='base, segmentation', config='../configs/segmentation/lite0_isic2017.py'),
+    dict(name='multi-task', config='../configs/multitask/lite0_isic2017.py'),
+    dict(name='gated sum', config='../configs/fpm/lite0_isic2017.py'),
     dict(
         name='gated sum, TTA, filled holes',
-        config='../../configs/fpm/lite0_isic2017.py',
+        config='../configs/fpm/lite0_isic2017.py',
         weights_of='gated sum',
         options={
             'tta': True,

@@ -1,6 +1,6 @@
 """Crop, resize, zoom, rotation and flip as one warp against the same steps one after the other, alternating in one run.
 
-    python benchmarks/augmentation.py [--data-root data/synthetic] [--repeats 200] [--size 233]
+    python speed/augmentation.py [--data-root data/synthetic] [--repeats 200] [--size 233]
 
 Both draw the same crops, angles and flips, and resample with bilinear weights for the image and nearest for the mask.
 """

@@ -28,25 +28,25 @@ as_printed = dict(type='SumOp', identity_init=False)
 methods = [
     dict(
         name='base, classification',
-        config='../../configs/classification/lite0_isic2017.py',
+        config='../configs/classification/lite0_isic2017.py',
         options={**epochs(0, 2), **epochs(1, 3)},
     ),
     dict(
         name='base, segmentation',
-        config='../../configs/segmentation/lite0_isic2017.py',
+        config='../configs/segmentation/lite0_isic2017.py',
         options={**epochs('*', 4), **epochs(1, 3)},
     ),
-    dict(name='multi-task', config='../../configs/multitask/lite0_isic2017.py', options=joint),
-    dict(name='gated sum', config='../../configs/fpm/lite0_isic2017.py', options=joint),
+    dict(name='multi-task', config='../configs/multitask/lite0_isic2017.py', options=joint),
+    dict(name='gated sum', config='../configs/fpm/lite0_isic2017.py', options=joint),
     dict(
         name='gated sum, as printed',
-        config='../../configs/fpm/lite0_isic2017.py',
+        config='../configs/fpm/lite0_isic2017.py',
         options={**joint, 'model.passing': {'blocks.4.2': dict(type='GatedFeaturePassing', op=as_printed)}},
         note='messages count in full from the first step, where mmskin lets them in by scales that start at zero.',
     ),
     dict(
         name='gated sum, TTA, filled holes',
-        config='../../configs/fpm/lite0_isic2017.py',
+        config='../configs/fpm/lite0_isic2017.py',
         weights_of='gated sum',
         options={**joint, 'tta': True, 'model.tasks.seg.post': [dict(type='FillHoles')]},
     ),

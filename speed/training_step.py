@@ -1,6 +1,6 @@
 """A training step through the Runner against a bare PyTorch loop, same network and batch, alternating in one run.
 
-    python benchmarks/training_step.py [--steps 20] [--size 192] [--batch 16]
+    python speed/training_step.py [--steps 20] [--size 192] [--batch 16]
 
 EfficientNet-Lite0 from random weights, joint stage with passing. The Runner's step takes a loaded batch through
 preprocessing, forward, losses, backward, optimizer, schedulers and all hooks, logging among them; the bare one stacks

@@ -1,6 +1,6 @@
 """Loading native JPEGs at a reduced scale against loading them in full, alternating in one run.
 
-    python benchmarks/decoding.py --data-root ../shared/data/isic2017_native [--repeats 7] [--size 233]
+    python speed/decoding.py --data-root ../shared/data/isic2017_native [--repeats 7] [--size 233]
 
 Each loads the file, checks that it is whole, and shrinks to the network's input; one thread.
 """

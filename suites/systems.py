@@ -42,6 +42,6 @@ systems = [
     ('shared encoder (Yang 2017)', 'multitask/yang2017', untrained),
 ]
 methods = [
-    dict(name=name, config=f'../../configs/{config}_isic2017.py', options=changes) for name, config, changes in systems
+    dict(name=name, config=f'../configs/{config}_isic2017.py', options=changes) for name, config, changes in systems
 ]
 del systems, untrained, untrained_pair

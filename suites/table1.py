@@ -11,24 +11,24 @@ options = dict(tta=True, tta_model=dict(zooms=(1.0, 1.1), crops=(0.9,)))
 methods = [
     dict(
         name='base, classification',
-        config='../../configs/classification/r101_isic2017.py',
+        config='../configs/classification/r101_isic2017.py',
         paper={'cls/AC': 0.772, 'cls/mAP': 0.699},
     ),
     dict(
         name='base, segmentation',
-        config='../../configs/segmentation/deeplab_r101_isic2017.py',
+        config='../configs/segmentation/deeplab_r101_isic2017.py',
         options={'model.tasks.seg.post': [dict(type='FillHoles')]},
         paper={'seg/JA': 0.779, 'seg/AC': 0.940, 'seg/DI': 0.862},
     ),
     dict(
         name='multi-task',
-        config='../../configs/multitask/r101_isic2017.py',
+        config='../configs/multitask/r101_isic2017.py',
         options={'model.tasks.seg.post': [dict(type='FillHoles')]},
         paper={'cls/AC': 0.779, 'cls/mAP': 0.712, 'seg/JA': 0.780, 'seg/AC': 0.940, 'seg/DI': 0.863},
     ),
     dict(
         name='gated passing',
-        config='../../configs/fpm/r101_isic2017.py',
+        config='../configs/fpm/r101_isic2017.py',
         options={'model.tasks.seg.post': [dict(type='FillHoles')]},
         paper={'cls/AC': 0.801, 'cls/mAP': 0.747, 'seg/JA': 0.787, 'seg/AC': 0.944, 'seg/DI': 0.868},
     ),

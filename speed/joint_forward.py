@@ -1,6 +1,6 @@
 """One joint forward against the two base networks one after the other, alternating in one run.
 
-    python benchmarks/joint_forward.py [--repeats 15] [--size 233] [--batch 1] [--device cpu]
+    python speed/joint_forward.py [--repeats 15] [--size 233] [--batch 1] [--device cpu]
 
 ResNet-101, random weights, no heads on either side. Joint: split after layer3.10, gated passing at layer3.22,
 classification at the network's own stride, segmentation at 16. Base: the same two networks with nothing shared.

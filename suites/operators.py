@@ -40,11 +40,11 @@ operators = {
     'mask and CAM': dict(type='MaskCAMPassing'),
 }
 baseline = 'none'
-config = '../../configs/fpm/lite0_isic2017.py'
+config = '../configs/fpm/lite0_isic2017.py'
 methods = [
     dict(
         name='start',
-        config='../../configs/multitask/lite0_isic2017.py',
+        config='../configs/multitask/lite0_isic2017.py',
         options=start,
         note='what all others start from; 31 steps less',
     ),

@@ -1,14 +1,18 @@
-"""The table of a benchmark, in Markdown."""
+"""The comparison of the methods of a suite: its table in Markdown, and its figure."""
 
 import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from mmskin.benchmark.figure import draw
-from mmskin.files import markdown_table, write_text
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-__all__ = ['markdown', 'write_report']
+from mmskin.files import markdown_table, write_text
+from mmskin.visualization.overlay import save_figure
+
+__all__ = ['draw', 'markdown', 'write_comparison']
 
 EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number in brackets. Parameters of the network; \
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
@@ -28,7 +32,7 @@ without 0 is bold: of the {{count}} here, about {{by_chance:.1f}} at most would 
 ONE_SEED = f"""Intervals of a single seed are {{level:.0%}} {IMAGES}; how many are bold by chance is not known."""
 
 
-def write_report(report: dict[str, Any], folder: str | Path) -> Path:
+def write_comparison(report: dict[str, Any], folder: str | Path) -> Path:
     """Write ``<suite>.json``, ``<suite>.md`` and ``<suite>.png``; gives the second."""
     path = Path(folder, f'{report["suite"]}.md')
     write_text(path.with_suffix('.json'), json.dumps(report, indent=1) + '\n')
@@ -154,3 +158,34 @@ def interval_cell(ends: tuple[float, float] | None) -> str:
         return '–'
     mark = '**' if ends[0] > 0 or ends[1] < 0 else ''
     return f'{mark}{ends[0]:+.3f} to {ends[1]:+.3f}{mark}'
+
+
+def draw(report: dict[str, Any], path: str | Path) -> None:
+    """Draw a panel for each metric: seeds as dots, means with their intervals over images, the paper's numbers."""
+    names = [name for name, method in report['methods'].items() if method['seeds']]
+    figure = Figure(figsize=(2.2 + 2.6 * len(report['metrics']), 1.6 + 0.4 * len(names)), layout='constrained')
+    panels = figure.subplots(1, len(report['metrics']), sharey=True, squeeze=False)[0]
+    for panel, metric in zip(panels, report['metrics'], strict=True):
+        for row, name in enumerate(names):
+            draw_method(
+                panel, row, report['methods'][name]['metrics'][metric], report['methods'][name]['paper'].get(metric)
+            )
+        panel.set_title(metric)
+        panel.grid(axis='x', alpha=0.3)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel(
+        f'dots: seeds; bar: {report["level"]:.0%} interval over images of their mean; ×: the paper', fontsize=9
+    )
+    save_figure(figure, path, dpi=120)
+
+
+def draw_method(panel: Axes, row: int, found: dict[str, Any] | None, paper: float | None) -> None:
+    """One row of a panel."""
+    if found is not None:
+        if found['images'] is not None:
+            panel.plot(found['images'], [row, row], color='tab:blue', linewidth=2)
+        panel.plot(found['values'], np.full(len(found['values']), row), '.', color='tab:blue', alpha=0.5)
+        panel.plot(found['mean'], row, 'o', color='tab:blue')
+    if paper is not None:
+        panel.plot(paper, row, 'x', color='tab:red')

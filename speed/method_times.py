@@ -1,6 +1,6 @@
 """What each method of a suite costs beside its baseline: forward and training step, taking turns in one run.
 
-    python benchmarks/method_times.py benchmarks/suites/operators.py [--repeats 15] [--batch 8] [--device cpu]
+    python speed/method_times.py suites/operators.py [--repeats 15] [--batch 8] [--device cpu]
 
 Networks have random weights, and images and masks are noise of the suite's size. A forward is one image through the
 network without gradient; a step is a batch through forward, losses, backward and optimizer. Each number is the median
