@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument(
         '--explain',
         action='store_true',
-        help='explanations/<image id>.png and .json: evidence, gates, and the answer without each route (needs captum)',
+        help='explanations/<image id>.png and .json: evidence, gates, and the answer without each route',
     )
     more.add_argument('--json', action='store_true', help='predictions.jsonl: with measurements and gate rates')
     more.add_argument('--contours', action='store_true', help='predictions.jsonl: with outlines, too')
@@ -56,10 +56,6 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction_files import PredictionFiles
 
-    if args.explain:
-        from mmskin.explain.class_activation import grad_cam
-
-        grad_cam()  # whether it is installed
     sources = find_files(args.inputs)
     inferencer = LesionInferencer(
         args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size

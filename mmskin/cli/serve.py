@@ -29,14 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model once, and serve until Ctrl-C."""
-    from mmskin.explain.class_activation import grad_cam
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.zoo import DEFAULT_MODEL
     from mmskin.web.limits import Limits
     from mmskin.web.page import import_gradio
     from mmskin.web.server import serve
 
-    import_gradio(), grad_cam()  # whether they are installed
+    import_gradio()  # whether it is installed
     limits = Limits(args.max_megabytes, args.max_pixels)
     inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
     serve(inferencer, limits, args.model or DEFAULT_MODEL, args.host, args.port)

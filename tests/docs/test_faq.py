@@ -113,10 +113,10 @@ def nothing_trained_there(folder, repository):
 
 def missing_extra(folder, repository):
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in sys.modules if name.split('.')[0] == 'captum']:
+        for name in [name for name in sys.modules if name.split('.')[0] == 'gradio']:
             patch.delitem(sys.modules, name)
-        patch.setitem(sys.modules, 'captum', None)
-        assert main(['predict', 'photo.jpg', '--out-dir', 'out', '--explain']) == 2
+        patch.setitem(sys.modules, 'gradio', None)
+        assert main(['serve']) == 2
 
 
 def no_such_input(folder, repository):
