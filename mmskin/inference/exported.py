@@ -114,7 +114,7 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
     names = [output.any_name for output in compiled.outputs]
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        found = compiled(images)
+        found = compiled.create_infer_request().infer(images)  # one's own: threads cannot share one
         return {name: found[name] for name in names}
 
     return text, run

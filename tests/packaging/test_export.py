@@ -2,6 +2,7 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -71,6 +72,15 @@ def test_predictions_are_those_of_the_model_folder(exported_file, half_folder, i
         assert one.probabilities == pytest.approx(other.probabilities, abs=TOLERANCE)
         np.testing.assert_allclose(one.lesion_probability, other.lesion_probability, atol=TOLERANCE)
         assert (one.mask != other.mask).mean() < 0.001
+
+
+def test_threads_get_the_answers_of_one(exported_file, images):
+    inferencer = LesionInferencer(exported_file)
+    alone = inferencer(images)
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(inferencer, images * 4), alone * 4, strict=True):
+            assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+            assert (found.mask == expected.mask).all()
 
 
 def test_views_and_post_processing_go_with_an_exported_network(onnx_file, half_folder, images):
