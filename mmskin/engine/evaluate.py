@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 
 import mmskin
 from mmskin.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.files import write_text
+from mmskin.models.watch import unwrap
 from mmskin.models.weights import load_weights
 
 __all__ = ['find_checkpoint', 'evaluate_checkpoint']
@@ -73,10 +73,9 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
         cfg.model = dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=cfg.model)
     join_processes(cfg)
     runner = build_runner(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     file = find_checkpoint(checkpoint)
     runner.logger.info(f'testing {file}')
-    load_weights(model, file)
+    load_weights(unwrap(runner.model), file)
     metrics = runner.test()
     if is_main_process():
         write_text(out_dir / 'test.json', json.dumps(test_note(cfg, file), indent=2) + '\n')

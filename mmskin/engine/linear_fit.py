@@ -63,9 +63,8 @@ class LinearFitLoop(EpochBasedTrainLoop):
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """What enters the last layer (N, C), and the labels (N,), over the labelled training images."""
         model, found = self.runner.model.eval(), []
-        handle = self.fc.register_forward_pre_hook(lambda _, entering: found.append(entering[0].cpu()))
-        labels = [self._look(model, batch) for batch in track(self.dataloader, 'features')]
-        handle.remove()
+        with self.fc.register_forward_pre_hook(lambda _, entering: found.append(entering[0].cpu())):
+            labels = [self._look(model, batch) for batch in track(self.dataloader, 'features')]
         label = torch.cat(labels)
         return torch.cat(found)[label >= 0].numpy(), label[label >= 0].numpy()
 

@@ -4,16 +4,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from mmskin.engine.hooks.gate_recorder import mean_map
 from mmskin.explain.class_activation import class_activation, diagnosis_of
-from mmskin.explain.closed_routes import closed, routes_of
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.watch import closed, unwrap
 
 __all__ = ['Effect', 'Explanation', 'explain']
 
@@ -84,14 +82,13 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     Raises:
         FileNotFoundError: if the file is missing.
         ValueError: if the image cannot be read.
-        ModuleNotFoundError: if captum is not installed.
     """
     source = HeldImage(source.image_id, source.content)
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])
-    model = plain_model(inferencer.network)
-    if model is None:
+    model = unwrap(inferencer.network)
+    if not isinstance(model, MultiTaskModel):
         return explanation
     inputs = inferencer.inputs([source])
     if (task := diagnosis_of(model)) and prediction.label is not None:
@@ -102,22 +99,9 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         for site, routes in model.gates(inputs).items()
         for route, rates in routes.items()
     }
-    explanation.without = without_each_route(inferencer, source)
+    for name, route in model.routes().items():
+        with closed(*route):
+            without = inferencer(source)
+        assert isinstance(without, LesionPrediction), 'one source is one image'
+        explanation.without[name] = without
     return explanation
-
-
-def plain_model(network: nn.Module) -> MultiTaskModel | None:
-    """The network itself, also where it stands inside test-time augmentation."""
-    return next((part for part in network.modules() if isinstance(part, MultiTaskModel)), None)
-
-
-@torch.no_grad()
-def without_each_route(inferencer: LesionInferencer, source: ImageSource) -> dict[str, LesionPrediction]:
-    """The prediction with each route closed in turn."""
-    found = {}
-    for name in routes_of(inferencer.network):
-        with closed(inferencer.network, name):
-            prediction = inferencer(source)
-        assert isinstance(prediction, LesionPrediction), 'one source is one image'
-        found[name] = prediction
-    return found

@@ -1,22 +1,19 @@
 """How much the gates let through, noted while a network predicts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.passing.base import FeaturePassing, Features
 
-__all__ = ['GateRates', 'noted_gates']
+__all__ = ['GateRates']
 
 Rates = dict[str, dict[str, float]]
 
 
 class GateRates:
-    """The mean passing rates of the forward passes that were noted.
+    """The mean passing rates of the forward passes that it has ``watched``.
 
     They are means of ``MultiTaskModel.gates``, whose numbers the operator's ``quantity`` explains, over channels and
     positions, taken from the maps that pass by anyway: no forward pass of its own. Networks without
@@ -26,10 +23,10 @@ class GateRates:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], list[Tensor]] = {}
 
-    def note(self, site: str, passing: nn.Module, maps: tuple[dict[str, Tensor], ...]) -> None:
+    def note(self, site: str, operator: FeaturePassing, entering: Features, leaving: Features) -> None:
         """Note the rates of the operator at ``site`` as its maps come in."""
-        count = len(next(iter(maps[0].values())))
-        for route, rates in passing.gates(*maps).items():  # type: ignore[operator]
+        count = len(next(iter(entering.values())))
+        for route, rates in operator.gates(entering, leaving).items():
             means = rates.flatten(1).float().mean(dim=1)  # (N,), or (1,) of a rate that is the same for all images
             self._found.setdefault((site, route), []).append(means.expand(count))
 
@@ -40,18 +37,3 @@ class GateRates:
             for image, rate in zip(images, torch.stack(views).mean(dim=0).tolist(), strict=True):
                 image.setdefault(site, {})[route] = rate
         return images
-
-
-@contextmanager
-def noted_gates(network: nn.Module) -> Iterator[GateRates]:
-    """Inside the block, rates are noted; no other pass is, and one that was interrupted leaves nothing behind."""
-    rates, hooks = GateRates(), []
-    for part in network.modules():
-        if isinstance(part, MultiTaskModel):
-            for key, site in part.sites.items():
-                hooks.append(part.passing[key].register_forward_pre_hook(partial(rates.note, site)))
-    try:
-        yield rates
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -17,11 +17,12 @@ from mmskin.engine.evaluate import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
 from mmskin.files import check_name
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
-from mmskin.inference.gate_rates import Rates, noted_gates
+from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 from mmskin.models.tasks.segmentation import Segmentation, resize
+from mmskin.models.watch import unwrap, watched
 from mmskin.models.weights import load_weights, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
 from mmskin.structures import TaskSample
@@ -33,7 +34,7 @@ MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are h
 
 
 class LesionInferencer:
-    """Names the disease and outlines the lesion in images of any kind and size.
+    """Names the disease and outlines the lesion in images of any kind and size, from any number of threads at once.
 
     Args:
         model: A model folder, the name of a model that comes with mmskin (the default is one), what ``mmskin export``
@@ -107,7 +108,7 @@ class LesionInferencer:
     @property
     def is_exported(self) -> bool:
         """Whether the network is an exported file, which has no gate rates and cannot be explained."""
-        return any(isinstance(part, ExportedNetwork) for part in self.network.modules())
+        return isinstance(unwrap(self.network), ExportedNetwork)
 
     def inputs(self, inputs: Inputs) -> Tensor:
         """What the network sees of images: normalised (N, 3, H, W), on its device.
@@ -117,8 +118,7 @@ class LesionInferencer:
         """
         items = [_or_raise(self._read(source)) for source in find_images(inputs)]
         batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
-        network = getattr(self.network, 'module', self.network)  # inside test-time augmentation
-        return network.data_preprocessor(batch, False)['inputs']
+        return unwrap(self.network).data_preprocessor(batch, False)['inputs']  # type: ignore[operator]
 
     def _batches(self, sources: Iterable[ImageSource]) -> Iterator[list[dict | FailedImage]]:
         batch: list[dict | FailedImage] = []
@@ -151,7 +151,8 @@ class LesionInferencer:
     def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction]:
         if not data:
             return []
-        with torch.inference_mode(), noted_gates(self.network) as gates:
+        gates = GateRates()
+        with torch.inference_mode(), watched(gates.note):
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
         return [
             self._prediction(sample, rates, lesion_probability)

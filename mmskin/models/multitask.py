@@ -1,15 +1,17 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
+from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Feats
+from mmskin.models.watch import pass_features, watched
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
 
@@ -113,7 +115,8 @@ class MultiTaskModel(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> dict[str, Feats]:
         """Feature maps by task for normalised images (N, 3, H, W)."""
-        return self.backbone(inputs, self.active_tasks, self.passing_by_site())
+        passing = {site: partial(pass_features, site, operator) for site, operator in self.passing_by_site().items()}
+        return self.backbone(inputs, self.active_tasks, passing)
 
     def over_image(self, task: str, maps: Tensor, inputs: Tensor) -> Tensor:
         """Maps (N, C, h, w) of a task's branch as maps of the whole image, which here each branch sees."""
@@ -131,7 +134,12 @@ class MultiTaskModel(BaseModel):
                 and with a weighting the one to minimise as ``loss`` and the weights as ``weight/<task>``; 'predict'
                 gives the samples with predictions, 'tensor' gives logits by task.
         """
-        with self._losses_of_passing(wanted=mode == 'loss') as passing:
+        passing: dict[str, Tensor] = {}
+
+        def collect(site: str, operator: FeaturePassing, *maps: Features) -> None:
+            passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*maps).items()})
+
+        with watched(collect) if mode == 'loss' else nullcontext():
             feats = self.extract_feat(inputs)
         if mode == 'tensor':
             return {name: self.tasks[name](feat) for name, feat in feats.items()}
@@ -142,22 +150,6 @@ class MultiTaskModel(BaseModel):
         for name, feat in feats.items():
             self.tasks[name].predict(feat, data_samples)
         return data_samples
-
-    @contextmanager
-    def _losses_of_passing(self, wanted: bool) -> Iterator[dict[str, Tensor]]:
-        """What the operators add to the losses, by ``<block>/<name>``, filled in while the network runs if wanted."""
-        found: dict[str, Tensor] = {}
-
-        def collect(passing: nn.Module, maps: tuple[dict[str, Tensor], dict[str, Tensor]], site: str) -> None:
-            found.update({f'{site}/{name}': loss for name, loss in passing.losses(*maps).items()})  # type: ignore[operator]
-
-        sites = {site: self.passing[key] for key, site in self.sites.items() if wanted}
-        hooks = [passing.register_forward_pre_hook(partial(collect, site=site)) for site, passing in sites.items()]
-        try:
-            yield found
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _loss(
         self, feats: dict[str, Feats], samples: list[TaskSample], passing: dict[str, Tensor]
@@ -189,9 +181,18 @@ class MultiTaskModel(BaseModel):
         """The loss to minimise, and what is logged: mmengine's sum of the losses, or theirs as they are weighted."""
         return super().parse_losses(losses) if self.weighting is None else (losses['loss'], losses)
 
-    def passing_by_site(self) -> dict[str, nn.Module]:
+    def passing_by_site(self) -> dict[str, FeaturePassing]:
         """The operators in use, by their block."""
-        return {site: self.passing[key] for key, site in self.sites.items()} if self.use_passing else {}
+        sites = self.sites.items() if self.use_passing else ()
+        return {site: cast(FeaturePassing, self.passing[key]) for key, site in sites}
+
+    def routes(self) -> dict[str, tuple[FeaturePassing, str]]:
+        """The routes in use, named as ``blocks.4.2/cls2seg``: each one's operator, and its name there."""
+        return {
+            f'{site}/{route}': (operator, route)
+            for site, operator in self.passing_by_site().items()
+            for route in operator.running(self.active_tasks)
+        }
 
     @torch.no_grad()
     def gates(self, inputs: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -203,10 +204,9 @@ class MultiTaskModel(BaseModel):
         """
         found: dict[str, dict[str, Tensor]] = {}
 
-        def record(site: str, passing: nn.Module, entering: dict[str, Tensor], leaving: dict[str, Tensor]) -> Any:
-            found[site] = passing.gates(entering, leaving)  # type: ignore[operator]
-            return passing(entering, leaving)
+        def record(site: str, operator: FeaturePassing, *maps: Features) -> None:
+            found[site] = operator.gates(*maps)
 
-        sites = {site: partial(record, site, passing) for site, passing in self.passing_by_site().items()}
-        self.backbone(inputs, self.active_tasks, sites)
+        with watched(record):
+            self.extract_feat(inputs)
         return found

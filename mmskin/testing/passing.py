@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.models.passing.base import FeaturePassing, Features
+from mmskin.models.watch import closed
 from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 from mmskin.testing.network import tiny_batch, tiny_network
 
@@ -139,6 +140,20 @@ class PassingContract(Contract):
         assert direct <= found, f'{target} does not learn from {direct - found}; detach={detach}'
         most = indirect(target, open_routes) if operator.chained else direct
         assert found <= most, f'a gradient goes from {target} to {found - most}; detach={detach}'
+
+    def test_a_closed_route_brings_nothing(self) -> None:
+        """Inside ``closed`` no gradient goes along it, and it has no gates; afterwards all is as before."""
+        operator = self.awake(routes=ROUTES).eval()
+        before = operator(maps(IN), maps(OUT))
+        for name, (source, target) in operator.ends.items():
+            inputs, outputs = leaves(IN), leaves(OUT)
+            with closed(operator, name):
+                learn({target: operator(inputs, outputs)[target]})
+                assert name not in operator.gates(inputs, outputs)
+            open_routes = {ends for ends in ROUTES if ends != (source, target)}
+            assert source not in reached(inputs) | reached(outputs) or source in indirect(target, open_routes)
+        after = operator(maps(IN), maps(OUT))
+        assert all(torch.equal(after[task], before[task]) for task in OUT)
 
     def test_no_parameter_is_unused(self) -> None:
         """What does not run with the branches that do is in ``idle_parts``, as distributed training demands."""

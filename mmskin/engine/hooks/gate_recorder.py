@@ -1,15 +1,16 @@
 """What the gates let through, image by image."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
 __all__ = ['GateRecorder']
@@ -41,8 +42,7 @@ class GateRecorder(Hook):
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the maps of a batch."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model = getattr(model, 'module', model)  # the network inside test-time augmentation
+        model = cast(MultiTaskModel, unwrap(runner.model))
         inputs = model.data_preprocessor(data_batch, False)['inputs']
         for site, routes in model.gates(inputs).items():
             for route, rates in routes.items():

@@ -8,11 +8,11 @@ from statistics import median
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
 __all__ = ['InferenceCost']
@@ -41,9 +41,8 @@ class InferenceCost(Hook):
         """Measure, on the main process."""
         if not is_main_process():
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         loader = runner.test_dataloader
-        cost = measure(model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
+        cost = measure(runner.model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
         self.out_file.parent.mkdir(parents=True, exist_ok=True)
         self.out_file.write_text(json.dumps(cost))
 
@@ -67,7 +66,7 @@ def measure(model: nn.Module, batch: dict, repeats: int) -> dict[str, float | st
 
 def activation_bytes(model: nn.Module, batch: dict) -> int:
     """Bytes that a forward pass on ``batch`` saves for its gradients, each piece of memory counted once."""
-    model = getattr(model, 'module', model)  # the network inside test-time augmentation
+    model = unwrap(model)
     saved = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmskin.models.passing.ops import SumOp
+from mmskin.models.watch import is_closed
 from mmskin.registry import MODELS
 
 Features = dict[str, Tensor]  # maps by task
@@ -98,8 +99,8 @@ class FeaturePassing(nn.Module):
         return {}
 
     def running(self, tasks: Collection[str]) -> dict[str, Route]:
-        """The routes whose two ends are both among ``tasks``, by name."""
-        return {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks}}
+        """The routes whose two ends are both among ``tasks``, by name, less those that this call has ``closed``."""
+        return {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks} and not is_closed(self, name)}
 
     def running_targets(self, tasks: Collection[str]) -> list[str]:
         """Those of ``tasks`` in which a running route ends."""

@@ -1,0 +1,65 @@
+"""What belongs to one call of a network, and not to the network: who watches it, and which routes are closed.
+
+Both are context variables: calls in other threads see nothing of them, and nothing is left behind.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ['closed', 'is_closed', 'pass_features', 'unwrap', 'watched']
+
+Features = dict[str, Tensor]
+Watcher = Callable[[str, Any, Features, Features], None]
+
+WATCHERS: ContextVar[tuple[Watcher, ...]] = ContextVar('watchers', default=())
+CLOSED: ContextVar[frozenset[tuple[nn.Module, str]]] = ContextVar('closed', default=frozenset())
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The network inside distributed training and test-time augmentation, which hold it as ``module``."""
+    while isinstance(inner := getattr(network, 'module', None), nn.Module):
+        network = inner
+    return network
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Inside the block, ``watcher`` is called before features are passed in this thread.
+
+    It gets the name of the block at which that happens, the operator, and what the operator gets: the maps that entered
+    the block and those that left it, each by task.
+    """
+    token = WATCHERS.set((*WATCHERS.get(), watcher))
+    try:
+        yield
+    finally:
+        WATCHERS.reset(token)
+
+
+@contextmanager
+def closed(operator: nn.Module, route: str) -> Iterator[None]:
+    """Inside the block, nothing passes along a route of ``operator`` in this thread, as if it had been built without.
+
+    ``MultiTaskModel.routes`` gives every pair of the two.
+    """
+    token = CLOSED.set(CLOSED.get() | {(operator, route)})
+    try:
+        yield
+    finally:
+        CLOSED.reset(token)
+
+
+def is_closed(operator: nn.Module, route: str) -> bool:
+    """Whether this call is inside ``closed``."""
+    return (operator, route) in CLOSED.get()
+
+
+def pass_features(site: str, operator: nn.Module, entering: Features, leaving: Features) -> Features:
+    """What ``operator`` gives at the block ``site``, with the call's watchers looking on."""
+    for watcher in WATCHERS.get():
+        watcher(site, operator, entering, leaving)
+    return operator(entering, leaving)
