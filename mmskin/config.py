@@ -12,6 +12,7 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.utils import import_modules_from_strings
 
 import mmskin
+from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
 
 __all__ = ['SettingsAction', 'class_names', 'load_config', 'set_in_datasets', 'tested_dataset']
@@ -39,8 +40,8 @@ def load_config(
         launcher: How the processes were started: 'none', 'pytorch' or 'slurm'.
 
     Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if it is no Python, says no model, or an option or the seed does not fit.
+        MissingFile: if there is no such config.
+        Mistake: if it is no Python, says no model, or an option or the seed does not fit.
     """
     path = find_config(path)
     folder = str(Path(path).resolve().parent)
@@ -55,17 +56,17 @@ def load_config(
                 set_in_datasets(cfg[name], 'data_root', data_root)
     if seed is not None:
         if not 0 <= seed < 2**32:
-            raise ValueError(f'seed={seed} is not between 0 and {2**32 - 1}')
+            raise Mistake(f'seed={seed} is not between 0 and {2**32 - 1}')
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
     if amp:
         if not cfg.get('optim_wrapper'):
-            raise ValueError(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
+            raise Mistake(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         try:
             cfg.merge_from_dict(options)
         except (KeyError, TypeError) as error:
-            raise ValueError(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
+            raise Mistake(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
@@ -76,18 +77,18 @@ def read_config(path: Path) -> Config:
     """The config file as it is.
 
     Raises:
-        ValueError: if it is no Python, or says no model.
+        Mistake: if it is no Python, or says no model.
     """
     try:
         cfg = Config.fromfile(str(path))
     except SyntaxError as error:
-        raise ValueError(f'{path}, line {error.lineno}: {error.msg}') from error
+        raise Mistake(f'{path}, line {error.lineno}: {error.msg}') from error
     except ConfigParsingError as error:  # of a base that is not there
-        raise ValueError(f'{path}: {error}') from error
+        raise Mistake(f'{path}: {error}') from error
     except OSError as error:  # of a suffix that is no config's
-        raise ValueError(f'{path}: {error}; a config is a Python file') from error
+        raise Mistake(f'{path}: {error}; a config is a Python file') from error
     if 'model' not in cfg:
-        raise ValueError(f'{path}: says no model, so it is no config to train or test')
+        raise Mistake(f'{path}: says no model, so it is no config to train or test')
     return cfg
 
 
@@ -95,14 +96,14 @@ def find_config(path: str | Path) -> Path:
     """The config at ``path``, or else the one of that name that comes with mmskin.
 
     Raises:
-        FileNotFoundError: if there is neither.
+        MissingFile: if there is neither.
     """
     path = Path(path)
     shipped = Path(mmskin.__file__).parent / path
     for found in (path, *([shipped] if path.parts[:1] == ('configs',) else [])):
         if found.is_file():
             return found
-    raise FileNotFoundError(f'{path}: no such config; the ones that come with mmskin are in configs/')
+    raise MissingFile(f'{path}: no such config; the ones that come with mmskin are in configs/')
 
 
 def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:
@@ -126,10 +127,10 @@ def tested_dataset(cfg: Config) -> ConfigDict:
     """The config of the data set that is tested, whose pipeline also prepares a user's images.
 
     Raises:
-        ValueError: if there is none.
+        Mistake: if there is none.
     """
     if not cfg.get('test_dataloader'):
-        raise ValueError(f'{cfg.filename}: has no test_dataloader, which says how images are prepared; add one')
+        raise Mistake(f'{cfg.filename}: has no test_dataloader, which says how images are prepared; add one')
     return next(innermost_datasets(cfg.test_dataloader))
 
 

@@ -11,6 +11,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from mmskin.errors import MissingFile, Mistake
+
 __all__ = [
     'check_name',
     'csv_line',
@@ -58,7 +60,7 @@ def check_name(name: Any, what: str) -> str:
         name, fault = f'{name[:40]}...', f'is too long for the names of its results, which have {LONGEST} bytes for it'
     else:
         return name
-    raise ValueError(f'{what} {name!r} {fault}; files are named after it, so give another')
+    raise Mistake(f'{what} {name!r} {fault}; files are named after it, so give another')
 
 
 def refuse_links(folder: Path, root: Path) -> None:
@@ -67,7 +69,7 @@ def refuse_links(folder: Path, root: Path) -> None:
         if one == root:
             return
         if one.is_symlink():
-            raise ValueError(f'{one} is a link, and nothing is written through one; remove it')
+            raise Mistake(f'{one} is a link, and nothing is written through one; remove it')
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -124,15 +126,17 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     """The rows of a table of ours, whose first line names the columns.
 
     Raises:
-        FileNotFoundError: if it is missing.
-        ValueError: if it is no such table, or a row is not complete.
+        MissingFile: if it is missing.
+        Mistake: if it is no such table, or a row is not complete.
     """
     try:
         with open(path, newline='', encoding='utf-8') as file:
             names, *rows = [[plain_cell(cell) for cell in cells] for cells in csv.reader(file) if cells] or [[]]
         return [dict(zip(names, cells, strict=True)) for cells in rows]
+    except FileNotFoundError as error:
+        raise MissingFile(f'{path}: not there') from error
     except (csv.Error, ValueError) as error:
-        raise ValueError(f'{path}: damaged, or no table ({error}); make it again by what wrote it') from error
+        raise Mistake(f'{path}: damaged, or no table ({error}); make it again by what wrote it') from error
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -144,10 +148,12 @@ def read_json(path: str | Path) -> Any:
     """What a file of JSON holds.
 
     Raises:
-        FileNotFoundError: if it is missing.
-        ValueError: if it is damaged.
+        MissingFile: if it is missing.
+        Mistake: if it is damaged.
     """
     try:
         return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{path}: damaged, or no JSON ({error}); make it again by what wrote it') from error
+    except FileNotFoundError as error:
+        raise MissingFile(f'{path}: not there') from error
+    except (RecursionError, ValueError) as error:
+        raise Mistake(f'{path}: damaged, or no JSON ({error}); make it again by what wrote it') from error

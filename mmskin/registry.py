@@ -7,8 +7,9 @@ A plugin outside is imported by its user: ``custom_imports`` in a text config or
 import difflib
 import inspect
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
@@ -16,6 +17,8 @@ from typing import Any
 
 from mmengine import registry as upstream
 from mmengine.registry import Registry
+
+from mmskin.errors import Mistake, UnknownName, refusals
 
 __all__ = [
     'DATASETS',
@@ -77,6 +80,55 @@ def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> A
     return registry.parent.build_func(cfg, *args, registry=registry, **kwargs)
 
 
+def build_or_say_why(build: Callable, cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+    """Build ``cfg`` by mmengine's ``build``; what makes that impossible is a ``Mistake`` if it lies in the config."""
+    if not isinstance(cfg, Mapping) or 'runner_type' in cfg:
+        with refusals('config'):
+            return build(cfg, *args, registry=registry, **kwargs)
+    options = {**(kwargs.get('default_args') or (args[0] if args else None) or {}), **cfg}
+    if 'type' not in options:
+        raise Mistake(f'a {registry.name} of a config has no type: {described("dict", options)}')
+    options.pop('_scope_', None)
+    kind = options.pop('type')
+    with refusals(described(kind, cfg)):
+        try:
+            return build(cfg, *args, registry=registry, **kwargs)
+        except TypeError as error:
+            if isinstance(kind, str):
+                with registry.switch_scope_and_registry(cfg.get('_scope_')) as home:
+                    kind = home.get(kind)
+            if line := wrong_options(kind, options, str(error)):
+                raise Mistake(line) from error
+            raise
+
+
+def described(kind: str | type, options: Mapping[str, Any]) -> str:
+    """A part as its config has it, without what makes the line long."""
+    plain = {key: value for key, value in options.items() if key[:1] != '_' and key != 'type'}
+    listed = [f'{key}={value!r}' for key, value in plain.items() if isinstance(value, str | int | float | None)]
+    return f'{getattr(kind, "__name__", kind)}({", ".join(listed)})'
+
+
+def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> str | None:
+    """What to say of options that a part does not have, or lacks, where the TypeError's message quotes one."""
+    bases = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else []
+    makers = [vars(base)['__init__'] for base in bases if '__init__' in vars(base)] or [kind]
+    known: dict[str, inspect.Parameter] = {}
+    for maker in makers:  # a constructor hands its **options to that of its base
+        parameters = inspect.signature(maker).parameters
+        known = {**parameters, **known}
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            break
+    name = getattr(kind, '__name__', str(kind))
+    for option in options.keys() - known.keys():
+        if repr(option) in message:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f'did you mean {near[0]}?' if near else f'it has {", ".join(key for key in known if key != "self")}'
+            return f'{name} has no option {option!r}; {hint}'
+    lacking = [key for key in known if key not in options and repr(key) in message and 'required' in message]
+    return f'{name} needs the option {lacking[0]!r}' if lacking else None
+
+
 class PluginRegistry(Registry):
     """A registry that finds plugins by walking packages, and answers an unknown name with its near matches."""
 
@@ -86,6 +138,9 @@ class PluginRegistry(Registry):
         super().__init__(
             parent.name, build_func=build_at_home, parent=parent, scope='mmskin', locations=list(locations)
         )
+        parent.build_func = partial(
+            build_or_say_why, parent.build_func
+        )  # by which mmengine builds what is of ours, too
 
     def import_from_location(self) -> None:
         """Import every module of the registry's packages, once."""
@@ -103,7 +158,7 @@ class PluginRegistry(Registry):
         A class, which a Python config may name in a string's place, is its own answer.
 
         Raises:
-            KeyError: if nothing is registered under ``key``; the message lists near matches.
+            UnknownName: if nothing is registered under ``key``; the message lists near matches.
         """
         if not isinstance(key, str):
             return key
@@ -116,7 +171,7 @@ class PluginRegistry(Registry):
         except RuntimeError:
             found = None
         if found is None:
-            raise KeyError(self._unknown(key))
+            raise UnknownName(self._unknown(key))
         return found
 
     def __contains__(self, key: str) -> bool:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     except KeyboardInterrupt:
-        sys.exit('interrupted; run it again to go on')
+        raise KeyboardInterrupt('run it again to go on') from None
     print(done.text(), end='')
     return 1 if done.problems else 0
 

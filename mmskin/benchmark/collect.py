@@ -11,6 +11,7 @@ import numpy as np
 from mmskin.benchmark.fingerprint import check_comparable
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
+from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import AREAS, LEVEL, difference, image_counts, interval, mean_of, weighted_mean
@@ -28,12 +29,12 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     """What the finished runs found, as it goes into ``<suite>.json``.
 
     Raises:
-        ValueError: if no run is finished, or runs were made on different data or with different test protocols, with
+        Mistake: if no run is finished, or runs were made on different data or with different test protocols, with
             other settings than the suite has now, or with a network that was trained anew since.
     """
     finished = [run for run in runs if run.finished]
     if not finished:
-        raise ValueError(f'{runs[0].root}: no run is finished, so there is nothing to report.')
+        raise Mistake(f'{runs[0].root}: no run is finished, so there is nothing to report.')
     for run in finished:
         run.check_settings()
         run.check_networks()
@@ -64,7 +65,7 @@ def read_tables(runs: Sequence[Run]) -> Tested:
         try:
             tables.append((run, table.aligned(tables[0][1].image_ids) if tables else table))
         except ValueError as error:
-            raise ValueError(f'{run.folder} and {runs[0].folder}: {error}; test them anew.') from error
+            raise Mistake(f'{run.folder} and {runs[0].folder}: {error}; test them anew.') from error
     return tables
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.engine.stages import stage_configs
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric
 from mmskin.registry import DATASETS, METRICS
 
@@ -138,7 +139,7 @@ def check_comparable(runs: Mapping[str, Mapping[str, str]], may_differ: Iterable
             if len(value) > len(expected):
                 seen[name] = run, value
             if not same(value, expected) and name not in may_differ:
-                raise ValueError(
+                raise Mistake(
                     f'{run} and {other} cannot be compared: they differ in {name!r}. Give both the same data and the '
                     "same metrics; for 'train ...' the suite may say may_differ, which is printed with the table."
                 )

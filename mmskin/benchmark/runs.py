@@ -16,6 +16,7 @@ from mmskin.benchmark.suite import Method, Suite
 from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint, find_checkpoint
 from mmskin.engine.stages import run_stages
+from mmskin.errors import Mistake
 from mmskin.files import read_json, write_text
 from mmskin.models.weights import hash_tensors, read_weights
 
@@ -118,11 +119,11 @@ class Run:
         """Raise if the run began with other settings than it would now; needs no data.
 
         Raises:
-            ValueError: names the folder.
+            Mistake: names the folder.
         """
         noted, settings = self.noted_plan(), {'settings': self.settings, 'trainer': self.trainer_settings}
         if any(noted.get(key, now) != now for key, now in settings.items()):  # an earlier version noted no trainer
-            raise ValueError(
+            raise Mistake(
                 f'{self.folder} was begun with other settings than {self.method.config} and the suite have now; '
                 'remove it, restore them, or choose another --work-dir.'
             )
@@ -131,12 +132,12 @@ class Run:
         """Raise if the run began with other settings, data or protocol than it would now.
 
         Raises:
-            ValueError: names what differs, and the folder.
+            Mistake: names what differs, and the folder.
         """
         self.check_settings()
         noted = self.noted_plan()
         if changed := noted and differing(noted['fingerprints'], self.plan['fingerprints']):
-            raise ValueError(
+            raise Mistake(
                 f'{self.folder} was begun on other data or with another test protocol: {", ".join(changed)} '
                 'changed since; remove it, restore them, or choose another --work-dir.'
             )
@@ -149,13 +150,13 @@ class Run:
         """Raise if the network that a finished run needed was trained anew since.
 
         Raises:
-            ValueError: names the folder.
+            Mistake: names the folder.
         """
         if self.needed is None or not (self.finished and self.needed.finished):
             return
         began, now = self.noted().get('networks', {}), self.needed.noted().get('networks', {})
         if began and now and began['needed'] != now['tested']:
-            raise ValueError(
+            raise Mistake(
                 f'{self.folder} was made with another network than {self.needed.folder} has now; remove the first, and '
                 'it is made again.'
             )
@@ -208,7 +209,7 @@ def check_suite(runs: list[Run]) -> None:
     """Raise if a run began otherwise than it would now, needed another network, or two methods cannot be compared.
 
     Raises:
-        ValueError: names the runs and what differs.
+        Mistake: names the runs and what differs.
     """
     for run in runs:
         run.check_plan()

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.benchmark.fingerprint import OF_TRAINING
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
 
 __all__ = ['Method', 'Suite', 'read_suite']
@@ -106,14 +107,14 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         options: added to the suite's, and stronger.
 
     Raises:
-        FileNotFoundError: if the suite or a method's config is missing.
-        ValueError: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
+        MissingFile: if the suite or a method's config is missing.
+        Mistake: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
             is trained, ``starts_from`` none that is trained from the beginning, ``baseline`` no method, or
             ``may_differ`` what is not about training.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such suite; those that come with mmskin are in suites/')
+        raise MissingFile(f'{path}: no such suite; those that come with mmskin are in suites/')
     settings = Config.fromfile(str(path)).to_dict()
     check_names(settings, Suite, path)
     for entry in settings.get('methods', ()):
@@ -121,9 +122,9 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
     check_methods(methods, path)
     if settings.get('baseline') not in (None, *(method.name for method in methods)):
-        raise ValueError(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
+        raise Mistake(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
     if strange := [seed for seed in settings['seeds'] if type(seed) is not int]:
-        raise ValueError(f'{path}: seeds has {strange[0]!r}; give whole numbers.')
+        raise Mistake(f'{path}: seeds has {strange[0]!r}; give whole numbers.')
     check_may_differ(settings.get('may_differ', ()), path)
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
     settings['options'] = {**settings.get('options', {}), **(options or {})}
@@ -137,31 +138,31 @@ def check_names(settings: dict, kind: type, path: Path) -> None:
     needed = {'methods', 'seeds', 'metrics'} if kind is Suite else {'name', 'config'}
     wrong = {*settings} - known | needed - {*settings}
     if wrong or any(not settings[name] for name in needed):
-        raise ValueError(
+        raise Mistake(
             f'{path}: {", ".join(sorted(wrong)) or "something"} of a {kind.__name__.lower()} is unknown, missing or '
             f'empty; it needs {", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
         )
     for names, types, kinds in KINDS:
         for name in names & settings.keys():
             if not isinstance(settings[name], types):
-                raise ValueError(f'{path}: {name}={settings[name]!r}; give {kinds}.')
+                raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}.')
 
 
 def check_methods(methods: tuple[Method, ...], path: Path) -> None:
     """Raise if a config is missing, a name repeats, or a method needs networks that no other trains."""
     if len({method.folder for method in methods}) < len(methods):
-        raise ValueError(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
+        raise Mistake(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
     for method in methods:
         check_name(method.folder, f'{path}: the folder of the method {method.name!r},')
     trained = [method.name for method in methods if method.weights_of is None]
     first = [method.name for method in methods if method.weights_of is None and method.starts_from is None]
     for method in methods:
         if not method.config.is_file():
-            raise FileNotFoundError(f'{method.config}: no such config; {path} names it for {method.name!r}.')
+            raise MissingFile(f'{method.config}: no such config; {path} names it for {method.name!r}.')
         if method.weights_of and method.weights_of not in trained:
-            raise ValueError(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}.')
+            raise Mistake(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}.')
         if method.starts_from and (method.weights_of or method.starts_from not in first):
-            raise ValueError(
+            raise Mistake(
                 f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
                 'method without weights_of.'
             )
@@ -170,7 +171,7 @@ def check_methods(methods: tuple[Method, ...], path: Path) -> None:
 def check_may_differ(names: Sequence[str], path: Path) -> None:
     """Raise if methods may differ in more than their training data."""
     if wrong := sorted({*names} - {*OF_TRAINING}):
-        raise ValueError(
+        raise Mistake(
             f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
             'other ways cannot be compared.'
         )

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mmskin.benchmark.runs import Run
+from mmskin.errors import Mistake
 from mmskin.files import write_text
 
 __all__ = ['default_processes', 'failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
@@ -95,13 +96,13 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
         environment: holds SLURM_ARRAY_TASK_ID, and so on.
 
     Raises:
-        ValueError: if ``shard`` is not of this form, or the ids of the array are not those of all parts.
+        Mistake: if ``shard`` is not of this form, or the ids of the array are not those of all parts.
     """
     if shard is None:
         shard = array_shard(environment)
     index, _, count = (shard or '0/1').partition('/')
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise ValueError(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4.')
+        raise Mistake(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4.')
     origins = list(dict.fromkeys(run.origin.folder for run in runs))
     return [run for run in runs if origins.index(run.origin.folder) % int(count) == int(index)]
 
@@ -110,14 +111,14 @@ def array_shard(environment: Mapping[str, str]) -> str | None:
     """The part of a Slurm array's task, None outside an array.
 
     Raises:
-        ValueError: unless the array has the ids 0 to n - 1. With others, as where single tasks are submitted again,
+        Mistake: unless the array has the ids 0 to n - 1. With others, as where single tasks are submitted again,
             n is not known, and parts would be left out.
     """
     own, first, last, count = (environment.get(f'SLURM_ARRAY_TASK_{key}') for key in ('ID', 'MIN', 'MAX', 'COUNT'))
     if own is None:
         return None
     if (first, last) != ('0', f'{int(count or 0) - 1}'):
-        raise ValueError(
+        raise Mistake(
             f'this Slurm array has {count} ids from {first} to {last}, so that its parts are not known; submit it as '
             '--array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12.'
         )

@@ -6,10 +6,11 @@ functions: ``mmskin --help`` answers at once.
 """
 
 import argparse
-import dis
 import errno
 import inspect
+import os
 import pkgutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from importlib import import_module
 from types import ModuleType
 
 import mmskin
+from mmskin.errors import Mistake, in_one_line
 
 __all__ = ['commands', 'main', 'run_tool']
 
@@ -38,52 +40,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='mmskin', description=mmskin.__doc__)
     parser.add_argument('--version', action='version', version=f'mmskin {mmskin.__version__}')
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for name, command in commands().items():
-        subparser = subparsers.add_parser(name, help=_first_line(command), **_layout(command))
-        if name in arguments[:1]:
-            command.add_arguments(subparser)
-            subparser.set_defaults(run=command.run, arguments=arguments[1:])
-    args = parser.parse_args(arguments)
-    return _run(args.run, args, f'mmskin {arguments[0]}')
+
+    def parse() -> argparse.Namespace:
+        for name, command in commands().items():
+            subparser = subparsers.add_parser(name, help=_first_line(command), **_layout(command))
+            if name in arguments[:1]:
+                command.add_arguments(subparser)
+                subparser.set_defaults(run=command.run, arguments=arguments[1:])
+        return parser.parse_args(arguments)
+
+    return _answer(parse, ' '.join(['mmskin', *arguments[:1]]))
 
 
 def run_tool(command: ModuleType) -> int:
     """Run a subcommand, or a script that is made like one, with the process's arguments."""
     parser = argparse.ArgumentParser(**_layout(command))
-    command.add_arguments(parser)
-    args = parser.parse_args(namespace=argparse.Namespace(arguments=sys.argv[1:]))
-    return _run(command.run, args, parser.prog)
+
+    def parse() -> argparse.Namespace:
+        command.add_arguments(parser)
+        return parser.parse_args(namespace=argparse.Namespace(run=command.run, arguments=sys.argv[1:]))
+
+    return _answer(parse, parser.prog)
 
 
-def _run(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, name: str) -> int:
+def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
     """The exit status of a command; a mistake of its user's is answered in one line, a fault has its traceback."""
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
     try:
-        return run(args) or 0
-    except Exception as error:
-        if not _is_mistake(error):
+        args = parse()
+        status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt as interrupt:
+        print(': '.join([f'{name}: interrupted', *map(str, interrupt.args)]), file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Mistake as error:
+        line = in_one_line(error)
+    except OSError as error:
+        if not error.filename and error.errno not in FULL:
             raise
-        print(f'{name}: error: {error.args[0] if isinstance(error, KeyError) else error}', file=sys.stderr)
-        return 2
-
-
-def _is_mistake(error: Exception) -> bool:
-    """Whether the user can mend it.
-
-    That is what mmskin says by a ``raise`` of its own, what the file system refuses, and an option in a config that its
-    part does not have.
-    """
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    assert trace is not None, 'it has been raised'
-    code, module = trace.tb_frame.f_code.co_code, trace.tb_frame.f_globals.get('__name__', '')
-    if isinstance(error, TypeError):
-        return module == 'mmengine.registry.build_functions'
-    if isinstance(error, OSError) and (error.filename or error.errno in FULL):
-        return True
-    is_answer = isinstance(error, OSError | ValueError | KeyError | ModuleNotFoundError)
-    return is_answer and module.split('.')[0] == 'mmskin' and code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']
+        line = f'{error.filename}: {error.strerror}' if error.filename else str(error.strerror)
+    print(f'{name}: error: {line}', file=sys.stderr)
+    return 2
 
 
 def _first_line(command: ModuleType) -> str:

@@ -8,6 +8,8 @@ mmskin list --import my_package
 import argparse
 import sys
 
+from mmskin.errors import Mistake
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a listing is told on the command line."""
@@ -27,15 +29,15 @@ def run(args: argparse.Namespace) -> None:
     sys.path.append('')  # a module of the user's own may lie in the working directory
     for name in args.imports:
         if not name or name.startswith('.'):
-            raise ValueError(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
+            raise Mistake(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            raise ValueError(f'{name} cannot be imported: {error}') from error
+            raise Mistake(f'{name} cannot be imported: {error}') from error
     plugins = find_plugins()
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):
-        raise ValueError(f'{args.kind} is none of the kinds {", ".join(kinds)}')
+        raise Mistake(f'{args.kind} is none of the kinds {", ".join(kinds)}')
     for kind, found in groupby(plugins, lambda plugin: plugin.kind):
         if args.kind in (None, kind):
             print(f'{kind}\n{section([*found])}\n')

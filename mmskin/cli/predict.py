@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmskin.errors import Mistake
+
 if TYPE_CHECKING:
     from mmskin.inference.image_sources import ImageSource
     from mmskin.inference.inferencer import LesionInferencer
@@ -61,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
         args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
     )
     if args.explain and inferencer.is_exported:
-        raise ValueError(
-            f'{args.model}: an exported network cannot be looked into; leave out --explain, or name a config'
-        )
+        raise Mistake(f'{args.model}: an exported network cannot be looked into; leave out --explain, or name a config')
     files = PredictionFiles(
         args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
     )

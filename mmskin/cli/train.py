@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> None:
         if not cfg.get('visualizer'):
             cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
         cfg.visualizer.vis_backends += [dict(type=BACKENDS[name]) for name in args.track]
-    checkpoint = run_stages(cfg, args.resume)
+    try:
+        checkpoint = run_stages(cfg, args.resume)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'--resume --work-dir {cfg.work_dir} goes on from the last epoch') from None
     if is_main_process():
         print(f'final checkpoint: {checkpoint}')

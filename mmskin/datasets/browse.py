@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
+from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
 from mmskin.visualization.overlay import THUMBNAIL
 from mmskin.visualization.view_sheet import Sample, View, view_sheet
@@ -34,14 +35,14 @@ def browse_dataset(
         the ids of the images.
 
     Raises:
-        ValueError: if the config has no such loader, the split is empty, or its pipeline gives no packed sample.
+        Mistake: if the config has no such loader, the split is empty, or its pipeline gives no packed sample.
     """
     loader, name = cfg.get(f'{split}_dataloader'), Path(cfg.filename or 'the config').name
     if not loader:
-        raise ValueError(f'{name} has no {split}_dataloader; choose another split.')
+        raise Mistake(f'{name} has no {split}_dataloader; choose another split.')
     formats = FigureCanvasBase.filetypes
     if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
-        raise ValueError(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
+        raise Mistake(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
     dataset = DATASETS.build(loader.dataset)
     seed_as_training(dataset, cfg)
     samples = read_samples(dataset, min(count, len(dataset)), views)
@@ -59,7 +60,7 @@ def seed_as_training(dataset: BaseDataset | ConcatDataset, cfg: Config) -> None:
 def read_samples(dataset: BaseDataset | ConcatDataset, count: int, views: int) -> list[Sample]:
     """``count`` samples spread evenly over the dataset, epoch after epoch."""
     if count < 1:
-        raise ValueError('there is nothing to show; give a count and a split of at least one image.')
+        raise Mistake('there is nothing to show; give a count and a split of at least one image.')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = [original_of(dataset, index) for index in indices]
     for epoch in range(views):
@@ -82,7 +83,7 @@ def original_of(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
 def packed_view(packed: Any) -> View:
     """What a pipeline gives, as a picture."""
     if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
-        raise ValueError("the pipeline gives no sample that a model takes; its last step has to be 'PackTaskSample'.")
+        raise Mistake("the pipeline gives no sample that a model takes; its last step has to be 'PackTaskSample'.")
     image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
     mask = packed['data_samples'].get('gt_sem_seg')
     return View(image, None if mask is None else mask.data[0].numpy())

@@ -7,6 +7,7 @@ from typing import Any
 from mmskin.datasets.ground_truth import set_columns
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in
 from mmskin.datasets.table import named_file, read_rows
+from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.registry import DATASETS
 
@@ -39,8 +40,8 @@ class CsvLesionDataset(LesionDataset):
             ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
 
     Raises:
-        FileNotFoundError: if there is no such table.
-        ValueError: if a column is missing, no row is left, or rows are wrong: each is named by its line.
+        MissingFile: if there is no such table.
+        Mistake: if a column is missing, no row is left, or rows are wrong: each is named by its line.
     """
 
     def __init__(
@@ -83,20 +84,18 @@ class CsvLesionDataset(LesionDataset):
             try:
                 sample = self._sample(row, folder)
                 if sample['image_id'] in samples:
-                    raise ValueError(
-                        f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column'
-                    )
+                    raise Mistake(f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column')
                 samples[sample['image_id']] = sample
             except ValueError as error:
                 complaints.append(f'{where}: {error}')
         if complaints:
-            raise ValueError(summary(complaints))
+            raise Mistake(summary(complaints))
         return left_in(list(samples.values()), self.exclude, str(table))
 
     def _rows(self, table: Path) -> list[tuple[str, dict[str, str]]]:
         """The rows of the split, each with its file and line."""
         if self.flag_columns and len(self.flag_columns) != len(self.classes):
-            raise ValueError(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
+            raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
         columns = [self.image_column, self.mask_column, self.name_column, self.id_column, *self.flag_columns]
         columns += [self.split_column] if self.split else []
         rows = read_rows(
@@ -109,7 +108,7 @@ class CsvLesionDataset(LesionDataset):
         )
         found = [(where, row) for where, row in rows if not self.split or row[self.split_column] == self.split]
         if not found:
-            raise ValueError(f'{table} has no row' + f' with {self.split!r} as {self.split_column}.' * bool(self.split))
+            raise Mistake(f'{table} has no row' + f' with {self.split!r} as {self.split_column}.' * bool(self.split))
         return found
 
     def _sample(self, row: dict[str, str], folder: Path) -> dict:
@@ -125,10 +124,10 @@ class CsvLesionDataset(LesionDataset):
     def _file(self, folder: Path, row: dict[str, str], column: str) -> Path:
         """The file that a cell names."""
         if not row[column]:
-            raise ValueError(f'{column} is empty; name a file')
+            raise Mistake(f'{column} is empty; name a file')
         path = named_file(row[column], column, folder, None if self.outside_data_root else [folder])
         if not path.is_file():
-            raise ValueError(f'{column}: {path} is missing; restore the file, or check data_root')
+            raise Mistake(f'{column}: {path} is missing; restore the file, or check data_root')
         return path
 
     def _label(self, row: dict[str, str]) -> int | None:
@@ -150,9 +149,9 @@ class CsvLesionDataset(LesionDataset):
     def _index(self, names: list[str]) -> int:
         """The label of the one class that is named."""
         if len(names) != 1:
-            raise ValueError(f'{len(names)} of the columns {", ".join(self.flag_columns)} are 1, and one has to be')
+            raise Mistake(f'{len(names)} of the columns {", ".join(self.flag_columns)} are 1, and one has to be')
         if names[0] not in self.classes:
-            raise ValueError(
+            raise Mistake(
                 f'{self.name_column} is {names[0]!r}, and the classes are {", ".join(self.classes)}; mend it, or name '
                 'the classes by metainfo=dict(classes=...)'
             )
@@ -161,7 +160,7 @@ class CsvLesionDataset(LesionDataset):
     def _is_filled(self, cell: str, column: str) -> bool:
         """Whether a cell is filled, which it has to be without ``partial_labels``."""
         if not cell and not self.partial_labels:
-            raise ValueError(f'{column} is empty; fill it, or allow it with partial_labels=True')
+            raise Mistake(f'{column} is empty; fill it, or allow it with partial_labels=True')
         return bool(cell)
 
 

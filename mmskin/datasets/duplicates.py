@@ -13,6 +13,7 @@ from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images
 from mmskin.datasets.readers.image_file import decode_rgb, read_bytes
+from mmskin.errors import Mistake
 from mmskin.files import write_csv
 
 SIDE = 32  # pixels of the thumbnail that is compared
@@ -71,13 +72,13 @@ def read_splits(data_root: str | Path, splits: Sequence[str] | None = None) -> d
     """The prints of every image by split; without ``splits``, of those that ``data_root`` has.
 
     Raises:
-        FileNotFoundError: if a split's folder is missing.
-        ValueError: if there are fewer than two splits to compare.
+        MissingFile: if a split's folder is missing.
+        Mistake: if there are fewer than two splits to compare.
     """
     folders = {split: Path(data_root) / f'{name}_Data' for split, name in SPLITS.items()}
     splits = splits or [split for split, folder in folders.items() if folder.is_dir()]
     if len(splits) < 2:
-        raise ValueError(f'{data_root} has {len(splits)} of the splits {", ".join(SPLITS)}; it takes two to compare.')
+        raise Mistake(f'{data_root} has {len(splits)} of the splits {", ".join(SPLITS)}; it takes two to compare.')
     return {split: read_folder(split, folders[split]) for split in splits}
 
 

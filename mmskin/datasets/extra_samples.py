@@ -6,6 +6,7 @@ from pathlib import Path
 from mmskin.datasets.ground_truth import COLUMNS, read_labels
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.table import named_file, read_rows
+from mmskin.errors import Mistake
 from mmskin.files import check_name, write_csv
 
 FIELDS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
@@ -30,7 +31,7 @@ def read_extra_samples(path: str | Path, roots: Sequence[str | Path] | None = No
     samples = []
     for where, row in rows:
         if not row['img_path']:
-            raise ValueError(f'{where}: img_path is empty; name the image, or remove the row')
+            raise Mistake(f'{where}: img_path is empty; name the image, or remove the row')
         sample: dict = {'image_id': check_name(row['image_id'], f'{where}: the image id')}
         for key in ('img_path', 'seg_map_path'):
             if row[key]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.datasets.transforms.resize import ResizeImage
+from mmskin.errors import Mistake
 
 __all__ = ['ImageFiles', 'pooled_features']
 
@@ -49,7 +50,7 @@ class FeatureOptions:
         num_workers: Processes that load them.
 
     Raises:
-        ValueError: if a number makes no sense.
+        Mistake: if a number makes no sense.
     """
 
     size: int = 224
@@ -61,7 +62,7 @@ class FeatureOptions:
     def __post_init__(self) -> None:
         if min(self.size, self.batch_size) < 1 or self.num_workers < 0:
             given = f'size={self.size}, batch_size={self.batch_size}, num_workers={self.num_workers}'
-            raise ValueError(f'{given}: give one or more of the first two, none or more of the last')
+            raise Mistake(f'{given}: give one or more of the first two, none or more of the last')
 
 
 def pooled_features(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.table import read_rows
+from mmskin.errors import Mistake
 
 COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')
 
@@ -17,14 +18,14 @@ def read_labels(path: Path) -> dict[str, int | None]:
             a row with both 0 is a nevus.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, an id occurs twice, a value is neither 0 nor 1, or both are 1.
+        MissingFile: if there is no such file.
+        Mistake: if a column is missing, an id occurs twice, a value is neither 0 nor 1, or both are 1.
     """
     labels: dict[str, int | None] = {}
     where_from = 'it is the table with the diagnoses, or leave "cls" out of tasks.'
     for where, row in read_rows(path, COLUMNS, where_from, f'its first line has to be {",".join(COLUMNS)}.'):
         if row['image_id'] in labels:
-            raise ValueError(f'{where}: the id {row["image_id"]} occurs twice; keep one row.')
+            raise Mistake(f'{where}: the id {row["image_id"]} occurs twice; keep one row.')
         labels[row['image_id']] = class_of(row, where)
     return labels
 
@@ -35,7 +36,7 @@ def class_of(row: dict[str, str], where: str) -> int | None:
     if names is None:
         return None
     if len(names) > 1:
-        raise ValueError(f'{where}: {row["image_id"]} is both {" and ".join(names)}; set one of them to 0.')
+        raise Mistake(f'{where}: {row["image_id"]} is both {" and ".join(names)}; set one of them to 0.')
     return CLASSES.index(names[0] if names else 'nevus')
 
 
@@ -53,5 +54,5 @@ def is_set(cell: str, column: str, where: str) -> bool:
     except ValueError:
         value = -1.0
     if value not in (0.0, 1.0):
-        raise ValueError(f'{where}: {column} is {cell!r}; write 0 or 1.')
+        raise Mistake(f'{where}: {column} is {cell!r}; write 0 or 1.')
     return value == 1.0

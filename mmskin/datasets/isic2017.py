@@ -11,6 +11,7 @@ from typing import Any
 from mmskin.datasets.extra_samples import read_extra_samples
 from mmskin.datasets.ground_truth import read_labels
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in, listed
+from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
 
 SPLITS = {'train': 'ISIC-2017_Training', 'val': 'ISIC-2017_Validation', 'test': 'ISIC-2017_Test_v2'}
@@ -44,8 +45,8 @@ class ISIC2017Dataset(LesionDataset):
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
-        FileNotFoundError: if a folder or the table is missing.
-        ValueError: if the split is empty, an id is duplicated or lacks its counterpart, a label is neither 0 nor 1 or
+        MissingFile: if a folder or the table is missing.
+        Mistake: if the split is empty, an id is duplicated or lacks its counterpart, a label is neither 0 nor 1 or
             an image has both, or an argument names nothing known.
     """
 
@@ -61,9 +62,9 @@ class ISIC2017Dataset(LesionDataset):
         **options: Any,
     ) -> None:
         if split not in SPLITS:
-            raise ValueError(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
+            raise Mistake(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
         if not tasks or not set(tasks) <= set(TASKS):
-            raise ValueError(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
+            raise Mistake(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
         self.split, self.tasks = split, tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         self.outside_data_root = outside_data_root
@@ -88,7 +89,7 @@ class ISIC2017Dataset(LesionDataset):
         roots = None if self.outside_data_root else [self.data_root]
         samples = read_extra_samples(self.extra, roots) if self.extra else []
         if twice := images.keys() & {sample['image_id'] for sample in samples}:
-            raise ValueError(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
+            raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
         unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
         return [{key: value for key, value in sample.items() if key not in unused} for sample in samples]
 
@@ -106,7 +107,7 @@ class ISIC2017Dataset(LesionDataset):
                 'or allow it with partial_labels=True'
             )
         if complaints:
-            raise ValueError(f'{self.split} split: {"; ".join(complaints)}.')
+            raise Mistake(f'{self.split} split: {"; ".join(complaints)}.')
         return found
 
 
@@ -118,7 +119,7 @@ def index_images(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(SUPERPIXEL_SUFFIX)
     ]
     if not paths:
-        raise ValueError(f'{folder} holds no image ({", ".join(IMAGE_SUFFIXES)}). {OFFICIAL_LAYOUT}')
+        raise Mistake(f'{folder} holds no image ({", ".join(IMAGE_SUFFIXES)}). {OFFICIAL_LAYOUT}')
     return by_id(folder, ((path.stem, path) for path in paths))
 
 
@@ -131,7 +132,7 @@ def index_masks(folder: Path) -> dict[str, Path]:
 def files_in(folder: Path) -> list[Path]:
     """The files of ``folder`` that are not hidden."""
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is missing or not a folder. {OFFICIAL_LAYOUT}')
+        raise MissingFile(f'{folder} is missing or not a folder. {OFFICIAL_LAYOUT}')
     return sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
 
 
@@ -140,5 +141,5 @@ def by_id(folder: Path, pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     pairs = list(pairs)
     twice = {image_id for image_id, count in Counter(image_id for image_id, _ in pairs).items() if count > 1}
     if twice:
-        raise ValueError(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
+        raise Mistake(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
     return dict(pairs)

@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.registry import TRANSFORMS
 
@@ -63,7 +64,7 @@ class LesionDataset(BaseDataset):
         metainfo: dict | None = None,
     ) -> None:
         if seed < 0:
-            raise ValueError(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
+            raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
         transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
@@ -125,13 +126,13 @@ def left_in(samples: Sequence[dict], exclude: Collection[str], where: str) -> li
     """The samples whose ids are not excluded.
 
     Raises:
-        ValueError: if an excluded id is not among them, or none is left.
+        Mistake: if an excluded id is not among them, or none is left.
     """
     if unknown := set(exclude) - {sample['image_id'] for sample in samples}:
-        raise ValueError(f'exclude names {listed(unknown)} not in {where}.')
+        raise Mistake(f'exclude names {listed(unknown)} not in {where}.')
     kept = [sample for sample in samples if sample['image_id'] not in exclude]
     if not kept:
-        raise ValueError(f'exclude leaves no image of {where}.')
+        raise Mistake(f'exclude leaves no image of {where}.')
     return kept
 
 

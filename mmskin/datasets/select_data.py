@@ -21,6 +21,7 @@ from mmskin.datasets.isic2017 import (
     index_masks,
 )
 from mmskin.datasets.selection import mean_cosine_distance, nearest_candidates
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_csv
 from mmskin.registry import MODELS
 from mmskin.visualization.distance_histogram import distance_histogram
@@ -63,12 +64,12 @@ def select_data(
         The selected samples, the nearest first.
 
     Raises:
-        FileNotFoundError: if a folder or the table is missing.
-        ValueError: if there is no candidate, no readable one, or two of the same name; if the table is wrong, or
+        MissingFile: if a folder or the table is missing.
+        Mistake: if there is no candidate, no readable one, or two of the same name; if the table is wrong, or
             ``count`` negative.
     """
     if count is not None and count < 0:
-        raise ValueError(f'count={count}: give how many are taken at most, or leave it out.')
+        raise Mistake(f'count={count}: give how many are taken at most, or leave it out.')
     diagnoses, mask_files = read_ground_truth(labels, masks)
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())
     known = known_images(data_root)
@@ -91,13 +92,13 @@ def read_ground_truth(
     """The diagnoses in the table and the masks in the folder, by id.
 
     Raises:
-        FileNotFoundError: if one that is named is missing.
-        ValueError: if the table is wrong, or an id has two masks.
+        MissingFile: if one that is named is missing.
+        Mistake: if the table is wrong, or an id has two masks.
     """
     if labels and not Path(labels).is_file():
-        raise FileNotFoundError(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out.")
+        raise MissingFile(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out.")
     if masks and not Path(masks).is_dir():
-        raise FileNotFoundError(f"{masks} is no folder; name the one with candidates' masks, or leave masks out.")
+        raise MissingFile(f"{masks} is no folder; name the one with candidates' masks, or leave masks out.")
     return read_labels(Path(labels)) if labels else {}, index_masks(Path(masks)) if masks else {}
 
 
@@ -111,13 +112,13 @@ def find_candidates(folder: str | Path, known: Collection[str]) -> list[Path]:
     """The images below ``folder`` whose names are not among ``known``, sorted by name.
 
     Raises:
-        ValueError: if there is none, or two have the same name.
+        Mistake: if there is none, or two have the same name.
     """
     paths = (path for path in Path(folder).rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
     images = [path for path in paths if not path.name.endswith((MASK_SUFFIX, SUPERPIXEL_SUFFIX))]
     found = by_id(Path(folder), ((path.stem, path) for path in images if path.stem not in known))
     if not found:
-        raise ValueError(f'{folder} holds {len(images)} images, none of which is new; name a folder with candidates.')
+        raise Mistake(f'{folder} holds {len(images)} images, none of which is new; name a folder with candidates.')
     return [found[name] for name in sorted(found)]
 
 
@@ -135,13 +136,13 @@ def rank(paths: Sequence[Path], distances: np.ndarray) -> list[tuple[Path, float
     """Files and distances, the nearest first; unreadable ones (nan) are named and left out.
 
     Raises:
-        ValueError: if no file could be read.
+        Mistake: if no file could be read.
     """
     unreadable = [str(paths[index]) for index in np.flatnonzero(np.isnan(distances)).tolist()]
     if unreadable:
         print(f'{len(unreadable)} unreadable images are left out: {", ".join(unreadable[:10])}')
     if len(unreadable) == len(paths):
-        raise ValueError(f'none of the {len(paths)} candidates can be read, such as {paths[0]}.')
+        raise Mistake(f'none of the {len(paths)} candidates can be read, such as {paths[0]}.')
     order = np.argsort(distances, kind='stable').tolist()[: len(paths) - len(unreadable)]  # nan comes last
     return [(paths[index], float(distances[index])) for index in order]
 

@@ -18,6 +18,7 @@ from mmskin.datasets.ground_truth import COLUMNS
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
+from mmskin.errors import Mistake
 from mmskin.files import write_csv
 
 MANIFEST = 'synthetic.json'
@@ -92,7 +93,7 @@ def holds(out_dir: Path, manifest: dict) -> bool:
     if written.is_file():
         return json.loads(written.read_text(encoding='utf-8')) == manifest
     if out_dir.exists() and any(out_dir.iterdir()):
-        raise FileExistsError(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
+        raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
     return False
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import plain_cell
 
 
@@ -26,24 +27,24 @@ def read_rows(
         ``'<path>, line <number>'`` for errors, and the cells by column.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, the file is no text in UTF-8, or the delimiter is not one character.
+        MissingFile: if there is no such file.
+        Mistake: if a column is missing, the file is no text in UTF-8, or the delimiter is not one character.
     """
     if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing; {where_from}')
+        raise MissingFile(f'{path} is missing; {where_from}')
     if len(delimiter) != 1:
-        raise ValueError(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
+        raise Mistake(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
             rows.fieldnames = [plain_cell(name.strip()) for name in rows.fieldnames or ()]
             if missing := [column for column in columns if column not in rows.fieldnames]:
-                raise ValueError(f'{path} has no column {", ".join(missing)}; {mend}')
+                raise Mistake(f'{path} has no column {", ".join(missing)}; {mend}')
             for row in rows:
                 cells = {key: plain_cell((value or '').strip()) for key, value in row.items() if key is not None}
                 yield f'{path}, line {rows.line_num}', cells
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
 
 
 def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path] | None) -> Path:
@@ -66,7 +67,7 @@ def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path]
         and any(Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)) for root in roots)
     )
     if not inside:
-        raise ValueError(
+        raise Mistake(
             f'{column}: {cell} is outside {" and ".join(map(str, roots or ()))}; move the file there, or allow it with '
             'outside_data_root=True'
         )

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 import mmskin
 from mmskin.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_text
 from mmskin.models.watch import unwrap
 from mmskin.models.weights import load_weights
@@ -25,16 +26,14 @@ def find_checkpoint(path: str | Path) -> Path:
     """A checkpoint file, or the final checkpoint of a work folder.
 
     Raises:
-        FileNotFoundError: if ``path`` is a folder without ``last_checkpoint``, which training writes.
+        MissingFile: if ``path`` is a folder without ``last_checkpoint``, which training writes.
     """
     path = Path(path)
     if not path.is_dir():
         return path
     note = path / 'last_checkpoint'
     if not note.is_file():
-        raise FileNotFoundError(
-            f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead'
-        )
+        raise MissingFile(f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead')
     final = Path(note.read_text().strip())
     moved = [path / final.name, path / final.parent.name / final.name]  # the folder may be a copy, or have been moved
     return next((file for file in (*moved, final) if file.is_file()), final)
@@ -54,12 +53,12 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
         The metrics by name, e.g. ``seg/JA``.
 
     Raises:
-        FileNotFoundError: if the checkpoint is missing.
-        ValueError: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
+        MissingFile: if the checkpoint is missing.
+        Mistake: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
     """
     cfg = copy.deepcopy(cfg)
     if missing := [name for name in ('test_dataloader', 'test_evaluator') if not cfg.get(name)]:
-        raise ValueError(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
+        raise Mistake(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
     out_dir = Path(out_dir or cfg.work_dir)
     for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmskin.errors import Mistake
 from mmskin.registry import LOOPS, MODELS
 
 __all__ = ['LinearFitLoop', 'fit_linear']
@@ -33,7 +34,7 @@ class LinearFitLoop(EpochBasedTrainLoop):
         max_epochs: 1.
 
     Raises:
-        ValueError: if there are several processes.
+        Mistake: if there are several processes.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class LinearFitLoop(EpochBasedTrainLoop):
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, **options)
         if get_world_size() > 1:
-            raise ValueError('LinearFitLoop fits on all features at once: train this config in one process.')
+            raise Mistake('LinearFitLoop fits on all features at once: train this config in one process.')
         self.classifier = MODELS.build(classifier)
         self.fc = self.runner.model.tasks[task].head.fc
 
@@ -80,15 +81,13 @@ def fit_linear(classifier: Any, features: np.ndarray, labels: np.ndarray, fc: nn
     """Fit ``classifier`` on standardised features (N, C) and labels (N,), and write it into ``fc``.
 
     Raises:
-        ValueError: if the labels are not those of the layer's classes.
+        Mistake: if the labels are not those of the layer's classes.
     """
     classes = {*range(fc.out_features)}
     if strange := {*labels.tolist()} - classes:
-        raise ValueError(
-            f'label {max(strange)}, but the layer has {fc.out_features} classes; set num_classes of the head'
-        )
+        raise Mistake(f'label {max(strange)}, but the layer has {fc.out_features} classes; set num_classes of the head')
     if missing := classes - {*labels.tolist()}:
-        raise ValueError(f'no training image has the label {", ".join(map(str, sorted(missing)))}; add some')
+        raise Mistake(f'no training image has the label {", ".join(map(str, sorted(missing)))}; add some')
     scaler = StandardScaler().fit(features)
     classifier.fit(scaler.transform(features), labels)
     weight = classifier.coef_ / scaler.scale_  # the standardisation, folded in

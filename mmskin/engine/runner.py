@@ -1,20 +1,21 @@
 """MMEngine's runner with a console that a person can follow."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from mmskin.errors import Mistake, refusals
+from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, described
 
 __all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
 
@@ -50,16 +51,38 @@ class LesionRunner(Runner):
         with redirect_stdout(StringIO()):
             return super().load_checkpoint(*args, **kwargs)
 
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        """MMEngine's loop, through the registry also where the config names no type; likewise the other two."""
+        if isinstance(loop, Mapping) and 'type' not in loop:
+            epochs = loop.get('by_epoch', 'max_iters' not in loop)
+            options = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            loop = {'type': 'EpochBasedTrainLoop' if epochs else 'IterBasedTrainLoop', **options}
+        return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        return super().build_val_loop({'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop)
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        return super().build_test_loop({'type': 'TestLoop', **loop} if isinstance(loop, Mapping) else loop)
+
     @staticmethod
-    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
         """MMEngine's loader, which gives batches.
 
+        With ``num_workers=0``, as one debugs, what is about workers is left out.
+
         Raises:
-            ValueError: if its images do not fill one.
+            Mistake: if its images do not fill one, or an option makes no sense.
         """
-        loader = Runner.build_dataloader(*args, **kwargs)
+        if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
+            of_workers = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
+            dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
+            if of_workers:
+                print_log(f'num_workers=0: {" and ".join(of_workers)} left out', 'current')
+        with refusals(described('loader', dataloader)):
+            loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         if not len(loader):
-            raise ValueError(
+            raise Mistake(
                 f'{len(loader.dataset)} images do not fill a batch of {loader.batch_size}, and a batch that is not '
                 'full is left out (drop_last); give a smaller batch_size'
             )

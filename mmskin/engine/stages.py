@@ -12,6 +12,7 @@ from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmskin.errors import Mistake
 from mmskin.files import check_name, read_json, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint
 from mmskin.registry import RUNNERS
@@ -37,7 +38,7 @@ def stage_configs(cfg: Config) -> list[Config]:
     for name in names:
         check_name(name, "a stage's name")
     if len(set(names)) < len(names):
-        raise ValueError(f'the stages are named {names}; give each a name of its own')
+        raise Mistake(f'the stages are named {names}; give each a name of its own')
     return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
 
 
@@ -75,7 +76,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
             what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
 
     Raises:
-        ValueError: if the config is for tests only, or a stage is not as it should be.
+        Mistake: if the config is for tests only, or a stage is not as it should be.
 
     Returns:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
@@ -83,7 +84,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     join_processes(cfg)
     stages = stage_configs(cfg)
     if missing := [name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)]:
-        raise ValueError(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
+        raise Mistake(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
     resume = resume or cfg.get('resume', False)
     outdated = [] if resume else [cfg.work_dir, *(folder for stage in stages for folder in _folders(stage))]
     checkpoint = None
@@ -103,7 +104,7 @@ def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     """Run a stage as often as it says, in folders below its own, and average; once, unless it says anything."""
     times = cfg.get('average_of', 1)
     if times < 1:
-        raise ValueError(f'{cfg.work_dir}: average_of={times}; train once or more')
+        raise Mistake(f'{cfg.work_dir}: average_of={times}; train once or more')
     if times == 1:
         return _run_stage(cfg, start, outdated)
     first = cfg.get('randomness', {}).get('seed', 0) * times
@@ -170,7 +171,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     barrier()  # the main process writes the checkpoint
     checkpoint = _latest(cfg.work_dir)
     if checkpoint is None:
-        raise ValueError(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
+        raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
         _slim(runner, checkpoint)
         write_text(done, json.dumps({'checkpoint': checkpoint.name}))

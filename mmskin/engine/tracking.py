@@ -10,6 +10,7 @@ from mmengine import visualization as upstream
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmskin.errors import Mistake
 from mmskin.optional import needs
 from mmskin.registry import VISBACKENDS
 
@@ -56,7 +57,7 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
 
     Raises:
         ModuleNotFoundError: at its first use, if MLflow is not installed.
-        ConnectionError: likewise, if no server answers.
+        Mistake: likewise, if no server answers.
     """
 
     _run_name: str | None
@@ -79,7 +80,7 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
                 self._mlflow.create_experiment(name, artifact_location=self._artifact_location)
             self._mlflow.set_experiment(name)
         except self._mlflow.MlflowException as error:
-            raise ConnectionError(
+            raise Mistake(
                 f'{self._mlflow.get_tracking_uri()}: MLflow takes no runs there ({error}); start "mlflow server", '
                 'or name another address in tracking_uri or MLFLOW_TRACKING_URI'
             ) from error

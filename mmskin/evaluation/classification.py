@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 
@@ -56,7 +57,7 @@ class ClassificationMetric(PerImageMetric):
         scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
         names = self.class_names(len(scores)) if scores else []
         if len(names) != len(scores):
-            raise ValueError(
+            raise Mistake(
                 f'the network has {len(scores)} classes, and the data set {len(names)}: {", ".join(names)}; '
                 "set the head's num_classes, or metainfo=dict(classes=...) of the data set"
             )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.classification import ClassificationMetric, binary_average_precision, warn_undefined
 from mmskin.evaluation.per_image import Row, mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
@@ -25,11 +26,11 @@ def read_mask(path: str | Path) -> np.ndarray:
     """A mask file at its own size (H, W), true where the grey value is above 128.
 
     Raises:
-        FileNotFoundError: if the file is missing or no image.
+        MissingFile: if the file is missing or no image.
     """
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if grey is None:
-        raise FileNotFoundError(f'{path} is missing or not an image; write each mask as an 8-bit PNG.')
+        raise MissingFile(f'{path} is missing or not an image; write each mask as an 8-bit PNG.')
     return grey > 128
 
 
@@ -69,7 +70,7 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
         """The four scores of both categories and their means.
 
         Raises:
-            ValueError: if the dataset's ``metainfo['classes']`` lacks a category.
+            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
         """
         scores = self.score_table(rows)
         results = {}
@@ -85,7 +86,7 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
         """The labels of the challenge's two categories in this dataset."""
         classes = list((self.dataset_meta or {}).get('classes', ()))
         if not set(CATEGORIES) <= set(classes):
-            raise ValueError(
+            raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}, without {' or '.join(CATEGORIES)}; "
                 'take ISIC2017ClassificationMetric out of the evaluator for other classes.'
             )

@@ -17,6 +17,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import read_csv, read_json, write_csv, write_text
 from mmskin.registry import EVALUATOR
 
@@ -123,7 +124,7 @@ class PerImageTable:
         places = {image_id: index for index, image_id in enumerate(self.image_ids)}
         if places.keys() != set(image_ids):
             odd = sorted(places.keys() ^ set(image_ids))
-            raise ValueError(f'two tests list different images: {odd[0]} is in one only ({len(odd)} such)')
+            raise Mistake(f'two tests list different images: {odd[0]} is in one only ({len(odd)} such)')
         order = [places[image_id] for image_id in image_ids]
         columns = {name: values[order] for name, values in self.columns.items()}
         return replace(self, image_ids=list(image_ids), columns=columns)
@@ -236,22 +237,22 @@ class PerImageTable:
         path = Path(path)
         folder, path = (path, path / PER_IMAGE) if path.is_dir() else (None, path)
         if not path.is_file():
-            raise FileNotFoundError(f'{path}: no such file; a test (tools/test.py) writes it into its work folder.')
+            raise MissingFile(f'{path}: no such file; a test (tools/test.py) writes it into its work folder.')
         note = path.with_name(RESULTS)
         if folder is not None and not note.is_file():
-            raise FileNotFoundError(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
+            raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
         rows = read_csv(path)
         if path.name == PER_IMAGE and note.is_file():
             check_unchanged(path, len(rows), note)
         if not rows:
-            raise ValueError(f'{path} lists no image; was the test set empty?')
+            raise Mistake(f'{path} lists no image; was the test set empty?')
         try:
             image_ids = [row.pop('image_id') for row in rows]
             columns = {name: np.array([float(row[name] or 'nan') for row in rows]) for name in rows[0]}
         except (KeyError, ValueError) as error:
-            raise ValueError(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
+            raise Mistake(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
         if len(set(image_ids)) < len(image_ids):
-            raise ValueError(f'{path} lists an image twice; test again.')
+            raise Mistake(f'{path} lists an image twice; test again.')
         return cls(image_ids, columns)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -278,9 +279,9 @@ def check_unchanged(path: Path, num_rows: int, note: Path) -> None:
     results = read_json(note)
     noted = results.get('per_image') if isinstance(results, dict) else None
     if not isinstance(noted, dict) or not {'rows', 'sha256'} <= noted.keys():
-        raise ValueError(f'{note}: does not say which {path.name} it belongs to; test again.')
+        raise Mistake(f'{note}: does not say which {path.name} it belongs to; test again.')
     if noted['sha256'] != hashlib.sha256(path.read_bytes()).hexdigest():
-        raise ValueError(
+        raise Mistake(
             f'{path}: was changed after the test; it has {num_rows} rows, and {noted["rows"]} were written. '
             'Restore it, or test again.'
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 
@@ -43,7 +44,7 @@ class RegressionMetric(PerImageMetric):
     def __init__(self, names: Sequence[str] | None = None, lengths: Sequence[str] = (), **options: Any) -> None:
         super().__init__(**options)
         if unknown := {*lengths} - {*(names or ())}:
-            raise ValueError(f'lengths of RegressionMetric: {", ".join(sorted(unknown))} not among names={names}')
+            raise Mistake(f'lengths of RegressionMetric: {", ".join(sorted(unknown))} not among names={names}')
         self.names, self.lengths = names, lengths
 
     def measure(self, sample: dict) -> Row:
@@ -61,13 +62,11 @@ class RegressionMetric(PerImageMetric):
         """A sample's values (num_values,) by name.
 
         Raises:
-            ValueError: if ``names`` are more or fewer.
+            Mistake: if ``names`` are more or fewer.
         """
         names = self.names or [str(index) for index in range(len(values))]
         if len(names) != len(values):
-            raise ValueError(
-                f'RegressionMetric has the names {", ".join(names)}, but samples have {len(values)} values'
-            )
+            raise Mistake(f'RegressionMetric has the names {", ".join(names)}, but samples have {len(values)} values')
         return dict(zip(names, values.tolist(), strict=True))
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:

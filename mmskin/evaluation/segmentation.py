@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 
@@ -24,11 +25,11 @@ def segmentation_scores(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
         gt: binary mask of the same shape.
 
     Raises:
-        ValueError: if the shapes differ.
+        Mistake: if the shapes differ.
     """
     predicted, true = as_mask(pred), as_mask(gt)
     if predicted.shape != true.shape:
-        raise ValueError(
+        raise Mistake(
             f'the predicted mask has shape {predicted.shape}, the true one {true.shape}; '
             "predict at the mask file's own size"
         )
@@ -80,7 +81,7 @@ class SegmentationMetric(PerImageMetric):
         """The five scores of a sample that has both masks, and ``lesion_share``.
 
         Raises:
-            ValueError: if the masks differ in size.
+            Mistake: if the masks differ in size.
         """
         if 'gt_sem_seg' not in sample or 'pred_sem_seg' not in sample:
             return {}
@@ -89,7 +90,7 @@ class SegmentationMetric(PerImageMetric):
             scores = segmentation_scores(sample['pred_sem_seg']['data'], true)
             return {**scores, 'lesion_share': float(true.mean())}
         except ValueError as error:
-            raise ValueError(f'{sample["image_id"]}: {error}') from error
+            raise Mistake(f'{sample["image_id"]}: {error}') from error
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:
         """The means over the images that were compared."""

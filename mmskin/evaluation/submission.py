@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
+from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
 from mmskin.evaluation.segmentation import as_mask
@@ -55,13 +56,13 @@ class ChallengeSubmission(BaseMetric):
         """The probabilities of the challenge's two categories, if the sample has any.
 
         Raises:
-            ValueError: if the dataset's ``metainfo['classes']`` lacks a category.
+            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
         """
         if 'pred_score' not in sample:
             return {}
         classes = list((self.dataset_meta or {}).get('classes', ()))
         if not set(CATEGORIES) <= set(classes):
-            raise ValueError(
+            raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
             )
         return {name: float(sample['pred_score'][classes.index(name)]) for name in CATEGORIES}
@@ -96,6 +97,6 @@ def check_masks(folder: Path, image_ids: set[str]) -> None:
     """Raise if ``folder`` holds other masks than those of ``image_ids``, such as an earlier submission's."""
     strays = sorted({path.name for path in folder.iterdir()} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids})
     if strays:
-        raise ValueError(
+        raise Mistake(
             f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder.'
         )

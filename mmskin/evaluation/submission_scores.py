@@ -18,6 +18,7 @@ from sklearn.metrics import roc_curve
 from mmskin.datasets.ground_truth import read_labels
 from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
 from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
@@ -40,13 +41,13 @@ def score_submission(submission: str | Path, data_root: str | Path, split: str =
         Scores under 'segmentation', and under 'melanoma', 'seborrheic_keratosis' and 'mean', as far as submitted.
 
     Raises:
-        FileNotFoundError: if the submission has neither part, or the ground truth of one is missing.
-        ValueError: if images are missing or too many, a mask is of another size than the true one or no mask of 0 and
+        MissingFile: if the submission has neither part, or the ground truth of one is missing.
+        Mistake: if images are missing or too many, a mask is of another size than the true one or no mask of 0 and
             255, or a probability is outside [0, 1]. The message names the file.
     """
     masks, table, truth = Path(submission, MASKS), Path(submission, TABLE), Path(data_root, SPLITS[split])
     if not masks.is_dir() and not table.is_file():
-        raise FileNotFoundError(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them.')
+        raise MissingFile(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them.')
     scores = {'segmentation': score_masks(masks, Path(f'{truth}_Part1_GroundTruth'))} if masks.is_dir() else {}
     return scores | (score_table(table, Path(f'{truth}_Part3_GroundTruth.csv')) if table.is_file() else {})
 
@@ -63,18 +64,18 @@ def score_pair(pred: Path, gt: Path) -> Scores:
     try:
         return segmentation_scores(read_submitted_mask(pred), read_mask(gt))
     except ValueError as error:
-        raise ValueError(f'{pred}: {error}') from error
+        raise Mistake(f'{pred}: {error}') from error
 
 
 def read_submitted_mask(path: Path) -> np.ndarray:
     """A submitted mask (H, W), true on the lesion."""
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if mask is None:
-        raise ValueError('no image that can be read; write an 8-bit PNG')
+        raise Mistake('no image that can be read; write an 8-bit PNG')
     if mask.ndim > 2 or mask.dtype != np.uint8:
-        raise ValueError(f'an image of shape {mask.shape} and type {mask.dtype}; write one channel of 8 bits')
+        raise Mistake(f'an image of shape {mask.shape} and type {mask.dtype}; write one channel of 8 bits')
     if np.count_nonzero(mask) != np.count_nonzero(mask == 255):
-        raise ValueError(f'holds the values {np.unique(mask)[:8]}; write 0 off the lesion and 255 on it')
+        raise Mistake(f'holds the values {np.unique(mask)[:8]}; write 0 off the lesion and 255 on it')
     return mask == 255
 
 
@@ -113,22 +114,22 @@ def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
     """The two probabilities of each image; a first line with the columns' names is passed over.
 
     Raises:
-        ValueError: if the file is no text in UTF-8, a line has not three cells, an id occurs twice, or a probability is
+        Mistake: if the file is no text in UTF-8, a line has not three cells, an id occurs twice, or a probability is
             outside [0, 1].
     """
     rows: dict[str, tuple[float, float]] = {}
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
     for number, cells in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), start=1):
         if not cells or (number == 1 and tuple(cells[1:]) == CATEGORIES):
             continue
         where = f'{path}, line {number}'
         if len(cells) != 3:
-            raise ValueError(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
+            raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
         if (image_id := plain_cell(cells[0])) in rows:
-            raise ValueError(f'{where}: the id {image_id} occurs twice; keep one row.')
+            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row.')
         rows[image_id] = (probability(cells[1], where), probability(cells[2], where))
     return rows
 
@@ -140,16 +141,16 @@ def probability(cell: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise ValueError(f'{where}: {cell!r} is no probability; write a number from 0 to 1.')
+        raise Mistake(f'{where}: {cell!r} is no probability; write a number from 0 to 1.')
     return value
 
 
 def check_ids(submitted: Collection[str], expected: Collection[str], path: Path, gt_path: Path) -> None:
     """Raise unless the same images are in both."""
     if missing := set(expected) - set(submitted):
-        raise ValueError(f'{path} lacks {listed(missing)} of {gt_path}; predict for every image.')
+        raise Mistake(f'{path} lacks {listed(missing)} of {gt_path}; predict for every image.')
     if extra := set(submitted) - set(expected):
-        raise ValueError(f'{path} holds {listed(extra)} that are not in {gt_path}; is this the right split?')
+        raise Mistake(f'{path} holds {listed(extra)} that are not in {gt_path}; is this the right split?')
 
 
 def scores_tables(scores: dict[str, Scores]) -> str:

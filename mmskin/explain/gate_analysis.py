@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmskin.engine.evaluate import evaluate_checkpoint
+from mmskin.errors import Mistake
 from mmskin.explain.gate_figures import draw_maps, draw_rates
 from mmskin.explain.gate_table import Group, correlations, groups, read_gates, write_rates
 from mmskin.files import markdown_table, write_text
@@ -34,10 +35,10 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
         The path of ``gates.md``.
 
     Raises:
-        ValueError: if no operator of the network has gates, or no image is to be shown.
+        Mistake: if no operator of the network has gates, or no image is to be shown.
     """
     if num_images < 1:
-        raise ValueError(f'num_images={num_images}: give one or more for the picture of maps')
+        raise Mistake(f'num_images={num_images}: give one or more for the picture of maps')
     out_dir = Path(out_dir)
     recorded = out_dir / 'gates.npz'
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]

@@ -64,7 +64,7 @@ def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
     picture.
 
     Raises:
-        FileNotFoundError: if an image cannot be read.
+        MissingFile: if an image cannot be read.
     """
     chosen = choose(table, num_images)
     images = [read_thumbnail(table.img_paths[index]) for index in chosen]

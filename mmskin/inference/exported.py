@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.models.tasks.task import Task
 from mmskin.optional import needs
 from mmskin.registry import MODELS
@@ -50,15 +51,15 @@ def open_session(path: str | Path) -> Session:
     """Open an exported file: ``.onnx`` in ONNX Runtime, ``.xml`` in OpenVINO.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, or mmskin did not write it.
+        MissingFile: if there is no such file.
+        Mistake: if it is damaged, or mmskin did not write it.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such file; write one by "mmskin export"')
+        raise MissingFile(f'{path}: no such file; write one by "mmskin export"')
     text, run = OPENERS[path.suffix](path)
     if not text:
-        raise ValueError(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
+        raise Mistake(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
     return Session(path, read_description(path, text), run)
 
 
@@ -66,7 +67,7 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
     """What an exported file says of itself.
 
     Raises:
-        ValueError: if that lacks what a prediction needs.
+        Mistake: if that lacks what a prediction needs.
     """
     try:
         description = json.loads(text)
@@ -76,7 +77,7 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
     except (AttributeError, TypeError, ValueError) as error:
         wrong = str(error)
     if wrong:
-        raise ValueError(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
+        raise Mistake(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
     return description
 
 
@@ -93,7 +94,7 @@ def open_onnx(path: Path) -> tuple[str, Callable]:
     try:
         session = runtime.InferenceSession(path, providers=runtime.get_available_providers())
     except Exception as error:  # its exceptions have no common base of their own
-        raise ValueError(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
+        raise Mistake(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
     names = [output.name for output in session.get_outputs()]
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -109,7 +110,7 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
         model = openvino.Core().read_model(path)
         compiled = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     except RuntimeError as error:
-        raise ValueError(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
+        raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
     names = [output.any_name for output in compiled.outputs]
 
@@ -176,9 +177,9 @@ def build_task(output: dict[str, Any]) -> Task:
     """The task that decides by an output; it has no head, since that is in the file.
 
     Raises:
-        ValueError: if the file names anything but what mmskin exports: it is not to choose what is called.
+        Mistake: if the file names anything but what mmskin exports: it is not to choose what is called.
     """
     post = {'post': output['post']} if output.get('post') else {}
     if output['type'] not in TASKS or not {step.get('type') for step in post.get('post', ())} <= {*POST}:
-        raise ValueError(f'the exported file asks for {output["type"]} with {post}, which mmskin does not write')
+        raise Mistake(f'the exported file asks for {output["type"]} with {post}, which mmskin does not write')
     return MODELS.build(dict(type=output['type'], head=dict(type='torch.nn.Identity'), **post))

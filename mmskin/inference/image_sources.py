@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.datasets.readers.any_image import read_image
+from mmskin.errors import MissingFile, MissingLibrary, Mistake
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
@@ -44,19 +45,19 @@ class ImageSource:
         return name if name.isprintable() else repr(name)[1:-1]
 
     def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-        """See ``read_image``; whatever is wrong with the image is a ValueError or an OSError that names it."""
+        """See ``read_image``; whatever is wrong with the image is a Mistake that names it."""
         try:
             return read_image(self.content, min_size)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f'{self.name}: no such file') from error
+            raise MissingFile(f'{self.name}: no such file') from error
         except IsADirectoryError as error:
-            raise IsADirectoryError(f'{self.name}: a folder, not an image') from error
+            raise Mistake(f'{self.name}: a folder, not an image') from error
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f'{self.name}: {error}', name=error.name) from error
+            raise MissingLibrary(f'{self.name}: {error}', name=error.name) from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError(f'{self.name}: not an image that can be read') from error
+            raise Mistake(f'{self.name}: not an image that can be read') from error
         except Exception as error:  # decoders raise whatever they like
-            raise ValueError(f'{self.name}: not an image that can be read ({error})') from error
+            raise Mistake(f'{self.name}: not an image that can be read ({error})') from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def find_images(inputs: Inputs) -> Iterator[ImageSource]:
     as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is not there.
 
     Raises:
-        FileNotFoundError: if a folder holds no image, or no file fits a pattern.
+        MissingFile: if a folder holds no image, or no file fits a pattern.
         TypeError: if an input is none of these.
     """
     for number, content in enumerate(_flat(inputs)):
@@ -96,16 +97,16 @@ def find_files(paths: Sequence[str | Path]) -> list[ImageSource]:
     """The images of files, folders and patterns, checked before any of them is read.
 
     Raises:
-        FileNotFoundError: if a folder holds no image, no file fits a pattern, or none of the files is there.
-        ValueError: if two of them have one image id.
+        MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
+        Mistake: if two of them have one image id.
     """
     sources = list(find_images(paths))
     if not any(source.path and source.path.exists() for source in sources):
-        raise FileNotFoundError(f'{", ".join(map(str, paths))}: no such file or folder')
+        raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
     seen: dict[str, ImageSource] = {}
     for source in sources:
         if other := seen.get(source.image_id):
-            raise ValueError(
+            raise Mistake(
                 f'{other.name} and {source.name} would both be image {source.image_id} in the results; '
                 'rename one, or predict them into different folders'
             )
@@ -142,7 +143,7 @@ def _files(path: Path) -> list[Path]:
     else:
         return [path]
     if not files:
-        raise FileNotFoundError(f'{path}: no image there ({", ".join(SUFFIXES)})')
+        raise MissingFile(f'{path}: no image there ({", ".join(SUFFIXES)})')
     return files
 
 

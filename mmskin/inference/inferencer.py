@@ -15,6 +15,7 @@ from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.engine.evaluate import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
+from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.gate_rates import GateRates, Rates
@@ -48,8 +49,8 @@ class LesionInferencer:
         batch_size: Images at a time.
 
     Raises:
-        FileNotFoundError: if model or checkpoint are missing.
-        ValueError: if the weights are not the model's, or a setting does not fit it or this machine.
+        MissingFile: if model or checkpoint are missing.
+        Mistake: if the weights are not the model's, or a setting does not fit it or this machine.
 
     Example:
         >>> inferencer = LesionInferencer()
@@ -68,7 +69,7 @@ class LesionInferencer:
         batch_size: int = 8,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size} is no number of images; give 1 or more')
+            raise Mistake(f'batch_size={batch_size} is no number of images; give 1 or more')
         self.cfg, weights = read_model(model, checkpoint)
         self.classes = class_names(self.cfg)
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
@@ -89,8 +90,8 @@ class LesionInferencer:
             lesion_probability: With the map of probabilities, 4 bytes a pixel.
 
         Raises:
-            FileNotFoundError: if a file is missing, or a folder holds no image.
-            ValueError: if an image cannot be read; ``iterate`` goes on to the next.
+            MissingFile: if a file is missing, or a folder holds no image.
+            Mistake: if an image cannot be read; ``iterate`` goes on to the next.
         """
         predictions = [_or_raise(item) for item in self.iterate(inputs, lesion_probability)]
         return predictions[0] if is_single(inputs) else predictions
@@ -114,7 +115,7 @@ class LesionInferencer:
         """What the network sees of images: normalised (N, 3, H, W), on its device.
 
         Raises:
-            ValueError: if an image cannot be read.
+            Mistake: if an image cannot be read.
         """
         items = [_or_raise(self._read(source)) for source in find_images(inputs)]
         batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
@@ -177,7 +178,7 @@ def read_model(model: str | Path | None, checkpoint: str | Path | None) -> tuple
         config, weights = model_files(model, checkpoint)
         return load_config(config), weights
     if checkpoint is not None:
-        raise ValueError(f'{model} holds its weights; leave {checkpoint} out')
+        raise Mistake(f'{model} holds its weights; leave {checkpoint} out')
     return exported_config(model), None
 
 
@@ -186,11 +187,11 @@ def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tupl
     is_config = model is not None and Path(model).suffix == '.py'
     if checkpoint is None:
         if is_config:
-            raise ValueError(f'{model}: a config has no weights; name a checkpoint, too')
+            raise Mistake(f'{model}: a config has no weights; name a checkpoint, too')
         folder = model_folder(model or DEFAULT_MODEL)
         return folder.config, folder.weights
     if model is None:
-        raise ValueError(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
+        raise Mistake(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
     return Path(model) if is_config else model_folder(model).config, find_checkpoint(checkpoint)
 
 
@@ -199,7 +200,7 @@ def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:
     pipeline = tested_dataset(cfg).pipeline
     first, *others = (TRANSFORMS.build(step) for step in pipeline)
     if not isinstance(first, LoadImage):
-        raise ValueError(f'the test pipeline of {cfg.filename} begins with {type(first).__name__}, not with LoadImage')
+        raise Mistake(f'the test pipeline of {cfg.filename} begins with {type(first).__name__}, not with LoadImage')
     return first, others
 
 
@@ -219,14 +220,14 @@ def find_device(device: str | torch.device | None) -> torch.device:
     """The device that is named, or a GPU if there is one.
 
     Raises:
-        ValueError: if it is unknown, or not here.
+        Mistake: if it is unknown, or not here.
     """
     here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
     try:
         found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.empty(0, device=found)
     except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
-        raise ValueError(f'device={device}: not here; there is {", ".join(here)}') from error
+        raise Mistake(f'device={device}: not here; there is {", ".join(here)}') from error
     return found
 
 
@@ -234,7 +235,7 @@ def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:
     """Let the network's segmentation finish its masks by ``post``."""
     tasks = [part for part in network.modules() if isinstance(part, Segmentation)]
     if post and not tasks:
-        raise ValueError(f'post={list(post)}: this model outlines nothing')
+        raise Mistake(f'post={list(post)}: this model outlines nothing')
     for task in tasks:
         task.set_post(post)
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from mmskin.errors import MissingFile
+
 __all__ = ['DEFAULT_MODEL', 'ModelFolder', 'model_folder', 'shipped_models']
 
 DEFAULT_MODEL = 'lite0_isic2017'
@@ -37,16 +39,16 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
     A shipped model's name wins over a folder of that name in the working directory; ``./name`` is the folder.
 
     Raises:
-        FileNotFoundError: if there is no such model, or its folder lacks a file.
+        MissingFile: if there is no such model, or its folder lacks a file.
     """
     shipped = shipped_models()
     folder = ZOO / name_or_path if str(name_or_path) in shipped else Path(name_or_path)
     if not folder.is_dir():
         known = ', '.join(shipped) or 'none'
-        raise FileNotFoundError(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
+        raise MissingFile(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
     if missing := [str(name) for name in FILES if not (folder / name).is_file()]:
         there = ', '.join(sorted(path.name for path in folder.iterdir())) or 'nothing'
-        raise FileNotFoundError(
+        raise MissingFile(
             f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
             f'{there} found; write one by tools/publish_model.py'
         )

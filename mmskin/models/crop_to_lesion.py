@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Feats
 from mmskin.registry import MODELS
@@ -31,11 +32,9 @@ class CropToLesion(MultiTaskModel):
     def __init__(self, *args: Any, margin: float = 0.1, smallest: float = 0.2, **options: Any) -> None:
         super().__init__(*args, **options)
         if len(self.backbone.shared.names):
-            raise ValueError('CropToLesion shares no blocks: its networks see different images; set split_after=None.')
+            raise Mistake('CropToLesion shares no blocks: its networks see different images; set split_after=None.')
         if self.passing or {*self.tasks} != {'cls', 'seg'}:
-            raise ValueError(
-                'CropToLesion has the tasks cls and seg, and passes nothing between them; set passing=None.'
-            )
+            raise Mistake('CropToLesion has the tasks cls and seg, and passes nothing between them; set passing=None.')
         self.margin = margin
         self.smallest = smallest
 

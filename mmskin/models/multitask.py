@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Feats
 from mmskin.models.watch import pass_features, watched
@@ -53,7 +54,7 @@ class MultiTaskModel(BaseModel):
         self._check_fields()
         passing = passing or {}
         if not isinstance(passing, Mapping):
-            raise ValueError(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
+            raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
         self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
             {key: MODELS.build(as_config(passing[site], **self._channels(site))) for key, site in self.sites.items()}
@@ -71,7 +72,7 @@ class MultiTaskModel(BaseModel):
         for name, task in self.tasks.items():
             other = owners.setdefault(task.probability, name)
             if other != name:
-                raise ValueError(
+                raise Mistake(
                     f'tasks {other} and {name} both write {task.probability}; derive one from {type(task).__name__} '
                     'with a target and a probability of its own'
                 )
@@ -96,7 +97,7 @@ class MultiTaskModel(BaseModel):
         unknown = [name for name in frozen if name not in parts]
         unknown += [name for name in self.active_tasks if name not in self.tasks]
         if unknown:
-            raise ValueError(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
+            raise Mistake(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
         return [module for name in frozen for module in parts[name]] + self._idle_parts(parts)
 
     def _idle_parts(self, parts: Mapping[str, list[nn.Module]]) -> list[nn.Module]:

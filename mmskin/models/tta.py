@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
@@ -70,7 +71,7 @@ class TestTimeAugmentation(BaseModel):
         crops: Sides of crops as fractions of the frame's; each stands for the four in the corners.
 
     Raises:
-        ValueError: if a flip is unknown, a crop or zoom has no sense, no view shows the whole frame, or the model has
+        Mistake: if a flip is unknown, a crop or zoom has no sense, no view shows the whole frame, or the model has
             no task.
     """
 
@@ -88,7 +89,7 @@ class TestTimeAugmentation(BaseModel):
         self.module = MODELS.build(module)
         self.tasks = [part for part in self.module.modules() if isinstance(part, Task)]
         if not self.tasks:
-            raise ValueError(f'{type(self.module).__name__} has no Task whose predictions could be averaged')
+            raise Mistake(f'{type(self.module).__name__} has no Task whose predictions could be averaged')
         self.register_load_state_dict_pre_hook(_to_module)
 
     def test_step(self, data: dict) -> list[TaskSample]:
@@ -134,11 +135,11 @@ class TestTimeAugmentation(BaseModel):
 def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) -> list[View]:
     """Every flip of every zoom, and of every crop in each of the four corners."""
     if unknown := {*flips} - {*FLIPS}:
-        raise ValueError(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is none of {", ".join(FLIPS)}')
+        raise Mistake(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is none of {", ".join(FLIPS)}')
     if not all(0 < crop < 1 for crop in crops) or not all(zoom > 0 for zoom in zooms):
-        raise ValueError(f'crops={tuple(crops)} have to lie within (0, 1), and zooms={tuple(zooms)} above 0')
+        raise Mistake(f'crops={tuple(crops)} have to lie within (0, 1), and zooms={tuple(zooms)} above 0')
     if not flips or not any(zoom <= 1 for zoom in zooms):
-        raise ValueError(f'flips={tuple(flips)}, zooms={tuple(zooms)}: no view shows the whole frame; add zoom 1.0')
+        raise Mistake(f'flips={tuple(flips)}, zooms={tuple(zooms)}: no view shows the whole frame; add zoom 1.0')
     windows = [(1 / zoom, (0.0, 0.0)) for zoom in zooms]
     windows += [(crop, (x * (1 - crop), y * (1 - crop))) for crop in crops for x, y in product((-1, 1), repeat=2)]
     return [View(FLIPS[flip], *window) for window, flip in product(windows, flips)]

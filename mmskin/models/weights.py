@@ -13,6 +13,8 @@ from mmengine.runner import CheckpointLoader, get_external_models, get_torchvisi
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mmskin.errors import MissingFile, Mistake
+
 __all__ = [
     'average_weights',
     'download_checkpoint',
@@ -37,7 +39,7 @@ TABLES = {
 def _statistic(owner: type, name: str) -> Any:
     """Stands for ``getattr``, by which mmengine's log names its means and maxima."""
     if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
-        raise ValueError(f'{name} of {owner} is no statistic of a log')
+        raise Mistake(f'{name} of {owner} is no statistic of a log')
     return getattr(owner, name)
 
 
@@ -59,13 +61,13 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     Without the config's text, which is a program: mmengine would run it as it resumes.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, its tensors do not have the hash that it states, or it asks for more than
+        MissingFile: if there is no such file.
+        Mistake: if the file is damaged, its tensors do not have the hash that it states, or it asks for more than
             plain data, which could run code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
+        raise MissingFile(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
     if path.suffix == '.safetensors':
         return {'state_dict': _read_safetensors(path)}
     try:
@@ -73,7 +75,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
             checkpoint = torch.load(path, map_location, weights_only=True)
         meta = checkpoint.get('meta') or {}
     except Exception as error:  # of bytes that are no pickle the unpickler raises whatever it stumbles over
-        raise ValueError(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
+        raise Mistake(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
     return (
         {**checkpoint, 'meta': {key: value for key, value in meta.items() if key != 'config'}} if meta else checkpoint
     )
@@ -83,8 +85,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights in a safetensors file, or in a checkpoint of ours, of mmengine's or of plain torch.
 
     Raises:
-        FileNotFoundError: as ``read_checkpoint`` does.
-        ValueError: likewise.
+        MissingFile: as ``read_checkpoint`` does.
+        Mistake: likewise.
     """
     checkpoint = read_checkpoint(path)
     return checkpoint.get('state_dict', checkpoint)
@@ -96,14 +98,14 @@ def load_from_anywhere(source: str, map_location: Any = None) -> dict[str, Any]:
     scheme, _, name = source.partition('://')
     address = TABLES[scheme]().get(name) if scheme in TABLES else source
     if not address:
-        raise ValueError(f'{source}: mmengine knows no such weights; give a file, or an address on the web')
+        raise Mistake(f'{source}: mmengine knows no such weights; give a file, or an address on the web')
     return (download_checkpoint if address.startswith(WEB) else read_checkpoint)(address, map_location)
 
 
 @CheckpointLoader.register_scheme(prefixes=('mmcls://', 'pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), force=True)
 def refuse_to_load(source: str, map_location: Any = None) -> NoReturn:
     """Stands for mmengine's loaders of these schemes, which unpickle whatever the file holds."""
-    raise ValueError(f'{source}: could not be read without running code from it; give a file, or an address on the web')
+    raise Mistake(f'{source}: could not be read without running code from it; give a file, or an address on the web')
 
 
 def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
@@ -111,12 +113,12 @@ def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
 
     Raises:
         OSError: if it cannot be fetched.
-        ValueError: if it holds anything else.
+        Mistake: if it holds anything else.
     """
     try:
         return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True, check_hash=True)
     except UnpicklingError as error:
-        raise ValueError(f'{url}: damaged, or no weights that can be read without running code') from error
+        raise Mistake(f'{url}: damaged, or no weights that can be read without running code') from error
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -124,7 +126,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     with safe_open(path, 'pt') as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     if HASH in metadata and metadata[HASH] != hash_tensors(weights):
-        raise ValueError(f'{path}: its tensors are not those that were published (wrong {HASH}); copy the file again')
+        raise Mistake(f'{path}: its tensors are not those that were published (wrong {HASH}); copy the file again')
     return weights
 
 
@@ -132,13 +134,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """What a safetensors file says about itself, such as ``classes``.
 
     Raises:
-        ValueError: if the file is damaged.
+        Mistake: if the file is damaged.
     """
     try:
         with safe_open(path, 'pt') as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f'{path}: damaged, or no safetensors file ({error}); copy the file again') from error
+        raise Mistake(f'{path}: damaged, or no safetensors file ({error}); copy the file again') from error
 
 
 def hash_tensors(weights: Mapping[str, Tensor]) -> str:
@@ -154,7 +156,7 @@ def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
     """The mean of the weights in several files of the same network; counts are those of the first.
 
     Raises:
-        ValueError: if a file holds other weights than the first.
+        Mistake: if a file holds other weights than the first.
     """
     total = read_weights(paths[0])
     for path in paths[1:]:
@@ -162,7 +164,7 @@ def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
         if {name: tensor.shape for name, tensor in weights.items()} != {
             name: tensor.shape for name, tensor in total.items()
         }:
-            raise ValueError(f'{path} does not hold the same weights as {paths[0]}; average networks of one config')
+            raise Mistake(f'{path} does not hold the same weights as {paths[0]}; average networks of one config')
         total = {
             name: tensor + weights[name] if tensor.is_floating_point() else tensor for name, tensor in total.items()
         }
@@ -178,14 +180,14 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load the weights at ``path`` into ``model``; what balanced its losses in training is left as it is.
 
     Raises:
-        ValueError: if the file's weights are not those of ``model``; the message names the differences.
+        Mistake: if the file's weights are not those of ``model``; the message names the differences.
     """
     try:
         own = {name: tensor for name, tensor in model.state_dict().items() if is_weighting(name)}
         network = {name: tensor for name, tensor in read_weights(path).items() if not is_weighting(name)}
         model.load_state_dict({**network, **{name.removeprefix('module.'): tensor for name, tensor in own.items()}})
     except RuntimeError as error:
-        raise ValueError(f'{path} was trained with another config than this one: {error}') from error
+        raise Mistake(f'{path} was trained with another config than this one: {error}') from error
 
 
 def without_lookups(part: Any) -> Any:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL, Estimate
 from mmskin.files import markdown_table, read_json
@@ -86,15 +87,15 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
         tta: Whether it is a test with several views averaged.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is damaged, or the test was made otherwise than ``tta`` says.
+        MissingFile: if a file is missing.
+        Mistake: if a file is damaged, or the test was made otherwise than ``tta`` says.
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
     values = read_json(path)
     note = read_json(path.with_name('test.json'))
     if note['test-time augmentation'].startswith('yes') != tta:
-        raise ValueError(f'{path}: the test was made without {option}; test again')
+        raise Mistake(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'
     return ModelTest(title, option, split, values, PerImageTable.read(path.parent))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
+from mmskin.errors import Mistake
 from mmskin.inference.exported import FORMAT_VERSION, METADATA_KEY, Session, open_session
 from mmskin.inference.zoo import FILES
 from mmskin.models.multitask import MultiTaskModel
@@ -56,11 +57,11 @@ def output_name(task_name: str, task: nn.Module) -> str:
     """The name of a task's output.
 
     Raises:
-        ValueError: if the file's reader would not know what to make of it.
+        Mistake: if the file's reader would not know what to make of it.
     """
     kind = type(task).__name__
     if kind not in KINDS:
-        raise ValueError(f'a {kind} cannot be exported; only {", ".join(KINDS)} can')
+        raise Mistake(f'a {kind} cannot be exported; only {", ".join(KINDS)} can')
     return f'{task_name}_{KINDS[kind]}'
 
 
@@ -78,13 +79,13 @@ def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
         The largest difference between any two probabilities, over batches of several sizes.
 
     Raises:
-        ModuleNotFoundError: if the libraries for it are not installed; the message says how to.
-        ValueError: if the network or its pipeline cannot be described, the suffix is unknown, or the results differ by
+        MissingLibrary: if the libraries for it are not installed; the message says how to.
+        Mistake: if the network or its pipeline cannot be described, the suffix is unknown, or the results differ by
             more than ``TOLERANCE``.
     """
     out = Path(out)
     if out.suffix not in ('.onnx', '.xml'):
-        raise ValueError(f'{out}: export writes .onnx, or .xml for OpenVINO')
+        raise Mistake(f'{out}: export writes .onnx, or .xml for OpenVINO')
     network = build_for_export(cfg, weights)
     description = describe(cfg, weights, network)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
     init_default_scope(cfg.get('default_scope', 'mmskin'))
     model = MODELS.build(without_lookups(cfg.model))
     if not isinstance(model, MultiTaskModel):
-        raise ValueError(f'{cfg.filename}: a {type(model).__name__} cannot be exported, only a MultiTaskModel')
+        raise Mistake(f'{cfg.filename}: a {type(model).__name__} cannot be exported, only a MultiTaskModel')
     load_weights(model, weights)
     return Probabilities(model).eval()
 
@@ -170,17 +171,17 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     """How an image becomes the network's input.
 
     Raises:
-        ValueError: if the config's test pipeline or preprocessor does anything that has no place here.
+        Mistake: if the config's test pipeline or preprocessor does anything that has no place here.
     """
     pipeline = tested_dataset(cfg).pipeline
     names = [TRANSFORMS.get(step['type']).__name__ for step in pipeline]
     size = pipeline[0].get('size')
     if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:
-        raise ValueError(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
+        raise Mistake(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
     prepare = dict(cfg.model.get('data_preprocessor') or {})
     kind = prepare.pop('type', None)
     if not kind or MODELS.get(kind) is not ImgDataPreprocessor or prepare.keys() != {'mean', 'std'}:
-        raise ValueError(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')
+        raise Mistake(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')
     return {
         'name': 'images',
         'layout': 'NCHW, float32',
@@ -208,7 +209,7 @@ def check_against(network: nn.Module, session: Session, size: int, batch_sizes: 
     """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
 
     Raises:
-        ValueError: if it is above ``TOLERANCE``.
+        Mistake: if it is above ``TOLERANCE``.
     """
     generator, largest = torch.Generator().manual_seed(0), 0.0
     for count in batch_sizes:
@@ -218,5 +219,5 @@ def check_against(network: nn.Module, session: Session, size: int, batch_sizes: 
         for name, expected in network(images).items():
             largest = max(largest, float(np.abs(found[name] - expected.numpy()).max()))
     if not largest <= TOLERANCE:
-        raise ValueError(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')
+        raise Mistake(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')
     return largest

@@ -15,6 +15,7 @@ import mmskin
 from mmskin.config import class_names
 from mmskin.engine.evaluate import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
+from mmskin.errors import Mistake
 from mmskin.files import write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.weights import HASH, hash_tensors, load_weights, without_lookups
@@ -43,7 +44,7 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
             whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
 
     Raises:
-        ValueError: if the config would hold a path of this machine, or the checkpoint is another network's.
+        Mistake: if the config would hold a path of this machine, or the checkpoint is another network's.
     """
     published = config_for_testing(cfg)
     init_default_scope(published.get('default_scope', 'mmskin'))
@@ -66,7 +67,7 @@ def config_for_testing(cfg: Config) -> Config:
     """What of ``cfg`` a test needs. No part of it looks weights up, and it names no place on this machine.
 
     Raises:
-        ValueError: if it would hold an absolute path.
+        Mistake: if it would hold an absolute path.
     """
     kept = Config({key: cfg[key] for key in KEPT if key in cfg}).to_dict()
     hooks = kept.get('custom_hooks') or ()
@@ -74,7 +75,7 @@ def config_for_testing(cfg: Config) -> Config:
     kept['model'] = without_lookups(kept['model'])
     for text in strings(kept):
         if Path(text).is_absolute():
-            raise ValueError(
+            raise Mistake(
                 f'{cfg.filename}: the published config would hold {text}, which is a place on this machine; '
                 'give another by --cfg-options, such as test_dataloader.dataset.data_root=data/isic2017'
             )

@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from mmskin.datasets.isic2017 import listed
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_text
 
@@ -80,20 +81,20 @@ def fit_on(path: str | Path, evaluation: PerImageTable) -> Calibration:
     """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
 
     Raises:
-        ValueError: if an image is among those of ``evaluation``, or no image has a label and this network's classes.
+        Mistake: if an image is among those of ``evaluation``, or no image has a label and this network's classes.
     """
     table = PerImageTable.read(path).of(evaluation.diagnosis)
     if shared := set(table.image_ids) & set(evaluation.image_ids):
-        raise ValueError(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images.')
+        raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images.')
     if not evaluation.classes or table.classes != evaluation.classes:
-        raise ValueError(
+        raise Mistake(
             f'{path} has the classes {[*table.classes]}, the reported test {[*evaluation.classes]}; '
             'give the per_image.csv of the same network on the validation split.'
         )
     labels, scores = table.labels, table.scores
     known = ~np.isnan(labels) & ~np.isnan(scores).any(axis=1)
     if not known.any():
-        raise ValueError(f'{path} has no image with a label and a prediction; a temperature needs some.')
+        raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some.')
     return calibrate(scores[known], labels[known], Path(path).as_posix())
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmskin.errors import Mistake
 from mmskin.files import write_text
 from mmskin.visualization.overlay import PREDICTED, TRUE, add_caption, draw_outlines, read_thumbnail, save_figure
 
@@ -72,7 +73,7 @@ def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int =
         num_images: how many to draw, shared out evenly over the classes.
 
     Raises:
-        FileNotFoundError: if a drawn image cannot be read.
+        MissingFile: if a drawn image cannot be read.
     """
     classes = sorted({case.gt_class for case in cases})
     count = math.ceil(num_images / len(classes))
@@ -89,7 +90,7 @@ def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) ->
         column_width: of one image and its margins, in inches.
 
     Raises:
-        FileNotFoundError: if an image cannot be read.
+        MissingFile: if an image cannot be read.
     """
     columns = max(map(len, rows.values()))
     size = column_width * columns, (column_width + 0.7) * len(rows) + 0.6
@@ -187,7 +188,7 @@ def read_cases(path: str | Path) -> list[Case]:
     try:
         return [from_json(image) for image in json.loads(Path(path).read_text(encoding='utf-8'))]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f'{path} is no file of cases ({error!r}); test again to have it written anew.') from error
+        raise Mistake(f'{path} is no file of cases ({error!r}); test again to have it written anew.') from error
 
 
 def as_json(case: Case) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from mmskin.errors import MissingFile
+
 __all__ = ['save_figure']
 
 TRUE, PREDICTED = '#eb1e14', '#1446ff'
@@ -51,7 +53,7 @@ def read_thumbnail(path: str | None, longest: int = THUMBNAIL) -> np.ndarray:
         return np.full((longest, longest, 3), 224, np.uint8)
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        raise FileNotFoundError(f'{path} is missing or not an image; pictures are drawn from the files of images.')
+        raise MissingFile(f'{path} is missing or not an image; pictures are drawn from the files of images.')
     return cv2.cvtColor(thumbnail(image, longest), cv2.COLOR_BGR2RGB)
 
 

@@ -51,7 +51,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     """All that the page shows of one image, with pictures as data URIs.
 
     Raises:
-        ValueError: if the image cannot be read; the message names it.
+        Mistake: if the image cannot be read; the message names it.
     """
     explanation = explain(inferencer, source)
     prediction = explanation.prediction

@@ -72,10 +72,10 @@ def attempt(inferencer: LesionInferencer, limits: Limits, name: str, path: Path)
     """The answer for one file, or why there is none."""
     try:
         return look_at(inferencer, limits.read(path, name))
-    except (ValueError, ModuleNotFoundError) as error:
-        return Refused(str(error))
     except OSError:  # its message would tell where files lie here
         return Refused(f'{name}: could not be read; drop it once more')
+    except (ValueError, ModuleNotFoundError) as error:
+        return Refused(str(error))
     except Exception:  # of this image alone: the others have their answers
         logger.exception('an image got no answer')  # without its name, since nothing is kept of it
         return Refused(f'{name}: no answer, since the computation failed, perhaps for want of memory')
@@ -106,7 +106,7 @@ def import_gradio() -> ModuleType:
     """Gradio, with its reports about its use switched off.
 
     Raises:
-        ModuleNotFoundError: if it is not installed.
+        MissingLibrary: if it is not installed.
     """
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     return needs('gradio', 'serve')

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mmskin.errors import Mistake
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.web.limits import Limits
 from mmskin.web.page import build_page, import_gradio, part
@@ -53,8 +54,8 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, p
     """Serve until Ctrl-C, or until the process is told to end.
 
     Raises:
-        ModuleNotFoundError: if Gradio is not installed.
-        OSError: if the address is taken or not of this machine.
+        MissingLibrary: if Gradio is not installed.
+        Mistake: if the address is taken or not of this machine.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
     with running(inferencer, limits, title, host, port) as (address, _):
@@ -114,7 +115,7 @@ def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -
             app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
         )
     except (OSError, OverflowError) as error:  # the latter of no port at all
-        raise OSError(f'{host}:{port} is taken, or not of this machine; name another by --host or --port') from error
+        raise Mistake(f'{host}:{port} is taken, or not of this machine; name another by --host or --port') from error
     return address
 
 

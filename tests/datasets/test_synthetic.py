@@ -7,6 +7,7 @@ import pytest
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.errors import Mistake
 
 
 def contents(root):
@@ -61,7 +62,7 @@ def test_a_set_with_other_arguments_takes_its_place(root):
 
 def test_files_of_someone_elses_are_not_overwritten(tmp_path):
     (tmp_path / 'thesis.tex').write_text('years of work')
-    with pytest.raises(FileExistsError, match='choose another folder'):
+    with pytest.raises(Mistake, match='choose another folder'):
         SyntheticLesions(shape=(48, 64)).write(tmp_path, 3, 3, 3)
     assert (tmp_path / 'thesis.tex').read_text() == 'years of work'
 

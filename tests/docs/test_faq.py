@@ -190,7 +190,7 @@ def test_error(title, entries, user_folder, repository, capsys):
 def test_settings_of_a_benchmark(begun, entries):
     with pytest.raises(ValueError) as caught:
         check_suite(begun({**TINY, 'optim_wrapper.optimizer.lr': 0.5}))
-    assert matches(f'ValueError: {caught.value}', entries["A benchmark's settings have changed"])
+    assert matches(f'Mistake: {caught.value}', entries["A benchmark's settings have changed"])
 
 
 def test_data_of_a_benchmark(begun, entries, user_folder):
@@ -198,7 +198,7 @@ def test_data_of_a_benchmark(begun, entries, user_folder):
     shutil.copy(user_folder / 'photo.jpg', image)
     with pytest.raises(ValueError) as caught:
         check_suite(begun(TINY))
-    assert matches(f'ValueError: {caught.value}', entries["A benchmark's data has changed"])
+    assert matches(f'Mistake: {caught.value}', entries["A benchmark's data has changed"])
 
 
 def test_every_entry_is_made_to_happen(entries):

@@ -19,6 +19,7 @@ from PIL import Image
 gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
 
 from mmskin.cli import main  # noqa: E402
+from mmskin.errors import Mistake
 from mmskin.visualization.cases import readable  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import running  # noqa: E402
@@ -37,7 +38,7 @@ def served(inferencer):
 
 def test_an_address_that_is_taken_is_named(inferencer, served):
     port = int(served[0].rstrip('/').rpartition(':')[2])
-    with pytest.raises(OSError, match=f'127.0.0.1:{port} is taken'), running(inferencer, Limits(), 'a', port=port):
+    with pytest.raises(Mistake, match=f'127.0.0.1:{port} is taken'), running(inferencer, Limits(), 'a', port=port):
         pass
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_text
 
 MIRRORS = (
@@ -61,21 +62,21 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     """The checksums by file name in a list as ``md5sum`` or ``sha256sum`` writes it.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a line is no checksum and name, or the file no text in UTF-8.
+        MissingFile: if there is no such file.
+        Mistake: if a line is no checksum and name, or the file no text in UTF-8.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv.')
+        raise MissingFile(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv.')
     found = {}
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no text in UTF-8 ({error}); save it so.') from error
+        raise Mistake(f'{path} is no text in UTF-8 ({error}); save it so.') from error
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith('#'):
             match = re.fullmatch(r'([0-9a-fA-F]+)\s+\*?(.+?)\s*', line)
             if not match or len(match[1]) not in ALGORITHMS:
-                raise ValueError(f'{path}, line {number}: {line!r} is no checksum and file name as md5sum writes them.')
+                raise Mistake(f'{path}, line {number}: {line!r} is no checksum and file name as md5sum writes them.')
             found[Path(match[2]).name] = match[1].lower()
     return found
 
@@ -102,16 +103,16 @@ def verify(path: Path, archive: Archive) -> str:
         the SHA-256, hexadecimal.
 
     Raises:
-        ValueError: if the hash is another one, or the file is no zip or table.
+        Mistake: if the hash is another one, or the file is no zip or table.
     """
     if archive.is_zip and not zipfile.is_zipfile(path):
-        raise ValueError(f'{path} is no complete zip archive; it has {path.stat().st_size} bytes.')
+        raise Mistake(f'{path} is no complete zip archive; it has {path.stat().st_size} bytes.')
     if not archive.is_zip and b'image_id' not in first_bytes(path):
-        raise ValueError(f'{path} is no table with a column image_id.')
+        raise Mistake(f'{path} is no table with a column image_id.')
     algorithm = ALGORITHMS[len(archive.checksum)] if archive.checksum else 'sha256'
     found = digests(path, {'sha256', algorithm})
     if archive.checksum and found[algorithm] != archive.checksum:
-        raise ValueError(
+        raise Mistake(
             f'{path} has the {algorithm} {found[algorithm]} and should have {archive.checksum}; '
             'get it again, or give the sum that you trust by --checksums.'
         )

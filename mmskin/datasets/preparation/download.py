@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from mmskin.errors import Mistake
 from mmskin.files import write_text
 
 BLOCK = 1 << 20
@@ -117,7 +118,7 @@ def download(
         the address that gave it, and what ``verify`` returned.
 
     Raises:
-        ConnectionError: if none of them gives it; what has come stays, and the next call goes on from there.
+        Mistake: if none of them gives it; what has come stays, and the next call goes on from there.
         OSError: if the disk does not take it.
     """
     part, failures = PartialFile(path), []
@@ -133,7 +134,7 @@ def download(
             part.path.replace(path)
             part.clear()
             return url, result
-    raise ConnectionError(
+    raise Mistake(
         f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + '\nRun it again to go on, name another '
         f'address by --mirror, or put the file into {path.parent} yourself.'
     )
@@ -217,7 +218,7 @@ def settle(url: str, part: PartialFile, response: HTTPResponse) -> Origin:
     """Make the part fit the answer: keep it if the rest of the same version comes, empty it if the whole comes.
 
     Raises:
-        ConnectionError: if the rest of something else comes; the part is gone then.
+        Mistake: if the rest of something else comes; the part is gone then.
     """
     answered, origin = origin_of(url, response.headers), part.origin()
     if response.status != 206:

@@ -24,6 +24,7 @@ from mmskin.datasets.preparation.record import (
 )
 from mmskin.datasets.preparation.smaller_copy import write_native_sizes, write_smaller_copy
 from mmskin.datasets.preparation.unpack import need_space, unpack
+from mmskin.errors import MissingFile, Mistake
 from mmskin.files import refuse_links, write_whole
 
 SUMS_FILE = 'checksums.sha256'
@@ -67,17 +68,17 @@ def prepare(settings: Settings) -> Preparation:
         the report. Faults of single images and labels are its ``problems``, and raise nothing.
 
     Raises:
-        FileNotFoundError: if an archive is missing and nothing may be downloaded.
-        ValueError: if an archive is wrong, damaged or harmful, or a setting makes no sense.
-        ConnectionError: if an archive cannot be downloaded.
-        OSError: if the disk is full, or another process prepares the same folder.
+        MissingFile: if an archive is missing and nothing may be downloaded.
+        Mistake: if an archive is wrong, damaged or harmful, or a setting makes no sense.
+        Mistake: if an archive cannot be downloaded.
+        Mistake: if the disk is full, or another process prepares the same folder.
     """
     if settings.resize is not None and settings.resize < 1:
-        raise ValueError(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
+        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
     if settings.workers is not None and settings.workers < 1:
-        raise ValueError(f'workers={settings.workers}: give one or more.')
+        raise Mistake(f'workers={settings.workers}: give one or more.')
     if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
-        raise ValueError(f'mirror {strange[0]}: give an address, such as https://host/folder.')
+        raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder.')
     out_dir = Path(settings.out_dir)
     with alone(out_dir):
         done = read_preparation(out_dir)
@@ -99,7 +100,7 @@ def alone(out_dir: Path) -> Iterator[None]:
         with FileLock(out_dir / '.preparation.lock', timeout=0):
             yield
     except Timeout as error:
-        raise OSError(f'another process is preparing {out_dir}; wait until it is done.') from error
+        raise Mistake(f'another process is preparing {out_dir}; wait until it is done.') from error
 
 
 def wanted(settings: Settings) -> list[Archive]:
@@ -119,7 +120,7 @@ def get_archives(settings: Settings, done: Preparation) -> None:
     out_dir, files = Path(settings.out_dir), {archive: place_of(settings, archive) for archive in wanted(settings)}
     absent = [one for one, path in files.items() if not path.is_file() and not is_unpacked(out_dir, one, done)]
     if absent and settings.offline:
-        raise FileNotFoundError(
+        raise MissingFile(
             f'{", ".join(one.name for one in absent)} missing from {files[absent[0]].parent}; put them there, '
             'or let them be downloaded.'
         )
@@ -167,7 +168,7 @@ def record(path: Path, source: str, sha256: str, archive: Archive) -> ArchiveRec
 
 
 def check_room(settings: Settings, absent: Mapping[Archive, Path]) -> None:
-    """Raise OSError if the archives and what they hold will not fit; silent where no server tells their sizes."""
+    """Raise Mistake if the archives and what they hold will not fit; silent where no server tells their sizes."""
     if not absent:
         return
     sizes = []

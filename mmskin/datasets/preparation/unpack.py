@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path, PurePosixPath
 
+from mmskin.errors import Mistake
 from mmskin.files import refuse_links
 
 MAX_GROWTH = 20  # times; images are compressed already, and the official archives grow by a few per cent
@@ -50,7 +51,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
                 done += info.file_size
                 report(done, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f'{archive} is damaged ({error}); delete it and run again to download it anew.') from error
+        raise Mistake(f'{archive} is damaged ({error}); delete it and run again to download it anew.') from error
     return len(members)
 
 
@@ -59,12 +60,12 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
     check_size(archive, infos)
     for info in infos:
         if fault := fault_of(info):
-            raise ValueError(f'{archive} is refused, and nothing of it was unpacked: {info.filename!r} {fault}.')
+            raise Mistake(f'{archive} is refused, and nothing of it was unpacked: {info.filename!r} {fault}.')
     files = [info for info in infos if not info.is_dir() and not is_litter(info.filename)]
     members: dict[str, zipfile.ZipInfo] = {}
     for info, name in zip(files, without_top([info.filename for info in files]), strict=True):
         if members.setdefault(name, info) is not info:
-            raise ValueError(f'{archive} is refused, and nothing of it was unpacked: it holds {name!r} twice.')
+            raise Mistake(f'{archive} is refused, and nothing of it was unpacked: it holds {name!r} twice.')
     return members
 
 
@@ -72,7 +73,7 @@ def check_size(archive: Path, infos: list[zipfile.ZipInfo]) -> None:
     """Refuse what would fill the disk; ``zipfile`` reads no more of a file than its entry says."""
     total, most = sum(info.file_size for info in infos), max(FREE_GROWTH, MAX_GROWTH * archive.stat().st_size)
     if total > most or len(infos) > MAX_MEMBERS:
-        raise ValueError(
+        raise Mistake(
             f'{archive} is refused: it would unpack to {len(infos)} files of {total} bytes in all, '
             f'and no more than {MAX_MEMBERS} files and {most} bytes are expected of an archive of its size.'
         )
@@ -126,11 +127,11 @@ def extract(file: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
 
 
 def need_space(folder: Path, size: int, purpose: str) -> None:
-    """Raise OSError if the disk that ``folder`` is or will be on lacks room for ``size`` bytes."""
+    """Raise Mistake if the disk that ``folder`` is or will be on lacks room for ``size`` bytes."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
     if size > free:
-        raise OSError(
+        raise Mistake(
             f'{purpose} takes {size / 1e9:.1f} GB, and the disk of {existing} has {free / 1e9:.1f} GB free; '
             'make room, or name a folder on another disk.'
         )

@@ -13,6 +13,7 @@ from mmskin.datasets.readers.image_file import (
     reduction,
     upright_shape,
 )
+from mmskin.errors import Mistake
 
 __all__ = ['read_image']
 
@@ -37,8 +38,8 @@ def read_image(
 
     Raises:
         FileNotFoundError: if the file is missing.
-        ValueError: if it is truncated, no image, or has too many pixels; a decoder may raise errors of its own.
-        ModuleNotFoundError: for DICOM without pydicom.
+        Mistake: if it is truncated, no image, or has too many pixels; a decoder may raise errors of its own.
+        MissingLibrary: for DICOM without pydicom.
     """
     if isinstance(content, np.ndarray | Image.Image):
         rgb = rgb_of_array(content) if isinstance(content, np.ndarray) else rgb_of_pil(content)
@@ -55,7 +56,7 @@ def read_image(
 def read_encoded(data: bytes, min_size: float | None) -> tuple[np.ndarray, tuple[int, int]]:
     """As ``read_image``, from the bytes of an image file."""
     if is_truncated(data):
-        raise ValueError(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+        raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
     with open_image(data) as image:
         if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
             rgb = rgb_of_pil(image)
@@ -80,11 +81,11 @@ def rgb_of_array(array: np.ndarray) -> np.ndarray:
     """An array (H, W), or (H, W, 1, 3 or 4) as RGB, uint8 (H, W, 3).
 
     Raises:
-        ValueError: if it is of another shape, or its values are no grey levels.
+        Mistake: if it is of another shape, or its values are no grey levels.
     """
     channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else None
     if channels not in (1, 3, 4) or not array.size:
-        raise ValueError(f'an array of shape {array.shape} is no image; give (H, W) or (H, W, 3), RGB')
+        raise Mistake(f'an array of shape {array.shape} is no image; give (H, W) or (H, W, 3), RGB')
     levels = grey_levels(array)
     if channels == 1:
         return np.repeat(levels.reshape(*array.shape[:2], 1), 3, axis=2)
@@ -102,7 +103,7 @@ def grey_levels(array: np.ndarray) -> np.ndarray:
         return (array if high <= 255 else array >> 8).astype(np.uint8)
     if array.dtype.kind in 'fb' and low >= 0 and high <= 1:
         return np.round(array.astype(np.float32) * 255).astype(np.uint8)
-    raise ValueError(
+    raise Mistake(
         f'values of type {array.dtype} from {low} to {high} are no grey levels; give 0 to 255 (uint8), '
         '0 to 65535 (uint16), or 0 to 1 (float)'
     )

@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 
+from mmskin.errors import Mistake
 from mmskin.optional import needs
 
 __all__ = ['read_dicom']
@@ -16,13 +17,13 @@ def read_dicom(data: bytes) -> np.ndarray:
     whose low values are bright is inverted (https://dicom.nema.org/medical/dicom/current/output/html/part03.html#sect_C.7.6.3).
 
     Raises:
-        ModuleNotFoundError: without pydicom.
-        ValueError: if the file holds more than one frame.
+        MissingLibrary: without pydicom.
+        Mistake: if the file holds more than one frame.
     """
     pydicom, pixel_data = needs('pydicom', 'dicom'), needs('pydicom.pixels', 'dicom')
     dataset = pydicom.dcmread(BytesIO(data))
     if (frames := int(dataset.get('NumberOfFrames') or 1)) > 1:
-        raise ValueError(f'{frames} frames in one DICOM file; export the one to look at')
+        raise Mistake(f'{frames} frames in one DICOM file; export the one to look at')
     pixels = pixel_data.pixel_array(dataset)
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
         pixels = pixel_data.apply_color_lut(pixels, dataset)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mmskin.errors import MissingFile, Mistake
+
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
@@ -18,15 +20,15 @@ def read_bytes(path: str) -> bytes:
     """The whole file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file ends before the end of its image.
+        MissingFile: if there is no such file.
+        Mistake: if the file ends before the end of its image.
     """
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f'{path} is missing; restore the file, or take its id out of the data set.') from error
+        raise MissingFile(f'{path} is missing; restore the file, or take its id out of the data set.') from error
     if is_truncated(data):
-        raise ValueError(f'{path} is truncated: it ends before its image does ({len(data)} bytes); copy it again.')
+        raise Mistake(f'{path} is truncated: it ends before its image does ({len(data)} bytes); copy it again.')
     return data
 
 
@@ -64,7 +66,7 @@ def upright_size(data: bytes, path: str) -> tuple[int, int]:
     """(height, width) of the image after its EXIF orientation, from the header alone.
 
     Raises:
-        ValueError: if the file is no image.
+        Mistake: if the file is no image.
     """
     try:
         with open_image(data) as image:
@@ -92,7 +94,7 @@ def decode(data: bytes, flags: int, path: str) -> np.ndarray:
     """The image as OpenCV decodes it.
 
     Raises:
-        ValueError: if it cannot be decoded.
+        Mistake: if it cannot be decoded.
     """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:

@@ -5,6 +5,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes, reduction, upright_size
+from mmskin.errors import Mistake
 from mmskin.registry import TRANSFORMS
 
 
@@ -24,8 +25,8 @@ class LoadImage(BaseTransform):
             ``size`` pixels.
 
     Raises:
-        FileNotFoundError: if the file is missing.
-        ValueError: if it is truncated or no image.
+        MissingFile: if the file is missing.
+        Mistake: if it is truncated or no image.
     """
 
     def __init__(self, size: int | None = None, smallest_crop: float = 1.0) -> None:
@@ -52,8 +53,8 @@ class LoadMask(BaseTransform):
     The mask keeps its file's size, which has to be ``ori_shape``.
 
     Raises:
-        FileNotFoundError: if the file is missing.
-        ValueError: if it is truncated or no image, of another size than the image, or holds values other than 0 and
+        MissingFile: if the file is missing.
+        Mistake: if it is truncated or no image, of another size than the image, or holds values other than 0 and
             255 (or 0 and 1).
     """
 
@@ -72,7 +73,7 @@ def check_size(mask: np.ndarray, path: str, results: dict) -> None:
     """Raise if the mask is not of its image's original size."""
     height, width = results['ori_shape']
     if mask.shape != (height, width):
-        raise ValueError(
+        raise Mistake(
             f'{path} is {mask.shape[1]}x{mask.shape[0]} pixels and its image {results["img_path"]} {width}x{height}'
             ' (upright, where EXIF says that it is turned); resize one to the other.'
         )
@@ -85,5 +86,5 @@ def binary(mask: np.ndarray, path: str) -> np.ndarray:
     if top not in (0, 1, 255) or cv2.countNonZero(lesion) != cv2.countNonZero(mask):
         values = np.unique(mask)
         shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-        raise ValueError(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it.')
+        raise Mistake(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it.')
     return lesion

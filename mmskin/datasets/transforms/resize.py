@@ -3,6 +3,7 @@
 import cv2
 from mmcv.transforms import BaseTransform
 
+from mmskin.errors import Mistake
 from mmskin.registry import TRANSFORMS
 
 
@@ -31,5 +32,5 @@ def input_size(results: dict, size: int | None) -> int:
     """``size``, or else the one that ``LoadImage`` left in the results."""
     size = size or results.get('input_size')
     if size is None:
-        raise ValueError('The pipeline states no input size; give LoadImage a size.')
+        raise Mistake('The pipeline states no input size; give LoadImage a size.')
     return size

@@ -5,6 +5,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmskin.datasets.transforms.resize import input_size
+from mmskin.errors import Mistake
 from mmskin.registry import TRANSFORMS
 
 
@@ -33,9 +34,9 @@ class RandomWarp(BaseTransform):
         flip: float = 0.5,
     ) -> None:
         if not 0 < crop[0] <= crop[1] <= 1:
-            raise ValueError(f'crop={crop} of RandomWarp is not a range within (0, 1].')
+            raise Mistake(f'crop={crop} of RandomWarp is not a range within (0, 1].')
         if not 0 < zoom[0] <= zoom[1]:
-            raise ValueError(f'zoom={zoom} of RandomWarp is not a range of positive magnifications.')
+            raise Mistake(f'zoom={zoom} of RandomWarp is not a range of positive magnifications.')
         self.size, self.crop, self.zoom, self.rotation, self.flip = size, crop, zoom, rotation, flip
 
     def transform(self, results: dict) -> dict:

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmskin.errors import Mistake
 from mmskin.registry import HOOKS
 
 __all__ = ['CopyBranch']
@@ -30,5 +31,5 @@ class CopyBranch(Hook):
         weights = checkpoint['state_dict']
         copies = {key: key.replace(self.target, self.source, 1) for key in weights if key.startswith(self.target)}
         if not copies or not weights.keys() >= {*copies.values()}:
-            raise ValueError(f'the checkpoint has no {self.source} with all the blocks of {self.target}')
+            raise Mistake(f'the checkpoint has no {self.source} with all the blocks of {self.target}')
         weights.update({key: weights[copy].clone() for key, copy in copies.items()})

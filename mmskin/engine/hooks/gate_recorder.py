@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
@@ -27,7 +28,7 @@ class GateRecorder(Hook):
         out_file: the ``.npz`` file.
 
     Raises:
-        ValueError: before a test in several processes; after a test, if no operator of the network has gates.
+        Mistake: before a test in several processes; after a test, if no operator of the network has gates.
     """
 
     def __init__(self, out_file: str = 'gates.npz') -> None:
@@ -38,7 +39,7 @@ class GateRecorder(Hook):
     def before_test(self, runner: Runner) -> None:
         """Make sure that this process sees all images."""
         if runner.world_size > 1:
-            raise ValueError('GateRecorder keeps the maps of one process: test this network in one.')
+            raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep the maps of a batch."""
@@ -52,7 +53,7 @@ class GateRecorder(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the file."""
         if not self.maps:
-            raise ValueError('no operator of this network has gates: it has no passing, or one that passes everything')
+            raise Mistake('no operator of this network has gates: it has no passing, or one that passes everything')
         image_ids, paths = zip(*self.images, strict=True)
         self.out_file.parent.mkdir(parents=True, exist_ok=True)
         maps = {name: np.concatenate(batches) for name, batches in self.maps.items()}

@@ -19,7 +19,7 @@ class AlexNetChain(BlockChain):
         weights: ``torchvision://alexnet`` (a download), an address or a file of torchvision's format, or None.
 
     Raises:
-        FileNotFoundError: if the weights are not to be had.
+        MissingFile: if the weights are not to be had.
     """
 
     def __init__(self, weights: str | None = None) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
+
 __all__ = ['BlockChain', 'position']
 
 
@@ -13,13 +15,13 @@ def position(name: str, names: Sequence[str]) -> int:
     """The place of block ``name`` among ``names``.
 
     Raises:
-        ValueError: if it is not among them; the message lists near matches.
+        Mistake: if it is not among them; the message lists near matches.
     """
     if name in names:
         return names.index(name)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     listed = f'Near matches: {", ".join(near)}' if near else f'The blocks are {", ".join(names)}'
-    raise ValueError(f'No block is named {name!r}. {listed}.')
+    raise Mistake(f'No block is named {name!r}. {listed}.')
 
 
 class BlockChain(nn.Module):

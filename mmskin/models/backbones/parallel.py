@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import Passing
 from mmskin.registry import MODELS
@@ -42,9 +43,9 @@ class ParallelBackbone(nn.Module):
         """Refuse to pass features.
 
         Raises:
-            ValueError: always.
+            Mistake: always.
         """
-        raise ValueError(f'Features cannot be passed at {block!r}: a ParallelBackbone has no blocks in common.')
+        raise Mistake(f'Features cannot be passed at {block!r}: a ParallelBackbone has no blocks in common.')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None

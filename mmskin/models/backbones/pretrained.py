@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models import get_model_weights
 
+from mmskin.errors import MissingFile, Mistake
 from mmskin.models.weights import download_checkpoint, read_weights
 
 __all__ = ['read_pretrained', 'match_by_order']
@@ -24,15 +25,15 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
             ``read_weights`` takes it.
 
     Raises:
-        FileNotFoundError: if the file is missing or the download fails; the message says how to do without.
-        ValueError: if the file is damaged, or asks for more than plain data.
+        MissingFile: if the file is missing or the download fails; the message says how to do without.
+        Mistake: if the file is damaged, or asks for more than plain data.
     """
     if source.startswith('torchvision://'):
         source = get_model_weights(source.removeprefix('torchvision://'))['IMAGENET1K_V1'].url
     if source.startswith(('http://', 'https://')):
         return _download(source)
     if not Path(source).is_file():
-        raise FileNotFoundError(f'There is no file with weights at {source!r}. {_OFFLINE}')
+        raise MissingFile(f'There is no file with weights at {source!r}. {_OFFLINE}')
     return read_weights(source)
 
 
@@ -40,21 +41,21 @@ def _download(url: str) -> dict[str, Tensor]:
     try:
         return download_checkpoint(url)
     except OSError as error:
-        raise FileNotFoundError(f'The weights {url!r} could not be fetched ({error}). {_OFFLINE}') from error
+        raise MissingFile(f'The weights {url!r} could not be fetched ({error}). {_OFFLINE}') from error
 
 
 def match_by_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of ``state`` as in ``target``, which has the same ones in the same order.
 
     Raises:
-        ValueError: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
+        Mistake: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
     """
     if len(state) != len(target):
-        raise ValueError(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network.')
+        raise Mistake(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network.')
     for (theirs, tensor), (ours, own) in zip(state.items(), target.items(), strict=True):
         same_kind = theirs.rpartition('.')[2] == ours.rpartition('.')[2]
         if not same_kind or tensor.shape != own.shape:
-            raise ValueError(
+            raise Mistake(
                 f'{theirs} {tuple(tensor.shape)} of the weights would become {ours} {tuple(own.shape)}: '
                 'not the same network.'
             )

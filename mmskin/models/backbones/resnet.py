@@ -3,6 +3,7 @@
 import torchvision
 from torch import nn
 
+from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
@@ -21,13 +22,13 @@ class ResNetChain(BlockChain):
         weights: ``torchvision://resnet101`` (a download), an address or a file of torchvision's format, or None.
 
     Raises:
-        ValueError: if torchvision has no ResNet of that depth.
-        FileNotFoundError: if the weights are not to be had.
+        Mistake: if torchvision has no ResNet of that depth.
+        MissingFile: if the weights are not to be had.
     """
 
     def __init__(self, depth: int = 101, weights: str | None = None) -> None:
         if depth not in DEPTHS:
-            raise ValueError(f'There is no ResNet of depth {depth}; depths are {", ".join(map(str, DEPTHS))}.')
+            raise Mistake(f'There is no ResNet of depth {depth}; depths are {", ".join(map(str, DEPTHS))}.')
         network = torchvision.models.get_model(f'resnet{depth}')
         if weights is not None:
             network.load_state_dict(read_pretrained(weights))

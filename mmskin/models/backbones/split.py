@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain, position
 from mmskin.models.backbones.dilation import dilate
 from mmskin.registry import MODELS
@@ -31,7 +32,7 @@ class SplitBackbone(nn.Module):
             head gets. Shared blocks may be named. A branch ends with the last of them.
 
     Raises:
-        ValueError: if a name is unknown, or the shared part is already coarser than an ``output_stride``.
+        Mistake: if a name is unknown, or the shared part is already coarser than an ``output_stride``.
     """
 
     def __init__(self, chain: dict, split_after: str | None, branches: dict[str, dict]) -> None:
@@ -66,9 +67,9 @@ class SplitBackbone(nn.Module):
 
     def _check_stride(self, task: str, shared: int, output_stride: int) -> None:
         if output_stride not in (8, 16, 32):
-            raise ValueError(f'output_stride of branch {task!r} is {output_stride}; it can be 8, 16, 32 or None.')
+            raise Mistake(f'output_stride of branch {task!r} is {output_stride}; it can be 8, 16, 32 or None.')
         if shared > output_stride:
-            raise ValueError(
+            raise Mistake(
                 f'Branch {task!r} asks for output_stride={output_stride}, but the shared part, up to '
                 f'{self.names[self.num_shared - 1]!r}, already has stride {shared}. Split earlier, or ask for {shared}.'
             )
@@ -85,10 +86,10 @@ class SplitBackbone(nn.Module):
         """The blocks of ``task`` behind the shared part.
 
         Raises:
-            ValueError: if there is no branch for ``task``.
+            Mistake: if there is no branch for ``task``.
         """
         if task not in self.branches:
-            raise ValueError(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
+            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
         return cast(BlockChain, self.branches[task])
 
     def channels_in(self, block: str) -> int:
@@ -104,11 +105,11 @@ class SplitBackbone(nn.Module):
         """Make sure that features can be passed at ``block`` between ``tasks``.
 
         Raises:
-            ValueError: if ``block`` is shared or unknown, or a task's branch ends before it.
+            Mistake: if ``block`` is shared or unknown, or a task's branch ends before it.
         """
         for task in tasks:
             if block in self.shared:
-                raise ValueError(
+                raise Mistake(
                     f'Features cannot be passed at {block!r}: it is shared. The first block of the branches is '
                     f'{self.names[self.num_shared]!r}.'
                 )

@@ -4,6 +4,7 @@ import torchvision
 from torch import nn
 from torchvision.models import vgg
 
+from mmskin.errors import Mistake
 from mmskin.models.backbones.blocks import fully_connected_blocks
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.pretrained import read_pretrained
@@ -29,8 +30,8 @@ class VGGChain(BlockChain):
         last_pool: Whether ``conv5_3`` ends with its pooling; without it the map is twice as fine.
 
     Raises:
-        ValueError: if there is no VGG of that depth.
-        FileNotFoundError: if the weights are not to be had.
+        Mistake: if there is no VGG of that depth.
+        MissingFile: if the weights are not to be had.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class VGGChain(BlockChain):
         last_pool: bool = True,
     ) -> None:
         if depth not in _LETTERS:
-            raise ValueError(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, _LETTERS))}.')
+            raise Mistake(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, _LETTERS))}.')
         network = _network(depth, batch_norm, fully_connected)
         if weights is not None:
             state = read_pretrained(weights)

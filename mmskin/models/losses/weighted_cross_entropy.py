@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.registry import MODELS
 
 __all__ = ['WeightedCrossEntropy']
@@ -26,7 +27,7 @@ class WeightedCrossEntropy(nn.Module):
     def __init__(self, reduction: str = 'mean') -> None:
         super().__init__()
         if reduction not in ('mean', 'sum'):
-            raise ValueError(f"reduction is 'mean' or 'sum', not {reduction!r}")
+            raise Mistake(f"reduction is 'mean' or 'sum', not {reduction!r}")
         self.reduction = reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.ops import SumOp
 from mmskin.models.watch import is_closed
 from mmskin.registry import MODELS
@@ -68,7 +69,7 @@ class FeaturePassing(nn.Module):
         self.ends = _named(self.default_routes(in_channels) if routes is None else routes, in_channels)
         self.detached = frozenset(_named(detach, in_channels))
         if unknown := self.detached - self.ends.keys():
-            raise ValueError(f'detach names {", ".join(sorted(unknown))}; the routes are {", ".join(self.ends)}')
+            raise Mistake(f'detach names {", ".join(sorted(unknown))}; the routes are {", ".join(self.ends)}')
         self.identity_init = identity_init
         self.routes, self.targets, self.sources, self.shared = (nn.ModuleDict() for _ in range(4))
 
@@ -125,13 +126,13 @@ def _named(routes: Iterable[Route], tasks: Collection[str]) -> dict[str, Route]:
     routes = list(routes)
     for route in routes:
         if isinstance(route, str) or len(route) != 2:
-            raise ValueError(f"routes has {route!r}; it is a list of pairs (source, target), as [('cls', 'seg')]")
+            raise Mistake(f"routes has {route!r}; it is a list of pairs (source, target), as [('cls', 'seg')]")
     for source, target in routes:
         if {source, target} - {*tasks} or source == target:
-            raise ValueError(f'route {source} -> {target}: a route joins two of the tasks {", ".join(tasks)}')
+            raise Mistake(f'route {source} -> {target}: a route joins two of the tasks {", ".join(tasks)}')
     ends = {f'{source}2{target}': (source, target) for source, target in routes}
     if len(ends) < len(routes):
-        raise ValueError(f'two routes have one name: {", ".join(f"{s}2{t}" for s, t in routes)}')
+        raise Mistake(f'two routes have one name: {", ".join(f"{s}2{t}" for s, t in routes)}')
     return ends
 
 
@@ -302,4 +303,4 @@ def check_positive(**options: int) -> None:
     """Raise a ValueError unless each of the options is 1 or more."""
     for name, value in options.items():
         if value < 1:
-            raise ValueError(f'{name} is {value}; it has to be 1 or more')
+            raise Mistake(f'{name} is {value}; it has to be 1 or more')

@@ -5,6 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import Maps, RoutedPassing, check_positive
 from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
@@ -68,7 +69,7 @@ class CrossAttentionPassing(RoutedPassing):
         options: See ``FeaturePassing``.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``channels``, or one of the numbers is below 1.
+        Mistake: if ``num_heads`` does not divide ``channels``, or one of the numbers is below 1.
     """
 
     quantity = (
@@ -80,7 +81,7 @@ class CrossAttentionPassing(RoutedPassing):
         super().__init__(*args, **options)
         check_positive(channels=channels, num_heads=num_heads, max_side=max_side)
         if channels % num_heads:
-            raise ValueError(f'{channels} channels cannot be shared by {num_heads} heads; choose a multiple')
+            raise Mistake(f'{channels} channels cannot be shared by {num_heads} heads; choose a multiple')
         for name, (source, target) in self.ends.items():
             self.routes[name] = CrossAttentionRoute(
                 self.out_channels[source], self.out_channels[target], channels, num_heads, max_side, self.identity_init

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import OPENING, Maps, RoutedPassing, resize
 from mmskin.registry import MODELS, as_config
 
@@ -79,11 +80,11 @@ class GatedFeaturePassing(RoutedPassing):
     ) -> None:
         super().__init__(*args, **options)
         if gate_reads not in READS:
-            raise ValueError(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
+            raise Mistake(f'gate_reads is {gate_reads!r}; it can be {", ".join(READS)}')
         if gate is None:
             self.quantity = ''
             if gate_reads != 'source':
-                raise ValueError(f'gate_reads is {gate_reads!r}, but there is no gate; leave it out')
+                raise Mistake(f'gate_reads is {gate_reads!r}, but there is no gate; leave it out')
         op = {'identity_init': self.identity_init, **as_config(op)}
         for name, (source, target) in self.ends.items():
             widths = dict(source=self.in_channels[source], target=self.in_channels[target])

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import Maps, Route, RoutedPassing, resize
 from mmskin.registry import MODELS
 
@@ -51,7 +52,7 @@ class FiLMPassing(RoutedPassing):
         options: See ``FeaturePassing``; it starts from the identity by g = 1 and b = 0.
 
     Raises:
-        ValueError: if ``masks`` names an unknown task.
+        Mistake: if ``masks`` names an unknown task.
     """
 
     quantity = (
@@ -63,7 +64,7 @@ class FiLMPassing(RoutedPassing):
         out = self.out_channels
         self.masks = {'seg'} & {*out} if masks is None else {*masks}
         if unknown := self.masks - {*out}:
-            raise ValueError(f'masks names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
+            raise Mistake(f'masks names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
         for name, (source, target) in self.ends.items():
             self.routes[name] = FiLMRoute(out[source], out[target], source in self.masks, self.identity_init)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import Maps, RoutedPassing, resize
 from mmskin.models.passing.ops import ConcatOp
 from mmskin.registry import MODELS
@@ -42,7 +43,7 @@ class MaskCAMPassing(RoutedPassing):
         options: See ``FeaturePassing``; it starts from the identity by W = [I ; 0].
 
     Raises:
-        ValueError: if ``num_maps`` names an unknown task.
+        Mistake: if ``num_maps`` names an unknown task.
     """
 
     quantity = 'the map that the target reads: 1 is inside, 0 outside; it does not say how much passes'
@@ -51,6 +52,6 @@ class MaskCAMPassing(RoutedPassing):
         super().__init__(*args, **options)
         num_maps, out = num_maps or {}, self.out_channels
         if unknown := num_maps.keys() - {*out}:
-            raise ValueError(f'num_maps names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
+            raise Mistake(f'num_maps names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
         for name, (source, target) in self.ends.items():
             self.routes[name] = MaskCAMRoute(out[source], out[target], num_maps.get(source, 1), self.identity_init)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import Adapter, Features, MixingPassing, Mixture
 from mmskin.registry import MODELS
 
@@ -59,7 +60,7 @@ class SluicePassing(MixingPassing):
         options: See ``FeaturePassing``.
 
     Raises:
-        ValueError: if ``num_subspaces`` is less than 1, or more than the channels of a target.
+        Mistake: if ``num_subspaces`` is less than 1, or more than the channels of a target.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SluicePassing(MixingPassing):
         entering, out, count = self.in_channels, self.out_channels, self.num_sources()
         for target in count:
             if not 1 <= num_subspaces <= out[target]:
-                raise ValueError(f'num_subspaces is {num_subspaces}; {target} has {out[target]} channels')
+                raise Mistake(f'num_subspaces is {num_subspaces}; {target} has {out[target]} channels')
 
         def stream(source: str, target: str) -> nn.Module:
             value = own if source == target else (1 - own) / count[target]

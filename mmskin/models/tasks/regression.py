@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
@@ -50,11 +51,11 @@ class Regression(Task):
         """Logits and standardised values (N, num_values).
 
         Raises:
-            ValueError: if the head gives another number of values than the samples have; torch would stretch one.
+            Mistake: if the head gives another number of values than the samples have; torch would stretch one.
         """
         values = torch.stack([sample.gt_values for sample in samples])
         if logits.shape != values.shape or {len(self.mean), len(self.std)} - {1, values.shape[1]}:
-            raise ValueError(
+            raise Mistake(
                 f'the head of Regression gives {logits.shape[1]} values an image, whose gt_values are '
                 f"{values.shape[1]}; set the head's num_classes, and the numbers in mean and std"
             )

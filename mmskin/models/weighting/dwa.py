@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS
 
@@ -39,7 +40,7 @@ class DWA(Weighting):
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str], temperature: float = 2.0) -> None:
         super().__init__(tasks, active_tasks)
         if temperature <= 0:
-            raise ValueError(f'temperature is {temperature}; it has to be greater than 0')
+            raise Mistake(f'temperature is {temperature}; it has to be greater than 0')
         self.temperature = temperature
         self.register_buffer('epoch', torch.tensor(0))  # the one that total and count are about
         self.register_buffer('total', torch.zeros(len(tasks)))  # of the losses

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS
 
@@ -21,7 +22,7 @@ class FixedWeights(Weighting):
         weights: The weight of a task by its name, 1 for those that are not named.
 
     Raises:
-        ValueError: if a weight is negative, or for no task of the network, or if weights come without names.
+        Mistake: if a weight is negative, or for no task of the network, or if weights come without names.
     """
 
     values: Tensor
@@ -32,10 +33,10 @@ class FixedWeights(Weighting):
         super().__init__(tasks, active_tasks)
         weights = weights or {}
         if not isinstance(weights, Mapping):
-            raise ValueError(f'weights is {weights!r}; give them by task, as dict({tasks[0]}=2.0)')
+            raise Mistake(f'weights is {weights!r}; give them by task, as dict({tasks[0]}=2.0)')
         wrong = [f'{task}={weight}' for task, weight in weights.items() if task not in tasks or weight < 0]
         if wrong:
-            raise ValueError(f'weights {", ".join(wrong)}: give a number >= 0 for some of the tasks {", ".join(tasks)}')
+            raise Mistake(f'weights {", ".join(wrong)}: give a number >= 0 for some of the tasks {", ".join(tasks)}')
         values = torch.tensor([float(weights.get(task, 1)) for task in tasks])
         self.register_buffer('values', values, persistent=False)  # the config decides, not the checkpoint
 

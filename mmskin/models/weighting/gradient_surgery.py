@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.weighting.gradient_weighting import GradientWeighting
 from mmskin.models.weighting.weighting import StepSeed
 from mmskin.optional import needs
@@ -87,7 +88,7 @@ class CAGrad(GradientWeighting):
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str], c: float = 0.5) -> None:
         super().__init__(tasks, active_tasks)
         if not 0 <= c < 1:
-            raise ValueError(f'c is {c}; it has to be at least 0 and less than 1')
+            raise Mistake(f'c is {c}; it has to be at least 0 and less than 1')
         self.method = TorchJDWeighting('CAGradWeighting', c=c)
 
     def weigh(self, gramian: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.models.weighting.weighting import Weighting, mean_over_processes
 from mmskin.registry import MODELS
 
@@ -68,7 +69,7 @@ class GradNorm(Weighting):
         below = [parameter for name, parameter in network.named_parameters() if name.startswith(f'{self.layer}.')]
         weights = [parameter for parameter in below if parameter.requires_grad and parameter.ndim > 1]
         if not weights:
-            raise ValueError(
+            raise Mistake(
                 f"GradNorm compares the tasks' gradients at the last weights of {self.layer!r}, and none there are "
                 'trained; name a module that all tasks share in weighting.layer'
             )

@@ -8,6 +8,7 @@ import pytest
 
 from mmskin.datasets.preparation.archives import read_checksums, write_checksums
 from mmskin.datasets.preparation.download import Origin, PartialFile, Patience, download, remote_size
+from mmskin.errors import Mistake
 
 DATA = bytes(range(256)) * 400  # 102400 bytes
 NEW = DATA[::-1]
@@ -36,7 +37,7 @@ def get(server, hasty, tmp_path):
 def interrupt(get, server, after=1000, **changes):
     """Have a download fail for good after some bytes, then change the server."""
     server.faults = [f'break:{after}', 'status:404']
-    with pytest.raises(ConnectionError):
+    with pytest.raises(Mistake):
         get()
     server.requests.clear()
     for name, value in changes.items():
@@ -101,7 +102,7 @@ def test_a_server_that_ignores_ranges_starts_over(get, server):
 
 def test_a_server_that_ignores_ranges_and_always_breaks_off_is_given_up(get, server):
     server.ranges, server.faults = False, ['break:1000'] * 50
-    with pytest.raises(ConnectionError, match='broke off after 1000 of 102400 bytes'):
+    with pytest.raises(Mistake, match='broke off after 1000 of 102400 bytes'):
         get()
     assert len(server.asked) == 3
 
@@ -138,7 +139,7 @@ def test_what_was_put_together_wrongly_is_fetched_anew(get, server):
 
 def test_wrong_bytes_are_no_success_and_are_not_kept(get, server, tmp_path):
     server.faults = ['wrong']
-    with pytest.raises(ConnectionError, match='has other bytes'):
+    with pytest.raises(Mistake, match='has other bytes'):
         get()
     assert list(tmp_path.iterdir()) == []
 
@@ -217,7 +218,7 @@ def test_a_server_that_states_no_size(get, server):
 @pytest.mark.parametrize(('status', 'requests'), [(503, 3), (429, 3), (404, 1), (403, 1)])
 def test_only_passing_failures_are_retried(get, server, status, requests):
     server.faults = [f'status:{status}'] * 9
-    with pytest.raises(ConnectionError, match=f'HTTP Error {status}'):
+    with pytest.raises(Mistake, match=f'HTTP Error {status}'):
         get()
     assert len(server.asked) == requests
 
@@ -231,7 +232,7 @@ def test_pauses_double(get, server, monkeypatch):
     pauses = []
     monkeypatch.setattr('mmskin.datasets.preparation.download.time.sleep', pauses.append)
     server.faults = ['status:503'] * 8
-    with pytest.raises(ConnectionError):
+    with pytest.raises(Mistake):
         get(patience=Patience(0.3, 8, 1.0))
     assert pauses == [1, 2, 4, 8, 16, 32, 60]
 
@@ -247,7 +248,7 @@ def test_the_address_that_a_part_is_from_comes_first(get, server):
 
 
 def test_the_error_names_addresses_and_mends(get, server, tmp_path):
-    with pytest.raises(ConnectionError) as error:
+    with pytest.raises(Mistake) as error:
         get(urls=[server.url + 'a', 'http://127.0.0.1:9/b'])
     for text in ('/a: HTTP Error 404', '127.0.0.1:9/b: ', 'Run it again', '--mirror', str(tmp_path)):
         assert text in str(error.value)

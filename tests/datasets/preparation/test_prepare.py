@@ -19,6 +19,7 @@ from mmskin.datasets.preparation import prepare as module
 from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, read_checksums
 from mmskin.datasets.preparation.prepare import Settings, prepare
 from mmskin.datasets.preparation.smaller_copy import resized_image, resized_mask
+from mmskin.errors import Mistake
 
 IMAGES = 'ISIC-2017_Training_Data'
 TABLE = 'ISIC-2017_Training_Part3_GroundTruth.csv'
@@ -254,7 +255,7 @@ def test_a_list_that_is_not_there(local, tmp_path):
 @pytest.mark.parametrize('name', [f'{IMAGES}.zip', TABLE])
 def test_a_page_in_place_of_the_file(settings, serving, name):
     serving.files[name] = b'<html>please log in</html>'
-    with pytest.raises(ConnectionError, match=f'{name}.part is no '):
+    with pytest.raises(Mistake, match=f'{name}.part is no '):
         prepare(replace(settings, mirrors=[serving.url]))
 
 
@@ -308,7 +309,7 @@ def test_a_fault_of_the_copy_is_reported_and_mended(local, tmp_path):
 
 def test_too_small_a_disk_is_said_before_the_download(settings, serving, monkeypatch):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: type('usage', (), {'free': 1000}))
-    with pytest.raises(OSError, match='downloading and unpacking takes .* make room'):
+    with pytest.raises(Mistake, match='downloading and unpacking takes .* make room'):
         prepare(replace(settings, mirrors=[serving.url]))
     assert serving.asked == []
 
@@ -317,7 +318,7 @@ def test_two_at_once(local, tmp_path):
     (tmp_path / 'data').mkdir()
     with (
         FileLock(tmp_path / 'data' / '.preparation.lock'),
-        pytest.raises(OSError, match='another process is preparing'),
+        pytest.raises(Mistake, match='another process is preparing'),
     ):
         prepare(local)
 

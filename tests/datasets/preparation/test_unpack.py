@@ -8,6 +8,7 @@ import pytest
 
 from mmskin.datasets.preparation import unpack as module
 from mmskin.datasets.preparation.unpack import unpack
+from mmskin.errors import Mistake
 
 FILES = {'Data/a.jpg': b'a' * 50, 'Data/b.jpg': b'b' * 60}
 
@@ -199,6 +200,6 @@ def test_a_file_that_is_there_but_wrong_is_written_again(archive, tmp_path, cont
 def test_a_full_disk_is_said_beforehand(archive, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage(100))
-    with pytest.raises(OSError, match=r'unpacking x.zip takes 0.0 GB, and the disk of .* has 0.0 GB free; make room'):
+    with pytest.raises(Mistake, match=r'unpacking x.zip takes 0.0 GB, and the disk of .* has 0.0 GB free; make room'):
         unpack(archive(FILES), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
