@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
     model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
+    parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is decoded (50000000)')
     model.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )
@@ -58,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction_files import PredictionFiles
 
-    sources = find_files(args.inputs)
+    if args.max_pixels < 1:
+        raise Mistake(f'--max-pixels {args.max_pixels} would take no image at all; give a number above 0')
+    sources = find_files(args.inputs, args.max_pixels)
     inferencer = LesionInferencer(
         args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
     )

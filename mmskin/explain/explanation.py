@@ -83,7 +83,7 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         FileNotFoundError: if the file is missing.
         ValueError: if the image cannot be read.
     """
-    source = HeldImage(source.image_id, source.content)
+    source = HeldImage(source.image_id, source.content, source.max_pixels, source.file_name)
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])

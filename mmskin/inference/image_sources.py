@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.datasets.readers.any_image import read_image
+from mmskin.datasets.readers.image_file import MAX_PIXELS, TooLargeError
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
@@ -28,10 +29,14 @@ class ImageSource:
     Attributes:
         image_id: The file's name without its suffix, or ``image_<number>`` for what comes from memory.
         content: The file, its bytes, an RGB array or a PIL image.
+        max_pixels: The most that is decoded.
+        file_name: What errors call it; its path or id by default.
     """
 
     image_id: str
     content: Content
+    max_pixels: int = MAX_PIXELS
+    file_name: str | None = None
 
     @property
     def path(self) -> Path | None:
@@ -41,19 +46,21 @@ class ImageSource:
     @property
     def name(self) -> str:
         """What an error calls it, in one line."""
-        name = str(self.path or self.image_id)
+        name = self.file_name or str(self.path or self.image_id)
         return name if name.isprintable() else repr(name)[1:-1]
 
     def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """See ``read_image``; whatever is wrong with the image is a Mistake that names it."""
         try:
-            return read_image(self.content, min_size)
+            return read_image(self.content, min_size, self.max_pixels)
         except FileNotFoundError as error:
             raise MissingFile(f'{self.name}: no such file') from error
         except IsADirectoryError as error:
             raise Mistake(f'{self.name}: a folder, not an image') from error
         except ModuleNotFoundError as error:
             raise MissingLibrary(f'{self.name}: {error}', name=error.name) from error
+        except TooLargeError as error:
+            raise Mistake(f'{self.name}: {error}') from error
         except Image.UnidentifiedImageError as error:
             raise Mistake(f'{self.name}: not an image that can be read') from error
         except Exception as error:  # decoders raise whatever they like
@@ -76,11 +83,12 @@ class HeldImage(ImageSource):
 Inputs: TypeAlias = 'str | Content | ImageSource | Iterable[Inputs]'
 
 
-def find_images(inputs: Inputs) -> Iterator[ImageSource]:
+def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS) -> Iterator[ImageSource]:
     """The images of a path, a folder, a pattern, an array, a PIL image, bytes, or any list of these, in order.
 
     Of a folder these are its image files, not those in folders below, sorted by name, without masks and superpixel maps
-    as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is not there.
+    as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is not there. None of
+    them is decoded if it has more than ``max_pixels``.
 
     Raises:
         MissingFile: if a folder holds no image, or no file fits a pattern.
@@ -90,17 +98,18 @@ def find_images(inputs: Inputs) -> Iterator[ImageSource]:
         if isinstance(content, ImageSource):
             yield content
         else:
-            yield ImageSource(content.stem if isinstance(content, Path) else f'image_{number}', content)
+            name = content.stem if isinstance(content, Path) else f'image_{number}'
+            yield ImageSource(name, content, max_pixels)
 
 
-def find_files(paths: Sequence[str | Path]) -> list[ImageSource]:
+def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[ImageSource]:
     """The images of files, folders and patterns, checked before any of them is read.
 
     Raises:
         MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
         Mistake: if two of them have one image id.
     """
-    sources = list(find_images(paths))
+    sources = list(find_images(paths, max_pixels))
     if not any(source.path and source.path.exists() for source in sources):
         raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
     seen: dict[str, ImageSource] = {}

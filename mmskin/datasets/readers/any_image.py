@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmskin.datasets.readers.dicom import is_dicom, read_dicom
 from mmskin.datasets.readers.image_file import (
+    MAX_PIXELS,
+    TooLargeError,
+    check_size,
     decode_rgb,
     exif_orientation,
     is_truncated,
+    most_bytes,
     open_image,
     reduction,
     upright_shape,
@@ -18,11 +23,10 @@ from mmskin.errors import Mistake
 __all__ = ['read_image']
 
 REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # what the networks learn from; MPO is a JPEG with a preview, as phones write it
-DICOM_MARK = slice(128, 132)
 
 
 def read_image(
-    content: Path | bytes | np.ndarray | Image.Image, min_size: float | None = None
+    content: Path | bytes | np.ndarray | Image.Image, min_size: float | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The image as upright RGB, and its size before any reduction.
 
@@ -32,32 +36,40 @@ def read_image(
         content: A file, its bytes, an array or a PIL image.
         min_size: A JPEG or PNG may come reduced by 2, 4 or 8 in pixels, as long as no side falls below this. The pixels
             are then those that ``LoadImage`` gives.
+        max_pixels: The most that a file or its bytes may hold, known before any pixel is decoded.
 
     Returns:
         uint8 (h, w, 3), and (H, W).
 
     Raises:
         FileNotFoundError: if the file is missing.
-        Mistake: if it is truncated, no image, or has too many pixels; a decoder may raise errors of its own.
-        MissingLibrary: for DICOM without pydicom.
+        TooLargeError: if it has too many pixels, or bytes.
+        ValueError: if it is truncated or no image; a decoder may raise errors of its own.
+        ModuleNotFoundError: for DICOM without pydicom.
     """
     if isinstance(content, np.ndarray | Image.Image):
         rgb = rgb_of_array(content) if isinstance(content, np.ndarray) else rgb_of_pil(content)
         return rgb, rgb.shape[:2]
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    if data[DICOM_MARK] == b'DICM':
-        from mmskin.datasets.readers.dicom import read_dicom
-
-        rgb = rgb_of_array(read_dicom(data))
+    if isinstance(content, Path):
+        most = most_bytes(max_pixels)
+        with content.open('rb') as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise TooLargeError(f'a file of more than {most / 1e6:.0f} MB', max_pixels)
+    else:
+        data = content
+    if is_dicom(data):
+        rgb = rgb_of_array(read_dicom(data, max_pixels))
         return rgb, rgb.shape[:2]
-    return read_encoded(data, min_size)
+    return read_encoded(data, min_size, max_pixels)
 
 
-def read_encoded(data: bytes, min_size: float | None) -> tuple[np.ndarray, tuple[int, int]]:
+def read_encoded(data: bytes, min_size: float | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
     """As ``read_image``, from the bytes of an image file."""
     if is_truncated(data):
         raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
     with open_image(data) as image:
+        check_size((image.height, image.width), max_pixels)
         if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
             rgb = rgb_of_pil(image)
             return rgb, rgb.shape[:2]

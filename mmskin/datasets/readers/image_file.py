@@ -1,5 +1,7 @@
 """Reading image files: size from the header, reduced-scale decoding, and detection of files that were cut off."""
 
+import struct
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmskin.errors import MissingFile, Mistake
 
+MAX_PIXELS = 50_000_000  # of an image, unless the user says otherwise
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 EXIF_ORIENTATION = 0x0112
 TRANSPOSED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
@@ -30,6 +33,29 @@ def read_bytes(path: str) -> bytes:
     if is_truncated(data):
         raise Mistake(f'{path} is truncated: it ends before its image does ({len(data)} bytes); copy it again.')
     return data
+
+
+class TooLargeError(Mistake):
+    """An image that would take more memory than the user allows; nothing of it was decoded."""
+
+    def __init__(self, what: str, max_pixels: int) -> None:
+        super().__init__(f'{what}; at most {max_pixels / 1e6:g} million pixels are taken (--max-pixels says how many)')
+
+
+def check_size(shape: tuple[int, int], max_pixels: int) -> None:
+    """Compare an image's (height, width), which it states, with the limit.
+
+    Raises:
+        TooLargeError: if it has more than ``max_pixels``.
+    """
+    height, width = shape
+    if height * width > max_pixels:
+        raise TooLargeError(f'{width} x {height} pixels are {height * width / 1e6:.1f} million', max_pixels)
+
+
+def most_bytes(max_pixels: int) -> int:
+    """The most that an image's file takes: four channels of 16 bits, not compressed, and what describes them."""
+    return 8 * max_pixels + 16_000_000
 
 
 def is_truncated(data: bytes) -> bool:
@@ -54,12 +80,20 @@ def scan_start(data: bytes) -> int:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An image of which Pillow has read the head.
+    """An image of which Pillow has read the head, of any size: callers compare it with a limit of their own.
+
+    Pillow's limit is a global of the process, which is not ours to change.
 
     Raises:
         UnidentifiedImageError: if it is of none of the ``FORMATS``.
     """
-    return Image.open(BytesIO(data), formats=FORMATS)
+    Image.init()
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open has it
+                return factory(BytesIO(data), '')
+    raise UnidentifiedImageError('no image that can be read')
 
 
 def upright_size(data: bytes, path: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Every kind of image becomes upright RGB, with values worked out by hand."""
 
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -170,10 +171,17 @@ def test_an_eps_is_refused_before_pillow_starts_a_program_for_it(monkeypatch):
         read_image(encode(RGB, 'EPS'))
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch):
+@pytest.mark.parametrize('kind', ['BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP'])
+def test_the_limit_is_that_of_the_caller_and_not_pillows(kind, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 8)
-    with pytest.raises(Image.DecompressionBombError):
-        read_image(encode(RGB, 'PNG'))
+    assert read_image(encode(RGB, kind), max_pixels=24)[1] == (4, 6)
+    with pytest.raises(ValueError, match='^6 x 4 pixels are .* --max-pixels'):
+        read_image(encode(RGB, kind), max_pixels=23)
+
+
+def test_a_file_without_end_is_refused():
+    with pytest.raises(ValueError, match=r'a file of more than 16 MB; .*--max-pixels'):
+        read_image(Path('/dev/zero'), max_pixels=1)
 
 
 class TestDicom:
