@@ -116,7 +116,7 @@ def test_a_full_disk_is_said(predict, photos, tmp_path, capsys):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/predictions.csv').symlink_to('/dev/full')
     assert predict(photos)[0] == 2
-    assert capsys.readouterr().err.endswith('mmskin predict: error: [Errno 28] No space left on device\n')
+    assert capsys.readouterr().err.endswith('mmskin predict: error: No space left on device\n')
 
 
 def test_more_on_request(predict, photos):
@@ -149,8 +149,7 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
 
     iterate = LesionInferencer.iterate
     monkeypatch.setattr(LesionInferencer, 'iterate', interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        predict(photos)
+    assert predict(photos)[0] == 130
     assert [row['image_id'] for row in rows(tmp_path / 'out')] == ['a']
     assert (tmp_path / 'out/masks/a_segmentation.png').is_file()
 

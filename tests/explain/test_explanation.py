@@ -121,7 +121,7 @@ def test_an_image_is_decoded_once(inferencer, source, monkeypatch):
     sizes = []
     monkeypatch.setattr(
         'mmskin.inference.image_sources.read_image',
-        lambda content, min_size: sizes.append(min_size) or read_image(content, min_size),
+        lambda content, min_size, *rest: sizes.append(min_size) or read_image(content, min_size, *rest),
     )
     explain(inferencer, ImageSource('noise', file.getvalue()))
     assert sizes == [inferencer.load.size]

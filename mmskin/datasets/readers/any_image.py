@@ -66,10 +66,10 @@ def read_image(
 
 def read_encoded(data: bytes, min_size: float | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
     """As ``read_image``, from the bytes of an image file."""
-    if is_truncated(data):
-        raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
     with open_image(data) as image:
         check_size((image.height, image.width), max_pixels)
+        if is_truncated(data):
+            raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
         if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
             rgb = rgb_of_pil(image)
             return rgb, rgb.shape[:2]
