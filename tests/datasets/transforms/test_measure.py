@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from mmskin.datasets.transforms.measure import MeasureLesion, diameter, irregularity, lattice_points
+from mmskin.datasets.transforms.measure import MeasureLesion
 from mmskin.datasets.transforms.packing import PackTaskSample
 from mmskin.datasets.transforms.warp import RandomWarp
+from mmskin.masks import diameter, irregularity, lattice_points
 
 
 def disc(radius, centre=(100, 100), side=201):
