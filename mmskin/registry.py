@@ -119,11 +119,16 @@ def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> s
         known = {**parameters, **known}
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             break
+    catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    known = {key: one for key, one in known.items() if key != 'self' and one.kind not in catch_all}
     name = getattr(kind, '__name__', str(kind))
+    for option in options:
+        if 'multiple values' in message and repr(option) in message:
+            return f'{name} sets {option!r} itself; leave it out'
     for option in options.keys() - known.keys():
         if repr(option) in message:
             near = difflib.get_close_matches(option, known, n=1)
-            hint = f'did you mean {near[0]}?' if near else f'it has {", ".join(key for key in known if key != "self")}'
+            hint = f'did you mean {near[0]}?' if near else f'it has {", ".join(known)}'
             return f'{name} has no option {option!r}; {hint}'
     lacking = [key for key in known if key not in options and repr(key) in message and 'required' in message]
     return f'{name} needs the option {lacking[0]!r}' if lacking else None

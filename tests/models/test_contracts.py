@@ -9,6 +9,7 @@ import itertools
 
 import pytest
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.registry import MODELS
 from mmskin.testing import (
@@ -56,7 +57,7 @@ def takes(name, part, plugin):
     """Whether the operator has an option ``part`` that is not ``plugin`` already."""
     try:
         chosen = MODELS.build(dict(type=name, **WIDTHS, **{part: dict(type=plugin)}))
-    except TypeError:
+    except Mistake:
         return False
     return repr(chosen) != repr(MODELS.build(dict(type=name, **WIDTHS)))
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import NoPassing
 from mmskin.models.passing.feature_passing import UngatedPassing
+from mmskin.registry import MODELS
 
 ONE = dict(cls=1, seg=1)
 X = dict(cls=torch.full((1, 1, 1, 1), 2.0), seg=torch.full((1, 1, 1, 1), 3.0))
@@ -32,6 +34,8 @@ def test_it_has_no_gate():
 def test_options_of_a_gate_are_refused():
     with pytest.raises(ValueError, match="gate_reads is 'both', but there is no gate"):
         UngatedPassing(ONE, ONE, gate_reads='both')
+    with pytest.raises(Mistake, match="^UngatedPassing sets 'gate' itself; leave it out$"):
+        MODELS.build(dict(type='UngatedPassing', in_channels=ONE, out_channels=ONE, gate=dict(type='SpatialGate')))
 
 
 def test_no_passing():
