@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmskin.drawing import save_figure
 from mmskin.files import markdown_table, write_text
-from mmskin.visualization.overlay import save_figure
 
 __all__ = ['draw', 'markdown', 'write_comparison']
 

@@ -11,9 +11,9 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
+from mmskin.drawing import THUMBNAIL
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
-from mmskin.visualization.overlay import THUMBNAIL
 from mmskin.visualization.view_sheet import Sample, View, view_sheet
 
 __all__ = ['browse_dataset']

@@ -1,4 +1,4 @@
-"""The picture of test cases, drawn at the end of a test."""
+"""The sheet of contours and the file of cases, made at the end of a test."""
 
 import math
 import os
@@ -8,10 +8,9 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
+from mmskin.drawing import Case, contour_sheet, outlines, write_cases
 from mmskin.evaluation.segmentation import as_mask, segmentation_scores
 from mmskin.registry import METRICS
-from mmskin.visualization.cases import Case, contour_sheet, write_cases
-from mmskin.visualization.overlay import outlines
 
 
 @METRICS.register_module()
@@ -22,8 +21,8 @@ class ContourSheet(BaseMetric):
     All cases are written next to the picture, as JSON, for ``mmskin.report``.
 
     Args:
-        out_file: the picture; the cases get its name with ``.json``.
-        num_images: how many images it shows.
+        out_file: The picture; the cases get its name with ``.json``.
+        num_images: How many images it shows.
     """
 
     default_prefix = 'sheet'
@@ -36,7 +35,8 @@ class ContourSheet(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Append one ``Case`` for each of ``data_samples`` (``TaskSample.to_dict()``)."""
-        self.results.extend(describe(sample, self.classes) for sample in data_samples)
+        classes = (self.dataset_meta or {}).get('classes', ())
+        self.results.extend(describe(sample, classes) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
@@ -45,38 +45,29 @@ class ContourSheet(BaseMetric):
             contour_sheet(results, self.out_file, self.num_images)
         return {}
 
-    @property
-    def classes(self) -> Sequence[str]:
-        """The names of the labels, empty where they have none."""
-        return (self.dataset_meta or {}).get('classes', ())
-
 
 def describe(sample: dict, classes: Sequence[str]) -> Case:
     """What a picture needs of a sample (``TaskSample.to_dict()``); a class is its number where it has no name."""
 
     def name(label: Any) -> str:
-        return '' if label is None else classes[int(label)] if classes else str(int(label))
+        if label is None:
+            return ''
+        return classes[int(label)] if classes else str(int(label))
 
     path = sample.get('img_path')
     scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
+    masks = {key: as_mask(sample[key]['data']) for key in ('gt_sem_seg', 'pred_sem_seg') if key in sample}
+    lines = {key: outlines(mask.squeeze(0)) for key, mask in masks.items()}
+    jaccard = math.nan
+    if len(masks) == 2:
+        jaccard = segmentation_scores(masks['pred_sem_seg'], masks['gt_sem_seg'])['JA']
     return Case(
         image_id=sample['image_id'],
         img_path=os.path.abspath(path) if path else None,
         gt_class=name(sample.get('gt_label')),
         pred_class=name(sample.get('pred_label')),
         scores={name(index): score for index, score in enumerate(scores)},
-        **compare_masks(sample),
+        jaccard=jaccard,
+        true_outlines=lines.get('gt_sem_seg', []),
+        pred_outlines=lines.get('pred_sem_seg', []),
     )
-
-
-def compare_masks(sample: dict) -> dict[str, Any]:
-    """JA and outlines of a sample's masks, as far as it has them."""
-    masks = {key: as_mask(sample[key]['data']) for key in ('gt_sem_seg', 'pred_sem_seg') if key in sample}
-    lines = {key: outlines(mask.squeeze(0)) for key, mask in masks.items()}
-    return {
-        'jaccard': segmentation_scores(masks['pred_sem_seg'], masks['gt_sem_seg'])['JA']
-        if len(masks) == 2
-        else math.nan,
-        'true_outlines': lines.get('gt_sem_seg', []),
-        'pred_outlines': lines.get('pred_sem_seg', []),
-    }

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.explain.gate_table import GateTable, Group
-from mmskin.visualization.overlay import read_thumbnail, save_figure
 
 __all__ = ['draw_maps', 'draw_rates', 'overlay']
 

@@ -9,11 +9,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mmskin.drawing import PREDICTED, draw_outlines, readable, save_figure, thumbnail
 from mmskin.explain.explanation import Effect, Explanation
 from mmskin.explain.gate_figures import overlay, show
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.visualization.cases import readable
-from mmskin.visualization.overlay import PREDICTED, draw_outlines, save_figure, thumbnail
 
 __all__ = ['draw_explanation']
 

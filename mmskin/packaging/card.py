@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
+from mmskin.drawing import readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL, Estimate
@@ -20,7 +21,6 @@ from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion
 from mmskin.report.results import all_groups, class_areas, headline
-from mmskin.visualization.cases import readable
 
 __all__ = ['Recipe', 'ModelTest', 'model_card', 'read_test']
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mmskin.drawing import Case, read_cases
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES
 from mmskin.files import read_json, write_text
@@ -28,7 +29,6 @@ from mmskin.report.tables import (
     official_table,
     reliability_table,
 )
-from mmskin.visualization.cases import Case, read_cases
 
 __all__ = ['write_report']
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from mmskin.drawing import Case
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.report.calibration import Calibration, bin_confidences
 from mmskin.report.figures import (
@@ -27,7 +28,6 @@ from mmskin.report.figures import (
 )
 from mmskin.report.results import class_areas, has_challenge
 from mmskin.report.tables import Found, probabilities
-from mmskin.visualization.cases import Case
 
 
 class Picture(NamedTuple):

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from mmskin.drawing import readable
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import (
@@ -19,7 +20,6 @@ from mmskin.evaluation.statistics import (
 )
 from mmskin.evaluation.submission_scores import SENSITIVITIES, category_scores
 from mmskin.report.figures import THRESHOLD
-from mmskin.visualization.cases import readable
 
 ALL = 'all images'
 Groups = dict[str, np.ndarray]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmskin.drawing import Case, readable
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import Estimate
 from mmskin.report.calibration import (
@@ -16,7 +17,6 @@ from mmskin.report.calibration import (
     scaled,
 )
 from mmskin.report.results import Groups
-from mmskin.visualization.cases import Case, readable
 
 TITLES = {
     'cls/AC': 'accuracy',

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmskin.visualization.overlay import save_figure
+from mmskin.drawing import save_figure
 
 
 def distance_histogram(groups: Mapping[str, Sequence[float]], out_file: str | Path) -> None:

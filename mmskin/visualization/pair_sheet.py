@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mmskin.visualization.overlay import read_thumbnail, save_figure
+from mmskin.drawing import read_thumbnail, save_figure
 
 
 def pair_sheet(pairs: Sequence[tuple[str, str, str]], out_file: str | Path, columns: int = 3) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmskin.visualization.cases import plot_outlines
-from mmskin.visualization.overlay import TRUE, outlines, save_figure
+from mmskin.drawing import TRUE, outlines, plot_outlines, save_figure
 
 SIDE = 1.5  # inches of one view
 

@@ -11,14 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
+from mmskin.drawing import readable, thumbnail
 from mmskin.explain.explanation import Explanation, explain
 from mmskin.explain.gate_figures import COLORS, overlay
 from mmskin.explain.picture import answer
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.visualization.cases import readable
-from mmskin.visualization.overlay import thumbnail
 
 __all__ = ['Refused', 'answer_html', 'look_at']
 

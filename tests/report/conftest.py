@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mmskin.drawing import Case
 from mmskin.evaluation.per_image import PerImageTable, write_results
-from mmskin.visualization.cases import Case
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 KEYS = ('JA', 'DI', 'AC', 'sensitivity', 'specificity')
@@ -61,7 +61,7 @@ def write_test(make_cases):
     """Write an evaluation into a folder as a test leaves it."""
 
     def write(folder, evaluation, cases=True):
-        from mmskin.visualization.cases import write_cases
+        from mmskin.drawing import write_cases
 
         write_results(folder, {}, evaluation)
         if cases:

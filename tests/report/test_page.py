@@ -7,11 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmskin.cli import main
+from mmskin.drawing import Case
 from mmskin.evaluation.statistics import Estimate
 from mmskin.report.figures import choose_rows
 from mmskin.report.page import write_report
 from mmskin.report.pictures import draw, groups_picture
-from mmskin.visualization.cases import Case
 
 FULL = [0, 1, 2, 1, 1, math.nan] * 3
 DIAGNOSIS = {'confusion', 'roc', 'precision_recall', 'operating_points', 'reliability'}

@@ -19,8 +19,8 @@ from PIL import Image
 gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
 
 from mmskin.cli import main  # noqa: E402
+from mmskin.drawing import readable  # noqa: E402
 from mmskin.errors import Mistake  # noqa: E402
-from mmskin.visualization.cases import readable  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import running  # noqa: E402
 

@@ -9,10 +9,10 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmskin.drawing import case_picture, read_image
 from mmskin.evaluation.contour_sheet import describe
 from mmskin.registry import HOOKS
 from mmskin.structures import TaskSample
-from mmskin.visualization.cases import case_picture, read_image
 
 __all__ = ['PredictionPictures']
 

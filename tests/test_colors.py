@@ -7,12 +7,11 @@ from PIL import ImageColor
 
 from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.drawing import PREDICTED, TRUE, Case, add_caption, draw_sheet
 from mmskin.explain.explanation import explain
 from mmskin.explain.picture import draw_explanation
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.prediction_files import overlay
-from mmskin.visualization.cases import Case, draw_sheet
-from mmskin.visualization.overlay import PREDICTED, TRUE, add_caption
 from mmskin.web.page import part
 
 SQUARE = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.25]], np.float16)

@@ -1,0 +1,334 @@
+"""Pictures: outlines, captions and thumbnails, how figures are written, and the cases of a test."""
+
+import json
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import write_text
+
+__all__ = [
+    'PREDICTED',
+    'THUMBNAIL',
+    'TRUE',
+    'Case',
+    'add_caption',
+    'case_picture',
+    'contour_sheet',
+    'draw_outlines',
+    'draw_sheet',
+    'outlines',
+    'plot_outlines',
+    'read_cases',
+    'read_image',
+    'read_thumbnail',
+    'readable',
+    'save_figure',
+    'thumbnail',
+    'write_cases',
+]
+
+TRUE, PREDICTED = '#eb1e14', '#1446ff'
+EDGE = '#ffffff'  # on both sides of a line, so that it stands out from a dark lesion
+THUMBNAIL = 224  # pixels on the longer side
+MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is kept of a mask has to stay small
+SMALLEST = 4  # pixels of a caption's letters
+PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
+SIZE = 320  # pixels on the longer side of a case's picture
+OUTLINES = ('true_outlines', 'pred_outlines')
+
+
+def readable(name: str) -> str:
+    """A class name as written in text."""
+    return name.replace('_', ' ')
+
+
+def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:
+    """``image`` (H, W[, 3]) shrunk by area averaging to at most ``longest`` pixels on its longer side."""
+    scale = min(1.0, longest / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return image if scale == 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def read_thumbnail(path: str | None, longest: int = THUMBNAIL) -> np.ndarray:
+    """The image at ``path``, upright RGB, shrunk to ``longest`` pixels at most; light grey if there is no path.
+
+    Raises:
+        MissingFile: if the file is missing or not an image.
+    """
+    if path is None:
+        return np.full((longest, longest, 3), 224, np.uint8)
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise MissingFile(f'{path} is missing or not an image; pictures are drawn from the files of images.')
+    return cv2.cvtColor(thumbnail(image, longest), cv2.COLOR_BGR2RGB)
+
+
+def outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """The outlines of the largest parts of a mask (H, W), holes included.
+
+    Returns:
+        Closed polygons (num_points, 2), x and y as fractions of width and height, float16.
+    """
+    small = thumbnail(mask.astype(np.uint8))
+    contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    largest = sorted(contours, key=cv2.contourArea, reverse=True)[:MAX_OUTLINES]
+    simple = [cv2.approxPolyDP(contour, 0.5, True)[:, 0] for contour in largest]
+    return [((np.vstack([line, line[:1]]) + 0.5) / small.shape[::-1]).astype(np.float16) for line in simple]
+
+
+def plot_outlines(axis: Axes, lines: Sequence[np.ndarray], **style: Any) -> None:
+    """Draw polygons over an image whose axes run from 0 to 1."""
+    for line in lines:
+        axis.plot(*line.astype(float).T, linewidth=1.4, **style)
+
+
+def draw_outlines(
+    image: np.ndarray,
+    polygons: Sequence[Sequence[tuple[int, int]] | np.ndarray],
+    size: Sequence[int],
+    color: str = PREDICTED,
+    width: int | None = None,
+) -> np.ndarray:
+    """A copy of ``image`` (h, w, 3), RGB, with closed polygons (x, y) in pixels of an image of ``size`` (H, W).
+
+    Args:
+        image: What to draw on.
+        polygons: Outlines in the other image.
+        size: Of the other image.
+        color: Of the line, which lies in a light one.
+        width: Of the line in pixels; by default a 400th of the image, at least 2.
+    """
+    drawn = image.copy()
+    scale = np.array(image.shape[1::-1]) / np.array(size[::-1])
+    lines = [np.rint(((np.array(line) + 0.5) * scale - 0.5) * 2**PRECISION).astype(np.int32) for line in polygons]
+    width = width or max(2, round(max(image.shape) / 400))
+    for shade, thickness in ((EDGE, width + 2), (color, width)):
+        cv2.polylines(drawn, lines, True, ImageColor.getrgb(shade), thickness, cv2.LINE_AA, PRECISION)
+    return drawn
+
+
+def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarray:
+    """``image`` (h, w, 3) with ``text`` on white below it, as large as fits; a narrow one gets white sides."""
+    lacking = max(0, round(ImageFont.load_default(SMALLEST).getlength(text) / 0.96) - image.shape[1])
+    image = np.pad(image, ((0, 0), (lacking // 2, lacking - lacking // 2), (0, 0)), constant_values=255)
+    width = image.shape[1]
+    size = max(8, width / 28)
+    size *= min(1.0, 0.96 * width / ImageFont.load_default(size).getlength(text))
+    font = ImageFont.load_default(size)
+    strip = Image.new('RGB', (width, round(1.8 * size)), 'white')
+    ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill=color, font=font, anchor='mm')
+    return np.vstack([image, np.asarray(strip)])
+
+
+def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
+    """Write a figure, making its folder, with words as they are: a name such as ``a$^$b`` is no formula.
+
+    The labels of logarithmic axes are formulas of matplotlib's own, and stay so.
+
+    Args:
+        figure: The figure.
+        path: Its suffix sets the format.
+        options: Of ``Figure.savefig``.
+    """
+    axes = chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)
+    formulas = {label for axis in axes if axis.get_scale() != 'linear' for label in axis.get_ticklabels(which='both')}
+    for text in figure.findobj(Text):
+        if text not in formulas:
+            text.set_parse_math(False)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, **options)
+
+
+@dataclass(eq=False)
+class Case:
+    """What pictures need to know of one tested image: about 700 bytes, however large the image is.
+
+    Attributes:
+        img_path: File to draw, or None for a blank background.
+        gt_class: Name of the true class, '' if unlabelled.
+        pred_class: Name of the predicted class, '' without a prediction.
+        scores: Probability by class name.
+        jaccard: JA at the mask's own size, nan without both masks.
+        true_outlines: As ``outlines`` gives them.
+        pred_outlines: Likewise, of the predicted mask.
+    """
+
+    image_id: str
+    img_path: str | None = None
+    gt_class: str = ''
+    pred_class: str = ''
+    scores: dict[str, float] = field(default_factory=dict)
+    jaccard: float = math.nan
+    true_outlines: list[np.ndarray] = field(default_factory=list)
+    pred_outlines: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the class is known and another one was predicted."""
+        return bool(self.gt_class and self.pred_class) and self.gt_class != self.pred_class
+
+
+def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
+    """Write ``cases`` as JSON, sorted by image id: about 1.5 kB each, null for an unknown JA."""
+    images = [
+        {
+            **asdict(case),
+            'jaccard': None if math.isnan(case.jaccard) else case.jaccard,
+            **{key: [np.round(line.astype(float), 4).tolist() for line in getattr(case, key)] for key in OUTLINES},
+        }
+        for case in sorted(cases, key=lambda case: case.image_id)
+    ]
+    write_text(path, json.dumps(images, separators=(',', ':'), allow_nan=False) + '\n')
+
+
+def read_cases(path: str | Path) -> list[Case]:
+    """The cases in a file of ``write_cases``.
+
+    Raises:
+        Mistake: if the file is no such file.
+    """
+    try:
+        images = json.loads(Path(path).read_text(encoding='utf-8'))
+        for image in images:
+            image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']
+            image |= {key: [np.array(line, np.float16) for line in image[key]] for key in OUTLINES}
+        return [Case(**image) for image in images]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise Mistake(f'{path} is no file of cases ({error!r}); test again to have it written anew.') from error
+
+
+def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int = 18) -> None:
+    """Draw a sheet with a row for each true class, chosen by ``choose_cases``, in the manner of the paper's figure 2.
+
+    The true contour is red and dashed, the predicted one blue and solid. A tick on green or a cross on red says
+    whether the predicted class is the true one.
+
+    Args:
+        cases: All images of a test; at least one.
+        out_file: The picture; the suffix sets its format.
+        num_images: How many to draw, shared out evenly over the classes.
+
+    Raises:
+        MissingFile: if a drawn image cannot be read.
+    """
+    classes = sorted({case.gt_class for case in cases})
+    count = math.ceil(num_images / len(classes))
+    rows = {
+        readable(name) or 'no label': choose_cases([case for case in cases if case.gt_class == name], count)
+        for name in classes
+    }
+    save_figure(draw_sheet(rows), out_file)
+
+
+def choose_cases(cases: Sequence[Case], count: int) -> list[Case]:
+    """``count`` cases, the same ones in whatever order they come: by image id, then failures at the end.
+
+    A quarter is kept for wrongly classified images and a quarter for the lowest JA, as rows 2 and 3 of the figure are.
+    """
+    by_id = sorted(cases, key=lambda case: case.image_id)
+    share = max(1, count // 4)
+    poor = sorted((case for case in by_id if case.jaccard < 1), key=lambda case: case.jaccard)[:share]
+    wrong = [case for case in by_id if case.wrong and case not in poor][:share]
+    rest = sorted((case for case in by_id if case not in poor + wrong), key=lambda case: case.wrong)
+    return [*rest[: max(0, count - len(wrong) - len(poor))], *wrong, *poor][:count]
+
+
+def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> Figure:
+    """Draw rows of cases under a legend.
+
+    Args:
+        rows: Cases by the row's name; none is empty.
+        column_width: Of one image and its margins, in inches.
+
+    Raises:
+        MissingFile: if an image cannot be read.
+    """
+    columns = max(map(len, rows.values()))
+    size = column_width * columns, (column_width + 0.7) * len(rows) + 0.6
+    figure = Figure(figsize=size, layout='constrained', dpi=110)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes, (name, cases) in zip(grid, rows.items(), strict=True):
+        for axis, case in zip(axes, cases, strict=False):
+            draw_panel(axis, case)
+        for axis in axes[len(cases) :]:
+            axis.axis('off')
+        axes[0].set_ylabel(name, fontsize=11, fontweight='bold')
+    true = Line2D([], [], color=TRUE, linestyle='--', label='true contour')
+    predicted = Line2D([], [], color=PREDICTED, linestyle='-', label='predicted contour')
+    figure.legend(handles=[true, predicted], loc='outside upper center', ncols=2, frameon=False)
+    return figure
+
+
+def draw_panel(axis: Axes, case: Case) -> None:
+    """One image with both contours, its prediction above, and id, JA and probabilities below.
+
+    Green stands for a right class, red for a wrong one, grey where there is nothing to judge.
+    """
+    image = read_thumbnail(case.img_path)
+    axis.imshow(image, extent=(0, 1, 1, 0), aspect=image.shape[0] / image.shape[1])
+    plot_outlines(axis, case.true_outlines, color=TRUE, linestyle='--')
+    plot_outlines(axis, case.pred_outlines, color=PREDICTED, linestyle='-')
+    axis.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
+    if not (case.gt_class and case.pred_class):
+        color, mark = 'grey', ''
+    elif case.wrong:
+        color, mark = 'crimson', '\u2717'
+    else:
+        color, mark = 'green', '\u2713'
+    axis.spines[:].set(color=color, linewidth=2)
+    if case.pred_class:
+        score = case.scores.get(case.pred_class, math.nan)
+        axis.set_title(f'{readable(case.pred_class)} {score:.2f} {mark}', fontsize=9, color=color)
+    jaccard = '' if math.isnan(case.jaccard) else f'  JA {case.jaccard:.2f}'
+    scores = ', '.join(f'{readable(name)} {score:.2f}' for name, score in case.scores.items())
+    axis.set_xlabel(f'{case.image_id}{jaccard}\n{textwrap.fill(scores, 34)}', fontsize=7)
+
+
+def read_image(path: str | None) -> np.ndarray:
+    """The image at ``path`` for ``case_picture`` (h, w, 3), RGB, its longer side ``SIZE``; grey without a path."""
+    image = read_thumbnail(path, SIZE)
+    scale = SIZE / max(image.shape)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else image
+
+
+def case_picture(image: np.ndarray, case: Case) -> np.ndarray:
+    """``image``, from ``read_image``, with both outlines, and below it ``captions``."""
+    height, width = image.shape[:2]
+    picture = image
+    for lines, color in ((case.true_outlines, TRUE), (case.pred_outlines, PREDICTED)):
+        points = [line.astype(float) * (width, height) - 0.5 for line in lines]
+        picture = draw_outlines(picture, points, (height, width), color, width=2)
+    for text, color in captions(case):
+        picture = add_caption(picture, text, color)
+    return picture
+
+
+def captions(case: Case) -> list[tuple[str, str]]:
+    """Name and JA, prediction, and truth, as far as known, in the colour of what each is about.
+
+    There are always three lines, so that a run's pictures are of one size.
+    """
+    jaccard = '' if np.isnan(case.jaccard) else f'   Jaccard {case.jaccard:.2f}'
+    score = f' {case.scores[case.pred_class]:.2f}' if case.pred_class in case.scores else ''
+    wrong = ' (wrong)' if case.wrong else ''
+    predicted = f'{readable(case.pred_class) or "outline"}{score}{wrong}'
+    true = readable(case.gt_class) or ('outline' if case.true_outlines else 'not known')
+    return [
+        (case.image_id + jaccard, 'black'),
+        (f'predicted: {predicted}', PREDICTED),
+        (f'true: {true}', TRUE),
+    ]
