@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mmengine.model import BaseModel
 
 from mmskin import registry
+from mmskin.models.fusion.base import Fusion, Input
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.task import Task
 from mmskin.models.weighting.weighting import Weighting
@@ -16,7 +17,14 @@ from mmskin.registry import MODELS, PluginRegistry
 __all__ = ['Plugin', 'find_plugins']
 
 # MODELS holds many kinds: told by base class, or by the end of the name, or by the folder of ours that it lies in.
-BASES = {FeaturePassing: 'operators', Task: 'tasks', Weighting: 'weightings', BaseModel: 'networks'}
+BASES = {
+    FeaturePassing: 'operators',
+    Fusion: 'fusions',
+    Input: 'inputs',
+    Task: 'tasks',
+    Weighting: 'weightings',
+    BaseModel: 'networks',
+}
 SUFFIXES = {
     'Gate': 'gates',
     'Message': 'messages',

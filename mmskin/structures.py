@@ -1,10 +1,14 @@
 """The sample that travels through every part of mmskin."""
 
+from typing import Any
+
 from mmengine.structures import BaseDataElement
 
 from mmskin.files import check_name
 
-__all__ = ['TaskSample']
+__all__ = ['TaskSample', 'is_known']
+
+UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 
 
 class TaskSample(BaseDataElement):
@@ -18,6 +22,10 @@ class TaskSample(BaseDataElement):
         img_path (str): the file the image was read from.
         ori_shape (tuple[int, int]): ``(H, W)``, also where the file was decoded at a reduced scale.
         img_shape (tuple[int, int]): ``(h, w)``.
+
+    What the network sees beside the image:
+        inputs (dict[str, float | str]): values by the input's name, such as ``{'age': 55, 'sex': 'female'}``; what is
+            absent is unknown.
 
     Ground truth, absent where the image has no label for the task:
         gt_label (Tensor): int64, shape (1,); 0 melanoma, 1 nevus, 2 seborrheic keratosis.
@@ -43,3 +51,8 @@ class TaskSample(BaseDataElement):
         if 'image_id' in metainfo:
             check_name(metainfo['image_id'], 'the image id')
         super().set_metainfo(metainfo)
+
+
+def is_known(value: Any) -> bool:
+    """Whether a value of ``TaskSample.inputs`` or of a table says anything: not None, NaN, empty or "unknown"."""
+    return value is not None and str(value).strip().lower() not in UNKNOWN

@@ -1,10 +1,11 @@
 """Any collection of lesions, listed in a table."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmskin.datasets.ground_truth import set_columns
+from mmskin.datasets.inputs import known_cells
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in
 from mmskin.datasets.table import named_file, read_rows
 from mmskin.errors import Mistake
@@ -36,6 +37,8 @@ class CsvLesionDataset(LesionDataset):
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
         exclude: ids to leave out, such as images that another split holds too.
         delimiter: the character between the cells.
+        inputs: columns that the network is told beside the image, by the input's name, such as ``dict(age='age')``.
+            Cells may be empty or "unknown".
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
             ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
 
@@ -58,9 +61,10 @@ class CsvLesionDataset(LesionDataset):
         partial_labels: bool = True,
         exclude: Collection[str] = (),
         delimiter: str = ',',
+        inputs: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
-        self.csv, self.delimiter = csv, delimiter
+        self.csv, self.delimiter, self.inputs = csv, delimiter, inputs or {}
         self.image_column, self.mask_column, self.id_column = image_column, mask_column, id_column
         self.name_column = label_column if isinstance(label_column, str) else None
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
@@ -82,7 +86,7 @@ class CsvLesionDataset(LesionDataset):
         complaints = []
         for where, row in self._rows(table):
             try:
-                sample = self._sample(row, folder)
+                sample = self._sample(row, folder) | known_cells(row, self.inputs, where)
                 if sample['image_id'] in samples:
                     raise Mistake(f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column')
                 samples[sample['image_id']] = sample
@@ -97,6 +101,7 @@ class CsvLesionDataset(LesionDataset):
         if self.flag_columns and len(self.flag_columns) != len(self.classes):
             raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
         columns = [self.image_column, self.mask_column, self.name_column, self.id_column, *self.flag_columns]
+        columns += self.inputs.values()
         columns += [self.split_column] if self.split else []
         rows = read_rows(
             table,

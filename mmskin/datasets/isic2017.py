@@ -4,12 +4,13 @@ Layout and file names: https://challenge.isic-archive.com/data/#2017
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmskin.datasets.extra_samples import read_extra_samples
 from mmskin.datasets.ground_truth import read_labels
+from mmskin.datasets.inputs import read_inputs
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in, listed
 from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
@@ -19,6 +20,7 @@ TASKS = ('cls', 'seg')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 MASK_SUFFIX = '_segmentation.png'
 SUPERPIXEL_SUFFIX = '_superpixels.png'
+METADATA_SUFFIX = '_metadata.csv'
 OFFICIAL_LAYOUT = (
     'The official layout is <data_root>/ISIC-2017_{Training,Validation,Test_v2}_Data, ..._Part1_GroundTruth and '
     '..._Part3_GroundTruth.csv; check data_root.'
@@ -42,6 +44,8 @@ class ISIC2017Dataset(LesionDataset):
             ``read_extra_samples``. Any of them may lack the ground truth of any task.
         outside_data_root: the files that ``extra`` names may lie anywhere; otherwise one that is neither in the list's
             folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
+        inputs: columns of the split's ``..._Data/..._Data_metadata.csv`` that the network is told beside the image, by
+            the input's name: ``dict(age='age_approximate', sex='sex')``. Cells may be empty or "unknown".
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
@@ -59,6 +63,7 @@ class ISIC2017Dataset(LesionDataset):
         exclude: Collection[str] = (),
         extra: str | Path | None = None,
         outside_data_root: bool = False,
+        inputs: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         if split not in SPLITS:
@@ -68,6 +73,7 @@ class ISIC2017Dataset(LesionDataset):
         self.split, self.tasks = split, tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         self.outside_data_root = outside_data_root
+        self.inputs = inputs or {}
         super().__init__(data_root, **options)
 
     def load_data_list(self) -> list[dict]:
@@ -76,8 +82,15 @@ class ISIC2017Dataset(LesionDataset):
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
+        told = {}
+        if self.inputs:
+            table = Path(f'{prefix}_Data', f'{SPLITS[self.split]}_Data{METADATA_SUFFIX}')
+            told = read_inputs(
+                table, self.inputs, images, "it is the split's table of ages and sexes; leave out inputs to do without."
+            )
         samples = [
             dict(image_id=image_id, img_path=str(path))
+            | told.get(image_id, {})
             | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
             | ({'gt_label': labels[image_id]} if image_id in labels else {})
             for image_id, path in sorted(images.items())

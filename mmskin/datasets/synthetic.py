@@ -15,21 +15,25 @@ import numpy as np
 from rich.progress import track
 
 from mmskin.datasets.ground_truth import COLUMNS
-from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS
+from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.errors import Mistake
 from mmskin.files import write_csv
 
 MANIFEST = 'synthetic.json'
-VERSION = 3  # raise it with every change of the images, so that folders written before are written anew
+VERSION = 4  # raise it with every change of the images, so that folders written before are written anew
+AGES = (62, 42, 68)  # mean by class, in years; standard deviation 12
+MALE = (0.65, 0.45, 0.55)  # share by class
+UNKNOWN = 0.1  # share of ages, and of sexes
 
 
 class SyntheticLesions:
     """A generator of dermoscopy-like images with masks and labels; the same arguments give the same images.
 
     The three classes differ in shape, border, colour and structures, and come equally often; hair, rulers and dark
-    corners come with any. An image depends on seed, split and index only, not on how many there are.
+    corners come with any. An image depends on seed, split and index only, not on how many there are. Each has an age
+    and a sex, related to the class as ``AGES`` and ``MALE`` say; a tenth of either is unknown.
 
     Args:
         seed: chooses the images.
@@ -48,6 +52,15 @@ class SyntheticLesions:
         picture = cv2.GaussianBlur(add_nuisances(picture, rng), (0, 0), rng.uniform(0.3, 0.9))
         picture = picture + rng.normal(0, 0.01, picture.shape)
         return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), outline.mask, label
+
+    def age_and_sex(self, split: str, index: int) -> tuple[str, str]:
+        """The age, to five years, and the sex of one sample as ISIC-2017's tables write them."""
+        rng = np.random.default_rng((self.seed, list(SPLITS).index(split), index, 1))
+        label = index % len(CLASSES)
+        age = 5 * round(float(np.clip(rng.normal(AGES[label], 12), 5, 90)) / 5)
+        sex = 'male' if rng.uniform() < MALE[label] else 'female'
+        age_unknown, sex_unknown = rng.uniform(size=2) < UNKNOWN
+        return 'unknown' if age_unknown else str(age), 'unknown' if sex_unknown else sex
 
     def write(self, out_dir: str | Path, num_train: int = 300, num_val: int = 45, num_test: int = 120) -> None:
         """Write images, masks and tables to ``out_dir``, unless it holds exactly these already.
@@ -73,18 +86,20 @@ class SyntheticLesions:
             os.replace(unfinished, out_dir)
 
     def write_split(self, root: Path, split: str, count: int) -> None:
-        """Write one split's images, masks and table."""
+        """Write one split's images, masks and tables."""
         images, masks = root / f'{SPLITS[split]}_Data', root / f'{SPLITS[split]}_Part1_GroundTruth'
         images.mkdir(parents=True)
         masks.mkdir()
-        rows = []
+        rows, told = [], []
         for index in track(range(count), f'painting {count} images of split {split}', transient=True):
             image, mask, label = self.sample(split, index)
             image_id = f'SYN_{list(SPLITS).index(split)}{index:06d}'
             cv2.imwrite(str(images / f'{image_id}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             cv2.imwrite(str(masks / f'{image_id}{MASK_SUFFIX}'), mask * 255)
             rows.append((image_id, *(float(CLASSES[label] == column) for column in COLUMNS[1:])))
+            told.append((image_id, *self.age_and_sex(split, index)))
         write_csv(root / f'{SPLITS[split]}_Part3_GroundTruth.csv', [COLUMNS, *rows])
+        write_csv(images / f'{images.name}{METADATA_SUFFIX}', [('image_id', 'age_approximate', 'sex'), *told])
 
 
 def holds(out_dir: Path, manifest: dict) -> bool:

@@ -14,7 +14,10 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.errors import Mistake, refusals
+from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, described
 
 __all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
@@ -52,18 +55,49 @@ class LesionRunner(Runner):
             return super().load_checkpoint(*args, **kwargs)
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
-        """MMEngine's loop, through the registry also where the config names no type; likewise the other two."""
+        """MMEngine's loop, through the registry also where the config names no type; likewise the other two.
+
+        What the data tell beside the images is read before the first step, and the network's fusions count it.
+        """
         if isinstance(loop, Mapping) and 'type' not in loop:
             epochs = loop.get('by_epoch', 'max_iters' not in loop)
             options = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop = {'type': 'EpochBasedTrainLoop' if epochs else 'IterBasedTrainLoop', **options}
-        return super().build_train_loop(loop)
+        return self._reading_inputs(super().build_train_loop(loop), for_training=True)
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
-        return super().build_val_loop({'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop)
+        loop = {'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop
+        return self._reading_inputs(super().build_val_loop(loop))
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
-        return super().build_test_loop({'type': 'TestLoop', **loop} if isinstance(loop, Mapping) else loop)
+        loop = {'type': 'TestLoop', **loop} if isinstance(loop, Mapping) else loop
+        return self._reading_inputs(super().build_test_loop(loop))
+
+    def _reading_inputs(self, loop: BaseLoop, for_training: bool = False) -> BaseLoop:
+        """The loop, after a look at all inputs beside its images, which the fusions count in training.
+
+        Raises:
+            Mistake: if a value makes no sense, or an input is unknown for all of the training set.
+        """
+        model = unwrap(self.model)
+        if not isinstance(model, MultiTaskModel) or not model.inputs:
+            return loop
+        parts = lesion_datasets(loop.dataloader.dataset)
+        samples = [part.get_data_info(index) for part in parts for index in range(len(part))]
+        found = set()
+        for sample in samples:
+            for name in model.inputs.keys() & sample.get('inputs', {}).keys():
+                model.inputs[name].read(sample['inputs'][name], sample['inputs_from'][name])
+                found.add(name)
+        if not for_training:
+            return loop
+        if missing := sorted(model.inputs.keys() - found):
+            raise Mistake(
+                f'no image of the training set has {" or ".join(missing)}, which model.inputs names; name the column, '
+                f'as train_dataloader.dataset.inputs=dict({missing[0]}=...), or leave it out of model.inputs'
+            )
+        model.fit_inputs(samples)
+        return loop
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:

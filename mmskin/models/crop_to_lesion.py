@@ -38,7 +38,7 @@ class CropToLesion(MultiTaskModel):
         self.margin = margin
         self.smallest = smallest
 
-    def extract_feat(self, inputs: Tensor) -> dict[str, Feats]:
+    def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         """Feature maps by task for normalised images (N, 3, H, W); those of 'cls' are maps of the crops."""
         feats = self.backbone(inputs, ['seg'])
         if 'cls' in self.active_tasks:

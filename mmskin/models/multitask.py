@@ -1,17 +1,18 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
+from mmskin.models.fusion.base import Values, build_inputs
 from mmskin.models.passing.base import FeaturePassing, Features
-from mmskin.models.tasks.task import Feats
+from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
@@ -35,6 +36,9 @@ class MultiTaskModel(BaseModel):
         data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
         weighting: Config of a ``Weighting``, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
             By default their sum is minimised.
+        inputs: Config of each thing that the network is told beside the image, by name, e.g.
+            ``age=dict(type='Numeric', minimum=0, maximum=120)``. A task reads them by its ``fusion``. Samples hold
+            their values in ``inputs``; any may be unknown.
     """
 
     def __init__(
@@ -47,10 +51,12 @@ class MultiTaskModel(BaseModel):
         frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
         weighting: dict | None = None,
+        inputs: Mapping[str, dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
-        self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        self.inputs = build_inputs(inputs)
+        self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})
         self._check_fields()
         passing = passing or {}
         if not isinstance(passing, Mapping):
@@ -65,6 +71,13 @@ class MultiTaskModel(BaseModel):
         for module in self._fixed:
             module.requires_grad_(False)
         self.weighting = MODELS.build(as_config(weighting, **self._task_names())) if weighting else None
+
+    def _with_widths(self, name: str, task: dict) -> dict:
+        """The config of a task, with what its fusion gets from the network."""
+        if not task.get('fusion'):
+            return task
+        given = dict(inputs=self.inputs, in_channels=self.backbone.channels_of(name))
+        return {**task, 'fusion': as_config(task['fusion'], **given)}
 
     def _check_fields(self) -> None:
         """Raise if two tasks would write one field of the samples, where the second hides the first."""
@@ -114,8 +127,25 @@ class MultiTaskModel(BaseModel):
             module.eval()
         return self
 
-    def extract_feat(self, inputs: Tensor) -> dict[str, Feats]:
-        """Feature maps by task for normalised images (N, 3, H, W)."""
+    def extract_feat(self, inputs: Tensor, values: Values | None = None) -> dict[str, Feats]:
+        """Feature maps by task for normalised images (N, 3, H, W), as they are with what ``values_of`` gives."""
+        maps = self.branch_maps(inputs)
+        return {name: cast(Task, self.tasks[name]).fuse(feats, values or {}) for name, feats in maps.items()}
+
+    def values_of(self, samples: Iterable[TaskSample | Mapping[str, Any]]) -> dict[str, Tensor]:
+        """The values of the inputs that samples hold in ``inputs``, (N,) by name, NaN where they are unknown.
+
+        Raises:
+            Mistake: if one is not among those that the input takes.
+        """
+        told = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
+        return {
+            name: torch.tensor([one.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
+            for name, one in self.inputs.items()
+        }
+
+    def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
+        """The maps of the active tasks' branches for normalised images (N, 3, H, W)."""
         passing = {site: partial(pass_features, site, operator) for site, operator in self.passing_by_site().items()}
         return self.backbone(inputs, self.active_tasks, passing)
 
@@ -140,8 +170,9 @@ class MultiTaskModel(BaseModel):
         def collect(site: str, operator: FeaturePassing, *maps: Features) -> None:
             passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*maps).items()})
 
+        values = {name: value.to(inputs.device) for name, value in self.values_of(data_samples or ()).items()}
         with watched(collect) if mode == 'loss' else nullcontext():
-            feats = self.extract_feat(inputs)
+            feats = self.extract_feat(inputs, values if data_samples else None)
         if mode == 'tensor':
             return {name: self.tasks[name](feat) for name, feat in feats.items()}
         assert mode in ('loss', 'predict'), f'mode is tensor, loss or predict, not {mode!r}'
@@ -181,6 +212,14 @@ class MultiTaskModel(BaseModel):
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimise, and what is logged: mmengine's sum of the losses, or theirs as they are weighted."""
         return super().parse_losses(losses) if self.weighting is None else (losses['loss'], losses)
+
+    def fit_inputs(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Let the tasks' fusions count what they want to, in a training set as ``LesionDataset`` lists it."""
+        samples = [*samples]
+        for task in self.tasks.values():
+            labelled = [one for one in samples if isinstance(one.get(task.target), int)]
+            if task.fusion and labelled:
+                task.fusion.fit(self.values_of(labelled), torch.tensor([one[task.target] for one in labelled]))
 
     def passing_by_site(self) -> dict[str, FeaturePassing]:
         """The operators in use, by their block."""

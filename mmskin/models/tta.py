@@ -147,7 +147,9 @@ def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) 
 
 def _blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
     """Samples for the predictions of one view, whose masks may be as small as the input: they are not used."""
-    return [TaskSample(metainfo={**sample.metainfo, 'ori_shape': sample.img_shape}) for sample in samples]
+    shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape} for sample in samples]
+    told = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]
+    return [TaskSample(metainfo=shape, **one) for shape, one in zip(shapes, told, strict=True)]
 
 
 def _to_module(model: TestTimeAugmentation, state: dict, prefix: str, *_: Any) -> None:

@@ -10,6 +10,7 @@ In a file that pytest collects::
 """
 
 from mmskin.testing.contract import Contract
+from mmskin.testing.fusion import FusionContract
 from mmskin.testing.head import HeadContract
 from mmskin.testing.loss import LossContract
 from mmskin.testing.metric import MetricContract
@@ -20,6 +21,7 @@ from mmskin.testing.weighting import WeightingContract
 
 __all__ = [
     'Contract',
+    'FusionContract',
     'GateContract',
     'HeadContract',
     'LossContract',

@@ -21,8 +21,8 @@ def root(tmp_path_factory):
     """A set with an exact copy, a recoloured, mirrored and resized one, and strangers."""
     root = tmp_path_factory.mktemp('leaky') / 'set'
     SyntheticLesions(seed=1, shape=(96, 128)).write(root, num_train=9, num_val=6, num_test=1)
-    train = sorted((root / TRAIN).iterdir())
-    val = sorted((root / VAL).iterdir())
+    train = sorted((root / TRAIN).glob('*.jpg'))
+    val = sorted((root / VAL).glob('*.jpg'))
     shutil.copy(train[0], val[0])
     image = cv2.imread(str(train[1]))
     other = cv2.resize((image * (0.9, 0.7, 0.8)).astype(np.uint8)[:, ::-1], (80, 70), interpolation=cv2.INTER_AREA)

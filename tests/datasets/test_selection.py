@@ -44,13 +44,13 @@ def archive(root, tmp_path_factory):
     """Six new lesions, a green image, a broken one, a copy of a validation image, and a training image by name."""
     folder = tmp_path_factory.mktemp('archive')
     SyntheticLesions(seed=7, shape=(40, 56)).write(folder / 'set', num_train=6, num_val=1, num_test=1)
-    for path in (folder / 'set' / TRAIN).iterdir():
+    for path in (folder / 'set' / TRAIN).glob('*.jpg'):
         shutil.copy(path, folder / f'new_{path.name}')
     shutil.rmtree(folder / 'set')
     (folder / 'deeper').mkdir()
     cv2.imwrite(str(folder / 'deeper' / 'green.png'), np.full((30, 30, 3), (40, 200, 40), np.uint8))
     (folder / 'broken.jpg').write_bytes(b'\xff\xd8nothing')
-    val, train = (sorted((root / name).iterdir())[0] for name in (VAL, TRAIN))
+    val, train = (sorted((root / name).glob('*.jpg'))[0] for name in (VAL, TRAIN))
     shutil.copy(val, folder / f'copy{val.suffix}')
     shutil.copy(train, folder)
     return folder
@@ -205,7 +205,7 @@ def test_paths_of_a_list_are_relative_to_it(tmp_path):
     ],
 )
 def test_senseless_lists(root, tmp_path, content, message):
-    train = sorted((root / TRAIN).iterdir())[0].stem
+    train = sorted((root / TRAIN).glob('*.jpg'))[0].stem
     (tmp_path / 'list.csv').write_text(content.format(train=train))
     with pytest.raises(ValueError, match=message):
         ISIC2017Dataset(root, 'train', extra=tmp_path / 'list.csv')

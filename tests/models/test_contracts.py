@@ -1,4 +1,4 @@
-"""What every registered gate, message, op, passing operator, head, loss and task keeps to.
+"""What every registered gate, message, op, passing operator, fusion, head, loss and task keeps to.
 
 The lists are read from the registry, so that a plugin is tested by being registered. The contracts themselves are in
 `mmskin.testing`, for plugins outside as well. A plugin is taken for what its package says; in `mmskin.models.passing`
@@ -10,9 +10,11 @@ import itertools
 import pytest
 
 from mmskin.errors import Mistake
+from mmskin.models.fusion.base import Fusion
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.registry import MODELS
 from mmskin.testing import (
+    FusionContract,
     GateContract,
     HeadContract,
     LossContract,
@@ -36,6 +38,7 @@ PLUGINS = registered('passing')
 PARTS = {part: [name for name in PLUGINS if name.endswith(part.capitalize())] for part in ('gate', 'message', 'op')}
 PASSINGS = [name for name, kind in PLUGINS.items() if issubclass(kind, FeaturePassing)]
 HEADS, LOSSES, TASKS = (list(registered(package)) for package in ('heads', 'losses', 'tasks'))
+FUSIONS = [name for name, kind in registered('fusion').items() if issubclass(kind, Fusion)]
 CONTRACTS = dict(gate=GateContract, message=MessageContract, op=OpContract)
 
 WIDTHS = dict(in_channels=dict(a=1, b=1), out_channels=dict(a=1, b=1))
@@ -68,6 +71,8 @@ def contracts():
         yield '_'.join(value if key == 'type' else value['type'] for key, value in cfg.items()), PassingContract, cfg
     for part, contract in CONTRACTS.items():
         yield from ((name, contract, dict(type=name)) for name in PARTS[part])
+    yield from ((name, FusionContract, dict(type=name)) for name in FUSIONS)
+    yield 'LearntPriorFusion', FusionContract, dict(type='PriorFusion', learn=True)
     yield from ((name, HeadContract, dict(type=name)) for name in HEADS)
     yield from ((name, LossContract, dict(type=name)) for name in LOSSES)
 
@@ -111,7 +116,7 @@ def test_every_plugin_is_tested():
     """Nothing in passing is of an unknown kind, and there is something of each."""
     assert {*PLUGINS} == {*PASSINGS, *itertools.chain(*PARTS.values())}
     assert all([PASSINGS, *PARTS.values()])
-    assert {f'Test{name}' for name in [*PLUGINS, *HEADS, *LOSSES]} <= {*globals()}
+    assert {f'Test{name}' for name in [*PLUGINS, *FUSIONS, *HEADS, *LOSSES]} <= {*globals()}
 
 
 @pytest.mark.parametrize('name', PLUGINS)

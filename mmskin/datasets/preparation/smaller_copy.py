@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from mmskin.datasets.isic2017 import SPLITS, index_images, index_masks
+from mmskin.datasets.isic2017 import METADATA_SUFFIX, SPLITS, index_images, index_masks
 from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
 from mmskin.files import refuse_links, write_csv, write_whole
 
@@ -60,7 +60,8 @@ def planned(data_root: Path, out_dir: Path, name: str) -> Iterator[Job]:
     images, masks = data_root / f'{name}_Data', data_root / f'{name}_Part1_GroundTruth'
     kinds = dict.fromkeys(index_images(images).values(), resized_image)
     kinds |= dict.fromkeys(index_masks(masks).values(), resized_mask)
-    kinds[data_root / f'{name}_Part3_GroundTruth.csv'] = lambda path, size: path.read_bytes()
+    tables = [data_root / f'{name}_Part3_GroundTruth.csv', *images.glob(f'*{METADATA_SUFFIX}')]
+    kinds |= dict.fromkeys(tables, lambda path, size: path.read_bytes())
     yield from (Job(path, out_dir / path.relative_to(data_root), resized) for path, resized in kinds.items())
 
 

@@ -19,7 +19,7 @@ class PackTaskSample(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack image, label, values, mask and meta fields."""
+        """Pack image, label, values, mask, inputs beside the image and meta fields."""
         sample = TaskSample(metainfo={key: results[key] for key in META_KEYS if key in results})
         if 'gt_label' in results:
             sample.gt_label = torch.tensor([results['gt_label']])
@@ -28,5 +28,7 @@ class PackTaskSample(BaseTransform):
         if 'gt_seg_map' in results:
             mask = np.ascontiguousarray(results['gt_seg_map'][None])  # (1, H, W)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(mask))
+        if results.get('inputs'):
+            sample.inputs = dict(results['inputs'])
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))  # (3, h, w)
         return dict(inputs=torch.from_numpy(image), data_samples=sample)

@@ -35,6 +35,11 @@ class ParallelBackbone(nn.Module):
                 if chain.get('weights'):
                     self.branch(task)[name].load_state_dict(MODELS.build(chain).state_dict())
 
+    def channels_of(self, task: str) -> int:
+        """Channels of the last map that the head of ``task`` gets."""
+        last = cast(BlockChain, [*self.branch(task).values()][-1])
+        return [*last.measure()[0].values()][-1]
+
     def branch(self, task: str) -> nn.ModuleDict:
         """The networks of ``task``."""
         return cast(nn.ModuleDict, self.branches[task])

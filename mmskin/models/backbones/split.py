@@ -101,6 +101,10 @@ class SplitBackbone(nn.Module):
         """Channels of the map that ``block`` gives, in every branch."""
         return self.channels[self.names[position(block, self.names)]]
 
+    def channels_of(self, task: str) -> int:
+        """Channels of the last map that the head of ``task`` gets."""
+        return self.channels_out(self.out_blocks[task][-1])
+
     def check_passing_site(self, block: str, tasks: Sequence[str]) -> None:
         """Make sure that features can be passed at ``block`` between ``tasks``.
 

@@ -7,12 +7,25 @@ from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
+from mmskin.models.fusion.base import Fusion, Values
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Task']
+__all__ = ['Feats', 'Fused', 'Task']
 
 Feats = tuple[Tensor, ...]
+
+
+class Fused(tuple):
+    """A branch's maps with what the network is told beside the images of the same call, ``values``."""
+
+    values: Values
+
+    def __new__(cls, maps: Sequence[Tensor], values: Values) -> 'Fused':
+        feats = super().__new__(cls, maps)
+        feats.values = values
+        return feats
 
 
 class Task(BaseModule):
@@ -27,23 +40,45 @@ class Task(BaseModule):
             ``loss`` is used, as mmseg's and mmpretrain's heads have it.
         neck: Config of a module between branch and head, e.g. ``dict(type='mmpretrain.GlobalAveragePooling')``.
         loss_weight: Factor on all losses of the task.
+        fusion: Config of a ``Fusion``, which joins the network's ``inputs`` to this task, e.g.
+            ``dict(type='FiLMFusion')``; one that changes the logits needs ``losses``.
     """
 
     target: ClassVar[str]
     probability: ClassVar[str]  # the sample's field that `predict` writes and `decide` reads
 
     def __init__(
-        self, head: dict, losses: Mapping[str, dict] | None = None, neck: dict | None = None, loss_weight: float = 1.0
+        self,
+        head: dict,
+        losses: Mapping[str, dict] | None = None,
+        neck: dict | None = None,
+        loss_weight: float = 1.0,
+        fusion: dict | None = None,
     ) -> None:
         super().__init__()
         self.neck = MODELS.build(neck) if neck else nn.Identity()
         self.head = MODELS.build(head)
         self.losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in losses.items()}) if losses else None
         self.loss_weight = loss_weight
+        self.fusion: Fusion | None = MODELS.build(fusion) if fusion else None
+        if self.fusion and not self.losses and type(self.fusion).on_logits is not Fusion.on_logits:
+            raise Mistake(
+                f"{type(self.fusion).__name__} changes the logits, which the head's own loss does not see; give losses"
+            )
+
+    def fuse(self, feats: Feats, values: Values) -> Feats:
+        """The branch's maps as they are with the network's inputs ``values``; the same maps without fusion."""
+        if self.fusion is None:
+            return feats
+        *others, last = feats
+        return Fused((*others, self.fusion.on_maps(last, values)), values)
 
     def forward(self, feats: Feats) -> Tensor:
-        """Logits from the branch's feature maps."""
-        return self.head(self.neck(feats))
+        """Logits from the branch's feature maps, and the inputs that ``fuse`` has put beside them."""
+        logits = self.head(self.neck(feats))
+        if self.fusion is None:
+            return logits
+        return self.fusion.on_logits(logits, feats.values if isinstance(feats, Fused) else {})
 
     def loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
         """Losses over the samples that have this task's label.

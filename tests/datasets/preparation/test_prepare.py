@@ -58,9 +58,11 @@ def test_downloaded_unpacked_checked_and_resized(settings, serving, tmp_path):
     assert done.splits['train'].check.classes == {'melanoma': 2, 'nevus': 2, 'seborrheic_keratosis': 2}
     assert set(done.splits['train'].check.sizes.values()) == {(64, 48)}
     assert set(done.copied_splits['train'].check.sizes.values()) == {(24, 24)}
+    ages = ISIC2017Dataset(tmp_path / 'data_24', 'val', inputs=dict(age='age_approximate'))
+    assert len(ages) == 3, 'the copy has no table of ages'
     record = done.archives[f'{IMAGES}.zip']
     assert record.source == f'{serving.url}{IMAGES}.zip'
-    assert record.files == 12
+    assert record.files == 13
     assert record.sha256 == hashlib.sha256(serving.files[f'{IMAGES}.zip']).hexdigest()
 
 

@@ -1,0 +1,24 @@
+"""lite0_isic2017, told the age and the sex that ISIC-2017's metadata files have, each of which may be unknown.
+
+`PriorFusion` adds to the logits what age and sex say of the diagnosis on their own; for features that depend on them,
+set `type='FiLMFusion'` or `'ConcatFusion'`.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .lite0_isic2017 import *
+
+model.inputs = dict(
+    age=dict(type='Numeric', minimum=0, maximum=120, edges=(25, 35, 45, 55, 65, 75), mean=50, std=20),
+    sex=dict(type='Categorical', values=('female', 'male')),
+)
+model.tasks.cls.fusion = dict(type='PriorFusion')
+
+columns = dict(age='age_approximate', sex='sex')
+train_dataloader.dataset.inputs = columns
+val_dataloader.dataset.inputs = columns
+test_dataloader.dataset.inputs = columns
+del columns
+# a third of the images are seen without age or sex, so that the network does without them, too
+train_dataloader.dataset.pipeline.insert(-1, dict(type='DropInputs', prob=0.15, all_prob=0.2))

@@ -1,0 +1,65 @@
+"""Reading what the network sees beside the image from tables."""
+
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from mmskin.datasets.table import read_rows
+from mmskin.errors import Mistake
+from mmskin.structures import is_known
+
+__all__ = ['known_cells', 'read_inputs']
+
+ID_COLUMNS = ('image_id', 'image', 'isic_id')  # ISIC-2017 and HAM10000, ISIC 2018 to 2020, the archive's own tables
+
+
+def known_cells(row: Mapping[str, str], columns: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
+    """The inputs in a row of a table as parts of a sample: ``inputs``, and ``inputs_from`` for errors.
+
+    Args:
+        row: cells by column.
+        columns: the inputs' columns, by their names.
+        where: what an error calls the row.
+    """
+    known = {name: row[column] for name, column in columns.items() if is_known(row[column])}
+    return {'inputs': known, 'inputs_from': {name: f'{where}: {columns[name]}' for name in known}}
+
+
+def read_inputs(
+    path: Path, columns: Mapping[str, str], image_ids: Collection[str], where_from: str
+) -> dict[str, dict[str, dict[str, str]]]:
+    """The inputs of the images that a table has, by image id, as ``known_cells`` gives them.
+
+    The table has a column ``image_id``, ``image`` or ``isic_id``. Images that it lacks are counted in one line and left
+    unknown; rows of other images are passed over.
+
+    Args:
+        path: the table, a CSV in UTF-8 with a line of column names.
+        columns: the inputs' columns, by their names.
+        image_ids: of the images.
+        where_from: what the error says about a table that is missing.
+
+    Raises:
+        MissingFile: if there is no such table.
+        Mistake: if a column is missing, an id occurs twice, or the table has none of the images.
+    """
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for where, row in read_rows(path, [*columns.values()], where_from, 'name the columns of this table.'):
+        id_column = next((column for column in ID_COLUMNS if column in row), None)
+        if id_column is None:
+            raise Mistake(f'{path} has no column {" or ".join(ID_COLUMNS)}; name the one with the image ids so')
+        if row[id_column] in found:
+            raise Mistake(f'{where}: the id {row[id_column]} occurs twice; keep one row')
+        found[row[id_column]] = known_cells(row, columns, where)
+    there = {image_id: found[image_id] for image_id in image_ids if image_id in found}
+    if not there:
+        raise Mistake(
+            f'{path} has none of the {len(image_ids)} images, such as {min(image_ids, default="")}; '
+            'check that it is the table of these images, and that its ids have no suffix'
+        )
+    if len(there) < len(image_ids) and is_main_process():
+        lacking = len(image_ids) - len(there)
+        print(f'{path}: lacks {lacking} of {len(image_ids)} images, which are left unknown', file=sys.stderr)
+    return there

@@ -1,0 +1,207 @@
+"""What a network is told beside the image, and the base of what joins it to the features."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmskin.errors import Mistake
+from mmskin.registry import MODELS
+from mmskin.structures import is_known
+
+__all__ = ['Categorical', 'Fusion', 'Input', 'Numeric', 'Values', 'build_inputs']
+
+Values = Mapping[str, Tensor]  # (N,) by the input's name, NaN where it is unknown
+
+
+class Input:
+    """One thing that the network is told beside the image; each value of it is a number, NaN where it is unknown.
+
+    Attributes:
+        num_bins: Bins of ``members``.
+        width: Columns of ``encode``.
+    """
+
+    num_bins: int
+    width: int
+
+    @property
+    def allowed(self) -> str:
+        """The values that it takes, for errors."""
+        raise NotImplementedError
+
+    def number_of(self, value: Any) -> float:
+        """The number of one known value, or NaN if it is not among those that are allowed."""
+        raise NotImplementedError
+
+    def read(self, value: Any, name: str) -> float:
+        """The number that stands for ``value``, NaN if it is unknown.
+
+        Raises:
+            Mistake: if it is not among those that are allowed; the message begins with ``name``.
+        """
+        number = self.number_of(value) if is_known(value) else math.nan
+        if is_known(value) and math.isnan(number):
+            raise Mistake(f'{name} is {value!r}; give {self.allowed}, or unknown')
+        return number
+
+    def members(self, values: Tensor) -> Tensor:
+        """In which bin each of ``values`` (N,) lies: (N, num_bins), 1 there and 0 elsewhere; in none if unknown."""
+        raise NotImplementedError
+
+    def encode(self, values: Tensor) -> Tensor:
+        """``values`` (N,) as a layer takes them, (N, width): zero where unknown, and last whether they are unknown."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """What builds it again, as JSON holds it."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class Numeric(Input):
+    """A number, such as an age.
+
+    Args:
+        minimum, maximum: The smallest and the largest that makes sense; others are refused.
+        edges: Where the bins of a ``PriorFusion`` meet, rising. The first bin has all below, the last all above.
+        mean, std: What layers see is ``(value - mean) / std``; by default the middle and a quarter of the range.
+    """
+
+    width = 2
+
+    def __init__(
+        self,
+        minimum: float,
+        maximum: float,
+        edges: Sequence[float] = (),
+        mean: float | None = None,
+        std: float | None = None,
+    ) -> None:
+        if not minimum < maximum or list(edges) != sorted({*edges}) or (std is not None and not std > 0):
+            raise Mistake(
+                f'Numeric has minimum={minimum}, maximum={maximum}, edges={tuple(edges)}, std={std}; '
+                'the minimum has to be below the maximum, edges have to rise, and std is above 0'
+            )
+        self.minimum, self.maximum, self.edges = minimum, maximum, tuple(edges)
+        self.mean = (minimum + maximum) / 2 if mean is None else mean
+        self.std = (maximum - minimum) / 4 if std is None else std
+        self.num_bins = len(self.edges) + 1
+
+    @property
+    def allowed(self) -> str:
+        return f'a number from {self.minimum:g} to {self.maximum:g}'
+
+    def number_of(self, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return math.nan
+        return number if self.minimum <= number <= self.maximum else math.nan
+
+    def members(self, values: Tensor) -> Tensor:
+        ends = (-math.inf, *self.edges, math.inf)
+        inside = [(values >= low) & (values < high) for low, high in zip(ends[:-1], ends[1:], strict=True)]
+        return torch.stack(inside, dim=1).float()
+
+    def encode(self, values: Tensor) -> Tensor:
+        unknown = values.isnan()
+        scaled = torch.where(unknown, torch.zeros_like(values), (values - self.mean) / self.std)
+        return torch.stack([scaled, unknown.to(values.dtype)], dim=1)
+
+    def describe(self) -> dict[str, Any]:
+        names = ('minimum', 'maximum', 'edges', 'mean', 'std')
+        return {'type': 'Numeric', **{name: getattr(self, name) for name in names}}
+
+
+@MODELS.register_module()
+class Categorical(Input):
+    """One of several words, such as a sex or a site of the body; upper and lower case are the same.
+
+    Args:
+        values: The words; each stands for its place among them, from 0.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self.values = tuple(values)
+        self.places = {value.casefold(): place for place, value in enumerate(self.values)}
+        if isinstance(values, str) or len(self.places) < max(2, len(self.values)):
+            raise Mistake(f'Categorical has values={values!r}; give two words or more, none of them twice')
+        self.num_bins, self.width = len(self.values), len(self.values) + 1
+
+    @property
+    def allowed(self) -> str:
+        return f'one of {", ".join(self.values)}'
+
+    def number_of(self, value: Any) -> float:
+        return float(self.places.get(str(value).strip().casefold(), math.nan))
+
+    def members(self, values: Tensor) -> Tensor:
+        return torch.stack([values == place for place in range(self.num_bins)], dim=1).float()
+
+    def encode(self, values: Tensor) -> Tensor:
+        return torch.cat([self.members(values), values.isnan()[:, None].float()], dim=1)
+
+    def describe(self) -> dict[str, Any]:
+        return {'type': 'Categorical', 'values': self.values}
+
+
+def build_inputs(inputs: Mapping[str, dict] | None) -> dict[str, Input]:
+    """The inputs of a network by name, from their configs.
+
+    Raises:
+        Mistake: if a name is no plain word: options of commands and tensors of exported files are named after it.
+    """
+    if wrong := [name for name in inputs or {} if not name.isidentifier() or name == 'images']:
+        raise Mistake(f'inputs are named {", ".join(map(repr, wrong))}; give letters, digits and _, and not "images"')
+    return {name: MODELS.build(dict(cfg)) for name, cfg in (inputs or {}).items()}
+
+
+class Fusion(nn.Module):
+    """Joins what the network is told beside the image to a task: to its last maps, to its logits, or to both.
+
+    A subclass changes one of ``on_maps`` and ``on_logits``. All inputs may be unknown for any image, in training too.
+
+    Args:
+        in_channels: Channels of the last map that the task's head gets.
+        inputs: The network's, by name.
+        reads: Names of those that are joined, all by default.
+    """
+
+    def __init__(self, in_channels: int, inputs: Mapping[str, Input], reads: Sequence[str] | None = None) -> None:
+        super().__init__()
+        names = [*inputs] if reads is None else [*reads]
+        if not names or not {*names} <= {*inputs}:
+            raise Mistake(
+                f'{type(self).__name__} reads {names} of the inputs {[*inputs]}; '
+                'name some of them, and describe them in the inputs of the model'
+            )
+        self.in_channels = in_channels
+        self.inputs = {name: inputs[name] for name in names}
+
+    def on_maps(self, maps: Tensor, values: Values) -> Tensor:
+        """The last maps (N, in_channels, h, w) as the head gets them."""
+        return maps
+
+    def on_logits(self, logits: Tensor, values: Values) -> Tensor:
+        """The task's logits (N, ...) as losses and predictions get them."""
+        return logits
+
+    def fit(self, values: Values, labels: Tensor) -> None:
+        """Learn what can be counted, before training starts, from the training set's values and int64 labels (N,)."""
+
+    def value_of(self, name: str, values: Values, like: Tensor) -> Tensor:
+        """The values (N,) of one input, unknown where nobody gave any, for a batch like ``like``."""
+        return values[name] if name in values else like.new_full((len(like),), math.nan, dtype=torch.float32)
+
+    def encode(self, values: Values, like: Tensor) -> Tensor:
+        """All inputs side by side (N, width) for a batch like ``like``; a layer on it learns what unknown means."""
+        parts = [one.encode(self.value_of(name, values, like)) for name, one in self.inputs.items()]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def width(self) -> int:
+        """Columns of ``encode``."""
+        return sum(one.width for one in self.inputs.values())
