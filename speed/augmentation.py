@@ -14,7 +14,7 @@ import numpy as np
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.datasets.transforms.warp import RandomWarp
+from mmskin.datasets.transforms.processing import RandomWarp
 
 CROP, ZOOM = (0.8, 1.0), (0.9, 1.1)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.transforms.loading import LoadImage
-from mmskin.datasets.transforms.resize import ResizeImage
+from mmskin.datasets.transforms.processing import ResizeImage
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,8 +4,7 @@ import argparse
 import sys
 
 from mmskin.cli import run_tool
-from mmskin.datasets.duplicates import THRESHOLD, find_pairs, pairs_table, read_splits, write_pairs
-from mmskin.visualization.pair_sheet import pair_sheet
+from mmskin.datasets.duplicates import THRESHOLD, draw_pairs, find_pairs, pairs_table, read_splits, write_pairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +22,7 @@ def run(args: argparse.Namespace) -> None:
     write_pairs(args.out, pairs)
     print(pairs_table(pairs))
     if args.sheet:
-        titles = [f'{p.kind} {p.distance:.3f}  {p.one.path.stem} {p.other.path.stem}' for p in pairs]
-        files = [(str(p.one.path), str(p.other.path)) for p in pairs]
-        pair_sheet([(title, *both) for title, both in zip(titles, files, strict=True)], args.sheet)
+        draw_pairs(pairs, args.sheet)
 
 
 if __name__ == '__main__':

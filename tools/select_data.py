@@ -9,8 +9,7 @@ import sys
 
 from mmskin.cli import run_tool
 from mmskin.config import SettingsAction
-from mmskin.datasets.features import FeatureOptions
-from mmskin.datasets.select_data import select_data
+from mmskin.datasets.selection import FeatureOptions, select_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,28 +1,56 @@
 """Looking at a config's data as the network sees it."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.drawing import THUMBNAIL
+from mmskin.drawing import THUMBNAIL, TRUE, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
-from mmskin.visualization.view_sheet import Sample, View, view_sheet
 
-__all__ = ['browse_dataset']
+__all__ = ['Sample', 'View', 'browse_dataset', 'read_samples']
+
+SIDE = 1.5  # inches of one view
+COLUMNS = 2  # samples in a row of the sheet
+
+
+@dataclass(eq=False)
+class View:
+    """One picture of a sample.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        mask: (H, W) of any size, not 0 on the lesion; None without one.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray | None
+
+
+@dataclass(eq=False)
+class Sample:
+    """A sample's original and its views; ``label`` is '' without a diagnosis."""
+
+    image_id: str
+    label: str
+    original: View
+    views: list[View] = field(default_factory=list)
 
 
 def browse_dataset(
     cfg: Config, split: str = 'train', count: int = 16, views: int = 3, out_file: str | Path = 'sheet.png'
 ) -> list[str]:
-    """Draw some images of a split beside what its pipeline makes of them in the first epochs.
+    """Draw some images of a split next to what its pipeline makes of them in the first epochs.
 
     Args:
         cfg: any config with loaders, such as ``load_config`` gives.
@@ -35,55 +63,82 @@ def browse_dataset(
         the ids of the images.
 
     Raises:
-        Mistake: if the config has no such loader, the split is empty, or its pipeline gives no packed sample.
+        Mistake: if ``out_file`` has no suffix of a picture; see also ``read_samples``.
     """
-    loader, name = cfg.get(f'{split}_dataloader'), Path(cfg.filename or 'the config').name
-    if not loader:
-        raise Mistake(f'{name} has no {split}_dataloader; choose another split.')
     formats = FigureCanvasBase.filetypes
     if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
         raise Mistake(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
-    dataset = DATASETS.build(loader.dataset)
-    seed_as_training(dataset, cfg)
-    samples = read_samples(dataset, min(count, len(dataset)), views)
-    title = f'{name}, {split}: originals, and beside each what the network sees of it'
-    view_sheet(samples, out_file, title)
+    samples = read_samples(cfg, split, count, views)
+    name = Path(cfg.filename or 'the config').name
+    draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')
     return [sample.image_id for sample in samples]
 
 
-def seed_as_training(dataset: BaseDataset | ConcatDataset, cfg: Config) -> None:
-    """Let augmentation be drawn as the first epochs of a training will draw it."""
-    for one in lesion_datasets(dataset):
-        one.seed = cfg.get('randomness', {}).get('seed', one.seed)
+def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample]:
+    """Samples as their files have them, and as augmentation will show them in the first epochs of a training.
 
+    Arguments are those of ``browse_dataset``.
 
-def read_samples(dataset: BaseDataset | ConcatDataset, count: int, views: int) -> list[Sample]:
-    """``count`` samples spread evenly over the dataset, epoch after epoch."""
+    Raises:
+        Mistake: if the config has no such loader, there is nothing to show, or the pipeline gives no packed sample.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader:
+        name = Path(cfg.filename or 'the config').name
+        raise Mistake(f'{name} has no {split}_dataloader; choose another split.')
+    dataset = DATASETS.build(loader.dataset)
+    for part in lesion_datasets(dataset):
+        part.seed = cfg.get('randomness', {}).get('seed', part.seed)
+    count = min(count, len(dataset))
     if count < 1:
         raise Mistake('there is nothing to show; give a count and a split of at least one image.')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
-    samples = [original_of(dataset, index) for index in indices]
+    samples = [read_original(dataset, index) for index in indices]
     for epoch in range(views):
-        for one in lesion_datasets(dataset):
-            one.set_epoch(epoch)
+        for part in lesion_datasets(dataset):
+            part.set_epoch(epoch)
         for sample, index in zip(samples, indices, strict=True):
-            sample.views.append(packed_view(dataset[index]))
+            packed = dataset[index]
+            if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
+                raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
+            image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
+            mask = packed['data_samples'].get('gt_sem_seg')
+            sample.views.append(View(image, None if mask is None else mask.data[0].numpy()))
     return samples
 
 
-def original_of(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
+def read_original(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
     """A sample as its files have it, upright, without views."""
     info = dict(dataset.get_data_info(index))
     label, classes = info.get('gt_label'), dataset.metainfo.get('classes')
+    name = ''
+    if label is not None:
+        name = classes[label] if classes else str(label)
     results = LoadMask().transform(LoadImage(THUMBNAIL).transform(info))
-    name = '' if label is None else classes[label] if classes else str(label)
-    return Sample(info['image_id'], name, View(results['img'], results.get('gt_seg_map')), [])
+    return Sample(info['image_id'], name, View(results['img'], results.get('gt_seg_map')))
 
 
-def packed_view(packed: Any) -> View:
-    """What a pipeline gives, as a picture."""
-    if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
-        raise Mistake("the pipeline gives no sample that a model takes; its last step has to be 'PackTaskSample'.")
-    image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
-    mask = packed['data_samples'].get('gt_sem_seg')
-    return View(image, None if mask is None else mask.data[0].numpy())
+def draw_sheet(samples: Sequence[Sample], out_file: str | Path, title: str) -> None:
+    """Draw each original and right of it its views, all with the mask's outline."""
+    columns, width = min(COLUMNS, len(samples)), 1 + len(samples[0].views)
+    rows = math.ceil(len(samples) / columns)
+    size = SIDE * width * columns, (SIDE + 0.25) * rows + 0.5
+    figure = Figure(figsize=size, layout='constrained', dpi=100)
+    grid = figure.subplots(rows, width * columns, squeeze=False)
+    for axis in grid.flat:
+        axis.axis('off')
+    for sample, axes in zip(samples, grid.reshape(-1, width).tolist(), strict=False):
+        for axis, view in zip(axes, [sample.original, *sample.views], strict=True):
+            height, width = view.image.shape[:2]
+            axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
+            if view.mask is not None:
+                plot_outlines(axis, outlines(view.mask), color=TRUE)
+            axis.set(xlim=(0, 1), ylim=(1, 0))
+        for number, axis in enumerate(axes[1:]):
+            axis.set_title(f'epoch {number}', fontsize=7, color='grey')
+        name = f'{sample.image_id}\n{sample.label.replace("_", " ") or "no diagnosis"}'
+        if sample.original.mask is None:
+            name += ', no mask'
+        axes[0].set_title(name, fontsize=7, loc='left')
+    figure.suptitle(title, fontsize=9)
+    save_figure(figure, out_file)

@@ -4,10 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmskin.datasets.ground_truth import set_columns
 from mmskin.datasets.inputs import known_cells
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in
-from mmskin.datasets.table import named_file, read_rows
+from mmskin.datasets.tables import named_file, read_rows, set_columns
 from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.registry import DATASETS

@@ -1,6 +1,7 @@
 """Exact and near duplicates between the splits of a data set."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -9,15 +10,18 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images
 from mmskin.datasets.readers.image_file import decode_rgb, read_bytes
+from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.errors import Mistake
 from mmskin.files import write_csv
 
 SIDE = 32  # pixels of the thumbnail that is compared
 THRESHOLD = 0.12  # chosen by eye on ISIC-2017, see `find_pairs`
+BLOCK = 256  # images that are compared at a time
 
 
 class Print(NamedTuple):
@@ -86,8 +90,8 @@ def read_folder(split: str, folder: Path) -> list[Print]:
     """The prints of a folder's images."""
     paths = sorted(index_images(folder).values())
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda path: fingerprint(split, path), paths)
-        return list(track(found, f'reading {folder.name}', len(paths)))
+        prints = pool.map(lambda path: fingerprint(split, path), paths)
+        return list(track(prints, f'reading {folder.name}', len(paths)))
 
 
 def find_pairs(prints: Mapping[str, Sequence[Print]], threshold: float = THRESHOLD) -> list[Pair]:
@@ -97,20 +101,18 @@ def find_pairs(prints: Mapping[str, Sequence[Print]], threshold: float = THRESHO
     a training and a validation image four lie below 0.105, all copies (one exact, three with other colours), and the
     next at 0.138 is of strangers. Another shot of a lesion, from another angle, is not found.
     """
-    pairs = [pair for one, other in combinations(prints, 2) for pair in compare(prints[one], prints[other], threshold)]
+    pairs = []
+    for split, other_split in combinations(prints, 2):
+        others = prints[other_split]
+        bank, digests = np.stack([other.detail for other in others]), np.array([other.digest for other in others])
+        for start in range(0, len(prints[split]), BLOCK):
+            block = prints[split][start : start + BLOCK]
+            distance = 1 - nearest(np.stack([image.detail for image in block]), bank)  # (BLOCK, len(others))
+            same = np.array([image.digest for image in block])[:, None] == digests
+            for i, j in zip(*np.nonzero(same | (distance <= threshold)), strict=True):
+                kind = 'exact' if same[i, j] else 'near'
+                pairs.append(Pair(kind, max(0.0, float(distance[i, j])), block[i], others[j]))
     return sorted(pairs, key=lambda pair: pair.distance)
-
-
-def compare(ones: Sequence[Print], others: Sequence[Print], threshold: float, block: int = 256) -> Iterable[Pair]:
-    """The duplicates between two splits, in blocks of ``ones``."""
-    bank = np.stack([other.detail for other in others])
-    for start in range(0, len(ones), block):
-        part = ones[start : start + block]
-        distance = 1 - nearest(np.stack([one.detail for one in part]), bank)  # (block, len(others))
-        same = np.array([one.digest for one in part])[:, None] == np.array([other.digest for other in others])
-        for i, j in zip(*np.nonzero(same | (distance <= threshold)), strict=True):
-            kind = 'exact' if same[i, j] else 'near'
-            yield Pair(kind, max(0.0, float(distance[i, j])), part[i], others[j])
 
 
 def nearest(details: np.ndarray, bank: np.ndarray) -> np.ndarray:
@@ -142,3 +144,18 @@ def pairs_table(pairs: Sequence[Pair]) -> str:
         lines += [f'\nto leave these {len(ids)} out of {split}:']
         lines += [f'  --cfg-options "{split}_dataloader.dataset.exclude=[{",".join(ids)}]"']
     return '\n'.join(lines or ['no duplicates'])
+
+
+def draw_pairs(pairs: Sequence[Pair], out_file: str | Path, columns: int = 3) -> None:
+    """Draw the pairs, ``columns`` in a row, to judge by eye whether they show the same."""
+    rows = max(1, math.ceil(len(pairs) / columns))
+    figure = Figure(figsize=(4.2 * columns, 2.3 * rows), layout='constrained', dpi=80)
+    axes = figure.subplots(rows, 2 * columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis('off')
+    for pair, left, right in zip(pairs, axes.flat[::2], axes.flat[1::2], strict=False):
+        title = f'{pair.kind} {pair.distance:.3f}  {pair.one.path.stem} {pair.other.path.stem}'
+        left.set_title(title, fontsize=8, loc='left')
+        left.imshow(read_thumbnail(str(pair.one.path)))
+        right.imshow(read_thumbnail(str(pair.other.path)))
+    save_figure(figure, out_file)

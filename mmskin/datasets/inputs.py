@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmskin.datasets.table import read_rows
+from mmskin.datasets.tables import read_rows
 from mmskin.errors import Mistake
 from mmskin.structures import is_known
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmskin.datasets.extra_samples import read_extra_samples
-from mmskin.datasets.ground_truth import read_labels
 from mmskin.datasets.inputs import read_inputs
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in, listed
+from mmskin.datasets.tables import read_extra_samples, read_labels
 from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
 

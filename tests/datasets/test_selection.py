@@ -13,12 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmskin.datasets.extra_samples import read_extra_samples, write_extra_samples
-from mmskin.datasets.features import FeatureOptions
 from mmskin.datasets.isic2017 import ISIC2017Dataset
-from mmskin.datasets.select_data import select_data
-from mmskin.datasets.selection import mean_cosine_distance
+from mmskin.datasets.selection import FeatureOptions, mean_cosine_distance, select_data
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.datasets.tables import read_extra_samples, write_extra_samples
 from mmskin.registry import MODELS
 
 TRAIN, VAL = 'ISIC-2017_Training_Data', 'ISIC-2017_Validation_Data'

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmskin.datasets.readers.image_file import reduction
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.datasets.transforms.resize import ResizeImage
+from mmskin.datasets.transforms.processing import ResizeImage
 
 LEFT_RED = np.zeros((64, 96, 3), np.uint8)
 LEFT_RED[:, :48, 0] = 255

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mmskin.datasets.transforms.measure import MeasureLesion
 from mmskin.datasets.transforms.packing import PackTaskSample
-from mmskin.datasets.transforms.warp import RandomWarp
+from mmskin.datasets.transforms.processing import MeasureLesion, RandomWarp
 from mmskin.masks import diameter, irregularity, lattice_points
 
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.datasets.transforms.warp import RandomWarp, about_centre, crop_window, rotate, warp
+from mmskin.datasets.transforms.processing import RandomWarp, about_centre, affine, rotate, warp
 
 NOTHING = {'crop': (1, 1), 'zoom': (1, 1), 'rotation': 0, 'flip': 0}
 
@@ -46,7 +46,7 @@ def test_resizing_alone_is_that_of_opencv(picture):
 
 
 def test_a_crop_alone_is_a_slice(picture):
-    window = crop_window(np.array([0.25, 0.5]), np.array([0.5, 0.25]))
+    window = affine(np.diag([0.5, 0.25]), np.array([0.25, 0.5]))
     expected = cv2.resize(picture[32:48, 24:72], (32, 32), interpolation=cv2.INTER_LINEAR)
     inside = np.s_[2:-2, 2:-2]  # at its edge the slice knows nothing of its neighbours
     assert np.abs(warp(picture, window, 32, cv2.INTER_LINEAR)[inside].astype(int) - expected[inside]).max() <= 3
@@ -70,7 +70,7 @@ def stepwise(image, corner, sides, zoom, angle, flips, size, interpolation):
 def test_one_warp_is_the_steps_one_after_another(picture, disc, angle, flips):
     corner, sides, zoom = np.array([12 / 96, 8 / 64]), np.array([72 / 96, 48 / 64]), 1.3
     linear = rotate(-angle) / zoom @ np.diag(flips)
-    matrix = crop_window(corner, sides) @ about_centre(linear)
+    matrix = affine(np.diag(sides), corner) @ about_centre(linear)
     once = warp(picture, matrix, 80, cv2.INTER_LINEAR).astype(int)
     steps = stepwise(picture, corner, sides, zoom, angle, flips, 80, cv2.INTER_LINEAR)
     assert np.abs(once - steps).mean() < 2.5  # of 255: resampling three times blurs

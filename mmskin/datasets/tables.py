@@ -1,0 +1,159 @@
+"""The tables of data sets: diagnoses, and lists of samples from elsewhere."""
+
+import csv
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import check_name, plain_cell, write_csv
+
+COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')  # of the challenge's Part 3 tables
+EXTRA_COLUMNS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
+
+
+def read_labels(path: Path) -> dict[str, int | None]:
+    """The class of every row of a Part 3 table: an index into ``CLASSES``, or None where both cells are empty.
+
+    Args:
+        path: a CSV with the columns ``image_id``, ``melanoma`` and ``seborrheic_keratosis``, whose values are 0 or 1;
+            a row with both 0 is a nevus.
+
+    Raises:
+        MissingFile: if there is no such file.
+        Mistake: if a column is missing, an id occurs twice, a value is neither 0 nor 1, or both are 1.
+    """
+    labels: dict[str, int | None] = {}
+    source = 'it is the table with the diagnoses, or leave "cls" out of tasks.'
+    for where, row in read_rows(path, COLUMNS, source, f'its first line has to be {",".join(COLUMNS)}.'):
+        image_id = row['image_id']
+        if image_id in labels:
+            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row.')
+        names = set_columns(row, COLUMNS[1:], where)
+        if names is None:
+            labels[image_id] = None
+        elif len(names) > 1:
+            raise Mistake(f'{where}: {image_id} is both {" and ".join(names)}; set one of them to 0.')
+        else:
+            labels[image_id] = CLASSES.index(names[0] if names else 'nevus')
+    return labels
+
+
+def read_extra_samples(path: str | Path, roots: Sequence[str | Path] | None = None) -> list[dict]:
+    """The samples of a list, as ``load_data_list`` gives them.
+
+    Args:
+        path: a CSV with the columns ``image_id``, ``img_path``, ``seg_map_path``, and those of a Part 3 table. Mask and
+            diagnosis may be empty. Paths are absolute, or relative to the list's folder. Other columns are ignored.
+        roots: the folders that images and masks have to be in, besides the list's own; None allows any.
+
+    Raises:
+        MissingFile: if there is no such file.
+        Mistake: if a column is missing, an id occurs twice or cannot be part of a file's name, an image is not named
+            or outside ``roots``, or a diagnosis makes no sense.
+    """
+    path = Path(path)
+    labels = read_labels(path)
+    allowed = None if roots is None else [path.parent, *roots]
+    samples = []
+    for where, row in read_rows(path, EXTRA_COLUMNS[3:5], '', 'write the list by tools/select_data.py.'):
+        if not row['img_path']:
+            raise Mistake(f'{where}: img_path is empty; name the image, or remove the row')
+        sample: dict = {'image_id': check_name(row['image_id'], f'{where}: the image id')}
+        for key in ('img_path', 'seg_map_path'):
+            if row[key]:
+                sample[key] = str(named_file(row[key], f'{where}: {key}', path.parent, allowed))
+        if (label := labels[row['image_id']]) is not None:
+            sample['gt_label'] = label
+        samples.append(sample)
+    return samples
+
+
+def write_extra_samples(path: str | Path, samples: Iterable[Mapping]) -> None:
+    """Write samples, each with or without a ``distance``, as a list that ``read_extra_samples`` reads."""
+    rows: list[Sequence] = [EXTRA_COLUMNS]
+    for sample in samples:
+        label = sample.get('gt_label')
+        diagnosis = {} if label is None else {name: int(CLASSES[label] == name) for name in COLUMNS[1:]}
+        rows.append([{**sample, **diagnosis}.get(column) for column in EXTRA_COLUMNS])
+    write_csv(path, rows)
+
+
+def read_rows(
+    path: Path, columns: Collection[str], if_missing: str, if_no_column: str, delimiter: str = ','
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV in UTF-8, without the spaces around the cells; what a short row lacks is ''.
+
+    A quote that keeps a spreadsheet from running a cell is taken off; see ``csv_line``.
+
+    Args:
+        path: the table, whose first line names the columns.
+        columns: those that have to be there.
+        if_missing: the advice if there is no such file.
+        if_no_column: the advice if it lacks a column.
+        delimiter: the character between the cells.
+
+    Yields:
+        ``'<path>, line <number>'`` for errors, and the cells by column.
+
+    Raises:
+        MissingFile: if there is no such file.
+        Mistake: if a column is missing, the file is no text in UTF-8, or the delimiter is not one character.
+    """
+    if not path.is_file():
+        raise MissingFile(f'{path} is missing; {if_missing}')
+    if len(delimiter) != 1:
+        raise Mistake(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
+            rows.fieldnames = [plain_cell(name.strip()) for name in rows.fieldnames or ()]
+            if missing := [column for column in columns if column not in rows.fieldnames]:
+                raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
+            for row in rows:
+                cells = {key: plain_cell((value or '').strip()) for key, value in row.items() if key is not None}
+                yield f'{path}, line {rows.line_num}', cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+
+
+def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list[str] | None:
+    """Which of the columns are 1 in a row; None if all are empty. A cell may be written 0, 1, 0.0 or 1.0."""
+    if not any(row[column] for column in columns):
+        return None
+    values = {}
+    for column in columns:
+        try:
+            values[column] = float(row[column])
+        except ValueError:
+            values[column] = -1.0
+        if values[column] not in (0.0, 1.0):
+            raise Mistake(f'{where}: {column} is {row[column]!r}; write 0 or 1.')
+    return [column for column, value in values.items() if value == 1.0]
+
+
+def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path] | None) -> Path:
+    """The file that a cell names, an absolute path or one relative to ``folder``; it need not be there.
+
+    Paths are compared as they are written, since many data sets consist of links to where the files are.
+
+    Args:
+        cell: the path.
+        column: what the error calls it.
+        folder: see above.
+        roots: the folders of which the file has to be in one; None allows any.
+
+    Raises:
+        Mistake: if it is in none of them, or its path has ``..`` in it.
+    """
+    path = folder / cell
+    if roots is None:
+        return path
+    absolute = Path(os.path.abspath(path))
+    if '..' in Path(cell).parts or not any(absolute.is_relative_to(os.path.abspath(root)) for root in roots):
+        raise Mistake(
+            f'{column}: {cell} is outside {" and ".join(map(str, roots))}; move the file there, or allow it with '
+            'outside_data_root=True'
+        )
+    return path

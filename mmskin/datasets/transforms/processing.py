@@ -1,0 +1,162 @@
+"""What happens to an image and its mask between loading and packing: resizing, warping, noise, measuring."""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmskin.errors import Mistake
+from mmskin.masks import diameter, irregularity, largest_component
+from mmskin.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ResizeImage(BaseTransform):
+    """Squash or stretch the image to a square, and leave the mask at its own size, at which it is scored.
+
+    Args:
+        size: height and width of the result, in pixels; as ``LoadImage`` has it by default.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img`` and ``img_shape``."""
+        image, size = results['img'], input_size(results, self.size)
+        shrinks = min(image.shape[:2]) > size  # the mean over pixels avoids aliasing, but blocks what it enlarges
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        results['img'] = cv2.resize(image, (size, size), interpolation=interpolation)
+        results['img_shape'] = (size, size)
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomWarp(BaseTransform):
+    """Crop, resize, zoom, rotate and flip image and mask by one ``cv2.warpAffine`` each.
+
+    The result is that of the steps one after another, without the blur and the cost of resampling at each step. Image
+    and mask may have different sizes (a reduced image and a full mask): the warp is drawn in fractions of the frame.
+    What lies outside the frame is its reflection.
+
+    Args:
+        size: height and width of the result, in pixels; as ``LoadImage`` has it by default.
+        crop: range of the crop's sides, as fractions of the frame's; each side is drawn on its own, its place evenly.
+        zoom: range of the magnification about the centre.
+        rotation: largest angle either way, in degrees. A lesion has no upright, so the default is all the way round.
+        flip: probability of a horizontal flip, and of a vertical one.
+    """
+
+    def __init__(
+        self,
+        size: int | None = None,
+        crop: tuple[float, float] = (0.8, 1.0),
+        zoom: tuple[float, float] = (0.9, 1.1),
+        rotation: float = 180.0,
+        flip: float = 0.5,
+    ) -> None:
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise Mistake(f'crop={crop} of RandomWarp is not a range within (0, 1].')
+        if not 0 < zoom[0] <= zoom[1]:
+            raise Mistake(f'zoom={zoom} of RandomWarp is not a range of positive magnifications.')
+        self.size, self.crop, self.zoom, self.rotation, self.flip = size, crop, zoom, rotation, flip
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img``, ``img_shape`` and, where there is one, ``gt_seg_map``."""
+        matrix, size = self.draw(), input_size(results, self.size)
+        results['img'] = warp(results['img'], matrix, size, cv2.INTER_LINEAR)
+        if 'gt_seg_map' in results:
+            results['gt_seg_map'] = warp(results['gt_seg_map'], matrix, size, cv2.INTER_NEAREST)
+        results['img_shape'] = (size, size)
+        return results
+
+    def draw(self) -> np.ndarray:
+        """A random (3, 3) matrix from points of the result's frame to points of the input's, both unit squares."""
+        sides = np.random.uniform(*self.crop, 2)
+        corner = np.random.uniform(0, 1 - sides)
+        zoom = np.random.uniform(*self.zoom)
+        angle = np.radians(np.random.uniform(-self.rotation, self.rotation))
+        flips = np.where(np.random.uniform(size=2) < self.flip, -1.0, 1.0)
+        return affine(np.diag(sides), corner) @ about_centre(rotate(-angle) / zoom @ np.diag(flips))
+
+
+@TRANSFORMS.register_module()
+class GaussianNoise(BaseTransform):
+    """Add normal noise to a uint8 image, independent per pixel and channel.
+
+    Args:
+        max_std: the standard deviation is drawn evenly from 0 to this, in grey levels of 0 to 255.
+        prob: probability that an image gets noise at all.
+    """
+
+    def __init__(self, max_std: float = 8.0, prob: float = 0.5) -> None:
+        self.max_std = max_std
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img``; drawn in float32, which is twice as fast as numpy's global generator."""
+        if np.random.uniform() < self.prob:
+            std = np.float32(np.random.uniform(0, self.max_std))
+            generator = np.random.default_rng(np.random.randint(2**32, dtype=np.uint32))
+            noise = generator.standard_normal(results['img'].shape, dtype=np.float32) * std
+            results['img'] = cv2.add(results['img'], noise, dtype=cv2.CV_8U)
+        return results
+
+
+@TRANSFORMS.register_module()
+class MeasureLesion(BaseTransform):
+    """Write the lesion's diameter and irregularity as ``gt_values`` (float32, (2,)), measured on ``gt_seg_map``.
+
+    It comes after the steps that warp or resize, so that the values are those of the image that the network sees, cut
+    and zoomed as it is. A larger mask, as validation and test have it, is measured at the image's size: an outline has
+    the more irregularity the finer the pixels are (five irregular ones of the challenge's have 0.047 to 0.100 at their
+    own 5 to 12 Mpx, and 0.020 to 0.068 at 192 pixels). A sample without a mask, or with no lesion in it, gets none.
+
+    Of several pieces the largest is measured: a warp fills what lies outside the frame with its reflection, and pieces
+    of lesion there would span a hull over half the image.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add the values."""
+        mask = results.get('gt_seg_map')
+        if mask is not None:
+            height, width = results['img_shape']
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)  # as the warp does
+            mask = largest_component(mask)
+            if mask.any():
+                results['gt_values'] = np.array([diameter(mask), irregularity(mask)], dtype=np.float32)
+        return results
+
+
+def input_size(results: dict, size: int | None) -> int:
+    """``size``, or else the one that ``LoadImage`` left in the results."""
+    size = size or results.get('input_size')
+    if size is None:
+        raise Mistake('The pipeline states no input size; give LoadImage a size.')
+    return size
+
+
+def about_centre(linear: np.ndarray) -> np.ndarray:
+    """The linear map (2, 2) about the unit square's centre, as (3, 3)."""
+    centre = np.array([0.5, 0.5])
+    return affine(linear, centre - linear @ centre)
+
+
+def rotate(angle: float) -> np.ndarray:
+    """The rotation (2, 2) by ``angle``, in radians."""
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def affine(linear: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The map ``x -> linear @ x + offset`` as (3, 3)."""
+    return np.vstack([np.column_stack([linear, offset]), [0.0, 0.0, 1.0]])
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int, interpolation: int) -> np.ndarray:
+    """Resample ``image`` at the points that ``matrix`` (result to input, unit squares) says; (size, size[, C])."""
+    height, width = image.shape[:2]
+    to_pixels, to_result = (  # from the unit square to pixel coordinates, whose integers are the pixels' centres
+        affine(np.diag(sides), np.array([-0.5, -0.5])) for sides in ([width, height], [size, size])
+    )
+    to_source = to_pixels @ matrix @ np.linalg.inv(to_result)
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, to_source[:2], (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)

@@ -1,1 +1,0 @@
-"""Drawing on images: outlines, captions, sheets of cases. For whoever makes a picture."""
