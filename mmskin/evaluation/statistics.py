@@ -195,10 +195,15 @@ def mean_of(metrics: Sequence[Metric]) -> Metric:
 def weighted_specificity(
     sensitivity: float, positive: np.ndarray, scores: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Specificity at the first threshold, from above, with this sensitivity: (B,); nan where one side is missing."""
+    """Specificity at the first threshold, from above, with this sensitivity: (B,); nan where one side is missing.
+
+    As in the challenge's scorer, the thresholds are those of scikit-learn's ``roc_curve``, which leaves out points that
+    lie amid equal steps.
+    """
     tp, fp = hits_and_misses(positive, scores, counts)
-    first = np.argmax(tp / np.maximum(tp[:, -1:], 1) >= sensitivity, axis=1)
-    above = np.take_along_axis(fp, first[:, None], axis=1)[:, 0]
+    reached = tp / np.maximum(tp[:, -1:], 1) >= sensitivity
+    reached[:, 2:-1] &= (np.diff(tp[:, 1:], 2) != 0) | (np.diff(fp[:, 1:], 2) != 0)
+    above = np.take_along_axis(fp, np.argmax(reached, axis=1)[:, None], axis=1)[:, 0]
     return np.where(tp[:, -1] > 0, divide(fp[:, -1] - above, fp[:, -1]), np.nan)
 
 

@@ -20,7 +20,7 @@ from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion
-from mmskin.report.results import all_groups, class_areas, headline
+from mmskin.report.page import all_groups, class_areas, headline
 
 __all__ = ['Recipe', 'ModelTest', 'model_card', 'read_test']
 

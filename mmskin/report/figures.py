@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
@@ -18,12 +17,14 @@ from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import Estimate
 from mmskin.evaluation.submission_scores import SENSITIVITIES
-from mmskin.report.calibration import NUM_BINS, Bins, expected_calibration_error
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a paper, and both
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'  # https://jfly.uni-koeln.de/color/
 COLORS = (ORANGE, BLUE, GREEN, PURPLE, '#E69F00', '#56B4E9', '#000000')
 LINES = ('-', '--', '-.', ':')  # told apart in grey print, too
+NUM_BINS = 15
+THRESHOLD = 0.65  # the challenge of 2018 counted lower JA as 0: https://challenge.isic-archive.com/landing/2018/45/
+NUM_COLUMNS, COLUMN_WIDTH = 4, 1.95  # of the sheet of cases, inches
 STYLE: Any = {
     'font.family': 'DejaVu Sans',  # comes with matplotlib, so that figures are the same everywhere
     'font.size': 8,
@@ -60,13 +61,13 @@ def line_style(index: int) -> dict[str, Any]:
     return {'color': COLORS[index % len(COLORS)], 'linestyle': LINES[index % len(LINES)]}
 
 
-def spoken(estimate: Estimate, digits: int = 2) -> str:
+def spoken(estimate: Estimate) -> str:
     """An estimate as ``0.81 [0.75, 0.87]``, or 'undefined'."""
     if math.isnan(estimate.value):
         return 'undefined'
     if math.isnan(estimate.low):
-        return f'{estimate.value:.{digits}f}'
-    return f'{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]'
+        return f'{estimate.value:.2f}'
+    return f'{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]'
 
 
 def unit_square(axes: Sequence[Any], margin: float = 0.02) -> None:
@@ -76,16 +77,17 @@ def unit_square(axes: Sequence[Any], margin: float = 0.02) -> None:
         axis.grid(True)
 
 
-def confusion_figure(evaluation: PerImageTable) -> Figure:
+def confusion_figure(tested: PerImageTable) -> Figure:
     """Counts, and below each its share of the row, which colours the cell."""
-    counts, shares = confusion(evaluation)
+    counts, shares = confusion(tested)
     figure = Figure(figsize=(COLUMN, COLUMN * 0.86))
     axis = figure.subplots()
     picture = axis.imshow(np.nan_to_num(shares), cmap='Blues', vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         color = 'white' if share > 0.55 else 'black'
-        axis.text(column, row, cell_text(int(counts[row, column]), share), ha='center', va='center', color=color)
-    names = [readable(name).replace(' ', '\n') for name in evaluation.classes]
+        percent = '–' if math.isnan(share) else f'{share:.0%}'
+        axis.text(column, row, f'{counts[row, column]}\n{percent}', ha='center', va='center', color=color)
+    names = [readable(name).replace(' ', '\n') for name in tested.classes]
     axis.set_xticks(range(len(names)), names)
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel='predicted class', ylabel='true class')
@@ -95,18 +97,13 @@ def confusion_figure(evaluation: PerImageTable) -> Figure:
     return figure
 
 
-def confusion(evaluation: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
+def confusion(tested: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
     """Counts (K, K), true classes in rows, and each row's shares: nan for a class without images."""
-    labels, predicted = evaluation.labels[evaluation.judged], evaluation.predicted[evaluation.judged]
-    indices = range(len(evaluation.classes))
+    labels, predicted = tested.labels[tested.judged], tested.predicted[tested.judged]
+    indices = range(len(tested.classes))
     counts = confusion_matrix(labels, predicted, labels=indices)
     totals = counts.sum(axis=1, keepdims=True)
     return counts, counts / np.where(totals > 0, totals, np.nan)
-
-
-def cell_text(count: int, share: float) -> str:
-    """A count and its share."""
-    return f'{count}\n–' if math.isnan(share) else f'{count}\n{share:.0%}'
 
 
 class Point(NamedTuple):
@@ -118,13 +115,13 @@ class Point(NamedTuple):
     precision: float
 
 
-def roc_figure(evaluation: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
+def roc_figure(tested: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest; ``areas`` by class."""
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
-    for index, name in enumerate(evaluation.classes):
-        rates = roc(*evaluation.one_against_rest(name))
+    for index, name in enumerate(tested.classes):
+        rates = roc(*tested.one_against_rest(name))
         axis.plot(*rates, **line_style(index), label=f'{readable(name)}: AUC {spoken(areas[name])}')
     axis.set(xlabel='1 − specificity', ylabel='sensitivity')
     unit_square([axis])
@@ -132,12 +129,12 @@ def roc_figure(evaluation: PerImageTable, areas: Mapping[str, Estimate]) -> Figu
     return figure
 
 
-def precision_recall_figure(evaluation: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
+def precision_recall_figure(tested: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest, with its share of the images as a thin line; ``areas`` by class."""
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
-    for index, name in enumerate(evaluation.classes):
-        positive, scores = evaluation.one_against_rest(name)
+    for index, name in enumerate(tested.classes):
+        positive, scores = tested.one_against_rest(name)
         style = line_style(index)
         label = f'{readable(name)}: AP {spoken(areas[name])}'
         axis.plot(*precision_recall(positive, scores), **style, label=label, drawstyle='steps-post')
@@ -149,45 +146,31 @@ def precision_recall_figure(evaluation: PerImageTable, areas: Mapping[str, Estim
     return figure
 
 
-def operating_points_figure(evaluation: PerImageTable) -> Figure:
-    """The challenge's two binary tasks: both curves, and where the challenge read them."""
+def operating_points_figure(tested: PerImageTable) -> Figure:
+    """The challenge's two binary tasks: ROC above, precision-recall below, and where the challenge read them."""
     figure = Figure(figsize=(PAGE, PAGE * 1.02))
     grid = figure.subplots(2, len(CATEGORIES))
     for (top, bottom), name in zip(grid.T, CATEGORIES, strict=True):
-        draw_task(top, bottom, *evaluation.one_against_rest(name))
+        positive, scores = tested.one_against_rest(name)
+        top.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
+        top.plot(*roc(positive, scores), color='black')
+        bottom.plot(*precision_recall(positive, scores), color='black', drawstyle='steps-post')
+        top.set(xlabel='1 − specificity', ylabel='sensitivity')
+        bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
         top.set_title(f'{readable(name)} against the rest', fontweight='bold')
+        points = operating_points(positive, scores)
+        for point, marker, color in zip(points, 'os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=False):
+            style: dict[str, Any] = {'marker': marker, 'color': color, 'linestyle': ''}
+            style |= {'markersize': 5, 'markeredgecolor': 'white'}
+            top.plot(1 - point.specificity, point.sensitivity, **style, label=f'{point.name}: {point.specificity:.2f}')
+            bottom.plot(point.sensitivity, point.precision, **style, label=f'{point.name}: {point.precision:.2f}')
+        if points:
+            top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
+            bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
+        else:
+            top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
     unit_square(grid.flat)
     return figure
-
-
-def draw_task(top: Axes, bottom: Axes, positive: np.ndarray, scores: np.ndarray) -> None:
-    """ROC above and precision-recall below, with their operating points."""
-    top.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
-    top.plot(*roc(positive, scores), color='black')
-    bottom.plot(*precision_recall(positive, scores), color='black', drawstyle='steps-post')
-    top.set(xlabel='1 − specificity', ylabel='sensitivity')
-    bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
-    if points := operating_points(positive, scores):
-        mark(top, bottom, points)
-    else:
-        top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
-
-
-def mark(top: Axes, bottom: Axes, points: list[Point]) -> None:
-    """Operating points on both curves, with what they read in legends."""
-    styles = zip('os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=True)
-    for point, (marker, color) in zip(points, styles, strict=True):
-        style: dict[str, Any] = {
-            'marker': marker,
-            'color': color,
-            'linestyle': '',
-            'markersize': 5,
-            'markeredgecolor': 'white',
-        }
-        top.plot(1 - point.specificity, point.sensitivity, **style, label=f'{point.name}: {point.specificity:.2f}')
-        bottom.plot(point.sensitivity, point.precision, **style, label=f'{point.name}: {point.precision:.2f}')
-    top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
-    bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
 
 
 def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,16 +194,37 @@ def operating_points(positive: np.ndarray, scores: np.ndarray) -> list[Point]:
         return []
     _, rates, thresholds = roc_curve(positive, scores)
     reached = {f'sensitivity {at:.0%}': scores >= thresholds[np.argmax(rates >= at)] for at in SENSITIVITIES}
-    return [point(name, positive, called) for name, called in (*reached.items(), ('threshold 0.5', scores > 0.5))]
+    points = []
+    for name, called in (*reached.items(), ('threshold 0.5', scores > 0.5)):
+        precision = positive[called].mean() if called.any() else np.nan
+        points.append(Point(name, float(called[positive].mean()), float(1 - called[~positive].mean()), precision))
+    return points
 
 
-def point(name: str, positive: np.ndarray, called: np.ndarray) -> Point:
-    """Where images are ``called`` positive (N,); precision is nan where none is."""
-    precision = positive[called].mean() if called.any() else np.nan
-    return Point(name, float(called[positive].mean()), float(1 - called[~positive].mean()), float(precision))
+class Bins(NamedTuple):
+    """Images by the probability of their predicted class: (NUM_BINS,) each, nan for the means of an empty bin."""
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def calibration_error(self) -> float:
+        """The expected calibration error: the mean over images of the gap between a bin's confidence and accuracy.
+
+        Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599.
+        """
+        return float(np.nansum(self.counts * np.abs(self.accuracy - self.confidence)) / self.counts.sum())
 
 
-EDGES = np.linspace(0, 1, NUM_BINS + 1)
+def bin_confidences(scores: np.ndarray, labels: np.ndarray) -> Bins:
+    """Sort images with scores (N, K) and true labels (N,) into ``NUM_BINS`` bins of equal width, closed above."""
+    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    counts = np.bincount(index, minlength=NUM_BINS)
+    filled = np.where(counts > 0, counts, np.nan)
+    sums = [np.bincount(index, weights, NUM_BINS) for weights in (confidence, right.astype(float))]
+    return Bins(counts, *(total / filled for total in sums))
 
 
 def reliability_figure(panels: Mapping[str, Bins]) -> Figure:
@@ -228,42 +232,36 @@ def reliability_figure(panels: Mapping[str, Bins]) -> Figure:
     width = COLUMN if len(panels) == 1 else PAGE
     figure = Figure(figsize=(width, COLUMN * 1.2))
     grid = figure.subplots(2, len(panels), sharex=True, sharey='row', height_ratios=(3, 1), squeeze=False)
+    left, width = np.linspace(0, 1, NUM_BINS + 1)[:-1], 1 / NUM_BINS
     for (top, bottom), (title, bins) in zip(grid.T, panels.items(), strict=True):
-        draw_reliability(top, bottom, bins)
-        top.set_title(f'{title}ECE {expected_calibration_error(bins):.3f} ({NUM_BINS} bins of equal width)')
+        top.bar(left, np.nan_to_num(bins.accuracy), width, align='edge', color=BLUE, alpha=0.45, edgecolor=BLUE)
+        top.plot([0, 1], [0, 1], color='grey', linewidth=0.8, label='perfect calibration')
+        filled = bins.counts > 0
+        top.plot(bins.confidence[filled], bins.accuracy[filled], 'o', color=ORANGE, markersize=3, label='mean of a bin')
+        top.set(xlim=(0, 1), ylim=(0, 1.02))
+        name = f'{title}: ' if len(panels) > 1 else ''
+        top.set_title(f'{name}ECE {bins.calibration_error:.3f} ({NUM_BINS} bins of equal width)')
+        bottom.bar(left, bins.counts, width, align='edge', color='#999999', edgecolor='white', linewidth=0.4)
+        bottom.set_xlabel('confidence: probability of the predicted class')
+        for axis in (top, bottom):
+            axis.grid(axis='y')
+            axis.set_axisbelow(True)
     grid[0, 0].set_ylabel('accuracy')
     grid[1, 0].set_ylabel('images')
     grid[0, 0].legend(loc='upper left')
     return figure
 
 
-def draw_reliability(top: Axes, bottom: Axes, bins: Bins) -> None:
-    """One set of probabilities."""
-    filled = bins.counts > 0
-    left, width = EDGES[:-1], 1 / NUM_BINS
-    top.bar(left, np.nan_to_num(bins.accuracy), width, align='edge', color=BLUE, alpha=0.45, edgecolor=BLUE)
-    top.plot([0, 1], [0, 1], color='grey', linewidth=0.8, label='perfect calibration')
-    top.plot(bins.confidence[filled], bins.accuracy[filled], 'o', color=ORANGE, markersize=3, label='mean of a bin')
-    top.set(xlim=(0, 1), ylim=(0, 1.02))
-    bottom.bar(left, bins.counts, width, align='edge', color='#999999', edgecolor='white', linewidth=0.4)
-    bottom.set_xlabel('confidence: probability of the predicted class')
-    for axis in (top, bottom):
-        axis.grid(axis='y')
-        axis.set_axisbelow(True)
-
-
-THRESHOLD = (
-    0.65  # below it the challenge of 2018 counted an image as 0: https://challenge.isic-archive.com/landing/2018/45/
-)
-
-
 def jaccard_figure(values: np.ndarray) -> Figure:
     """How many images have which JA; ``values`` (N,), nan where undefined."""
     values = values[~np.isnan(values)]
     below, edges = values < THRESHOLD, np.linspace(0, 1, 21)
+    labels = []
+    for side, chosen in (('below', below), ('at or above', ~below)):
+        share = f' ({chosen.mean():.0%})' if chosen.size else ''
+        labels.append(f'{side} {THRESHOLD}: {chosen.sum()} of {chosen.size} images{share}')
     figure = Figure(figsize=(COLUMN, COLUMN * 0.75))
     axis = figure.subplots()
-    labels = [share_text('below', below), share_text('at or above', ~below)]
     axis.hist(
         [values[below], values[~below]],
         edges.tolist(),
@@ -282,55 +280,53 @@ def jaccard_figure(values: np.ndarray) -> Figure:
     return figure
 
 
-def share_text(side: str, chosen: np.ndarray) -> str:
-    """How many images are on one side of the threshold."""
-    share = f' ({chosen.mean():.0%})' if chosen.size else ''
-    return f'{side} {THRESHOLD}: {chosen.sum()} of {chosen.size} images{share}'
-
-
 def groups_figure(groups: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """A panel for each metric, a row for each group; the dashed line is the first group, all images.
 
     Args:
-        groups: estimates by group and metric; all groups have the same metrics.
+        groups: Estimates by group and metric; all groups have the same metrics.
     """
     metrics = list(next(iter(groups.values())))
     figure = Figure(figsize=(COLUMN if len(metrics) == 1 else PAGE, 0.7 + 0.24 * len(groups)))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
-        draw_group_panel(panel, [found[metric] for found in groups.values()])
+        rows = [group[metric] for group in groups.values()]
+        for row, estimate in enumerate(rows):
+            panel.plot([estimate.low, estimate.high], [row, row], color=BLUE, linewidth=1.6)
+            panel.plot(estimate.value, row, 'o', color=BLUE, markersize=4)
+        if not math.isnan(rows[0].value):
+            panel.axvline(rows[0].value, color='grey', linestyle='--', linewidth=0.7)
+        known = [value for estimate in rows for value in estimate[:3] if not math.isnan(value)]
+        panel.set_xlim(max(0, np.floor(min(known, default=0) * 10) / 10 - 0.02), 1.02)
         panel.set_xlabel(metric)
+        panel.grid(axis='x')
+        panel.tick_params(axis='y', length=0)
     panels[0].set_yticks(range(len(groups)), list(groups))
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     return figure
 
 
-def draw_group_panel(panel: Axes, rows: list[Estimate]) -> None:
-    """One metric of all groups."""
-    for row, found in enumerate(rows):
-        panel.plot([found.low, found.high], [row, row], color=BLUE, linewidth=1.6)
-        panel.plot(found.value, row, 'o', color=BLUE, markersize=4)
-    if not math.isnan(rows[0].value):
-        panel.axvline(rows[0].value, color='grey', linestyle='--', linewidth=0.7)
-    known = [value for found in rows for value in found[:3] if not math.isnan(value)]
-    panel.set_xlim(max(0, np.floor(min(known, default=0) * 10) / 10 - 0.02), 1.02)
-    panel.grid(axis='x')
-    panel.tick_params(axis='y', length=0)
-
-
-NUM_COLUMNS = 4
-COLUMN_WIDTH = 1.95
-
-
 def cases_figure(cases: Sequence[Case]) -> Figure:
     """Rows of contours, chosen by ``choose_rows``; an image whose file is gone is left blank."""
-    rows = {name: [present(case) for case in chosen] for name, chosen in choose_rows(cases).items()}
+    rows = {
+        name: [
+            case if case.img_path and Path(case.img_path).is_file() else replace(case, img_path=None) for case in chosen
+        ]
+        for name, chosen in choose_rows(cases).items()
+    }
     with mpl.rc_context({'axes.spines.top': True, 'axes.spines.right': True}):
         return draw_sheet(rows, COLUMN_WIDTH)
 
 
 def choose_rows(cases: Sequence[Case]) -> dict[str, list[Case]]:
-    """The best, middle and worst cases by ``merit``, each once; empty if none can be judged."""
+    """The best, middle and worst cases by JA, each once; empty if none can be judged.
+
+    Without two masks it is the probability of the true class that counts.
+    """
+
+    def merit(case: Case) -> float:
+        return case.scores.get(case.gt_class, math.nan) if math.isnan(case.jaccard) else case.jaccard
+
     ranked = sorted((case for case in cases if not math.isnan(merit(case))), key=lambda case: case.image_id)
     ranked.sort(key=merit, reverse=True)
     if len(ranked) < 3:
@@ -338,13 +334,3 @@ def choose_rows(cases: Sequence[Case]) -> dict[str, list[Case]]:
     count = min(NUM_COLUMNS, len(ranked) // 3)
     middle = (len(ranked) - count) // 2
     return {'best': ranked[:count], 'median': ranked[middle : middle + count], 'worst': ranked[-count:][::-1]}
-
-
-def merit(case: Case) -> float:
-    """JA; without two masks the probability of the true class; nan without either."""
-    return case.scores.get(case.gt_class, math.nan) if math.isnan(case.jaccard) else case.jaccard
-
-
-def present(case: Case) -> Case:
-    """The case, without its image if the file is gone."""
-    return case if case.img_path and Path(case.img_path).is_file() else replace(case, img_path=None)

@@ -1,102 +1,379 @@
-"""The page of a test: one HTML file with its pictures inside, and the pictures beside it for a paper."""
+"""The page of a test: one HTML file with its numbers and pictures inside, and the pictures next to it for a paper."""
 
-from collections.abc import Sequence
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
-from mmskin.drawing import Case, read_cases
+from mmskin.datasets.isic2017 import listed
+from mmskin.drawing import Case, read_cases, readable
+from mmskin.errors import Mistake
+from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
-from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES
+from mmskin.evaluation.statistics import (
+    AREAS,
+    FEWEST,
+    NUM_RESAMPLES,
+    Estimate,
+    Measure,
+    Metric,
+    estimate,
+    mean_of,
+    mean_over,
+    weighted_mean,
+    weighted_specificity,
+)
+from mmskin.evaluation.submission_scores import SENSITIVITIES
 from mmskin.files import read_json, write_text
-from mmskin.report.calibration import NUM_BINS, Calibration, fit_on, write_temperature
-from mmskin.report.pictures import draw_all
-from mmskin.report.results import (
-    all_groups,
-    challenge_table,
-    class_results,
-    group_results,
-    has_challenge,
-    headline,
-)
-from mmskin.report.tables import (
-    Found,
-    classes_table,
-    groups_table,
-    headline_table,
-    notices,
-    official_table,
-    reliability_table,
-)
+from mmskin.report import figures
+from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
-__all__ = ['write_report']
+__all__ = ['all_groups', 'class_areas', 'headline', 'write_report']
 
 PAGE, FIGURES, TEMPERATURE, NOTE, CASES = 'report.html', 'report_figures', 'temperature.json', 'test.json', 'cases.json'
+TITLES = {
+    'cls/AC': 'accuracy',
+    'cls/mAP': 'mAP',
+    'cls/AUC_mean': 'mean AUC of the challenge',
+    'seg/JA': 'JA',
+    'seg/DI': 'DI',
+    'seg/AC': 'pixel AC',
+    'seg/sensitivity': 'pixel sensitivity',
+    'seg/specificity': 'pixel specificity',
+}
+TINY = float(np.finfo(np.float32).tiny)  # a probability of 0 is one that float32 could not hold
+BOUNDS = 0.05, 20.0  # of a temperature; at an end the images leave it undetermined, as when all are right
+Estimates = Mapping[str, Mapping[str, Estimate]]  # by row and column of a table
+
+
+class Table(NamedTuple):
+    """A table; a cell is text, a number or an ``Estimate``."""
+
+    head: list[str]
+    rows: list[list[Any]]
+
+
+class Picture(NamedTuple):
+    """A figure as the page shows it; ``svg`` and ``pdf`` are data URIs, ``full`` says that it is as wide as a page."""
+
+    title: str
+    caption: str
+    svg: str
+    pdf: str
+    full: bool
+
+
+class Calibration(NamedTuple):
+    """A temperature, and the mean negative log-likelihood of the images that it was fitted on."""
+
+    temperature: float
+    nll_before: float
+    nll_after: float
+    num_images: int
+    source: str
 
 
 def write_report(folder: str | Path, calibrate_on: str | Path | None = None, title: str = 'Evaluation report') -> Path:
     """Write ``report.html`` and ``report_figures/`` into the folder of a finished test, from the files in it.
 
     Args:
-        folder: with ``per_image.csv`` and ``results.json``, and where they are there ``cases.json`` and ``test.json``.
-        calibrate_on: the ``per_image.csv`` of the same network on other images, such as the validation split; a
+        folder: With ``per_image.csv`` and ``results.json``, and ``cases.json`` and ``test.json`` if there are any.
+        calibrate_on: The ``per_image.csv`` of the same network on other images, such as the validation split; a
             temperature is fitted on it, shown before and after, and saved as ``temperature.json``.
-        title: of the page.
+        title: Of the page.
 
     Returns:
         The page.
 
     Raises:
-        FileNotFoundError: if one of the first two is missing.
-        ValueError: if a file is not what a test writes, or ``calibrate_on`` holds images of this test.
+        MissingFile: if one of the first two is missing.
+        Mistake: if a file is not what a test writes, or ``calibrate_on`` holds images of this test.
     """
-    folder, evaluation = Path(folder), PerImageTable.read(Path(folder))
+    folder = Path(folder)
+    tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
-    calibration = fit_on(calibrate_on, evaluation) if calibrate_on else None
-    groups = group_results(evaluation, all_groups(evaluation))
+    calibration = fit_on(calibrate_on, tested) if calibrate_on else None
+    about = read_json(folder / NOTE) if (folder / NOTE).is_file() else {}
+    places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
+    about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
+
+    probabilities = {}
+    if tested.judged.any():
+        probabilities['as predicted'] = tested.scores[tested.judged]
+        if calibration:
+            name = f'temperature {calibration.temperature:.2f}'
+            probabilities[name] = scaled(probabilities['as predicted'], calibration.temperature)
+    by_group = group_results(tested, all_groups(tested))
     content = {
-        **numbers(evaluation, cases, calibration, groups),
         'title': title,
-        'about': described(evaluation, cases, folder / NOTE),
-        'figures': draw_all(evaluation, cases, calibration, groups, folder / FIGURES),
-    }
-    if calibration:
-        write_temperature(folder / TEMPERATURE, calibration)
-    write_text(folder / PAGE, render(content))
-    return folder / PAGE
-
-
-def numbers(
-    evaluation: PerImageTable, cases: Sequence[Case], calibration: Calibration | None, groups: Found
-) -> dict[str, Any]:
-    """What the template asks for beside the pictures."""
-    judged = bool(evaluation.judged.any())
-    return {
-        'notices': list(notices(evaluation, cases)),
-        'headline': headline_table(headline(evaluation)),
-        'diagnosis': judged,
-        'classes': classes_table(class_results(evaluation)),
-        'challenge': official_table(challenge_table(evaluation)) if has_challenge(evaluation) else None,
-        'reliability': reliability_table(evaluation, calibration) if judged else None,
+        'about': about,
+        'notices': list(notices(tested, cases)),
+        **tables(tested, probabilities, by_group),
         'calibration': calibration,
-        'groups': groups_table(groups, all_groups(evaluation)) if groups else None,
+        'figures': pictures(tested, cases, probabilities, by_group, folder / FIGURES),
         'num_resamples': NUM_RESAMPLES,
         'fewest': FEWEST,
         'num_bins': NUM_BINS,
     }
-
-
-def described(evaluation: PerImageTable, cases: Sequence[Case], note: Path) -> dict[str, str]:
-    """What was tested: the images, and what ``evaluate_checkpoint`` noted, if it did."""
-    noted = read_json(note) if note.is_file() else {}
-    folders = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
-    places = f' from {", ".join(folders)}' if folders else ''
-    return {**noted, 'images': f'{len(evaluation)}{places}'}
-
-
-def render(content: dict[str, Any]) -> str:
-    """The page; a name that the template asks for and ``content`` lacks is an error."""
     loader = PackageLoader('mmskin.report', package_path='')
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template('page.html').render(content)
+    text = environment.get_template('page.html').render(content)
+    if calibration:
+        write_text(folder / TEMPERATURE, json.dumps(calibration._asdict(), indent=2) + '\n')
+    write_text(folder / PAGE, text)
+    return folder / PAGE
+
+
+def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_group: Estimates) -> dict[str, Any]:
+    """The page's tables by their names in the template; None for one that this test has nothing for."""
+    classes = [[readable(name), row['recall'].num_images, *row.values()] for name, row in class_results(tested).items()]
+    overall = [[TITLES.get(key, key), value, value.num_images] for key, value in headline(tested).items()]
+    rows: list[list[Any]]
+    content: dict[str, Any] = {
+        'headline': Table(['metric', 'value', 'images'], [row for row in overall if row[-1]]),
+        'diagnosis': bool(tested.judged.any()),
+        'classes': Table(['class', 'images', 'recall', 'precision'], classes),
+        **dict.fromkeys(('challenge', 'reliability', 'groups')),
+    }
+    if has_challenge(tested):
+        rows = [[score, *row.values()] for score, row in challenge_results(tested).items()]
+        content['challenge'] = Table(['score', *map(readable, CATEGORIES), 'mean'], rows)
+    if probabilities:
+        labels = tested.labels[tested.judged].astype(int)
+        scores = {
+            'ECE': lambda values: bin_confidences(values, labels).calibration_error,
+            'NLL': lambda values: negative_log_likelihood(values, labels),
+            'Brier score': lambda values: ((values - np.eye(values.shape[1])[labels]) ** 2).sum(axis=1).mean(),
+        }
+        rows = [
+            [name, *(f'{score(values):.3f}' for values in probabilities.values())] for name, score in scores.items()
+        ]
+        content['reliability'] = Table(['score', *probabilities], rows)
+    if by_group:
+        sizes = {name: int(member.sum()) for name, member in all_groups(tested).items()}
+        rows = [[name, sizes[name], *row.values()] for name, row in by_group.items()]
+        content['groups'] = Table(['group', 'images', *next(iter(by_group.values()))], rows)
+    return content
+
+
+def notices(tested: PerImageTable, cases: Sequence[Case]) -> Iterator[str]:
+    """What a reader has to know before the numbers."""
+    total, unlabelled, bare = len(tested), int((~tested.judged).sum()), int((~tested.outlined).sum())
+    if not tested.classes:
+        yield 'This test has no classification, so the diagnosis is left out.'
+    elif unlabelled:
+        yield f'{unlabelled} of {total} images have no class label; they are left out of the diagnosis.'
+    empty = [readable(name) for index, name in enumerate(tested.classes) if index not in tested.labels]
+    if empty and unlabelled < total:
+        yield f'No image is labelled {" or ".join(empty)}; what needs one is undefined.'
+    paths = [case.img_path for case in cases if case.img_path]
+    gone = [path for path in paths if not Path(path).is_file()]
+    if gone:
+        yield f'{len(gone)} of {len(paths)} image files are gone, {gone[0]} among them; their cases are drawn without.'
+    if bare == total:
+        yield 'This test has no images with a true and a predicted outline, so the segmentation is left out.'
+    elif bare:
+        yield f'{bare} of {total} images have no true outline; they are left out of the segmentation.'
+
+
+def pictures(
+    tested: PerImageTable,
+    cases: Sequence[Case],
+    probabilities: Mapping[str, np.ndarray],
+    by_group: Estimates,
+    folder: Path,
+) -> dict[str, Picture]:
+    """Draw every picture that this test has something to show in, save it in ``folder``, and encode it for the page."""
+    shown: dict[str, Picture] = {}
+
+    def show(name: str, title: str, caption: str, figure: Figure) -> None:
+        figures.save(figure, folder, name)
+        svg, pdf = (base64.b64encode((folder / f'{name}.{kind}').read_bytes()).decode() for kind in ('svg', 'pdf'))
+        links = f'data:image/svg+xml;base64,{svg}', f'data:application/pdf;base64,{pdf}'
+        shown[name] = Picture(title, caption, *links, full=figure.get_figwidth() > figures.COLUMN)
+
+    with mpl.rc_context(figures.STYLE):
+        if tested.judged.any():
+            text = 'Numbers of images and, below them, their share of the true class, which colours the cell.'
+            show('confusion', 'Confusion matrix', text, figures.confusion_figure(tested))
+            text = 'Each class against the rest; the area under the curve with its 95 % interval.'
+            show('roc', 'ROC curves', text, figures.roc_figure(tested, class_areas(tested, 'AUC')))
+            text = (
+                'Each class against the rest; the average precision with its 95 % interval. Thin lines: the '
+                "class's share of the images, which guessing reaches."
+            )
+            areas = class_areas(tested, 'AP')
+            show('precision_recall', 'Precision and recall', text, figures.precision_recall_figure(tested, areas))
+        if has_challenge(tested):
+            text = 'ROC and precision-recall curve of each with the points at which the challenge reports them.'
+            show('operating_points', "The challenge's two tasks", text, figures.operating_points_figure(tested))
+        if probabilities:
+            labels = tested.labels[tested.judged]
+            bins = {name: bin_confidences(scores, labels) for name, scores in probabilities.items()}
+            text = (
+                'How often images of one confidence are right, and how many there are of each. Bars below the '
+                'diagonal are overconfident.'
+            )
+            show('reliability', 'Reliability diagram', text, figures.reliability_figure(bins))
+        if tested.outlined.any():
+            text = f'The challenge of 2018 counted an image below {THRESHOLD} (dashed line) as 0.'
+            show('jaccard', 'JA of the images', text, figures.jaccard_figure(tested.overlap['JA']))
+        if by_group:
+            text = "Sizes are terciles of the true lesion's share of the image. Bars: 95 % intervals."
+            show('groups', 'Results by lesion size and by class', text, figures.groups_figure(by_group))
+        if figures.choose_rows(cases):
+            order = 'JA' if tested.outlined.any() else 'the probability of the true class'
+            text = (
+                f'Ordered by {order}. True contour red and dashed, predicted contour blue; above each image the '
+                'predicted class, green where it is right.'
+            )
+            show('cases', 'Best, median and worst cases', text, figures.cases_figure(cases))
+    return shown
+
+
+def has_challenge(tested: PerImageTable) -> bool:
+    """Whether the challenge's two categories are among the classes, and any image can be judged."""
+    return set(CATEGORIES) <= set(tested.classes) and bool(tested.judged.any())
+
+
+def headline(tested: PerImageTable) -> dict[str, Estimate]:
+    """The metrics that a paper would quote, those of ``results.json`` by their keys there."""
+    measures: dict[str, Measure] = {}
+    if tested.classes:
+        task, judged = tested.diagnosis, tested.judged
+        precisions = [area_metric(tested, 'AP', name) for name in tested.classes]
+        areas = {name: area_metric(tested, 'AUC', name) for name in tested.classes}
+        measures = {f'{task}/AC': mean_over(tested.right), f'{task}/mAP': Measure(mean_of(precisions), judged)}
+        if set(CATEGORIES) <= set(tested.classes):
+            measures[f'{task}/AUC_mean'] = Measure(mean_of([areas[name] for name in CATEGORIES]), judged)
+        measures['mean AUC of the classes'] = Measure(mean_of([*areas.values()]), judged)
+    for key, values in tested.overlap.items():
+        measures[f'{tested.outline}/{key}'] = mean_over(values)
+    if tested.overlap:
+        jaccard = tested.overlap['JA']
+        measures[f'JA, 0 below {THRESHOLD}'] = mean_over(np.where(jaccard < THRESHOLD, 0, jaccard))
+    return estimate(measures)
+
+
+def area_metric(tested: PerImageTable, area: str, name: str) -> Metric:
+    """AUC or AP of a class against the rest, on the judged images."""
+    return partial(AREAS[area], *tested.one_against_rest(name))
+
+
+def class_areas(tested: PerImageTable, area: str) -> dict[str, Estimate]:
+    """AUC or AP of each class against the rest."""
+    return estimate({name: Measure(area_metric(tested, area, name), tested.judged) for name in tested.classes})
+
+
+def class_results(tested: PerImageTable) -> dict[str, dict[str, Estimate]]:
+    """Recall and precision by class."""
+    sides = {'recall': tested.labels, 'precision': tested.predicted}
+    measures = {
+        (name, side): mean_over(tested.right, values == index)
+        for side, values in sides.items()
+        for index, name in enumerate(tested.classes)
+    }
+    estimates = estimate(measures)
+    return {name: {side: estimates[name, side] for side in sides} for name in tested.classes}
+
+
+def challenge_results(tested: PerImageTable) -> dict[str, dict[str, Estimate]]:
+    """The official scorer's numbers (``category_scores``): by score, and by category and their mean."""
+    columns: dict[str, dict[str, Metric]] = {}
+    for name in CATEGORIES:
+        positive, scores = tested.one_against_rest(name)
+        right = positive == (scores > 0.5)
+        columns[name] = {
+            **{area: partial(weighted, positive, scores) for area, weighted in AREAS.items()},
+            'sensitivity': partial(weighted_mean, np.where(positive, right, np.nan)),
+            'specificity': partial(weighted_mean, np.where(positive, np.nan, right)),
+            'AC': partial(weighted_mean, right.astype(float)),
+            **{f'specificity@{at:.2f}': partial(weighted_specificity, at, positive, scores) for at in SENSITIVITIES},
+        }
+    keys = list(columns[CATEGORIES[0]])
+    columns['mean'] = {key: mean_of([columns[name][key] for name in CATEGORIES]) for key in keys}
+    estimates = estimate(
+        {(key, name): Measure(column[key], tested.judged) for key in keys for name, column in columns.items()}
+    )
+    return {key: {name: estimates[key, name] for name in columns} for key in keys}
+
+
+def all_groups(tested: PerImageTable) -> dict[str, np.ndarray]:
+    """All images, then thirds by the lesion's share of the image, then by true class; empty without a measurement.
+
+    The names of the thirds give their bounds, as ``small (0.4–5.1 %)``.
+    """
+    if not (tested.judged.any() or tested.outlined.any()):
+        return {}
+    groups = {'all images': np.ones(len(tested), bool)}
+    for name, member in tested.size_groups.items():
+        shares = 100 * tested.lesion_share[member]
+        groups[f'{name} ({shares.min():.1f}–{shares.max():.1f} %)'] = member
+    return groups | {readable(name): tested.labels == index for index, name in enumerate(tested.classes)}
+
+
+def group_results(tested: PerImageTable, groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, Estimate]]:
+    """The metrics that are means over images, of masks and of the diagnosis, by group and by metric."""
+    values = {key: tested.overlap[key] for key in ('JA', 'DI') if tested.outlined.any()}
+    if tested.judged.any():
+        values['accuracy'] = tested.right
+    estimates = estimate({(g, m): mean_over(values[m], member) for g, member in groups.items() for m in values})
+    return {group: {metric: estimates[group, metric] for metric in values} for group in groups}
+
+
+def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
+    """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
+
+    Raises:
+        Mistake: if an image is among those of ``tested``, or no image has a label and this network's classes.
+    """
+    table = PerImageTable.read(path).of(tested.diagnosis)
+    if shared := set(table.image_ids) & set(tested.image_ids):
+        raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images.')
+    if not tested.classes or table.classes != tested.classes:
+        raise Mistake(
+            f'{path} has the classes {[*table.classes]}, the reported test {[*tested.classes]}; '
+            'give the per_image.csv of the same network on the validation split.'
+        )
+    known = ~np.isnan(table.labels) & ~np.isnan(table.scores).any(axis=1)
+    if not known.any():
+        raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some.')
+    labels, scores = table.labels[known], table.scores[known]
+    temperature = fit_temperature(scores, labels)
+    before, after = (negative_log_likelihood(scaled(scores, at), labels) for at in (1.0, temperature))
+    return Calibration(temperature, before, after, len(labels), Path(path).as_posix())
+
+
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature within ``BOUNDS`` that makes the true labels (N,) most likely.
+
+    Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599.
+    """
+    low, high = np.log(BOUNDS)
+    best = minimize_scalar(
+        lambda log: negative_log_likelihood(scaled(scores, np.exp(log)), labels), bounds=(low, high), method='bounded'
+    )
+    return float(np.exp(best.x))
+
+
+def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (N, K) as they are with logits divided by ``temperature``.
+
+    The logarithm of probabilities is the logits but for a constant in each row, which softmax does not see.
+    """
+    return softmax(np.log(np.maximum(scores, TINY)) / temperature, axis=1)
+
+
+def negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of -ln of the true class's probability."""
+    true = scores[np.arange(len(labels)), labels.astype(int)]
+    return float(-np.log(np.maximum(true, TINY)).mean())

@@ -1,20 +1,11 @@
-import json
 import math
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mmskin.report.calibration import (
-    BOUNDS,
-    bin_confidences,
-    expected_calibration_error,
-    fit_on,
-    fit_temperature,
-    negative_log_likelihood,
-    scaled,
-    write_temperature,
-)
+from mmskin.report.figures import bin_confidences
+from mmskin.report.page import BOUNDS, fit_on, fit_temperature, negative_log_likelihood, scaled
 
 
 def drawn(temperature, num_images=4000):
@@ -29,7 +20,7 @@ def test_calibration_error_by_hand():
     # confidences 0.9, 0.9 (one right) and 0.5 (right): gaps 0.4 for two images and 0.5 for one
     scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]])
     bins = bin_confidences(scores, np.array([0, 1, 0]))
-    assert expected_calibration_error(bins) == pytest.approx((2 * 0.4 + 0.5) / 3)
+    assert bins.calibration_error == pytest.approx((2 * 0.4 + 0.5) / 3)
     assert bins.counts.sum() == 3 and bins.counts[13] == 2 and bins.counts[7] == 1  # 0.9 in (13/15, 14/15]
     assert np.isnan(bins.accuracy[0])
 
@@ -77,8 +68,6 @@ def test_fit_on_other_images(tmp_path, make_evaluation, write_test):
     found = fit_on(path, make_evaluation([0, 1, 2]))
     assert found.num_images == 4 and found.nll_after <= found.nll_before
     assert found.temperature == pytest.approx(fit_temperature(other.scores[:4], other.labels[:4]))
-    write_temperature(tmp_path / 'temperature.json', found)
-    assert json.loads((tmp_path / 'temperature.json').read_text())['temperature'] == found.temperature
 
 
 def test_never_on_the_reported_images(tmp_path, make_evaluation, write_test):

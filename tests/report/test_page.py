@@ -8,10 +8,8 @@ from matplotlib.figure import Figure
 
 from mmskin.cli import main
 from mmskin.drawing import Case
-from mmskin.evaluation.statistics import Estimate
 from mmskin.report.figures import choose_rows
 from mmskin.report.page import write_report
-from mmskin.report.pictures import draw, groups_picture
 
 FULL = [0, 1, 2, 1, 1, math.nan] * 3
 DIAGNOSIS = {'confusion', 'roc', 'precision_recall', 'operating_points', 'reliability'}
@@ -27,7 +25,7 @@ def quick(monkeypatch):
         figure.savefig(folder / f'{name}.svg')
         Figure(figsize=(1, 1)).savefig(folder / f'{name}.pdf')
 
-    monkeypatch.setattr('mmskin.report.pictures.save', save)
+    monkeypatch.setattr('mmskin.report.figures.save', save)
 
 
 @pytest.fixture
@@ -60,14 +58,14 @@ def test_the_page_holds_all_that_it_offers(report, quick, tmp_path):
         assert base64.b64decode(content) == (tmp_path / 'test' / 'report_figures' / name).read_bytes()
 
 
-def test_figures_are_fit_for_a_paper(tmp_path):
-    estimates = {'all images': {'JA': Estimate(0.8, 0.7, 0.9, 20)}}
-    for folder in (tmp_path / 'a', tmp_path / 'b'):
-        draw(groups_picture(estimates), folder)
-    pdf, svg = ((tmp_path / 'a' / f'groups.{kind}').read_bytes() for kind in ('pdf', 'svg'))
+def test_figures_are_fit_for_a_paper(tmp_path, make_evaluation, write_test):
+    for name in 'ab':
+        write_report(write_test(tmp_path / name, make_evaluation([math.nan] * 3, diagnosis=False), cases=False))
+    folders = [tmp_path / name / 'report_figures' for name in 'ab']
+    pdf, svg = ((folders[0] / f'groups.{kind}').read_bytes() for kind in ('pdf', 'svg'))
     assert b'/FontFile2' in pdf and b'/Type3' not in pdf
     assert b'<path' in svg and b'<text' not in svg  # letters are outlines
-    assert (tmp_path / 'b/groups.pdf').read_bytes() == pdf and (tmp_path / 'b/groups.svg').read_bytes() == svg
+    assert (folders[1] / 'groups.pdf').read_bytes() == pdf and (folders[1] / 'groups.svg').read_bytes() == svg
 
 
 def test_diagnosis_alone(report, quick):
