@@ -15,6 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--host', default='127.0.0.1', help='whom to listen to (127.0.0.1); 0.0.0.0 lets anybody in')
     parser.add_argument('--port', type=int, default=7860, help='7860')
     parser.add_argument(
+        '--allow-host',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='name under which the page is asked for, such as that of a web server before it; may be repeated',
+    )
+    parser.add_argument(
+        '--trust-proxy',
+        metavar='ADDRESS',
+        help="address of a web server before the page, whose X-Forwarded headers count (by default nobody's do)",
+    )
+    parser.add_argument(
         '--model',
         help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml',
     )
@@ -24,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )
     parser.add_argument('--max-megabytes', type=float, default=30, help='largest file that is taken (30)')
+    parser.add_argument(
+        '--max-total-megabytes', type=float, default=2000, help='all uploads together that wait for answers (2000)'
+    )
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is taken (50000000)')
 
 
@@ -33,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.inference.zoo import DEFAULT_MODEL
     from mmskin.web.limits import Limits
     from mmskin.web.page import import_gradio
-    from mmskin.web.server import serve
+    from mmskin.web.server import Address, serve
 
     import_gradio()  # whether it is installed
-    limits = Limits(args.max_megabytes, args.max_pixels)
+    limits = Limits(args.max_megabytes, args.max_pixels, total_megabytes=args.max_total_megabytes)
+    address = Address(args.host, args.port, args.allow_host, args.trust_proxy)
     inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
-    serve(inferencer, limits, args.model or DEFAULT_MODEL, args.host, args.port)
+    serve(inferencer, limits, args.model or DEFAULT_MODEL, address)

@@ -1,4 +1,4 @@
-"""What the page takes: how large a file, how many pixels, how many images at a time."""
+"""What the page takes: how large a file, how many pixels, how many images at a time, and how much of all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,34 @@ class Limits:
         megabytes: of a file.
         pixels: of an image, counted before any of them is decoded.
         images: at a time.
+        total_megabytes: of all uploads together that wait for their answers.
+        seconds: that a request may pause before it is complete.
     """
 
     megabytes: float = 30
     pixels: int = MAX_PIXELS
     images: int = 20
+    total_megabytes: float = 2000
+    seconds: float = 20
 
     def __post_init__(self) -> None:
-        if min(self.megabytes, self.pixels, self.images) <= 0:
+        if min(self.megabytes, self.pixels, self.images, self.total_megabytes, self.seconds) <= 0:
             raise Mistake(f'{self} would take no image at all; give numbers above 0')
 
     @property
     def bytes(self) -> int:
         """The most of a file."""
         return int(self.megabytes * MEGA)
+
+    @property
+    def request_bytes(self) -> int:
+        """The most of a request: so many files, and what the form adds."""
+        return self.images * self.bytes + MEGA
+
+    @property
+    def total_bytes(self) -> int:
+        """The most of all uploads together."""
+        return int(self.total_megabytes * MEGA)
 
     def read(self, path: Path, name: str) -> ImageSource:
         """A file's content, in memory, under the name that its owner gave it; its pixels are counted as it is decoded.

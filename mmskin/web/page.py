@@ -17,7 +17,7 @@ from mmskin.web.limits import MEGA, Limits
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ['build_page', 'import_gradio', 'part', 'predict_uploads']
+__all__ = ['build_page', 'import_gradio', 'part', 'predict_uploads', 'remove']
 
 logger = logging.getLogger(__name__)
 ABOUT = """# mmskin
@@ -39,14 +39,14 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str) -> 'gra
     def answer(uploads: Sequence[Upload] | None) -> tuple[None, str]:
         return None, predict_uploads(inferencer, limits, uploads or ())
 
-    with gradio.Blocks(title='mmskin', analytics_enabled=False, delete_cache=(60, 600)) as page:
+    with gradio.Blocks(title='mmskin', analytics_enabled=False) as page:
         gradio.Markdown(ABOUT)
         images = gradio.File(label='Drop one or several images here', file_count='multiple', height=150)
         images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
         gradio.Markdown(conditions(limits, title))
         result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
         images.upload(answer, images, [images, result], concurrency_limit=1, api_visibility='private')
-    return page.queue(max_size=20)
+    return page.queue(max_size=20, api_open=False)
 
 
 def uploaded(payload: Any) -> list[Upload]:
@@ -60,7 +60,7 @@ def predict_uploads(inferencer: LesionInferencer, limits: Limits, uploads: Seque
         results = [attempt(inferencer, limits, *upload) for upload in uploads[: limits.images]]
     finally:
         for _, path in uploads:
-            discard(path)
+            remove(path)
     results += [
         Refused(f'{name}: not looked at; this page takes {limits.images} images at a time')
         for name, _ in uploads[limits.images :]
@@ -81,10 +81,11 @@ def attempt(inferencer: LesionInferencer, limits: Limits, name: str, path: Path)
         return Refused(f'{name}: no answer, since the computation failed, perhaps for want of memory')
 
 
-def discard(path: Path) -> None:
-    """Remove an upload, and the folder that Gradio made for it alone."""
-    path.unlink(missing_ok=True)
-    with suppress(OSError):  # gone already, or another file is in it
+def remove(path: Path) -> None:
+    """Remove an upload and the folder that is its own, unless that has happened."""
+    with suppress(OSError):
+        path.unlink()
+    with suppress(OSError):
         path.parent.rmdir()
 
 

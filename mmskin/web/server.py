@@ -2,55 +2,59 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from threading import Thread
 
 from mmskin.errors import Mistake
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.web.limits import Limits
 from mmskin.web.page import build_page, import_gradio, part
 
-if TYPE_CHECKING:
-    import gradio
-
-__all__ = ['OnlyFromHere', 'private_uploads', 'running', 'serve']
+__all__ = ['Address', 'running', 'serve']
 
 UPLOADS = 'GRADIO_TEMP_DIR'
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self'; form-action 'self'; "
-    "object-src 'none'; frame-ancestors 'self'"
-)
+CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
 
 
-class OnlyFromHere:
-    """Tells the browser, with every response, to load nothing from any other address, whatever Gradio's files name.
+@dataclass(frozen=True)
+class Address:
+    """Where the page listens, and under which names.
 
-    Args:
-        app: The ASGI application.
+    Attributes:
+        host: Whom to listen to: 127.0.0.1 is this machine alone, 0.0.0.0 everybody.
+        port: 0 is any that is free.
+        names: Names by which the page is asked for, besides ``localhost`` and addresses of this machine.
+        proxy: The address of a web server before it, whose ``X-Forwarded-*`` headers count.
     """
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    host: str = '127.0.0.1'
+    port: int = 0
+    names: Sequence[str] = ()
+    proxy: str | None = None
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as the application does, with two more headers."""
+    def listen(self) -> socket.socket:
+        """A socket that listens there.
 
-        async def send_with_policy(message: Any) -> None:
-            if message['type'] == 'http.response.start':
-                message['headers'] = [
-                    *message['headers'],
-                    (b'content-security-policy', POLICY.encode()),
-                    (b'referrer-policy', b'no-referrer'),
-                ]
-            await send(message)
+        Raises:
+            Mistake: if the address is taken or not of this machine.
+        """
+        host = self.host.strip('[]')
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address, family=family, backlog=1024)
+        except (OSError, OverflowError) as error:  # the latter of no port at all
+            raise Mistake(
+                f'{self.host}:{self.port} is taken, or not of this machine; name another by --host or --port'
+            ) from error
 
-        await self.app(scope, receive, send_with_policy)
 
-
-def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, port: int) -> None:
+def serve(inferencer: LesionInferencer, limits: Limits, title: str, address: Address) -> None:
     """Serve until Ctrl-C, or until the process is told to end.
 
     Raises:
@@ -58,9 +62,9 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, p
         Mistake: if the address is taken or not of this machine.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
-    with running(inferencer, limits, title, host, port) as (address, _):
+    with running(inferencer, limits, title, address) as (url, _):
         try:
-            print(f'serving {title} at {address} (Ctrl-C ends it)', flush=True)
+            print(f'serving {title} at {url} (Ctrl-C ends it)', flush=True)
             signal.pause() if hasattr(signal, 'pause') else input()
         except KeyboardInterrupt:
             print('\nended')
@@ -68,7 +72,7 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, host: str, p
 
 @contextmanager
 def running(
-    inferencer: LesionInferencer, limits: Limits, title: str, host: str = '127.0.0.1', port: int | None = None
+    inferencer: LesionInferencer, limits: Limits, title: str, address: Address = Address()
 ) -> Iterator[tuple[str, Path]]:
     """Inside the block the page is served.
 
@@ -76,32 +80,28 @@ def running(
         inferencer: The model, loaded once.
         limits: What the page takes.
         title: Of the model, as the page names it.
-        host: Whom to listen to: 127.0.0.1 is this machine alone, 0.0.0.0 everybody.
-        port: A free one by default.
+        address: Where it listens.
 
     Yields:
         The page's address, and the folder where uploads lie until they are answered.
+
+    Raises:
+        MissingLibrary: if Gradio is not installed.
+        Mistake: if the address is taken or not of this machine.
     """
-    with private_uploads() as folder:
-        page = build_page(inferencer, limits, title)
-        try:
-            yield launch(page, limits, host, port), folder
-        finally:
-            page.close(verbose=False)
-
-
-def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -> str:
-    """Start the server in a thread of its own; gives the address."""
     gradio = import_gradio()
-    from starlette.middleware import Middleware
+    import fastapi
+    import uvicorn
 
-    try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
+    from mmskin.web.door import Connection, Door
+    from mmskin.web.uploads import Uploads
+
+    with private_uploads() as folder, address.listen() as listener:
+        page = build_page(inferencer, limits, title)
+        app = gradio.mount_gradio_app(
+            fastapi.FastAPI(openapi_url=None),
+            page,
+            path='/',
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
@@ -112,11 +112,30 @@ def launch(page: 'gradio.Blocks', limits: Limits, host: str, port: int | None) -
                 primary_hue='teal', font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
             ),
             css=part('page.css'),
-            app_kwargs={'middleware': [Middleware(OnlyFromHere)]},
         )
-    except (OSError, OverflowError) as error:  # the latter of no port at all
-        raise Mistake(f'{host}:{port} is taken, or not of this machine; name another by --host or --port') from error
-    return address
+        hosts = ('localhost', '127.0.0.1', '::1', address.host, *address.names)
+        config = uvicorn.Config(
+            Door(app, Uploads(folder, limits), hosts, address.proxy),
+            http=Connection,
+            ws='none',
+            lifespan='on',
+            log_level='warning',
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        try:
+            host = 'localhost' if address.host == '0.0.0.0' else address.host
+            yield f'http://{host}:{listener.getsockname()[1]}/', folder
+        finally:
+            page.close(verbose=False)
+            server.should_exit = True
+            thread.join(timeout=10)
 
 
 @contextmanager

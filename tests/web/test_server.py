@@ -22,7 +22,7 @@ from mmskin.cli import main  # noqa: E402
 from mmskin.drawing import readable  # noqa: E402
 from mmskin.errors import Mistake  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
-from mmskin.web.server import running  # noqa: E402
+from mmskin.web.server import Address, running  # noqa: E402
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -38,7 +38,10 @@ def served(inferencer):
 
 def test_an_address_that_is_taken_is_named(inferencer, served):
     port = int(served[0].rstrip('/').rpartition(':')[2])
-    with pytest.raises(Mistake, match=f'127.0.0.1:{port} is taken'), running(inferencer, Limits(), 'a', port=port):
+    with (
+        pytest.raises(Mistake, match=f'127.0.0.1:{port} is taken'),
+        running(inferencer, Limits(), 'a', Address(port=port)),
+    ):
         pass
 
 

@@ -1,0 +1,195 @@
+"""Where uploads lie until they are answered, each in a folder of its own with a name that nobody can guess."""
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.types import Receive, Scope
+
+from mmskin.web.limits import MEGA, Limits
+from mmskin.web.page import remove
+
+__all__ = ['Refusal', 'Uploads', 'body_of']
+
+UNCLAIMED = 45  # seconds that an upload stays which nobody waits for
+SWEEP = 5  # seconds between looks for those
+RATE = 20_000  # bytes that buy a request one more second: what comes in drops is dropped, too
+CHUNK = 1 << 20
+
+
+class Refusal(Exception):
+    """A request that gets no further, with the status and the words for it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Kept:
+    """An upload on the disk: its bytes, the session that asked about it, and when it was last heard of."""
+
+    size: int
+    session: str = ''
+    heard: float = field(default_factory=time.monotonic)
+
+
+class Uploads:
+    """Takes uploads within the limits, and removes those that nobody waits for.
+
+    Whoever answers an upload removes it.
+
+    Args:
+        folder: Where they lie; nothing else may be in it.
+        limits: How large a file, a request and all uploads together may be, and how slow.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder = folder
+        self.limits = limits
+        self.arriving = 0  # bytes of requests that are not complete
+        self.kept: dict[Path, Kept] = {}
+        self.watched: Counter[str] = Counter()
+        self.splitting = asyncio.Lock()
+
+    async def store(self, scope: Scope, receive: Receive) -> list[Path]:
+        """The files of a form. What arrives has no name on the disk, and is gone with its request.
+
+        Raises:
+            Refusal: if the request is above a limit, too slow, or no form.
+        """
+        self.kept = {path: kept for path, kept in self.kept.items() if path.exists()}  # the rest is answered
+        stored = sum(kept.size for kept in self.kept.values())
+        received = 0
+        try:
+            with TemporaryFile(dir=self.folder) as file:
+                async for part in body_of(scope, receive, self.limits.request_bytes, self.limits.seconds):
+                    received += len(part)
+                    self.arriving += len(part)
+                    if stored + self.arriving > self.limits.total_bytes:
+                        raise Refusal(507, 'too many images are waiting here for their answers; try again in a minute')
+                    file.write(part)
+                async with self.splitting:  # one after the other: each file of a form has a descriptor
+                    return await self.split(file, Headers(scope=scope))
+        except OSError as error:
+            raise Refusal(507, 'the disk of this page is full; try again in a minute') from error
+        finally:
+            self.arriving -= received
+
+    async def split(self, form: IO[bytes], headers: Headers) -> list[Path]:
+        """Lay each file of a complete form into a folder of its own."""
+
+        async def parts() -> AsyncIterator[bytes]:
+            form.seek(0)
+            while part := form.read(CHUNK):
+                yield part
+
+        if not headers.get('content-type', '').startswith('multipart/form-data'):
+            raise Refusal(400, 'images come as a form')
+        try:
+            fields = await MultiPartParser(headers, parts(), max_files=10 * self.limits.images).parse()  # type: ignore[arg-type]
+        except MultiPartException as error:
+            raise Refusal(400, error.message) from error
+        files = [file for file in fields.getlist('files') if isinstance(file, UploadFile)]
+        paths = []
+        try:
+            for file in files:
+                if (file.size or 0) > self.limits.bytes:
+                    raise Refusal(
+                        413, f'{file.filename}: above the maximum allowed size of {self.limits.megabytes:g} MB'
+                    )
+            for file in files:
+                path = self.folder / secrets.token_hex(16) / 'image'
+                path.parent.mkdir()
+                paths.append(path)
+                with path.open('wb') as target:
+                    await asyncio.to_thread(shutil.copyfileobj, file.file, target)
+                self.kept[path] = Kept(file.size or 0)
+        except BaseException:
+            self.discard(paths)
+            raise
+        finally:
+            await fields.close()
+        return paths
+
+    def claim(self, paths: Iterable[str], session: str) -> None:
+        """Note which session waits for uploads.
+
+        Raises:
+            Refusal: if one of them is no upload, or gone.
+        """
+        claimed = [self.kept.get(Path(path)) for path in paths]
+        for kept in claimed:
+            if kept is None:
+                raise Refusal(410, 'the images are gone; drop them once more')
+            kept.session, kept.heard = session, time.monotonic()
+
+    @contextmanager
+    def awaited(self, session: str) -> Iterator[None]:
+        """Inside the block somebody waits for the answers of a session, and its uploads stay."""
+        self.watched[session] += 1
+        try:
+            yield
+        finally:
+            self.watched[session] -= 1
+            if not self.watched[session]:
+                del self.watched[session]
+            for kept in self.kept.values():
+                if kept.session == session:
+                    kept.heard = time.monotonic()
+
+    async def sweep(self) -> None:
+        """Remove what nobody waits for, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            late = time.monotonic() - UNCLAIMED
+            self.discard(
+                [path for path, kept in self.kept.items() if kept.heard < late and not self.watched[kept.session]]
+            )
+
+    def discard(self, paths: Iterable[Path]) -> None:
+        """Remove uploads."""
+        for path in paths:
+            self.kept.pop(path, None)
+            remove(path)
+
+
+async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> AsyncIterator[bytes]:
+    """The body of a request, as it arrives.
+
+    Args:
+        scope: The request.
+        receive: What gives its parts.
+        most: Bytes that it may have.
+        seconds: How long it may pause. It has to be faster than a modem on the whole as well, see ``RATE``.
+
+    Raises:
+        Refusal: if it is larger, slower, without a stated length, or broken off.
+    """
+    length = Headers(scope=scope).get('content-length', '')
+    if not length.isdecimal():
+        raise Refusal(411, 'a request has to state its length')
+    if int(length) > most:
+        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; this page takes {most / MEGA:g} MB at most')
+    start, received, more = time.monotonic(), 0, True
+    while more:
+        left = min(seconds, seconds + received / RATE - (time.monotonic() - start))
+        try:
+            message = await asyncio.wait_for(receive(), left)
+        except asyncio.TimeoutError as error:
+            raise Refusal(408, 'the request stopped half-way, or came too slowly') from error
+        if message['type'] == 'http.disconnect':
+            raise Refusal(400, 'broken off')
+        part, more = message.get('body', b''), message.get('more_body', False)
+        received += len(part)
+        yield part

@@ -1,0 +1,209 @@
+"""Who gets through to the page, and what stays outside: with a real server on the loopback."""
+
+import json
+import re
+import secrets
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
+
+import fastapi.routing  # noqa: E402
+import httpx  # noqa: E402
+
+from mmskin.web.limits import Limits  # noqa: E402
+from mmskin.web.server import Address, running  # noqa: E402
+
+API = 'gradio_api/'
+PAGE = {
+    ('HEAD', '/'),
+    *(
+        ('GET', path)
+        for path in ('/', '/config', '/config/', '/theme.css', '/manifest.json', '/favicon.ico', '/robots.txt')
+    ),
+    *(('GET', path) for path in ('/static/{path:path}', '/assets/{path:path}')),
+    *(
+        ('GET', f'/gradio_api/{path}')
+        for path in ('info', 'startup-events', 'app_id', 'theme.css', 'queue/data', 'heartbeat/{session_hash}')
+    ),
+    ('POST', '/gradio_api/upload'),
+    ('POST', '/gradio_api/queue/join'),
+}
+
+
+def upload(client, *files):
+    """Send files, each a name and its bytes; gives the response."""
+    return client.post(f'{API}upload', files=[('files', file) for file in files])
+
+
+def join(client, uploads, session):
+    """Ask about uploads, each a name and its path; gives the response."""
+    data = [[{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for name, path in uploads]]
+    return client.post(f'{API}queue/join', json={'data': data, 'fn_index': 0, 'session_hash': session})
+
+
+def answer(client, session):
+    """Wait for the answer of a session, as HTML."""
+    with client.stream('GET', f'{API}queue/data', params={'session_hash': session}) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix('data: ') or '{}')
+            if message.get('msg') == 'process_completed':
+                assert message['success'], message
+                return message['output']['data'][1]
+    raise AssertionError('the stream ended without an answer')
+
+
+def visit(address, *files):
+    """All of it: files up, the answer down."""
+    with httpx.Client(base_url=address, timeout=120) as client:
+        response = upload(client, *files)
+        assert response.status_code == 200, response.text
+        session = secrets.token_hex(8)
+        names = [name for name, _ in files]
+        joined = join(client, zip(names, response.json(), strict=True), session)
+        assert joined.status_code == 200, joined.text
+        return answer(client, session)
+
+
+@pytest.fixture(scope='module')
+def served(inferencer):
+    limits = Limits(megabytes=1, images=3, total_megabytes=4, seconds=1)
+    with running(inferencer, limits, 'tested', Address(names=['skin.example'])) as (address, folder):
+        yield address, folder
+
+
+@pytest.fixture
+def client(served):
+    with httpx.Client(base_url=served[0], timeout=30) as client:
+        yield client
+
+
+def files_in(folder):
+    return [path for path in folder.rglob('*') if path.is_file()]
+
+
+def test_no_route_of_gradio_but_the_page_s_own_is_open(served, client, photo):
+    (path,) = upload(client, ('mole.png', photo)).json()
+    body = {'data': [[{'path': path, 'meta': {'_type': 'gradio.FileData'}}]], 'fn_index': 0, 'session_hash': 'knock'}
+    with gradio.Blocks() as blocks:
+        pass
+    routes = {
+        (method, route.path)
+        for route in getattr(fastapi.routing, 'iter_route_contexts', list)(gradio.routes.App.create_app(blocks).routes)
+        for method in (*route.methods, 'PUT', 'DELETE', 'OPTIONS', 'PATCH')
+    }
+    assert routes >= PAGE
+    closed = routes - PAGE
+    assert {('POST', '/gradio_api/run/{api_name}'), ('POST', '/gradio_api/call/{api_name}')} <= closed
+    for method, route in sorted(closed):
+        address = re.sub(r'\{api_name[^}]*\}', 'answer', route)
+        response = client.request(method, re.sub(r'\{[^}]*\}', '0', address), json=body)
+        assert (response.status_code, response.text) == (404, 'not of this page' if method != 'HEAD' else ''), (
+            method,
+            route,
+        )
+    for other in (
+        '/gradio_api//run/answer',
+        '/gradio_api/upload/',
+        '/gradio_api/%72un/answer',
+        '/assets/../config/x',
+        '//',
+    ):
+        assert client.post(other, json=body).status_code == 404, other
+    assert [*map(str, files_in(served[1]))] == [path], 'the upload was looked at'
+
+
+@pytest.mark.parametrize('host', ['localhost:7860', '127.0.0.1', '[::1]:7860', 'SKIN.example', 'skin.example:80'])
+def test_names_of_the_page(client, host):
+    assert client.get('config', headers={'host': host}).status_code == 200
+    assert client.get('config', headers={'host': host, 'origin': f'https://{host}'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    'host', ['evil.example', '127.0.0.1.evil.example', 'localhost@evil.example', '', '[', '10.0.0.1']
+)
+def test_other_names_are_refused(client, host):
+    refused = client.get('config', headers={'host': host})
+    assert (refused.status_code, '--allow-host' in refused.text) == (400, True)
+    assert client.get('config', headers={'origin': f'http://{host}'}).status_code == 403
+
+
+def test_a_proxy_is_believed_only_if_it_is_named(inferencer, client):
+    forwarded = {'x-forwarded-host': 'evil.example', 'x-forwarded-proto': 'https', 'x-forwarded-for': '9.9.9.9'}
+    assert 'evil' not in client.get('config', headers=forwarded).text
+    for proxy, root in (('127.0.0.1', 'https://evil.example'), ('127.0.0.2', 'http://127.0.0.1')):
+        with running(inferencer, Limits(), 'tested', Address(proxy=proxy)) as (address, _):
+            assert httpx.get(f'{address}config', headers=forwarded).json()['root'].startswith(root)
+
+
+def test_eight_users_with_the_same_file_all_get_answers(served, photo):
+    with ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(lambda _: visit(served[0], ('mole.png', photo)), range(8))]
+    assert [answer.count('<section') for answer in answers] == [1] * 8
+    assert not any('could not be read' in answer for answer in answers)
+
+
+def test_what_is_asked_about_has_to_be_an_upload(served, client):
+    outside = served[1].parent / 'other.png'
+    for path in (
+        str(outside),
+        '/etc/passwd',
+        'http://127.0.0.1:1/x.png',
+        str(served[1]),
+        f'{served[1]}/x/../image',
+        '',
+    ):
+        assert join(client, [('a.png', path)], 'other').status_code == 410, path
+    for body in (
+        {},
+        [],
+        {'data': 3, 'fn_index': 0, 'session_hash': 's'},
+        {'data': [[3]], 'fn_index': 0, 'session_hash': 's'},
+    ):
+        assert client.post(f'{API}queue/join', json=body).status_code == 400, body
+    assert client.post(f'{API}queue/join', content='[' * 100_000).status_code == 400
+    assert client.post(f'{API}queue/join', content=bytes(1_000_001)).status_code == 413
+
+
+def test_limits_of_a_file_a_request_and_all_together(served, client):
+    before = files_in(served[1])
+    assert 'maximum allowed size' in upload(client, ('large.png', bytes(1_000_001))).text
+    assert upload(client, ('small.png', b'x'), ('large.png', bytes(1_000_001))).status_code == 413
+    refused = upload(client, *[('a.png', bytes(999_999))] * 5)
+    assert (refused.status_code, 'takes 4 MB at most' in refused.text) == (413, True)
+    assert client.post(f'{API}upload', content=iter([b'x'])).status_code == 411
+    assert client.post(f'{API}upload', content=b'x').status_code == 400
+    assert upload(client, *[('a.png', b'')] * 31).status_code == 400
+    assert files_in(served[1]) == before
+    stored = [upload(client, *[('a.png', bytes(999_999))] * 2) for _ in range(2)]
+    assert sorted(response.status_code for response in stored) == [200, 507]
+    assert 'try again in a minute' in next(response.text for response in stored if response.status_code == 507)
+
+
+def heads(length):
+    start = f'POST /{API}upload HTTP/1.1\r\nHost: localhost\r\n'
+    whole = f'{start}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {length}\r\n\r\n'
+    part = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    return [f'{whole}{part}'.encode() + bytes(50_000), whole.encode()]
+
+
+def test_half_requests_are_dropped_and_leave_nothing(served, photo):
+    host, port = re.fullmatch(r'http://(.*):(\d+)/', served[0]).groups()
+    before = files_in(served[1])
+    with ExitStack() as stack:
+        halves = [stack.enter_context(socket.create_connection((host, int(port)), timeout=30)) for _ in range(20)]
+        start = time.monotonic()
+        for number, half in enumerate(halves):
+            half.sendall(heads(900_000)[number % 2])
+        for half in halves[:4]:  # and some go at once
+            half.close()
+        answers = [half.recv(1000) for half in halves[4:]]
+        took = time.monotonic() - start
+    assert {answer[:12] for answer in answers} == {b'HTTP/1.1 408'}
+    assert took < 20
+    assert files_in(served[1]) == before
+    assert '<section' in visit(served[0], ('mole.png', photo))
