@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def imports_are_no_garbage():
+    """mmengine collects garbage at every data set that is loaded, and looks through all of torch each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope='session')
