@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from http.client import HTTPException, HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -17,7 +17,7 @@ from mmskin.files import write_text
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # no fault of the network
-Report = Callable[[int, int | None], None]  # is told the bytes that are here, and those that there are
+Report = Callable[[int, int | None], None]  # is given the bytes that are here, and all if they are known
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,13 @@ class Origin:
 
     def differs(self, other: 'Origin') -> bool:
         """Whether the two are known to be different versions."""
-        pairs = [
-            (self.etag, other.etag),
-            (self.last_modified, other.last_modified),
-            (self.size, other.size),
-        ]
-        return any(one and two and one != two for one, two in pairs)
+        fields = ('etag', 'last_modified', 'size')
+        pairs = [(getattr(self, name), getattr(other, name)) for name in fields]
+        return any(mine and theirs and mine != theirs for mine, theirs in pairs)
 
 
 class PartialFile:
-    """What is here of a download: ``NAME.part`` beside the file's place, and ``NAME.part.json`` that says of what."""
+    """What is here of a download: ``NAME.part`` in the file's folder, and ``NAME.part.json`` that says of what."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f'{path.name}.part')
@@ -76,7 +73,6 @@ class PartialFile:
 
     @property
     def size(self) -> int:
-        """The bytes that are here."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def origin(self) -> Origin | None:
@@ -93,7 +89,6 @@ class PartialFile:
         write_text(self.notes, json.dumps(asdict(origin)))
 
     def clear(self) -> None:
-        """Remove what is here."""
         self.path.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
 
@@ -121,11 +116,11 @@ def download(
         Mistake: if none of them gives it; what has come stays, and the next call goes on from there.
         OSError: if the disk does not take it.
     """
-    part, failures = PartialFile(path), []
+    part, patience, failures = PartialFile(path), patience or Patience(), []
     origin = part.origin()
     for url in sorted(urls, key=lambda url: origin is None or url != origin.url):  # the one that part is from first
         try:
-            result = complete(url, part, verify, patience or Patience(), report)
+            result = complete(url, part, verify, patience, report)
         except (HTTPException, OSError, ValueError) as error:
             if is_local(error):
                 raise
@@ -147,20 +142,17 @@ def is_local(error: Exception) -> bool:
 
 def complete(url: str, part: PartialFile, verify: Callable[[Path], str], patience: Patience, report: Report) -> str:
     """Download from one address and verify; once more from the start if what was put together from parts is wrong."""
-    persist(url, part, patience, report)
-    try:
-        return verify(part.path)
-    except ValueError:
-        origin = part.origin()
-        part.clear()
-        if not (origin and origin.resumed):
-            raise
-    persist(url, part, patience, report)
-    try:
-        return verify(part.path)
-    except ValueError:
-        part.clear()
-        raise
+    is_second = False
+    while True:
+        persist(url, part, patience, report)
+        try:
+            return verify(part.path)
+        except ValueError:
+            origin = part.origin()
+            part.clear()
+            if is_second or not (origin and origin.resumed):
+                raise
+        is_second = True
 
 
 def persist(url: str, part: PartialFile, patience: Patience, report: Report) -> None:
@@ -190,7 +182,19 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report) -> None
         part.clear()
     if origin and part.size and part.size == origin.size:
         return
-    with ask(url, part, timeout) as response:
+    headers = {}
+    if origin and part.size:
+        headers['Range'] = f'bytes={part.size}-'
+        if validator := origin.validator():
+            headers['If-Range'] = validator
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        if error.code != 416:
+            raise
+        part.clear()
+        raise ConnectionError('the server has no such range; from the start') from error
+    with response:
         answered = settle(url, part, response)
         with part.path.open('ab') as file:
             while block := response.read1(BLOCK):
@@ -200,49 +204,26 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report) -> None
         raise ConnectionError(f'the connection broke off after {part.size} of {answered.size} bytes')
 
 
-def ask(url: str, part: PartialFile, timeout: float) -> HTTPResponse:
-    """Open the address, at the byte that comes next if there is a part."""
-    headers, origin = {}, part.origin()
-    if origin and part.size:
-        headers = {'Range': f'bytes={part.size}-', **({'If-Range': v} if (v := origin.validator()) else {})}
-    try:
-        return urlopen(Request(url, headers=headers), timeout=timeout)
-    except HTTPError as error:
-        if error.code != 416:
-            raise
-        part.clear()
-        raise ConnectionError('the server has no such range; from the start') from error
-
-
 def settle(url: str, part: PartialFile, response: HTTPResponse) -> Origin:
     """Make the part fit the answer: keep it if the rest of the same version comes, empty it if the whole comes.
 
     Raises:
-        Mistake: if the rest of something else comes; the part is gone then.
+        ConnectionError: if the rest of something else comes; the part is gone then.
     """
-    answered, origin = origin_of(url, response.headers), part.origin()
+    headers, origin = response.headers, part.origin()
+    of_range = re.search(r'/(\d+|\*)\s*$', headers.get('Content-Range', ''))
+    size = of_range[1].strip('*') if of_range else headers.get('Content-Length')
+    answered = Origin(url, headers.get('ETag', ''), headers.get('Last-Modified', ''), int(size) if size else None)
+    first = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
     if response.status != 206:
         part.clear()
-    elif origin is None or origin.differs(answered) or first_byte(response.headers) != part.size:
+    elif origin is None or origin.differs(answered) or not first or int(first[1]) != part.size:
         part.clear()
         raise ConnectionError('the server sends the rest of another version; from the start')
     else:
         answered.resumed = True
     part.begin(answered)
     return answered
-
-
-def origin_of(url: str, headers: HTTPMessage) -> Origin:
-    """The version that an answer's headers describe, with the size of the whole."""
-    of_range = re.search(r'/(\d+|\*)\s*$', headers.get('Content-Range', ''))
-    size = of_range[1].strip('*') if of_range else headers.get('Content-Length')
-    return Origin(url, headers.get('ETag', ''), headers.get('Last-Modified', ''), int(size) if size else None)
-
-
-def first_byte(headers: HTTPMessage) -> int | None:
-    """Where the bytes of a partial answer begin."""
-    found = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
-    return int(found[1]) if found else None
 
 
 def remote_size(urls: Sequence[str], timeout: float) -> int | None:

@@ -1,33 +1,48 @@
 """Preparing ISIC-2017: download, verify, unpack, check, make a smaller copy; what is done already is passed over."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-from mmskin.datasets.isic2017 import SPLITS
-from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, Archive, read_checksums, verify, write_checksums
-from mmskin.datasets.preparation.check import check_split
-from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
-from mmskin.datasets.preparation.record import (
-    ArchiveRecord,
-    Preparation,
-    SplitRecord,
-    fingerprint,
-    problems_of,
-    read_preparation,
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+    track,
 )
-from mmskin.datasets.preparation.smaller_copy import write_native_sizes, write_smaller_copy
-from mmskin.datasets.preparation.unpack import need_space, unpack
+
+from mmskin.datasets.isic2017 import METADATA_SUFFIX, SPLITS, index_images, index_masks
+from mmskin.datasets.preparation.archives import (
+    ARCHIVES,
+    MIRRORS,
+    Archive,
+    need_space,
+    read_checksums,
+    unpack,
+    verify,
+    write_checksums,
+)
+from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
+from mmskin.datasets.preparation.record import ArchiveRecord, Preparation, check_splits, problems_of, read_preparation
+from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import refuse_links, write_whole
+from mmskin.files import refuse_links, write_csv, write_whole
 
 SUMS_FILE = 'checksums.sha256'
+SIZES_FILE = 'native_sizes.csv'
+JPEG_QUALITY = 95  # of the smaller copy
 
 
 @dataclass
@@ -69,9 +84,8 @@ def prepare(settings: Settings) -> Preparation:
 
     Raises:
         MissingFile: if an archive is missing and nothing may be downloaded.
-        Mistake: if an archive is wrong, damaged or harmful, or a setting makes no sense.
-        Mistake: if an archive cannot be downloaded.
-        Mistake: if the disk is full, or another process prepares the same folder.
+        Mistake: if an archive is wrong, damaged or harmful, or cannot be downloaded; if a setting makes no sense, the
+            disk is full, or another process prepares the same folder.
     """
     if settings.resize is not None and settings.resize < 1:
         raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
@@ -80,64 +94,71 @@ def prepare(settings: Settings) -> Preparation:
     if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
         raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder.')
     out_dir = Path(settings.out_dir)
-    with alone(out_dir):
-        done = read_preparation(out_dir)
-        get_archives(settings, done)
-        unpack_archives(settings, done)
-        check_splits(out_dir, settings, done.splits)
-        done.write(out_dir)
-        if settings.resize and not problems_of(done.splits):
-            make_copy(settings, settings.resize, done)
-            done.write(out_dir)
-    return done
-
-
-@contextmanager
-def alone(out_dir: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same folder."""
+    given = read_checksums(settings.checksums) if settings.checksums else {}
+    folder = Path(settings.archives_dir or out_dir / 'archives')
+    archives = {
+        replace(archive, checksum=given.get(archive.name, archive.checksum)): folder / archive.name
+        for archive in settings.archives
+        if archive.split in settings.splits
+    }
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out_dir / '.preparation.lock', timeout=0):
-            yield
+            done = read_preparation(out_dir)
+            get_archives(settings, archives, done)
+            unpack_archives(out_dir, archives, done)
+            check_splits(out_dir, settings.splits, done.splits, settings.workers)
+            done.write(out_dir)
+            if settings.resize and not problems_of(done.splits):
+                make_copy(settings, settings.resize, done)
+                done.write(out_dir)
     except Timeout as error:
         raise Mistake(f'another process is preparing {out_dir}; wait until it is done.') from error
+    return done
 
 
-def wanted(settings: Settings) -> list[Archive]:
-    """The archives of the splits, with the checksums that hold."""
-    given = read_checksums(settings.checksums) if settings.checksums else {}
-    chosen = [archive for archive in settings.archives if archive.split in settings.splits]
-    return [replace(archive, checksum=given.get(archive.name, archive.checksum)) for archive in chosen]
+def make_copy(settings: Settings, size: int, done: Preparation) -> None:
+    """Write the smaller copy with the originals' sizes, and check it as the originals are."""
+    out_dir = Path(settings.out_dir)
+    out_dir = out_dir if out_dir.name not in ('', '..') else out_dir.resolve()
+    target = out_dir.with_name(f'{out_dir.name}_{size}')
+    if done.copy != str(target):
+        done.copy, done.copied_splits = str(target), {}
+    write_smaller_copy(out_dir, target, size, settings.splits, settings.workers)
+    sizes = {image_id: pair for record in done.splits.values() for image_id, pair in record.check.sizes.items()}
+    rows = ((image_id, *pair) for image_id, pair in sorted(sizes.items()))
+    write_csv(target / SIZES_FILE, [('image_id', 'width', 'height'), *rows])
+    check_splits(target, settings.splits, done.copied_splits, settings.workers)
 
 
-def place_of(settings: Settings, archive: Archive) -> Path:
-    """Where an archive is, or goes to."""
-    return Path(settings.archives_dir or Path(settings.out_dir) / 'archives') / archive.name
-
-
-def get_archives(settings: Settings, done: Preparation) -> None:
+def get_archives(settings: Settings, archives: Mapping[Archive, Path], done: Preparation) -> None:
     """Verify the archives that are there, and download the others, unless they are unpacked already."""
-    out_dir, files = Path(settings.out_dir), {archive: place_of(settings, archive) for archive in wanted(settings)}
-    absent = [one for one, path in files.items() if not path.is_file() and not is_unpacked(out_dir, one, done)]
-    if absent and settings.offline:
-        raise MissingFile(
-            f'{", ".join(one.name for one in absent)} missing from {files[absent[0]].parent}; put them there, '
-            'or let them be downloaded.'
-        )
-    for path in {files[one].parent for one in absent}:
+    out_dir = Path(settings.out_dir)
+    absent = [one for one, path in archives.items() if not path.is_file() and not is_unpacked(out_dir, one, done)]
+    if absent:
+        folder = archives[absent[0]].parent
+        if settings.offline:
+            names = ', '.join(archive.name for archive in absent)
+            raise MissingFile(f'{names} missing from {folder}; put them there, or let them be downloaded.')
         if settings.archives_dir is None:
-            refuse_links(path, out_dir)
-        path.mkdir(parents=True, exist_ok=True)
-    check_room(settings, {one: files[one] for one in absent})
-    for archive, path in files.items():
+            refuse_links(folder, out_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        check_room(settings, {archive: archives[archive] for archive in absent})
+    for archive, path in archives.items():
         if archive in absent:
-            done.archives[archive.name] = fetch(settings, archive, path)
+            with byte_progress(archive.name) as report:
+                urls, check = addresses(settings, archive), partial(verify, archive=archive)
+                source, sha256 = download(urls, path, check, settings.patience, report)
         elif path.is_file() and not is_known(path, archive, done):
             with Console(stderr=True).status(f'verifying {archive.name}'):
-                sha256 = verify(path, archive)
-            done.archives[archive.name] = record(path, str(path), sha256, archive)
+                source, sha256 = str(path), verify(path, archive)
+        else:
+            continue
+        state = path.stat()
+        record = ArchiveRecord(source, state.st_size, state.st_mtime, sha256, archive.checksum)
+        done.archives[archive.name] = record
         done.write(out_dir)
-    write_checksums(out_dir / SUMS_FILE, {name: one.sha256 for name, one in done.archives.items()})
+    write_checksums(out_dir / SUMS_FILE, {name: record.sha256 for name, record in done.archives.items()})
 
 
 def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
@@ -145,12 +166,9 @@ def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
     known, place = done.archives.get(archive.name), out_dir / archive.unpacked_name
     if known is None or known.files is None or archive.checksum not in ('', known.checksum, known.sha256):
         return False
-    return place.is_file() if not archive.is_zip else place.is_dir() and count_files(place) >= known.files
-
-
-def count_files(folder: Path) -> int:
-    """The files below a folder."""
-    return sum(len(names) for _, _, names in os.walk(folder))
+    if not archive.is_zip:
+        return place.is_file()
+    return place.is_dir() and sum(len(names) for _, _, names in os.walk(place)) >= known.files
 
 
 def is_known(path: Path, archive: Archive, done: Preparation) -> bool:
@@ -161,45 +179,48 @@ def is_known(path: Path, archive: Archive, done: Preparation) -> bool:
     return not archive.checksum or archive.checksum == known.checksum
 
 
-def record(path: Path, source: str, sha256: str, archive: Archive) -> ArchiveRecord:
-    """What is kept of a verified archive."""
-    now = path.stat()
-    return ArchiveRecord(source, now.st_size, now.st_mtime, sha256, archive.checksum)
-
-
 def check_room(settings: Settings, absent: Mapping[Archive, Path]) -> None:
     """Raise Mistake if the archives and what they hold will not fit; silent where no server tells their sizes."""
-    if not absent:
-        return
-    sizes = []
+    downloads = contents = 0
     for archive, path in absent.items():
         size = remote_size(addresses(settings, archive), settings.patience.timeout)
         if size is None:
             return
-        sizes.append((size - PartialFile(path).size, size))
-    downloads, contents = (sum(column) for column in zip(*sizes, strict=True))  # images hardly shrink in a zip
+        downloads += size - PartialFile(path).size
+        contents += size  # images hardly shrink in a zip
     archives_dir, out_dir = next(iter(absent.values())).parent, Path(settings.out_dir)
-    shared = archives_dir.stat().st_dev == out_dir.stat().st_dev
-    need_space(archives_dir, downloads + contents * shared, 'downloading' + ' and unpacking' * shared)
-    need_space(out_dir, contents, 'unpacking')
+    if archives_dir.stat().st_dev == out_dir.stat().st_dev:
+        need_space(archives_dir, downloads + contents, 'downloading and unpacking')
+    else:
+        need_space(archives_dir, downloads, 'downloading')
+        need_space(out_dir, contents, 'unpacking')
 
 
 def addresses(settings: Settings, archive: Archive) -> list[str]:
-    """Where an archive may be had."""
+    """Where an archive may be downloaded from."""
     return [f'{mirror.rstrip("/")}/{archive.name}' for mirror in (*settings.mirrors, *settings.official_mirrors)]
 
 
-def fetch(settings: Settings, archive: Archive, path: Path) -> ArchiveRecord:
-    """Download one archive."""
-    with byte_progress(archive.name) as report:
-        urls = addresses(settings, archive)
-        url, sha256 = download(urls, path, lambda part: verify(part, archive), settings.patience, report)
-    return record(path, url, sha256, archive)
+def unpack_archives(out_dir: Path, archives: Mapping[Archive, Path], done: Preparation) -> None:
+    """Unpack, or for a table copy, what is not there yet."""
+    for archive, path in archives.items():
+        if is_unpacked(out_dir, archive, done):
+            continue
+        place, record = out_dir / archive.unpacked_name, done.archives[archive.name]
+        if archive.is_zip:
+            refuse_links(place, out_dir)
+            with byte_progress(f'unpacking {archive.name}') as report:
+                record.files = unpack(path, place, report)
+        else:
+            if place.is_symlink() or not (place.exists() and path.samefile(place)):
+                write_whole(place, path.read_bytes())
+            record.files = 1
+        done.write(out_dir)
 
 
 @contextmanager
 def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar in bytes, as a function that is told what is done and what there is."""
+    """A progress bar in bytes, as a function of those that are done and all."""
     columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)  # as all progress here; the report is all that goes to the standard output
     with Progress(*columns, TimeRemainingColumn(), transient=True, console=console) as progress:
@@ -207,42 +228,62 @@ def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def unpack_archives(settings: Settings, done: Preparation) -> None:
-    """Unpack, or for a table copy, what is not there yet."""
-    out_dir = Path(settings.out_dir)
-    for archive in wanted(settings):
-        if is_unpacked(out_dir, archive, done):
-            continue
-        path, place = place_of(settings, archive), out_dir / archive.unpacked_name
-        if archive.is_zip:
-            refuse_links(place, out_dir)
-        with byte_progress(f'unpacking {archive.name}') as report:
-            done.archives[archive.name].files = unpack(path, place, report) if archive.is_zip else copy(path, place)
-        done.write(out_dir)
+def write_smaller_copy(
+    data_root: Path, out_dir: Path, size: int, splits: Sequence[str], workers: int | None = None
+) -> None:
+    """Write images and masks of an official-layout folder, each squashed to a square, to another such folder.
+
+    The networks of mmskin see a square in any case, and read a small image many times faster. Images keep their format
+    and are averaged over areas; masks take the nearest pixel. Files that are newer than their originals are left as
+    they are. Superpixels are left out.
+
+    Args:
+        data_root: the folder with the originals.
+        out_dir: the folder of the copy.
+        size: height and width of the copies, in pixels.
+        splits: those that are copied.
+        workers: threads; OpenCV works outside Python's lock.
+    """
+    kinds: dict[Path, Callable[[Path, int], bytes]] = {}
+    for name in (SPLITS[split] for split in splits):
+        images = data_root / f'{name}_Data'
+        kinds |= dict.fromkeys(index_images(images).values(), resized_image)
+        kinds |= dict.fromkeys(index_masks(data_root / f'{name}_Part1_GroundTruth').values(), resized_mask)
+        tables = [data_root / f'{name}_Part3_GroundTruth.csv', *images.glob(f'*{METADATA_SUFFIX}')]
+        kinds |= dict.fromkeys(tables, lambda path, size: path.read_bytes())
+    targets = {path: out_dir / path.relative_to(data_root) for path in kinds}
+    for folder in {target.parent for target in targets.values()}:
+        refuse_links(folder, out_dir)
+    missing = [
+        (source, target)
+        for source, target in targets.items()
+        if target.is_symlink() or not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+        written = pool.map(lambda pair: write_whole(pair[1], kinds[pair[0]](pair[0], size)), missing)
+        title = f'resizing {len(missing)} files to {size} pixels'
+        deque(track(written, title, len(missing), transient=True, console=Console(stderr=True)), maxlen=0)
 
 
-def copy(path: Path, place: Path) -> int:
-    """Copy one file."""
-    if place.is_symlink() or not (place.exists() and path.samefile(place)):
-        write_whole(place, path.read_bytes())
-    return 1
+def resized_image(path: Path, size: int) -> bytes:
+    """An image of ``size`` x ``size`` pixels, upright, in its own format."""
+    image = decode_rgb(read_bytes(str(path)), 1, str(path))
+    shrinks = min(image.shape[:2]) > size
+    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return encode(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), path)
 
 
-def check_splits(data_root: Path, settings: Settings, records: dict[str, SplitRecord]) -> None:
-    """Check the splits that have changed since they were checked."""
-    for split in settings.splits:
-        now = fingerprint(data_root, split)
-        if split not in records or records[split].fingerprint != now:
-            records[split] = SplitRecord(now, check_split(data_root, split, settings.workers))
+def resized_mask(path: Path, size: int) -> bytes:
+    """A mask of ``size`` x ``size`` pixels, with its own values.
+
+    Not by OpenCV's plain INTER_NEAREST, which takes each area's corner: the mask would lie half a pixel off its image.
+    """
+    mask = decode(read_bytes(str(path)), cv2.IMREAD_GRAYSCALE, str(path))
+    return encode(cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT), path)
 
 
-def make_copy(settings: Settings, size: int, done: Preparation) -> None:
-    """Write the smaller copy, and check it as the originals are."""
-    out_dir = Path(settings.out_dir)
-    out_dir = out_dir if out_dir.name not in ('', '..') else out_dir.resolve()
-    target = out_dir.with_name(f'{out_dir.name}_{size}')
-    if done.copy != str(target):
-        done.copy, done.copied_splits = str(target), {}
-    write_smaller_copy(out_dir, target, size, settings.splits, settings.workers)
-    write_native_sizes(target, {key: size for one in done.splits.values() for key, size in one.check.sizes.items()})
-    check_splits(target, settings, done.copied_splits)
+def encode(image: np.ndarray, path: Path) -> bytes:
+    """The image in the format that the file's suffix names."""
+    suffix = path.suffix.lower()
+    options = [] if suffix == '.png' else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(suffix, image, options)[1].tobytes()

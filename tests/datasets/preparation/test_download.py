@@ -254,13 +254,13 @@ def test_the_error_names_addresses_and_mends(get, server, tmp_path):
         assert text in str(error.value)
 
 
-def test_a_full_disk_is_no_fault_of_the_network(get, server, monkeypatch):
-    def full(*args):
+def test_a_full_disk_is_no_fault_of_the_network(hasty, server, tmp_path):
+    def full(done, total):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('mmskin.datasets.preparation.download.settle', full)
+    server.files['file'] = DATA
     with pytest.raises(OSError, match='No space left'):
-        get()
+        download([server.url + 'file'], tmp_path / 'file', right, hasty, full)
     assert len(server.asked) == 1
 
 

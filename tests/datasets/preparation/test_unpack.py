@@ -6,8 +6,7 @@ from collections import namedtuple
 
 import pytest
 
-from mmskin.datasets.preparation import unpack as module
-from mmskin.datasets.preparation.unpack import unpack
+from mmskin.datasets.preparation.archives import unpack
 from mmskin.errors import Mistake
 
 FILES = {'Data/a.jpg': b'a' * 50, 'Data/b.jpg': b'b' * 60}
@@ -91,7 +90,7 @@ def test_a_bomb(archive, tmp_path):
 
 
 def test_too_many_files(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'MAX_MEMBERS', 1)
+    monkeypatch.setattr('mmskin.datasets.preparation.archives.MAX_MEMBERS', 1)
     with pytest.raises(ValueError, match='would unpack to 2 files'):
         unpack(archive(FILES), tmp_path / 'out')
 
@@ -141,25 +140,20 @@ def test_a_damaged_file_in_it_does_not_appear(archive, tmp_path):
     assert not (tmp_path / 'out' / 'a').exists()
 
 
-def test_an_interrupted_unpacking_goes_on(archive, tmp_path, monkeypatch):
-    path, extracted, whole = archive(FILES), [], module.extract
+def test_an_interrupted_unpacking_goes_on(archive, tmp_path):
+    path, out = archive(FILES), tmp_path / 'out'
 
-    def interrupted(file, info, target):
-        if extracted:
-            target.with_name('.unpacking.part').write_bytes(b'half')
-            raise KeyboardInterrupt
-        extracted.append(info.filename)
-        whole(file, info, target)
+    def interrupt(done, total):
+        (out / '.unpacking.part').write_bytes(b'half')
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, 'extract', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        unpack(path, tmp_path / 'out')
-    monkeypatch.setattr(
-        module, 'extract', lambda file, info, target: (extracted.append(target.name), whole(file, info, target))
-    )
-    unpack(path, tmp_path / 'out')
-    assert extracted == ['Data/a.jpg', 'b.jpg']
-    assert below(tmp_path / 'out') == {'a.jpg': b'a' * 50, 'b.jpg': b'b' * 60}
+        unpack(path, out, interrupt)
+    before, reports = (out / 'a.jpg').stat(), []
+    unpack(path, out, lambda done, total: reports.append((done, total)))
+    assert reports == [(110, 110)], 'the other file is there'
+    assert (out / 'a.jpg').stat() == before
+    assert below(out) == {'a.jpg': b'a' * 50, 'b.jpg': b'b' * 60}
 
 
 def test_no_link_of_an_earlier_day_is_followed(archive, tmp_path):
