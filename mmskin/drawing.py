@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import Mistake
 from mmskin.files import write_text
 
 __all__ = [
@@ -71,10 +71,7 @@ def read_thumbnail(path: str | None, longest: int = THUMBNAIL) -> np.ndarray:
     """
     if path is None:
         return np.full((longest, longest, 3), 224, np.uint8)
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise MissingFile(f'{path} is missing or not an image; pictures are drawn from the files of images.')
-    return cv2.cvtColor(thumbnail(image, longest), cv2.COLOR_BGR2RGB)
+    return thumbnail(read_image(Path(path))[0], longest)
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:

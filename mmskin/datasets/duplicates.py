@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images
-from mmskin.datasets.readers.image_file import decode_rgb, read_bytes
 from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.errors import Mistake
 from mmskin.files import write_csv
+from mmskin.readers.images import read_image
 
 SIDE = 32  # pixels of the thumbnail that is compared
 THRESHOLD = 0.12  # chosen by eye on ISIC-2017, see `find_pairs`
@@ -51,8 +51,8 @@ class Pair(NamedTuple):
 
 
 def fingerprint(split: str, path: Path) -> Print:
-    """Read an image in full; see ``read_bytes`` and ``decode_rgb`` for what is raised."""
-    image = decode_rgb(read_bytes(str(path)), 1, str(path))
+    """Read an image in full; see ``read_image`` for what is raised."""
+    image, _ = read_image(path)
     return Print(split, path, hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest(), detail(image))
 
 

@@ -5,14 +5,12 @@ https://github.com/ImageMarkup/isic-challenge-scoring; the task is described in 
 """
 
 import math
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import Mistake
 from mmskin.evaluation.classification import ClassificationMetric, binary_average_precision, warn_undefined
 from mmskin.evaluation.per_image import Row, mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
@@ -20,18 +18,6 @@ from mmskin.registry import METRICS
 
 CATEGORIES = ('melanoma', 'seborrheic_keratosis')
 SCORES = ('AUC', 'AP', 'sensitivity', 'specificity')
-
-
-def read_mask(path: str | Path) -> np.ndarray:
-    """A mask file at its own size (H, W), true where the grey value is above 128.
-
-    Raises:
-        MissingFile: if the file is missing or no image.
-    """
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise MissingFile(f'{path} is missing or not an image; write each mask as an 8-bit PNG.')
-    return grey > 128
 
 
 def binary_scores(positive: ArrayLike, scores: ArrayLike) -> dict[str, float]:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Collection
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
@@ -19,11 +18,13 @@ from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.tables import read_labels
 from mmskin.errors import MissingFile, Mistake
-from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
+from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
 from mmskin.evaluation.submission import MASKS, TABLE
 from mmskin.files import markdown_table, plain_cell
+from mmskin.readers.images import open_image, read_file
+from mmskin.readers.masks import read_levels, read_mask
 
 SENSITIVITIES = (0.82, 0.89, 0.95)
 Scores = dict[str, float]
@@ -61,22 +62,22 @@ def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
 
 def score_pair(pred: Path, gt: Path) -> Scores:
     """The scores of one mask."""
+    submitted, truth = read_submitted_mask(pred), read_mask(gt).astype(bool)
     try:
-        return segmentation_scores(read_submitted_mask(pred), read_mask(gt))
-    except ValueError as error:
+        return segmentation_scores(submitted, truth)
+    except ValueError as error:  # of another size
         raise Mistake(f'{pred}: {error}') from error
 
 
 def read_submitted_mask(path: Path) -> np.ndarray:
     """A submitted mask (H, W), true on the lesion."""
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise Mistake('no image that can be read; write an 8-bit PNG')
-    if mask.ndim > 2 or mask.dtype != np.uint8:
-        raise Mistake(f'an image of shape {mask.shape} and type {mask.dtype}; write one channel of 8 bits')
-    if np.count_nonzero(mask) != np.count_nonzero(mask == 255):
-        raise Mistake(f'holds the values {np.unique(mask)[:8]}; write 0 off the lesion and 255 on it')
-    return mask == 255
+    levels = read_levels(path)
+    with open_image(read_file(path)) as image:
+        if image.mode != 'L':  # as the official scorer wants it
+            raise Mistake(f'{path}: an image of mode {image.mode}; write one channel of 8 bits')
+    if np.count_nonzero(levels) != np.count_nonzero(levels == 255):
+        raise Mistake(f'{path}: holds the values {np.unique(levels)[:8]}; write 0 off the lesion and 255 on it')
+    return levels == 255
 
 
 def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:

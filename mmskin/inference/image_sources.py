@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
-from mmskin.datasets.readers.any_image import read_image
-from mmskin.datasets.readers.image_file import MAX_PIXELS, TooLargeError
-from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.errors import MissingFile, Mistake
+from mmskin.readers.images import read_image
+from mmskin.readers.limits import MAX_PIXELS
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
@@ -51,20 +51,7 @@ class ImageSource:
 
     def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """See ``read_image``; whatever is wrong with the image is a Mistake that names it."""
-        try:
-            return read_image(self.content, min_size, self.max_pixels)
-        except FileNotFoundError as error:
-            raise MissingFile(f'{self.name}: no such file') from error
-        except IsADirectoryError as error:
-            raise Mistake(f'{self.name}: a folder, not an image') from error
-        except ModuleNotFoundError as error:
-            raise MissingLibrary(f'{self.name}: {error}', name=error.name) from error
-        except TooLargeError as error:
-            raise Mistake(f'{self.name}: {error}') from error
-        except Image.UnidentifiedImageError as error:
-            raise Mistake(f'{self.name}: not an image that can be read') from error
-        except Exception as error:  # decoders raise whatever they like
-            raise Mistake(f'{self.name}: not an image that can be read ({error})') from error
+        return read_image(self.content, min_size, self.max_pixels, self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmskin.datasets.readers.image_file import MAX_PIXELS
 from mmskin.errors import Mistake
 from mmskin.inference.image_sources import ImageSource
+from mmskin.readers.images import MAX_PIXELS
 
 __all__ = ['Limits']
 

@@ -7,7 +7,7 @@ import pytest
 from isic_challenge_scoring.classification import ClassificationMetric, ClassificationScore
 from isic_challenge_scoring.segmentation import SegmentationScore
 
-from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores, read_mask
+from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.submission_scores import score_masks
 from mmskin.registry import METRICS
 
@@ -35,17 +35,6 @@ def blobs(seed, num=4):
 def challenge_scores(truth, prediction):
     theirs = SegmentationScore.from_dir(truth, prediction).macro_average
     return {ours: pytest.approx(theirs[name], abs=1e-12) for ours, name in CHALLENGE_NAMES.items()}
-
-
-def test_mask_is_lesion_above_128(tmp_path):
-    cv2.imwrite(str(tmp_path / 'mask.png'), np.array([[0, 127, 128, 129, 255]], np.uint8))
-    assert read_mask(tmp_path / 'mask.png').tolist() == [[False, False, False, True, True]]
-
-
-def test_unreadable_mask_is_named(tmp_path):
-    (tmp_path / 'broken.png').write_bytes(b'no image')
-    with pytest.raises(FileNotFoundError, match=r'broken\.png'):
-        read_mask(tmp_path / 'broken.png')
 
 
 def test_mask_folders_score_as_the_challenge_does(tmp_path):

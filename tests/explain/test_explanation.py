@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from mmskin.datasets.lesion_dataset import CLASSES
-from mmskin.datasets.readers.any_image import read_image
 from mmskin.explain.class_activation import class_activation
 from mmskin.explain.explanation import Effect, Explanation, effect_of, explain
 from mmskin.explain.picture import draw_explanation
@@ -20,6 +19,7 @@ from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.watch import closed, unwrap, watched
+from mmskin.readers.images import read_image
 from mmskin.registry import MODELS
 
 

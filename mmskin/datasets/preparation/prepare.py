@@ -36,9 +36,10 @@ from mmskin.datasets.preparation.archives import (
 )
 from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
 from mmskin.datasets.preparation.record import ArchiveRecord, Preparation, check_splits, problems_of, read_preparation
-from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import refuse_links, write_csv, write_whole
+from mmskin.readers.images import read_image
+from mmskin.readers.masks import read_mask
 
 SUMS_FILE = 'checksums.sha256'
 SIZES_FILE = 'native_sizes.csv'
@@ -267,18 +268,18 @@ def write_smaller_copy(
 
 def resized_image(path: Path, size: int) -> bytes:
     """An image of ``size`` x ``size`` pixels, upright, in its own format."""
-    image = decode_rgb(read_bytes(str(path)), 1, str(path))
+    image, _ = read_image(path)
     shrinks = min(image.shape[:2]) > size
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return encode(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), path)
 
 
 def resized_mask(path: Path, size: int) -> bytes:
-    """A mask of ``size`` x ``size`` pixels, with its own values.
+    """A mask of ``size`` x ``size`` pixels, 0 and 255.
 
     Not by OpenCV's plain INTER_NEAREST, which takes each area's corner: the mask would lie half a pixel off its image.
     """
-    mask = decode(read_bytes(str(path)), cv2.IMREAD_GRAYSCALE, str(path))
+    mask = read_mask(path) * np.uint8(255)
     return encode(cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT), path)
 
 

@@ -1,11 +1,13 @@
 """Loading images and lesion masks."""
 
-import cv2
-import numpy as np
+from pathlib import Path
+
 from mmcv.transforms import BaseTransform
 
-from mmskin.datasets.readers.image_file import decode, decode_rgb, read_bytes, reduction, upright_size
 from mmskin.errors import Mistake
+from mmskin.readers.images import read_image
+from mmskin.readers.limits import MAX_PIXELS
+from mmskin.readers.masks import read_mask
 from mmskin.registry import TRANSFORMS
 
 
@@ -23,25 +25,23 @@ class LoadImage(BaseTransform):
         size: the network's input size in pixels; no side is reduced below it. None loads at full size.
         smallest_crop: the smallest side, as a fraction, that a later step crops; that much of the image still has
             ``size`` pixels.
+        max_pixels: the largest image that is decoded.
 
     Raises:
         MissingFile: if the file is missing.
-        Mistake: if it is truncated or no image.
+        Mistake: if it is truncated, no image, or larger than ``max_pixels``.
     """
 
-    def __init__(self, size: int | None = None, smallest_crop: float = 1.0) -> None:
+    def __init__(self, size: int | None = None, smallest_crop: float = 1.0, max_pixels: int = MAX_PIXELS) -> None:
         self.size = size
         self.smallest_crop = smallest_crop
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         """Add the image and its sizes."""
-        path = results['img_path']
-        data = read_bytes(path)
-        shape = upright_size(data, path)
-        scale = reduction(shape, self.size / self.smallest_crop) if self.size else 1
-        results['img'] = decode_rgb(data, scale, path)
+        min_size = self.size / self.smallest_crop if self.size else None
+        results['img'], results['ori_shape'] = read_image(Path(results['img_path']), min_size, self.max_pixels)
         results['img_shape'] = results['img'].shape[:2]
-        results['ori_shape'] = shape
         results['input_size'] = self.size
         return results
 
@@ -54,8 +54,7 @@ class LoadMask(BaseTransform):
 
     Raises:
         MissingFile: if the file is missing.
-        Mistake: if it is truncated or no image, of another size than the image, or holds values other than 0 and
-            255 (or 0 and 1).
+        Mistake: if it is of another size than the image, or none that ``read_mask`` takes.
     """
 
     def transform(self, results: dict) -> dict:
@@ -63,28 +62,12 @@ class LoadMask(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             return results
-        mask = decode(read_bytes(path), cv2.IMREAD_GRAYSCALE, path)
-        check_size(mask, path, results)
-        results['gt_seg_map'] = binary(mask, path)
+        mask = read_mask(path)
+        height, width = results['ori_shape']
+        if mask.shape != (height, width):
+            raise Mistake(
+                f'{path} is {mask.shape[1]}x{mask.shape[0]} pixels and its image {results["img_path"]} {width}x{height}'
+                ' (upright, where EXIF says that it is turned); resize one to the other.'
+            )
+        results['gt_seg_map'] = mask
         return results
-
-
-def check_size(mask: np.ndarray, path: str, results: dict) -> None:
-    """Raise if the mask is not of its image's original size."""
-    height, width = results['ori_shape']
-    if mask.shape != (height, width):
-        raise Mistake(
-            f'{path} is {mask.shape[1]}x{mask.shape[0]} pixels and its image {results["img_path"]} {width}x{height}'
-            ' (upright, where EXIF says that it is turned); resize one to the other.'
-        )
-
-
-def binary(mask: np.ndarray, path: str) -> np.ndarray:
-    """The mask with 255 mapped to 1; counting is several times faster than ``np.unique`` on a mask of 12 Mpx."""
-    top = int(mask.max())
-    lesion = (mask == top).astype(np.uint8) if top else mask
-    if top not in (0, 1, 255) or cv2.countNonZero(lesion) != cv2.countNonZero(mask):
-        values = np.unique(mask)
-        shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-        raise Mistake(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it.')
-    return lesion

@@ -291,7 +291,7 @@ def test_every_fault_of_the_data_is_reported_and_no_copy_made(local, tmp_path):
     table.write_text(table.read_text().replace('SYN_2000001', 'STRANGE'))
     done = prepare(replace(local, resize=24))
     first, second, third = done.problems
-    assert 'SYN_0000001.jpg is not a readable image' in first
+    assert 'SYN_0000001.jpg: not an image that can be read' in first
     assert 'SYN_0000002_segmentation.png is 10x10 pixels' in second
     assert 'STRANGE' in third
     assert done.splits['val'].check.without_lesion == ['SYN_1000000']
@@ -303,7 +303,7 @@ def test_a_fault_of_the_copy_is_reported_and_mended(local, tmp_path):
     prepare(replace(local, resize=24))
     spoilt = tmp_path / 'data_24' / IMAGES / 'SYN_0000001.jpg'
     spoilt.write_bytes(b'no image')
-    assert 'data_24/ISIC-2017_Training_Data/SYN_0000001.jpg is not' in prepare(replace(local, resize=24)).problems[0]
+    assert 'data_24/ISIC-2017_Training_Data/SYN_0000001.jpg: not' in prepare(replace(local, resize=24)).problems[0]
     spoilt.unlink()
     assert prepare(replace(local, resize=24)).problems == []
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from mmskin.datasets.readers.image_file import reduction
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.readers.images import read_image
 
 LEFT_RED = np.zeros((64, 96, 3), np.uint8)
 LEFT_RED[:, :48, 0] = 255
@@ -56,7 +56,11 @@ def test_grey_images_have_three_channels_too(tmp_path):
     ],
 )
 def test_the_largest_reduction_that_keeps_the_size(shape, min_size, scale):
-    assert reduction(shape, min_size) == scale
+    file = BytesIO()
+    Image.new('L', shape[::-1]).save(file, 'JPEG')
+    image, stated = read_image(file.getvalue(), min_size)
+    assert stated == shape
+    assert image.shape[:2] == tuple(-(-side // scale) for side in shape)
 
 
 @pytest.mark.parametrize(('size', 'shape'), [(None, (64, 96)), (33, (64, 96)), (32, (32, 48)), (9, (16, 24))])
@@ -145,7 +149,7 @@ def test_other_formats_are_refused_before_pillow_starts_a_program_for_them(tmp_p
     buffer = BytesIO()
     Image.fromarray(LEFT_RED).save(buffer, 'eps')
     monkeypatch.setattr('PIL.EpsImagePlugin.Ghostscript', lambda *_, **__: pytest.fail('Ghostscript was started'))
-    with pytest.raises(ValueError, match='image.jpg is not a readable image') as caught:
+    with pytest.raises(ValueError, match='image.jpg: not an image that can be read') as caught:
         load(tmp_path, buffer.getvalue())
     assert isinstance(caught.value.__cause__, UnidentifiedImageError)
 
@@ -158,13 +162,13 @@ def noisy_jpeg(**options):
 @pytest.mark.parametrize('kept', [0.5, 0.7, 0.99])
 def test_a_jpeg_cut_off_within_its_pixels_is_truncated(tmp_path, progressive, kept):
     data = noisy_jpeg(progressive=progressive)
-    with pytest.raises(ValueError, match='image.jpg is truncated'):
+    with pytest.raises(ValueError, match='image.jpg: truncated'):
         load(tmp_path, data[: int(kept * len(data))])
 
 
 def test_a_download_that_left_zeros_is_truncated(tmp_path):
     data = noisy_jpeg()
-    with pytest.raises(ValueError, match='image.jpg is truncated'):
+    with pytest.raises(ValueError, match='image.jpg: truncated'):
         load(tmp_path, data[: len(data) // 2] + bytes(len(data) // 2))
 
 
@@ -174,7 +178,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path):
     data = noisy_jpeg()
     data = data[:2] + comment + data[2:]
     assert load(tmp_path, data)['img_shape'] == (64, 96)
-    with pytest.raises(ValueError, match='image.jpg is truncated'):
+    with pytest.raises(ValueError, match='image.jpg: truncated'):
         load(tmp_path, data[: -len(data) // 3])
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmskin.datasets.readers.image_file import TooLargeError, check_size, most_bytes
 from mmskin.errors import Mistake
 from mmskin.optional import needs
+from mmskin.readers.limits import TooLargeError, check_size, most_bytes
 
 if TYPE_CHECKING:
     import pydicom

@@ -1,0 +1,214 @@
+"""Reading images: one reader for files of any kind, bytes, arrays and PIL images."""
+
+import struct
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.readers.dicom import is_dicom, read_dicom
+from mmskin.readers.limits import MAX_PIXELS, TooLargeError, check_size, most_bytes
+
+__all__ = ['decode_plain', 'open_image', 'read_file', 'read_image', 'rgb_of_pil']
+
+FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
+REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # what OpenCV decodes; MPO is a JPEG with a preview, as phones write it
+REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
+EXIF_ORIENTATION = 0x0112
+
+
+def read_image(
+    content: Path | bytes | np.ndarray | Image.Image,
+    min_size: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    name: str = '',
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The image as upright RGB, and its size before any reduction.
+
+    Grey is repeated, transparency laid over white, and 16 bits are cut to the upper 8. Arrays are RGB, not BGR. EXIF's
+    orientation is applied; a damaged block is ignored.
+
+    Args:
+        content: A file, its bytes, an array or a PIL image.
+        min_size: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as no side falls below this; a PNG is
+            shrunk to the same size.
+        max_pixels: The most that a file or its bytes may hold, known before any pixel is decoded.
+        name: What errors call it; the file's path by default.
+
+    Returns:
+        uint8 (h, w, 3), and (H, W).
+
+    Raises:
+        MissingFile: if the file is missing.
+        Mistake: if it is truncated, no image, or has too many pixels or bytes; the message begins with the name.
+        MissingLibrary: for DICOM without pydicom.
+    """
+    name = name or (str(content) if isinstance(content, Path) else 'the image')
+    try:
+        if isinstance(content, np.ndarray | Image.Image):
+            rgb = rgb_of_array(content) if isinstance(content, np.ndarray) else rgb_of_pil(content)
+            return rgb, rgb.shape[:2]
+        data = read_file(content, max_pixels) if isinstance(content, Path) else content
+        if is_dicom(data):
+            rgb = rgb_of_array(read_dicom(data, max_pixels))
+            return rgb, rgb.shape[:2]
+        with open_image(data) as image:
+            check_size((image.height, image.width), max_pixels)
+            if is_truncated(data):
+                raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+            if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
+                rgb = rgb_of_pil(image)
+                return rgb, rgb.shape[:2]
+            orientation = exif_orientation(image)
+            shape = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+        scales = [scale for scale in (8, 4, 2) if min_size and min(shape) // scale >= min_size]
+        bgr = decode_plain(data, REDUCED[scales[0] if scales else 1])
+        return cv2.cvtColor(turned(bgr, orientation), cv2.COLOR_BGR2RGB), shape
+    except FileNotFoundError as error:
+        raise MissingFile(f'{name}: no such file') from error
+    except IsADirectoryError as error:
+        raise Mistake(f'{name}: a folder, not an image') from error
+    except MissingLibrary as error:
+        raise MissingLibrary(f'{name}: {error}', name=error.name) from error
+    except Mistake as error:
+        raise Mistake(f'{name}: {error}') from error
+    except UnidentifiedImageError as error:
+        raise Mistake(f'{name}: not an image that can be read') from error
+    except Exception as error:  # decoders raise whatever they like
+        raise Mistake(f'{name}: not an image that can be read ({error})') from error
+
+
+def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """A file's bytes, unless there are more than an image of ``max_pixels`` can take.
+
+    Raises:
+        TooLargeError: if there are.
+    """
+    most = most_bytes(max_pixels)
+    with path.open('rb') as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise TooLargeError(f'a file of more than {most / 1e6:.0f} MB', max_pixels)
+    return data
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An image of which Pillow has read the head, of any size: callers compare it with a limit of their own.
+
+    Pillow's limit is a global of the process, which is not ours to change.
+
+    Raises:
+        UnidentifiedImageError: if it is of none of the ``FORMATS``.
+    """
+    Image.init()
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open has it
+                return factory(BytesIO(data), '')
+    raise UnidentifiedImageError('no image that can be read')
+
+
+def decode_plain(data: bytes, flags: int) -> np.ndarray:
+    """The pixels as OpenCV decodes them, as they are stored: not turned.
+
+    Raises:
+        UnidentifiedImageError: if they cannot be decoded.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise UnidentifiedImageError('no image that can be read')
+    return image
+
+
+def is_truncated(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; OpenCV's older versions paint what is missing grey without a word.
+
+    Bytes after the end are allowed, as phones append a film. An end before the pixels is a thumbnail's: the segments of
+    a JPEG, which say how long they are (ITU-T T.81, B.1.1), are passed over.
+    """
+    if data[:2] == b'\x89P':
+        return data.find(b'IEND', data.find(b'IDAT')) < 0
+    if data[:2] != b'\xff\xd8':
+        return False
+    at = 2
+    while (at := data.find(b'\xff', at)) >= 0 and data[at + 1 : at + 2] != b'\xda':
+        is_fill = data[at + 1 : at + 2] == b'\xff'
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return at < 0 or data.find(b'\xff\xd9', at) < 0
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """How the EXIF block says that the image is turned, from 1 to 8; 1 if it says nothing, or nonsense.
+
+    Pillow takes XMP's word, too, which few viewers do.
+    """
+    try:
+        image.getexif()  # looks for a block at a PNG's end, too
+        block = Image.Exif()
+        block.load(image.info.get('exif', b''))
+        orientation = block.get(EXIF_ORIENTATION, 1)
+    except Exception:  # of a damaged block Pillow raises whatever it stumbles over
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, ...) as ``orientation`` says that they are to be seen.
+
+    EXIF 2.3, tag 0x0112: 3, 6 and 8 are turned by 180, 90 and 270 degrees clockwise, the even others are mirrored.
+    """
+    if orientation in (2, 4, 5, 7):
+        pixels = pixels[:, ::-1]
+    quarters = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)  # counter-clockwise, after mirroring
+    return np.ascontiguousarray(np.rot90(pixels, quarters)) if orientation != 1 else pixels
+
+
+def rgb_of_pil(image: Image.Image) -> np.ndarray:
+    """Any PIL image as upright RGB, uint8 (H, W, 3)."""
+    image.load()  # a TIFF is turned as it is loaded, and its orientation then forgotten
+    orientation = exif_orientation(image)
+    if image.mode.startswith('I') or image.mode == 'F':
+        return turned(rgb_of_array(np.asarray(image)), orientation)
+    if image.mode == 'LAB':
+        profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
+        image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, 'LAB', 'RGB'))
+    if image.has_transparency_data:
+        colours = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', colours.size, 'white'), colours)
+    return turned(np.asarray(image.convert('RGB')), orientation)
+
+
+def rgb_of_array(array: np.ndarray) -> np.ndarray:
+    """An array (H, W), or (H, W, 1, 3 or 4) as RGB, uint8 (H, W, 3).
+
+    Integers are grey levels of 8 bits, or of 16 if any exceeds 255; floats run from 0 to 1.
+
+    Raises:
+        Mistake: if it is of another shape, or its values are no grey levels.
+    """
+    channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else None
+    if channels not in (1, 3, 4) or not array.size:
+        raise Mistake(f'an array of shape {array.shape} is no image; give (H, W) or (H, W, 3), RGB')
+    low, high = array.min(), array.max()
+    if array.dtype == np.uint8:
+        levels = array
+    elif array.dtype == np.uint16:
+        levels = (array >> 8).astype(np.uint8)
+    elif array.dtype.kind in 'iu' and low >= 0 and high <= 65535:
+        levels = (array if high <= 255 else array >> 8).astype(np.uint8)
+    elif array.dtype.kind in 'fb' and low >= 0 and high <= 1:
+        levels = np.round(array.astype(np.float32) * 255).astype(np.uint8)
+    else:
+        raise Mistake(
+            f'values of type {array.dtype} from {low} to {high} are no grey levels; give 0 to 255 (uint8), '
+            '0 to 65535 (uint16), or 0 to 1 (float)'
+        )
+    if channels == 1:
+        return np.repeat(levels.reshape(*array.shape[:2], 1), 3, axis=2)
+    return levels if channels == 3 else rgb_of_pil(Image.fromarray(levels))

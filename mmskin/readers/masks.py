@@ -1,0 +1,88 @@
+"""Reading lesion masks: one reader, which checks them as they are stored."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mmskin.errors import MissingFile, Mistake
+from mmskin.readers.images import decode_plain, exif_orientation, is_truncated, open_image, read_file, turned
+from mmskin.readers.limits import check_size
+
+__all__ = ['read_levels', 'read_mask']
+
+LESION = (1, 255, 65535)  # what a mask may hold besides 0: bits, and the whitest of 8 and of 16 bits
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """The mask in a file, at its own size: uint8 (H, W), 1 on the lesion and 0 off it.
+
+    A file may have 8 or 16 bits, a palette, three equal channels, or the mask in its alpha channel alone.
+
+    Raises:
+        MissingFile: if the file is missing.
+        Mistake: if it is truncated or no image, or holds something else than 0 and one of 1, 255 and 65535.
+    """
+    levels = read_levels(path)
+    top = int(levels.max())
+    lesion = (levels == top).astype(np.uint8) if top else np.zeros(levels.shape, np.uint8)
+    # counting is several times faster than np.unique on a mask of 12 Mpx
+    if top not in (0, *LESION) or cv2.countNonZero(lesion) != np.count_nonzero(levels):
+        values = np.unique(levels)
+        shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
+        raise Mistake(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it.')
+    return lesion
+
+
+def read_levels(path: str | Path) -> np.ndarray:
+    """The one channel of a mask's file as it is stored, (H, W) of an integer type.
+
+    Raises:
+        MissingFile: if the file is missing.
+        Mistake: if it is truncated or no image, or has channels that differ.
+    """
+    try:
+        data = read_file(Path(path))
+        with open_image(data) as image:
+            check_size((image.height, image.width), max_pixels=2**28)
+            if is_truncated(data):
+                raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+            orientation = exif_orientation(image)
+            if image.mode == 'L' and image.format in ('JPEG', 'PNG') and not image.has_transparency_data:
+                return turned(decode_plain(data, cv2.IMREAD_UNCHANGED), orientation)
+            image.load()
+            return turned(one_channel(image), orientation if image.format != 'TIFF' else 1)
+    except FileNotFoundError as error:
+        raise MissingFile(f'{path} is missing; restore the file, or take its id out of the data set') from error
+    except Mistake as error:
+        raise Mistake(f'{path}: {error}') from error
+    except UnidentifiedImageError as error:
+        raise Mistake(f'{path}: not a mask that can be read') from error
+    except Exception as error:  # decoders raise whatever they like
+        raise Mistake(f'{path}: not a mask that can be read ({error})') from error
+
+
+def one_channel(image: Image.Image) -> np.ndarray:
+    """The channel that holds the mask.
+
+    Raises:
+        Mistake: if it is unclear which that is.
+    """
+    if image.mode == 'P' and 'transparency' not in image.info:
+        colours = np.asarray(image.convert('RGB'))
+        is_grey = (colours == colours[..., :1]).all()  # else the palette colours the classes, as labelme's does
+        return colours[..., 0] if is_grey else np.asarray(image)
+    if image.mode in ('1', 'L', 'I', 'F') or image.mode.startswith('I;'):
+        levels = np.asarray(image)
+        if levels.dtype.kind == 'f':
+            raise Mistake('it holds fractions; write 0 off the lesion and 255 on it')
+        return levels.astype(np.uint8) if levels.dtype == bool else levels
+    *colours, alpha = np.moveaxis(np.asarray(image.convert('RGBA')), 2, 0)
+    if any((channel != colours[0]).any() for channel in colours):
+        raise Mistake('its channels differ; write a mask as one channel, 0 off the lesion and 255 on it')
+    if (alpha == 255).all():
+        return colours[0]
+    if (colours[0] != colours[0].flat[0]).any():
+        raise Mistake('both its colours and its transparency vary; write a mask as one channel')
+    return alpha
