@@ -19,6 +19,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
 from mmskin.files import write_text
+from mmskin.readers.images import read_image
 
 __all__ = [
     'PREDICTED',
@@ -33,7 +34,7 @@ __all__ = [
     'outlines',
     'plot_outlines',
     'read_cases',
-    'read_image',
+    'read_case_image',
     'read_thumbnail',
     'readable',
     'save_figure',
@@ -295,7 +296,7 @@ def draw_panel(axis: Axes, case: Case) -> None:
     axis.set_xlabel(f'{case.image_id}{jaccard}\n{textwrap.fill(scores, 34)}', fontsize=7)
 
 
-def read_image(path: str | None) -> np.ndarray:
+def read_case_image(path: str | None) -> np.ndarray:
     """The image at ``path`` for ``case_picture`` (h, w, 3), RGB, its longer side ``SIZE``; grey without a path."""
     image = read_thumbnail(path, SIZE)
     scale = SIZE / max(image.shape)
@@ -303,7 +304,7 @@ def read_image(path: str | None) -> np.ndarray:
 
 
 def case_picture(image: np.ndarray, case: Case) -> np.ndarray:
-    """``image``, from ``read_image``, with both outlines, and below it ``captions``."""
+    """``image``, from ``read_case_image``, with both outlines, and below it ``captions``."""
     height, width = image.shape[:2]
     picture = image
     for lines, color in ((case.true_outlines, TRUE), (case.pred_outlines, PREDICTED)):

@@ -20,8 +20,8 @@ from mmskin.drawing import (
     draw_outlines,
     draw_sheet,
     outlines,
+    read_case_image,
     read_cases,
-    read_image,
     read_thumbnail,
     save_figure,
     thumbnail,
@@ -102,7 +102,7 @@ def test_captions_without_ground_truth():
 
 
 def test_outlines_are_where_they_belong():
-    image = read_image(None)
+    image = read_case_image(None)
     picture = case_picture(image, CASE)[: len(image)]
     assert picture[80, 160] == pytest.approx(ImageColor.getrgb(TRUE), abs=40)  # the upper edge of the square
     assert picture[120, 60] == pytest.approx(ImageColor.getrgb(PREDICTED), abs=40)  # the lower edge of the small one
@@ -118,7 +118,7 @@ def test_pictures_of_a_run_are_of_one_size():
 
 def test_a_small_image_is_enlarged_until_its_caption_can_be_read(tmp_path):
     Image.new('RGB', (40, 20), 'red').save(tmp_path / 'small.png')
-    assert read_image(str(tmp_path / 'small.png')).shape == (160, 320, 3)
+    assert read_case_image(str(tmp_path / 'small.png')).shape == (160, 320, 3)
 
 
 def case(image_id, pred_class='nevus', jaccard=0.9, gt_class='nevus'):

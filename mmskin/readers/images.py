@@ -177,7 +177,9 @@ def rgb_of_pil(image: Image.Image) -> np.ndarray:
         return turned(rgb_of_array(np.asarray(image)), orientation)
     if image.mode == 'LAB':
         profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
-        image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, 'LAB', 'RGB'))
+        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, 'LAB', 'RGB'))
+        assert converted is not None, 'it is not in place'
+        image = converted
     if image.has_transparency_data:
         colours = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', colours.size, 'white'), colours)

@@ -78,11 +78,12 @@ def one_channel(image: Image.Image) -> np.ndarray:
         if levels.dtype.kind == 'f':
             raise Mistake('it holds fractions; write 0 off the lesion and 255 on it')
         return levels.astype(np.uint8) if levels.dtype == bool else levels
-    *colours, alpha = np.moveaxis(np.asarray(image.convert('RGBA')), 2, 0)
-    if any((channel != colours[0]).any() for channel in colours):
+    pixels = np.asarray(image.convert('RGBA'))
+    color, alpha = pixels[..., 0], pixels[..., 3]
+    if (pixels[..., 1:3] != color[..., None]).any():
         raise Mistake('its channels differ; write a mask as one channel, 0 off the lesion and 255 on it')
     if (alpha == 255).all():
-        return colours[0]
-    if (colours[0] != colours[0].flat[0]).any():
+        return color
+    if (color != color.flat[0]).any():
         raise Mistake('both its colours and its transparency vary; write a mask as one channel')
     return alpha

@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmskin.drawing import case_picture, read_image
+from mmskin.drawing import case_picture, read_case_image
 from mmskin.evaluation.contour_sheet import describe
 from mmskin.registry import HOOKS
 from mmskin.structures import TaskSample
@@ -56,7 +56,7 @@ class PredictionPictures(Hook):
         """The picture of a sample (H, W, 3), RGB."""
         case = describe(sample.to_dict(), classes)
         if case.image_id not in self.images:
-            self.images[case.image_id] = read_image(case.img_path)
+            self.images[case.image_id] = read_case_image(case.img_path)
         return case_picture(self.images[case.image_id], case)
 
 
