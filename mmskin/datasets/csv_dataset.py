@@ -36,7 +36,7 @@ class CsvLesionDataset(LesionDataset):
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
         exclude: ids to leave out, such as images that another split holds too.
         delimiter: the character between the cells.
-        inputs: columns that the network is told beside the image, by the input's name, such as ``dict(age='age')``.
+        inputs: columns that the network sees with the image, by the input's name, such as ``dict(age='age')``.
             Cells may be empty or "unknown".
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
             ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
@@ -92,7 +92,8 @@ class CsvLesionDataset(LesionDataset):
             except ValueError as error:
                 complaints.append(f'{where}: {error}')
         if complaints:
-            raise Mistake(summary(complaints))
+            more = [f'and {len(complaints) - SHOWN} more rows'] if len(complaints) > SHOWN else []
+            raise Mistake('\n'.join([*complaints[:SHOWN], *more]))
         return left_in(list(samples.values()), self.exclude, str(table))
 
     def _rows(self, table: Path) -> list[tuple[str, dict[str, str]]]:
@@ -110,10 +111,11 @@ class CsvLesionDataset(LesionDataset):
             f'character between the cells by delimiter, which is {self.delimiter!r}.',
             self.delimiter,
         )
-        found = [(where, row) for where, row in rows if not self.split or row[self.split_column] == self.split]
-        if not found:
-            raise Mistake(f'{table} has no row' + f' with {self.split!r} as {self.split_column}.' * bool(self.split))
-        return found
+        chosen = [(where, row) for where, row in rows if not self.split or row[self.split_column] == self.split]
+        if not chosen:
+            condition = f' with {self.split!r} as {self.split_column}.' if self.split else ''
+            raise Mistake(f'{table} has no row{condition}')
+        return chosen
 
     def _sample(self, row: dict[str, str], folder: Path) -> dict:
         """One row as a sample, which lacks what the row leaves empty."""
@@ -137,38 +139,28 @@ class CsvLesionDataset(LesionDataset):
     def _label(self, row: dict[str, str]) -> int | None:
         """The class of a row; None if it is left empty."""
         if self.name_column:
-            names = [row[self.name_column]] if self._is_filled(row[self.name_column], self.name_column) else None
-        elif self.flag_columns:
-            names = self._set_flags(row)
-        else:
+            name = row[self.name_column]
+            if not self._is_filled(name, self.name_column):
+                return None
+            if name not in self.classes:
+                raise Mistake(
+                    f'{self.name_column} is {name!r}, and the classes are {", ".join(self.classes)}; correct it, or '
+                    'name the classes by metainfo=dict(classes=...)'
+                )
+            return self.classes.index(name)
+        if not self.flag_columns:
             return None
-        return None if names is None else self._index(names)
-
-    def _set_flags(self, row: dict[str, str]) -> list[str] | None:
-        """The names of the classes whose columns are 1."""
-        found = set_columns(row, self.flag_columns, 'one column for each class')
-        self._is_filled('' if found is None else '1', ', '.join(self.flag_columns))
-        return None if found is None else [self.classes[self.flag_columns.index(column)] for column in found]
-
-    def _index(self, names: list[str]) -> int:
-        """The label of the one class that is named."""
-        if len(names) != 1:
-            raise Mistake(f'{len(names)} of the columns {", ".join(self.flag_columns)} are 1, and one has to be')
-        if names[0] not in self.classes:
-            raise Mistake(
-                f'{self.name_column} is {names[0]!r}, and the classes are {", ".join(self.classes)}; mend it, or name '
-                'the classes by metainfo=dict(classes=...)'
-            )
-        return self.classes.index(names[0])
+        columns = ', '.join(self.flag_columns)
+        flagged = set_columns(row, self.flag_columns, 'one column for each class')
+        if flagged is None:
+            self._is_filled('', columns)
+            return None
+        if len(flagged) != 1:
+            raise Mistake(f'{len(flagged)} of the columns {columns} are 1, and one has to be')
+        return self.flag_columns.index(flagged[0])
 
     def _is_filled(self, cell: str, column: str) -> bool:
         """Whether a cell is filled, which it has to be without ``partial_labels``."""
         if not cell and not self.partial_labels:
             raise Mistake(f'{column} is empty; fill it, or allow it with partial_labels=True')
         return bool(cell)
-
-
-def summary(complaints: Sequence[str]) -> str:
-    """The first of the complaints, and how many more there are."""
-    more = len(complaints) - SHOWN
-    return '\n'.join([*complaints[:SHOWN], *([f'and {more} more rows'] if more > 0 else [])])

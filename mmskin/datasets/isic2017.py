@@ -39,7 +39,7 @@ class ISIC2017Dataset(LesionDataset):
         partial_labels: any image may lack the ground truth of any task, which is otherwise an error; a ground truth
             without its image is an error either way.
         exclude: ids to leave out, such as images that another split holds too.
-        extra: a list of samples from elsewhere that the split gets besides, as ``tools/select_data.py`` writes it; see
+        extra: a list of further samples from elsewhere, as ``tools/select_data.py`` writes it; see
             ``read_extra_samples``. Any of them may lack the ground truth of any task.
         outside_data_root: the files that ``extra`` names may lie anywhere; otherwise one that is neither in the list's
             folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
@@ -109,22 +109,22 @@ class ISIC2017Dataset(LesionDataset):
         """The ground truth of ``task`` by image id, checked against the images."""
         if task not in self.tasks or (self.partial_labels and not path.exists()):
             return {}
-        found = {image_id: value for image_id, value in read(path).items() if value is not None}
+        known = {image_id: value for image_id, value in read(path).items() if value is not None}
         complaints = []
-        if strays := found.keys() - images.keys():
+        if strays := known.keys() - images.keys():
             complaints.append(f'{listed(strays)} in {path} but without an image; add the images or remove these')
-        if not self.partial_labels and (unlabelled := images.keys() - found.keys() - self.exclude):
+        if not self.partial_labels and (unlabelled := images.keys() - known.keys() - self.exclude):
             complaints.append(
                 f'{listed(unlabelled)} with an image but not in {path}; add them, remove the images, '
                 'or allow it with partial_labels=True'
             )
         if complaints:
             raise Mistake(f'{self.split} split: {"; ".join(complaints)}.')
-        return found
+        return known
 
 
 def index_images(folder: Path) -> dict[str, Path]:
-    """The image files of ``folder`` by id; superpixel maps, hidden and other files are passed over."""
+    """The image files of ``folder`` by id; superpixel maps, hidden and other files are ignored."""
     paths = [
         path
         for path in files_in(folder)
@@ -151,7 +151,7 @@ def files_in(folder: Path) -> list[Path]:
 def by_id(folder: Path, pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     """The pairs as a dict, after a check that no id occurs twice."""
     pairs = list(pairs)
-    twice = {image_id for image_id, count in Counter(image_id for image_id, _ in pairs).items() if count > 1}
+    twice = [image_id for image_id, count in Counter(image_id for image_id, _ in pairs).items() if count > 1]
     if twice:
         raise Mistake(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
     return dict(pairs)

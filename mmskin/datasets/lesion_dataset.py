@@ -94,7 +94,7 @@ class LesionDataset(BaseDataset):
         """All samples, after a check of their ids, which mmengine's dataset asks for when it has loaded them.
 
         Raises:
-            ValueError: if an id cannot be part of a file's name; see ``check_name``.
+            Mistake: if an id cannot be part of a file's name; see ``check_name``.
         """
         for sample in self.data_list:
             check_name(sample.get('image_id'), f'{self.data_root}: the image id')
@@ -140,4 +140,5 @@ def listed(ids: Collection[str], limit: int = 10) -> str:
     """``'3 ids (A, B, C)'``, cut after ``limit`` names."""
     names = sorted(ids)
     more = f', and {len(names) - limit} more' if len(names) > limit else ''
-    return f'{len(names)} id{"s" * (len(names) != 1)} ({", ".join(names[:limit])}{more})'
+    plural = '' if len(names) == 1 else 's'
+    return f'{len(names)} id{plural} ({", ".join(names[:limit])}{more})'

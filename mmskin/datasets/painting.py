@@ -46,7 +46,7 @@ def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def dots(shape: tuple[int, int], points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """A layer with a soft disc at each point (N, 2), x before y, of the radius beside it."""
+    """A layer with a soft disc at each point (N, 2), x before y, each of its radius."""
     layer = np.zeros(shape, np.float32)
     for (x, y), radius in zip(points, radii, strict=True):
         cv2.circle(layer, (round(x * 16), round(y * 16)), round(radius * 16), 1.0, -1, cv2.LINE_AA, shift=4)

@@ -68,13 +68,17 @@ class SyntheticLesions:
         The folder appears under its name when it is complete, so an interrupted run leaves none behind.
 
         Raises:
-            FileExistsError: if ``out_dir`` holds something that this function has not written.
+            Mistake: if ``out_dir`` holds something that this function has not written.
         """
         out_dir = Path(out_dir)
         counts = dict(train=num_train, val=num_val, test=num_test)
         manifest = dict(version=VERSION, seed=self.seed, shape=list(self.shape), **counts)
-        if holds(out_dir, manifest):
-            return
+        written = out_dir / MANIFEST
+        if written.is_file():
+            if json.loads(written.read_text(encoding='utf-8')) == manifest:
+                return
+        elif out_dir.exists() and any(out_dir.iterdir()):
+            raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:
             unfinished = Path(folder) / out_dir.name
@@ -100,16 +104,6 @@ class SyntheticLesions:
             told.append((image_id, *self.age_and_sex(split, index)))
         write_csv(root / f'{SPLITS[split]}_Part3_GroundTruth.csv', [COLUMNS, *rows])
         write_csv(images / f'{images.name}{METADATA_SUFFIX}', [('image_id', 'age_approximate', 'sex'), *told])
-
-
-def holds(out_dir: Path, manifest: dict) -> bool:
-    """Whether ``out_dir`` is a complete synthetic set as the manifest describes it."""
-    written = out_dir / MANIFEST
-    if written.is_file():
-        return json.loads(written.read_text(encoding='utf-8')) == manifest
-    if out_dir.exists() and any(out_dir.iterdir()):
-        raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
-    return False
 
 
 def main() -> None:

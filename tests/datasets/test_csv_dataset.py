@@ -246,7 +246,7 @@ def change(index, **cells):
         (change(0, photo=''), {}, 'list.csv, line 2: photo is empty; name a file'),
         (change(0, outline=''), dict(partial_labels=False), 'line 2: outline is empty; .*partial_labels=True'),
         (change(0, finding=''), dict(partial_labels=False), 'line 2: finding is empty; .*partial_labels=True'),
-        (change(5, finding='wart'), {}, "line 7: finding is 'wart', and the classes are bcc, mel, naevus; mend it"),
+        (change(5, finding='wart'), {}, "line 7: finding is 'wart', and the classes are bcc, mel, naevus; correct it"),
         (change(5, photo='ISIC-2017_Training_Data/SYN_0000000.jpg'), {}, 'line 7: the id SYN_0000000 occurs twice'),
         (change(1, mel=2), dict(label_column=('bcc', 'mel', 'naevus')), "line 3: .*mel is '2'; write 0 or 1"),
         (

@@ -1,4 +1,4 @@
-"""Preparing ISIC-2017: download, verify, unpack, check, make a smaller copy; what is done already is passed over."""
+"""Preparing ISIC-2017: download, verify, unpack, check, make a smaller copy; what is done already is skipped."""
 
 import os
 from collections import deque
