@@ -11,7 +11,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -22,6 +24,7 @@ from mmskin.files import write_text
 from mmskin.readers.images import read_image
 
 __all__ = [
+    'MAP_COLORS',
     'PREDICTED',
     'THUMBNAIL',
     'TRUE',
@@ -32,6 +35,7 @@ __all__ = [
     'draw_outlines',
     'draw_sheet',
     'outlines',
+    'overlay',
     'plot_outlines',
     'read_cases',
     'read_case_image',
@@ -44,6 +48,7 @@ __all__ = [
 
 TRUE, PREDICTED = '#eb1e14', '#1446ff'
 EDGE = '#ffffff'  # on both sides of a line, so that it stands out from a dark lesion
+MAP_COLORS = colormaps['viridis']
 THUMBNAIL = 224  # pixels on the longer side
 MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is kept of a mask has to stay small
 SMALLEST = 4  # pixels of a caption's letters
@@ -117,6 +122,21 @@ def draw_outlines(
     for shade, thickness in ((EDGE, width + 2), (color, width)):
         cv2.polylines(drawn, lines, True, ImageColor.getrgb(shade), thickness, cv2.LINE_AA, PRECISION)
     return drawn
+
+
+def overlay(image: np.ndarray, values: np.ndarray, scale: Normalize | None = None, strength: float = 0.5) -> np.ndarray:
+    """A map of numbers (h, w), enlarged and coloured, over an image (H, W, 3) of uint8.
+
+    Args:
+        image: RGB.
+        values: Of a gate or an activation.
+        scale: Which values the ends of the colour map stand for; 0 and 1 by default.
+        strength: How much of the result is the map, from 0 to 1.
+    """
+    size = image.shape[1], image.shape[0]
+    large = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    colors = MAP_COLORS((scale or Normalize(0, 1))(large))[..., :3] * 255
+    return (image * (1 - strength) + colors * strength).round().astype(np.uint8)
 
 
 def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarray:

@@ -8,8 +8,7 @@ from PIL import ImageColor
 from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.drawing import PREDICTED, TRUE, Case, add_caption, draw_sheet
-from mmskin.explain.explanation import explain
-from mmskin.explain.picture import draw_explanation
+from mmskin.explain.explanation import draw_explanation, explain
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.prediction_files import overlay
 from mmskin.web.page import part

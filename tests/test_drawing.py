@@ -20,6 +20,7 @@ from mmskin.drawing import (
     draw_outlines,
     draw_sheet,
     outlines,
+    overlay,
     read_case_image,
     read_cases,
     read_thumbnail,
@@ -245,3 +246,11 @@ def test_a_photograph_is_drawn_upright(tmp_path, turn, shape, white_at):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
         read_thumbnail(str(tmp_path / 'gone.jpg'))
+
+
+def test_overlay_shows_image_and_map():
+    """Viridis begins at (68, 1, 84) and ends at (253, 231, 36); half of it, and half of white."""
+    image = np.full((4, 4, 3), 255, np.uint8)
+    assert np.array_equal(overlay(image, np.zeros((1, 1)))[0, 0], [162, 128, 170])
+    assert np.array_equal(overlay(image, np.ones((1, 1)))[0, 0], [254, 243, 146])
+    assert np.array_equal(overlay(image, np.ones((1, 1)), strength=0), image)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Analyse, and print the summary."""
     from mmskin.config import load_config, set_in_datasets, tested_dataset
-    from mmskin.explain.gate_analysis import analyse_gates
+    from mmskin.explain.gates import analyse_gates
 
     cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
     cfg.work_dir = args.out_dir or f'{cfg.work_dir}/gates'

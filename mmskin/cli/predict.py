@@ -119,8 +119,7 @@ def _predict(
 
 def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', path: Path) -> None:
     """Draw why the image got its answer."""
-    from mmskin.explain.explanation import explain
-    from mmskin.explain.picture import draw_explanation
+    from mmskin.explain.explanation import draw_explanation, explain
 
     path.parent.mkdir(parents=True, exist_ok=True)
     explanation = explain(inferencer, source)

@@ -1,19 +1,31 @@
-"""Everything that explains one prediction."""
+"""Everything that explains one prediction, and the picture of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
 
+from mmskin.drawing import PREDICTED, draw_outlines, overlay, readable, save_figure, thumbnail
 from mmskin.engine.hooks.gate_recorder import mean_map
-from mmskin.explain.class_activation import class_activation, diagnosis_of
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.tasks.classification import Classification
 from mmskin.models.watch import closed, unwrap
 
-__all__ = ['Effect', 'Explanation', 'explain']
+__all__ = ['Effect', 'Explanation', 'answer', 'class_activation', 'draw_explanation', 'explain']
+
+SIZE = 448  # pixels on the longer side of each panel
+WIDTH = 2.9  # inches of each panel
 
 
 @dataclass(eq=False)
@@ -38,15 +50,15 @@ class Explanation:
     @property
     def effects(self) -> dict[str, 'Effect']:
         """How far closing each route moves the answer."""
-        return {name: effect_of(self.prediction, one) for name, one in self.without.items()}
+        return {name: effect_of(self.prediction, other) for name, other in self.without.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """What ``json.dumps`` takes: the answer, and by route the answer without it and how far that is away."""
         return {
             'prediction': self.prediction.to_dict(contours=False),
             'without': {
-                name: {'label': one.label, 'probabilities': one.probabilities, **asdict(self.effects[name])}
-                for name, one in self.without.items()
+                name: {'label': other.label, 'probabilities': other.probabilities, **asdict(self.effects[name])}
+                for name, other in self.without.items()
             },
         }
 
@@ -91,9 +103,10 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     if not isinstance(model, MultiTaskModel):
         return explanation
     inputs = inferencer.inputs([source])
-    if (task := diagnosis_of(model)) and prediction.label is not None:
+    diagnoses = [name for name in model.active_tasks if isinstance(model.tasks[name], Classification)]
+    if diagnoses and prediction.label is not None:
         predicted = inferencer.classes.index(prediction.label)
-        explanation.activation = class_activation(model, inputs, task, [predicted])[0]
+        explanation.activation = class_activation(model, inputs, diagnoses[0], [predicted])[0]
     explanation.gates = {
         f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
         for site, routes in model.gates(inputs).items()
@@ -105,3 +118,115 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         assert isinstance(without, LesionPrediction), 'one source is one image'
         explanation.without[name] = without
     return explanation
+
+
+def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes: Sequence[int]) -> np.ndarray:
+    """Grad-CAM of one class of each image, at the last map that the task's head reads.
+
+    Eq. 1 and 2 of https://arxiv.org/abs/1610.02391.
+
+    Args:
+        network: In evaluation mode.
+        inputs: Normalised images (N, 3, H, W).
+        task: A classification.
+        classes: Whose evidence to show, N numbers.
+
+    Returns:
+        Maps (N, h, w) over the whole images, at the resolution of the map where the branch sees all of the image; from
+        0 to 1, each scaled to its own largest value.
+    """
+    with torch.no_grad():
+        *others, last = network.extract_feat(inputs)[task]
+    with torch.enable_grad():
+        last = last.detach().requires_grad_()
+        logits = network.tasks[task]((*others, last))
+        (slopes,) = torch.autograd.grad(logits[range(len(inputs)), classes].sum(), last)
+    with torch.no_grad():
+        maps = (slopes.mean(dim=(2, 3), keepdim=True) * last).sum(dim=1, keepdim=True).relu()
+        maps = network.over_image(task, maps, inputs)
+    return (maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))[:, 0].cpu().numpy()
+
+
+def draw_explanation(explanation: Explanation, path: str | Path) -> None:
+    """Draw the answer, where the evidence lies, where gates open, and the answer with each route closed.
+
+    The upper row has the image with its outline, the class activation map and the gates; the lower one the outline
+    without each route, and the probabilities side by side.
+    """
+    image = thumbnail(explanation.image, SIZE)
+    rows = [row for row in (maps(explanation, image), answers(explanation, image)) if row]
+    with_bars = len(rows) > 1 and explanation.prediction.probabilities is not None
+    columns = max(len(rows[0]), len(rows[-1]) + with_bars)
+    height = min(max(WIDTH * image.shape[0] / image.shape[1], 2.0), 3 * WIDTH) + 0.8
+    figure = Figure(figsize=(WIDTH * columns, height * len(rows)), layout='constrained', dpi=120)
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, panels in zip(parts, rows, strict=True):
+        axes = part.subplots(1, columns, squeeze=False)[0]
+        for axis, (title, picture) in zip(axes, panels, strict=False):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(title, fontsize=8)
+        for axis in axes[len(panels) :]:
+            axis.axis('off')
+    if with_bars:
+        draw_probabilities(parts[1].axes[len(rows[1])], explanation)
+    if explanation.prediction.contours is not None:
+        key = Line2D([], [], color=PREDICTED, label='predicted outline')
+        parts[0].legend(handles=[key], loc='outside upper left', fontsize=8, frameon=False)
+    save_figure(figure, path)
+
+
+def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Titles and panels of the upper row."""
+    panels = [(answer(explanation.prediction), outlined(image, explanation.prediction))]
+    if explanation.activation is not None:
+        title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
+        panels.append((title, overlay(image, explanation.activation)))
+    return panels + [
+        (
+            f'gate {name}\nviolet: {rates.min():.2f}, yellow: {rates.max():.2f}',
+            overlay(image, rates, Normalize(rates.min(), rates.max())),
+        )
+        for name, rates in explanation.gates.items()
+    ]
+
+
+def answers(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Titles and panels of the lower row."""
+    panels = []
+    for name, prediction in explanation.without.items():
+        effect = explanation.effects[name]
+        changes = {'probabilities': effect.probability_change, 'mask': effect.mask_change}
+        moved = ', '.join(f'{kind} {change:.2g}' for kind, change in changes.items() if change is not None)
+        panels.append((f'without {name}\n{answer(prediction)}\nmoved: {moved}', outlined(image, prediction)))
+    return panels
+
+
+def answer(prediction: LesionPrediction) -> str:
+    """The diagnosis and its probability."""
+    if not prediction.probabilities or prediction.label is None:
+        return 'outline'
+    return f'{readable(prediction.label)} {prediction.probabilities[prediction.label]:.2f}'
+
+
+def outlined(image: np.ndarray, prediction: LesionPrediction) -> np.ndarray:
+    """The image with the predicted outline."""
+    return draw_outlines(image, prediction.contours or [], prediction.size)
+
+
+def draw_probabilities(axis: Axes, explanation: Explanation) -> None:
+    """Bars of each class's probability, as it is and with each route closed."""
+    answers = {'all routes': explanation.prediction}
+    answers |= {f'without {name.rpartition("/")[2]}': other for name, other in explanation.without.items()}
+    names = list(explanation.prediction.probabilities or ())
+    places, height = np.arange(len(names)), 0.8 / len(answers)
+    axis.axis('on')
+    for number, (label, prediction) in enumerate(answers.items()):
+        values = [(prediction.probabilities or {})[name] for name in names]
+        axis.barh(places + (number - (len(answers) - 1) / 2) * height, values, height, label=label)
+    axis.set_yticks(places, [readable(name) for name in names], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1))
+    axis.tick_params(labelsize=8)
+    axis.set_title('probabilities', fontsize=8)
+    axis.legend(fontsize=7, loc='upper center', bbox_to_anchor=(0.5, -0.1), frameon=False)

@@ -11,10 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.drawing import readable, thumbnail
-from mmskin.explain.explanation import Explanation, explain
-from mmskin.explain.gate_figures import COLORS, overlay
-from mmskin.explain.picture import answer
+from mmskin.drawing import MAP_COLORS, overlay, readable, thumbnail
+from mmskin.explain.explanation import Explanation, answer, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
@@ -22,7 +20,7 @@ from mmskin.inference.prediction import LesionPrediction
 __all__ = ['Refused', 'answer_html', 'look_at']
 
 SIZE = 900  # pixels on the longer side of what is shown
-LEGEND = ', '.join(to_hex(color) for color in COLORS(np.linspace(0, 1, 9)))
+LEGEND = ', '.join(to_hex(color) for color in MAP_COLORS(np.linspace(0, 1, 9)))
 
 
 class Refused(NamedTuple):

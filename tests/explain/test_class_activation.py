@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmskin.explain.class_activation import class_activation
+from mmskin.explain.explanation import class_activation
 
 
 class Tiny(nn.Module):

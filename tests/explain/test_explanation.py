@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 
 from mmskin.datasets.lesion_dataset import CLASSES
-from mmskin.explain.class_activation import class_activation
-from mmskin.explain.explanation import Effect, Explanation, effect_of, explain
-from mmskin.explain.picture import draw_explanation
+from mmskin.explain.explanation import Effect, Explanation, class_activation, draw_explanation, effect_of, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.explain.gate_analysis import quantities, summary
-from mmskin.explain.gate_figures import draw_route
+from mmskin.explain.gates import draw_route, quantities, summary
 from mmskin.models.passing.base import OPENING, FeaturePassing
 from mmskin.models.passing.cross_attention import CrossAttentionPassing
 from mmskin.registry import MODELS

@@ -1,6 +1,5 @@
 """Rates by group and rank correlations, on four images whose numbers can be worked out."""
 
-import csv
 from dataclasses import replace
 
 import cv2
@@ -8,9 +7,8 @@ import numpy as np
 import pytest
 
 from mmskin.evaluation.per_image import PerImageTable, write_results
-from mmskin.explain import gate_table
-from mmskin.explain.gate_figures import draw_maps, draw_rates, overlay
-from mmskin.explain.gate_table import correlations, groups, read_gates, write_rates
+from mmskin.explain import gates
+from mmskin.explain.gates import correlations, draw_maps, draw_rates, groups, read_gates
 
 ROWS = [  # rate, true and predicted label, size, JA
     ('b', 0.75, 1, 1, 0.2, 0.6),
@@ -62,7 +60,7 @@ def test_means_of_groups(table):
 
 def test_intervals_of_groups_that_are_large_enough(table, monkeypatch):
     assert all(np.isnan(group.ends).all() for group in groups(table))
-    monkeypatch.setattr(gate_table, 'FEWEST', 4)
+    monkeypatch.setattr(gates, 'FEWEST', 4)
     whole, *others = groups(table)
     assert 0.25 <= whole.ends[0] < 0.5 < whole.ends[1] <= 0.75
     assert all(np.isnan(group.ends).all() for group in others)
@@ -73,14 +71,6 @@ def test_rank_correlations(table):
     found = {name: rho for _, name, rho, _ in correlations(table)}
     assert found['lesion size'] == pytest.approx(1.5 / (4.5 * 5) ** 0.5)
     assert found['JA'] == pytest.approx(-4.5 / (4.5 * 5) ** 0.5)
-
-
-def test_a_row_for_each_image(table, tmp_path):
-    write_rates(tmp_path / 'rates.csv', table)
-    with (tmp_path / 'rates.csv').open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    assert [row['rate/block/cls2seg'] for row in rows] == ['0.25', '0.75', '0.5', '0.5']
-    assert rows[3]['cls/gt_label'] == ''
 
 
 def test_a_test_without_labels_has_fewer_groups(table):
@@ -94,11 +84,3 @@ def test_pictures(table, tmp_path):
     draw_maps(table, tmp_path / 'maps.png', num_images=3)
     for name in ('rates.png', 'maps.png'):
         assert cv2.imread(str(tmp_path / name)).std() > 10
-
-
-def test_overlay_shows_image_and_map():
-    """Viridis begins at (68, 1, 84) and ends at (253, 231, 36); half of it, and half of white."""
-    image = np.full((4, 4, 3), 255, np.uint8)
-    assert np.array_equal(overlay(image, np.zeros((1, 1)))[0, 0], [162, 128, 170])
-    assert np.array_equal(overlay(image, np.ones((1, 1)))[0, 0], [254, 243, 146])
-    assert np.array_equal(overlay(image, np.ones((1, 1)), strength=0), image)

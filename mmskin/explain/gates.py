@@ -1,0 +1,246 @@
+"""What a network's gates do on a test set: from a checkpoint to a folder of tables and pictures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from scipy.stats import spearmanr
+
+from mmskin.drawing import MAP_COLORS, overlay, read_thumbnail, save_figure
+from mmskin.engine.evaluate import evaluate_checkpoint
+from mmskin.errors import Mistake
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_counts, interval, weighted_mean
+from mmskin.files import markdown_table, write_text
+from mmskin.registry import MODELS, as_config
+
+__all__ = ['analyse_gates']
+
+EXPLANATION = """The rate of a route is the mean, over channels and positions, of a number from 0 to 1 that says:"""
+INTERVALS = """Means over images with 95 % bootstrap intervals, where there are ten images or more; one interval in \
+twenty misses by chance."""
+
+
+@dataclass(frozen=True)
+class GateTable:
+    """What was recorded of a test set's N images.
+
+    Attributes:
+        tested: What the test measured on them.
+        img_paths: The image files.
+        maps: Means over channels (N, h, w) by block and route.
+    """
+
+    tested: PerImageTable
+    img_paths: list[str]
+    maps: dict[str, np.ndarray]
+
+    @property
+    def rates(self) -> dict[str, np.ndarray]:
+        """The mean rate of each image (N,), by block and route; of what, the operator's ``quantity`` says."""
+        return {name: maps.astype(np.float64).mean(axis=(1, 2)) for name, maps in self.maps.items()}
+
+    @property
+    def largeness(self) -> dict[str, np.ndarray]:
+        """What rates are compared with, (N,) each: lesion size and JA, as far as the test has them."""
+        values = {'lesion size': self.tested.lesion_share, 'JA': self.tested.column(self.tested.outline, 'JA')}
+        return {name: value for name, value in values.items() if not np.isnan(value).all()}
+
+
+class Group(NamedTuple):
+    """The mean rate of a route over some of the images, with its bootstrap interval; nan on too few for one."""
+
+    route: str
+    name: str
+    num_images: int
+    mean: float
+    ends: Interval
+
+
+def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
+    """Test a network and write what its gates did.
+
+    Args:
+        cfg: A config with ``work_dir`` set, of a network whose operators have gates.
+        checkpoint: A checkpoint file, or the work folder of a finished training.
+        out_dir: Gets ``rates.csv`` (a row per image), ``rates.png``, ``maps.png`` and ``gates.md``, next to the test's
+            own files and the maps themselves (``gates.npz``).
+        num_images: How many images ``maps.png`` shows.
+
+    Returns:
+        The path of ``gates.md``.
+
+    Raises:
+        Mistake: if no operator of the network has gates, or no image is to be shown.
+    """
+    if num_images < 1:
+        raise Mistake(f'num_images={num_images}: give one or more for the picture of maps')
+    out_dir = Path(out_dir)
+    recorded = out_dir / 'gates.npz'
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]
+    passing = cfg.model.get('passing') or {}
+    evaluate_checkpoint(cfg, checkpoint, out_dir)
+    table = read_gates(recorded, out_dir)
+    columns = {f'rate/{name}': values for name, values in table.rates.items()} | table.tested.columns
+    PerImageTable(table.tested.image_ids, columns).write(out_dir / 'rates.csv')
+    means = groups(table)
+    text = summary(quantities(passing, table.rates), means, correlations(table))
+    write_text(out_dir / 'gates.md', text)
+    draw_rates(table, means, out_dir / 'rates.png')
+    draw_maps(table, out_dir / 'maps.png', num_images)
+    return out_dir / 'gates.md'
+
+
+def read_gates(recorded: str | Path, folder: str | Path) -> GateTable:
+    """Join what ``GateRecorder`` wrote with the table in the folder of the same test."""
+    tested = PerImageTable.read(folder)
+    with np.load(recorded) as file:
+        arrays = dict(file)
+    names, paths = arrays.pop('image_id').tolist(), arrays.pop('img_path').tolist()
+    places = {image_id: index for index, image_id in enumerate(names)}
+    order = [places[image_id] for image_id in tested.image_ids]
+    maps = {name: values[order] for name, values in arrays.items()}
+    return GateTable(tested, [paths[index] for index in order], maps)
+
+
+def groups(table: GateTable) -> list[Group]:
+    """The mean rate of every route with 95 % bootstrap intervals over images.
+
+    Groups are all images, each true class, right and wrong diagnoses, small and large lesions, as far as there are any.
+    """
+    tested = table.tested
+    members = {'all images': np.ones(len(tested), bool)}
+    members |= {name: tested.labels == index for index, name in enumerate(tested.classes)}
+    members |= {'right diagnosis': tested.right == 1, 'wrong diagnosis': tested.right == 0}
+    members |= {f'{size} lesions': group for size, group in tested.size_groups.items() if size != 'medium'}
+    counts = image_counts(len(tested), NUM_RESAMPLES, np.random.default_rng(0))
+    means = []
+    for route, rates in table.rates.items():
+        for name, inside in members.items():
+            number = int(inside.sum())
+            if not number:
+                continue
+            ends = (np.nan, np.nan)
+            if number >= FEWEST:
+                ends = interval(weighted_mean(np.where(inside, rates, np.nan), counts))
+            means.append(Group(route, name, number, float(rates[inside].mean()), ends))
+    return means
+
+
+def correlations(table: GateTable) -> list[tuple[str, str, float, float]]:
+    """Spearman's rank correlation of each route's rate with lesion size and JA: (route, with, rho, p)."""
+    ranks = []
+    for route, rates in table.rates.items():
+        for name, values in table.largeness.items():
+            defined = ~np.isnan(values)
+            if defined.sum() > 2:
+                result = spearmanr(rates[defined], values[defined])
+                ranks.append((route, name, float(result.statistic), float(result.pvalue)))
+    return ranks
+
+
+def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
+    """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
+    blocks = {route.rpartition('/')[0] for route in routes}
+    types = [as_config(cfg)['type'] for block, cfg in passing.items() if block in blocks]
+    operators: list[Any] = [MODELS.get(kind) for kind in types]
+    return {operator.__name__: operator.quantity for operator in operators}
+
+
+def summary(meanings: Mapping[str, str], means: Sequence[Group], ranks: list[tuple[str, str, float, float]]) -> str:
+    """What rates are, rates by group, and rank correlations, in Markdown."""
+    lines = ['# What the gates do', '', EXPLANATION, '']
+    lines += [f'- {operator}: {quantity}.' for operator, quantity in meanings.items()]
+    rates = [
+        (route, name, str(n), f'{mean:.3f}', '–' if isnan(low) else f'{low:.3f} to {high:.3f}')
+        for route, name, n, mean, (low, high) in means
+    ]
+    lines += ['', INTERVALS, '', markdown_table(['route', 'images', 'number', 'rate', '95 % interval'], rates)]
+    rows = [(route, name, f'{rho:+.2f}', f'{p:.2g}') for route, name, rho, p in ranks]
+    lines += ['', markdown_table(['route', 'with', "Spearman's rho", 'p'], rows)]
+    return '\n'.join(lines) + '\n'
+
+
+def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> None:
+    """A row per route: mean rates of the groups with intervals, and the rate against lesion size and JA."""
+    rates, others = table.rates, table.largeness
+    figure = Figure(figsize=(4.2 + 3.2 * len(others), 3.2 * len(rates)), layout='constrained', dpi=120)
+    grid = figure.subplots(len(rates), 1 + len(others), squeeze=False, width_ratios=[1.5] + [1.0] * len(others))
+    for axes, route in zip(grid, rates, strict=True):
+        draw_groups(axes[0], [group for group in groups if group.route == route])
+        axes[0].set_title(route, loc='left', fontsize=10, fontweight='bold')
+        for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
+            axis.plot(values, rates[route], '.', color='tab:blue', alpha=0.5, markersize=5)
+            label = name
+            if name == 'lesion size':
+                axis.set_xscale('log')  # most are small
+                label = f'{name}, share of the image'
+            axis.set_xlabel(label, fontsize=8)
+            axis.set_ylabel('rate', fontsize=8)
+            axis.tick_params(which='both', labelsize=8)
+            axis.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
+    """Means as points with their intervals, the group's name and size to the left."""
+    for row, group in enumerate(groups):
+        axis.plot(group.ends, [row, row], color='tab:blue', linewidth=2)
+        axis.plot(group.mean, row, 'o', color='tab:blue', markersize=5)
+    names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in groups]
+    axis.set_yticks(range(len(groups)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
+    axis.tick_params(which='both', labelsize=8)
+    axis.grid(axis='x', alpha=0.3)
+
+
+def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
+    """Where the gates open: images from the lowest to the highest mean rate, one row of overlays per route.
+
+    A map is drawn over the image in grey, with colours that run from its route's lowest to its highest rate in the
+    picture.
+
+    Raises:
+        MissingFile: if an image cannot be read.
+    """
+    order = np.argsort(np.mean(list(table.rates.values()), axis=0), kind='stable')
+    places = np.linspace(0, len(order) - 1, min(num_images, len(order))).round().astype(int)
+    chosen = order[places].tolist()
+    images = [read_thumbnail(table.img_paths[index]) for index in chosen]
+    rows = len(table.maps) + 1
+    figure = Figure(figsize=(2.1 * len(chosen) + 1.2, 2.2 * rows + 0.3), layout='constrained', dpi=120)
+    grid = figure.subplots(rows, len(chosen), squeeze=False)
+    for axis, image, index in zip(grid[0], images, chosen, strict=True):
+        axis.imshow(image)
+        axis.set_title(table.tested.image_ids[index], fontsize=8)
+    for axes, (route, maps) in zip(grid[1:], table.maps.items(), strict=True):
+        draw_route(figure, axes, route, maps[chosen].astype(np.float32), images)
+    for axis in grid.flat:
+        axis.set(xticks=[], yticks=[])
+    save_figure(figure, path)
+
+
+def draw_route(
+    figure: Figure, axes: Sequence[Axes], route: str, maps: np.ndarray, images: Sequence[np.ndarray]
+) -> None:
+    """One route's maps (n, h, w) over their images, with a colour bar."""
+    scale = Normalize(float(maps.min()), float(maps.max()))
+    for axis, image, rates in zip(axes, images, maps, strict=True):
+        # colours of the image would mix with those of the map
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        axis.imshow(overlay(grey, rates, scale))
+        axis.set_xlabel(f'mean {rates.mean():.2f}', fontsize=8)
+    axes[0].set_ylabel(route, fontsize=9)
+    bar = figure.colorbar(ScalarMappable(scale, MAP_COLORS), ax=list(axes), shrink=0.8, pad=0.01)
+    bar.set_label('rate, mean over channels', fontsize=8)
+    bar.ax.tick_params(labelsize=8)
