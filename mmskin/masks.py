@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.spatial.distance import pdist
 from skimage.measure import perimeter_crofton
+
+from mmskin.files import write_whole
 
 __all__ = [
     'LesionMeasurements',
@@ -18,6 +21,7 @@ __all__ = [
     'irregularity',
     'largest_component',
     'measure_lesion',
+    'write_mask',
 ]
 
 Polygon = list[tuple[int, int]]
@@ -209,3 +213,9 @@ def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
     border = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
     small[border] = False
     return mask | small[regions].astype(np.uint8)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask ((1, H, W) or (H, W), lesion above 0) as an 8-bit PNG of 0 and 255, whole or not at all."""
+    grey = (mask > 0).reshape(mask.shape[-2:]).astype(np.uint8) * 255
+    write_whole(path, cv2.imencode('.png', grey)[1].tobytes())

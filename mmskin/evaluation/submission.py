@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
@@ -15,7 +13,8 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
 from mmskin.evaluation.segmentation import as_mask
-from mmskin.files import write_csv, write_whole
+from mmskin.files import write_csv
+from mmskin.masks import write_mask
 from mmskin.registry import METRICS
 
 MASKS, TABLE = 'Part1', 'Part3.csv'
@@ -49,7 +48,9 @@ class ChallengeSubmission(BaseMetric):
         """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
         for sample in data_samples:
             if 'pred_sem_seg' in sample:
-                write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', sample['pred_sem_seg']['data'])
+                write_mask(
+                    self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', as_mask(sample['pred_sem_seg']['data'])
+                )
             self.results.append({'image_id': sample['image_id'], **self.probabilities(sample)})
 
     def probabilities(self, sample: dict) -> Row:
@@ -77,15 +78,6 @@ class ChallengeSubmission(BaseMetric):
             shutil.make_archive(str(self.out_dir / MASKS), 'zip', self.out_dir / MASKS)
         print_log(f'The submission is in {self.out_dir}.', logger='current')
         return {}
-
-
-def write_mask(path: Path, mask: Any) -> None:
-    """Write a mask ((1, H, W) or (H, W), lesion above 0) as an 8-bit PNG of 0 and 255.
-
-    Two processes may both have an image that pads the last batch.
-    """
-    grey = as_mask(mask).reshape(mask.shape[-2:]).astype(np.uint8) * 255
-    write_whole(path, cv2.imencode('.png', grey)[1].tobytes())
 
 
 def write_table(path: Path, rows: list[Row]) -> None:

@@ -12,8 +12,7 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
-from mmskin.readers.images import read_image
-from mmskin.readers.limits import MAX_PIXELS
+from mmskin.readers.images import MAX_PIXELS, read_image
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 

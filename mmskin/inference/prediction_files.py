@@ -9,11 +9,12 @@ from typing import TextIO
 import cv2
 import numpy as np
 
+from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.drawing import PREDICTED, add_caption, draw_outlines, readable, thumbnail
-from mmskin.evaluation.submission import MASK_SUFFIX, write_mask
 from mmskin.files import csv_line, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.masks import write_mask
 
 __all__ = ['PredictionFiles', 'overlay']
 

@@ -1,6 +1,5 @@
 """Images in DICOM files, as clinics keep them, where no part of a file is trusted to know the size of another."""
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -11,14 +10,13 @@ import numpy as np
 
 from mmskin.errors import Mistake
 from mmskin.optional import needs
-from mmskin.readers.limits import TooLargeError, check_size, most_bytes
+from mmskin.readers.images import TooLargeError, check_size, most_bytes
 
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ['is_dicom', 'read_dicom']
+__all__ = ['read_dicom']
 
-WITHOUT_PREAMBLE = re.compile(rb'[\x02\x08]\x00.\x00([A-Z]{2}|..\x00\x00)|\x00\x08\x00.[A-Z]{2}|DICM', re.DOTALL)
 PIXELS = 0x7FE00010
 IMAGE = range(0x00280000, 0x00290000)  # the group that describes the picture
 SEGMENTED = range(0x00281221, 0x00281224)  # palettes of a few bytes that unfold to any length
@@ -30,11 +28,6 @@ LONG = (b'OB', b'OD', b'OF', b'OL', b'OV', b'OW', b'SQ', b'SV', b'UC', b'UN', b'
 MAX_ELEMENTS = 100_000  # of the head, those inside sequences included
 MAX_ELEMENT = 1_000_000  # bytes, of an element that describes the picture; the largest, a table, has 131,072
 STEP = 1 << 20
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether this is a DICOM file, with its preamble, or without as some archives hand them out."""
-    return data[128:132] == b'DICM' or WITHOUT_PREAMBLE.match(data) is not None
 
 
 def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Reading images: one reader for files of any kind, bytes, arrays and PIL images."""
 
+import re
 import struct
 from contextlib import suppress
 from io import BytesIO
@@ -10,16 +11,26 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
-from mmskin.readers.dicom import is_dicom, read_dicom
-from mmskin.readers.limits import MAX_PIXELS, TooLargeError, check_size, most_bytes
 
-__all__ = ['decode_plain', 'open_image', 'read_file', 'read_image', 'rgb_of_pil']
+__all__ = [
+    'MAX_PIXELS',
+    'TooLargeError',
+    'check_size',
+    'decode_plain',
+    'most_bytes',
+    'open_image',
+    'read_file',
+    'read_image',
+    'rgb_of_pil',
+]
 
+MAX_PIXELS = 50_000_000  # of an image, unless the user says otherwise
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # what OpenCV decodes; MPO is a JPEG with a preview, as phones write it
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 EXIF_ORIENTATION = 0x0112
+WITHOUT_PREAMBLE = re.compile(rb'[\x02\x08]\x00.\x00([A-Z]{2}|..\x00\x00)|\x00\x08\x00.[A-Z]{2}|DICM', re.DOTALL)
 
 
 def read_image(
@@ -55,6 +66,8 @@ def read_image(
             return rgb, rgb.shape[:2]
         data = read_file(content, max_pixels) if isinstance(content, Path) else content
         if is_dicom(data):
+            from mmskin.readers.dicom import read_dicom  # which counts its pixels by what is here
+
             rgb = rgb_of_array(read_dicom(data, max_pixels))
             return rgb, rgb.shape[:2]
         with open_image(data) as image:
@@ -95,6 +108,11 @@ def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     if len(data) > most:
         raise TooLargeError(f'a file of more than {most / 1e6:.0f} MB', max_pixels)
     return data
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether this is a DICOM file, with its preamble, or without as some archives hand them out."""
+    return data[128:132] == b'DICM' or WITHOUT_PREAMBLE.match(data) is not None
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -214,3 +232,26 @@ def rgb_of_array(array: np.ndarray) -> np.ndarray:
     if channels == 1:
         return np.repeat(levels.reshape(*array.shape[:2], 1), 3, axis=2)
     return levels if channels == 3 else rgb_of_pil(Image.fromarray(levels))
+
+
+class TooLargeError(Mistake):
+    """An image that would take more memory than the user allows; nothing of it was decoded."""
+
+    def __init__(self, what: str, max_pixels: int) -> None:
+        super().__init__(f'{what}; at most {max_pixels / 1e6:g} million pixels are taken (--max-pixels says how many)')
+
+
+def check_size(shape: tuple[int, int], max_pixels: int) -> None:
+    """Compare an image's (height, width), which it states, with the limit.
+
+    Raises:
+        TooLargeError: if it has more than ``max_pixels``.
+    """
+    height, width = shape
+    if height * width > max_pixels:
+        raise TooLargeError(f'{width} x {height} pixels are {height * width / 1e6:.1f} million', max_pixels)
+
+
+def most_bytes(max_pixels: int) -> int:
+    """The most that an image's file takes: four channels of 16 bits, not compressed, and what describes them."""
+    return 8 * max_pixels + 16_000_000

@@ -7,8 +7,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.readers.images import decode_plain, exif_orientation, is_truncated, open_image, read_file, turned
-from mmskin.readers.limits import check_size
+from mmskin.readers.images import (
+    check_size,
+    decode_plain,
+    exif_orientation,
+    is_truncated,
+    open_image,
+    read_file,
+    turned,
+)
 
 __all__ = ['read_levels', 'read_mask']
 

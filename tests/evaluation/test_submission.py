@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.evaluation.submission import ChallengeSubmission, write_mask
+from mmskin.evaluation.submission import ChallengeSubmission
+from mmskin.masks import write_mask
 
 SUBMISSION = 'ChallengeSubmission'
 SCORES = [0.7, 0.2, 0.1]

@@ -5,8 +5,7 @@ from pathlib import Path
 from mmcv.transforms import BaseTransform
 
 from mmskin.errors import Mistake
-from mmskin.readers.images import read_image
-from mmskin.readers.limits import MAX_PIXELS
+from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_mask
 from mmskin.registry import TRANSFORMS
 
