@@ -11,6 +11,7 @@ import argparse
 import errno
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is decoded (50000000)')
     model.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
+    )
+    beside = parser.add_argument_group('beside the images, for networks that are told it; what is left out is unknown')
+    beside.add_argument('--metadata', metavar='TABLE', help='CSV with image_id and the inputs, such as age and sex')
+    beside.add_argument('--age', help='of all images that the table leaves unknown')
+    beside.add_argument('--sex', help='likewise')
+    beside.add_argument(
+        '--input', action='append', default=[], metavar='NAME=VALUE', help='likewise, any other input of the network'
     )
     mask = parser.add_argument_group('mask')
     mask.add_argument('--fill-holes', action='store_true', help='fill the holes of each mask')
@@ -67,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.explain and inferencer.is_exported:
         raise Mistake(f'{args.model}: an exported network cannot be looked into; leave out --explain, or name a config')
+    sources = _told(args, inferencer, sources)
     files = PredictionFiles(
         args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
     )
@@ -74,6 +83,20 @@ def run(args: argparse.Namespace) -> int:
         failed = _predict(inferencer, sources, files, args.explain)
     print(f'{len(sources) - failed} of {len(sources)} images predicted: {files.table}')
     return 1 if failed else 0
+
+
+def _told(
+    args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'list[ImageSource]'
+) -> 'list[ImageSource]':
+    """The images with what the table says of them, and the options where it says nothing."""
+    pairs = [option.partition('=') for option in args.input]
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise Mistake(f'--input {wrong[0]}: give a name and a value, as --input site=back')
+    options = {'age': args.age, 'sex': args.sex, **{name: value for name, _, value in pairs}}
+    for_all = {name: value for name, value in options.items() if value is not None}
+    inferencer.check_metadata(for_all, 'options: ')
+    table = inferencer.read_metadata(args.metadata, [one.image_id for one in sources]) if args.metadata else {}
+    return [replace(one, inputs={**for_all, **table.get(one.image_id, {})}) for one in sources]
 
 
 def _post(args: argparse.Namespace) -> list[str] | None:

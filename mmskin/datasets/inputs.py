@@ -10,7 +10,7 @@ from mmskin.datasets.tables import read_rows
 from mmskin.errors import Mistake
 from mmskin.structures import is_known
 
-__all__ = ['known_cells', 'read_inputs']
+__all__ = ['input_columns', 'known_cells', 'read_inputs']
 
 ID_COLUMNS = ('image_id', 'image', 'isic_id')  # ISIC-2017 and HAM10000, ISIC 2018 to 2020, the archive's own tables
 
@@ -25,6 +25,23 @@ def known_cells(row: Mapping[str, str], columns: Mapping[str, str], where: str) 
     """
     known = {name: row[column] for name, column in columns.items() if is_known(row[column])}
     return {'inputs': known, 'inputs_from': {name: f'{where}: {columns[name]}' for name in known}}
+
+
+def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
+    """The columns of a table that hold inputs, by the inputs' names: named so, or as ISIC's tables call it.
+
+    That is ``age``, ``age_approx`` or ``age_approximate``. What the table lacks is left out.
+
+    Raises:
+        MissingFile: if there is no such table.
+        Mistake: if it has a column for none of them.
+    """
+    row = next((cells for _, cells in read_rows(path, (), 'check its name.', '')), {})
+    options = {name: (name, f'{name}_approx', f'{name}_approximate') for name in names}
+    found = {name: column for name, columns in options.items() for column in reversed(columns) if column in row}
+    if not found:
+        raise Mistake(f'{path} has no column {" or ".join(names)}, which this network is told; check the first line')
+    return found
 
 
 def read_inputs(

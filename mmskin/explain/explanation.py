@@ -18,8 +18,10 @@ from mmskin.engine.hooks.gate_recorder import mean_map
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.models.fusion.base import Values, values_of
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.classification import Classification
+from mmskin.models.tasks.task import Fused
 from mmskin.models.watch import closed, unwrap
 
 __all__ = ['Effect', 'Explanation', 'answer', 'class_activation', 'draw_explanation', 'explain']
@@ -95,7 +97,7 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         FileNotFoundError: if the file is missing.
         ValueError: if the image cannot be read.
     """
-    source = HeldImage(source.image_id, source.content, source.max_pixels, source.file_name)
+    source = HeldImage(source.image_id, source.content, source.max_pixels, source.file_name, source.inputs)
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])
@@ -106,7 +108,9 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     diagnoses = [name for name in model.active_tasks if isinstance(model.tasks[name], Classification)]
     if diagnoses and prediction.label is not None:
         predicted = inferencer.classes.index(prediction.label)
-        explanation.activation = class_activation(model, inputs, diagnoses[0], [predicted])[0]
+        told = values_of(model.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
+        values = {name: value.to(inputs.device) for name, value in told.items()}
+        explanation.activation = class_activation(model, inputs, diagnoses[0], [predicted], values)[0]
     explanation.gates = {
         f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
         for site, routes in model.gates(inputs).items()
@@ -120,7 +124,9 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     return explanation
 
 
-def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes: Sequence[int]) -> np.ndarray:
+def class_activation(
+    network: MultiTaskModel, inputs: Tensor, task: str, classes: Sequence[int], values: Values | None = None
+) -> np.ndarray:
     """Grad-CAM of one class of each image, at the last map that the task's head reads.
 
     Eq. 1 and 2 of https://arxiv.org/abs/1610.02391.
@@ -130,16 +136,17 @@ def class_activation(network: MultiTaskModel, inputs: Tensor, task: str, classes
         inputs: Normalised images (N, 3, H, W).
         task: A classification.
         classes: Whose evidence to show, N numbers.
+        values: What the network is told beside the images, (N,) by the input's name.
 
     Returns:
         Maps (N, h, w) over the whole images, at the resolution of the map where the branch sees all of the image; from
         0 to 1, each scaled to its own largest value.
     """
     with torch.no_grad():
-        *others, last = network.extract_feat(inputs)[task]
+        *others, last = network.extract_feat(inputs, values)[task]
     with torch.enable_grad():
         last = last.detach().requires_grad_()
-        logits = network.tasks[task]((*others, last))
+        logits = network.tasks[task](Fused((*others, last), values or {}))
         (slopes,) = torch.autograd.grad(logits[range(len(inputs)), classes].sum(), last)
     with torch.no_grad():
         maps = (slopes.mean(dim=(2, 3), keepdim=True) * last).sum(dim=1, keepdim=True).relu()

@@ -1,7 +1,7 @@
 """Running an exported network, in ONNX Runtime or OpenVINO, as if it were the one that was trained."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
 from mmskin.errors import MissingFile, Mistake
+from mmskin.models.fusion.base import Input, values_of
 from mmskin.models.tasks.task import Task
 from mmskin.optional import needs
 from mmskin.registry import MODELS
@@ -25,6 +26,8 @@ TASKS = ('Classification', 'Segmentation', 'Regression')
 VIEWS = ('flips', 'zooms', 'crops')
 NEEDED = {'input': ('size', 'mean', 'std'), 'test_time_augmentation': ('default',)}
 NEEDED_OF_OUTPUT = ('task', 'type')
+INPUTS = {'Numeric': ('minimum', 'maximum', 'edges', 'mean', 'std'), 'Categorical': ('values',)}
+NOTHING: Mapping[str, np.ndarray] = {}
 POST = ('Dilate', 'FillHoles', 'LargestComponent')
 
 
@@ -34,12 +37,13 @@ class Session(NamedTuple):
     Attributes:
         path: The file.
         description: What it says of itself.
-        run: From normalised images, float32 (N, 3, h, w), to its outputs by name.
+        run: From normalised images, float32 (N, 3, h, w), and the values of the inputs beside them, float32 (N,) by
+            name, to its outputs by name. Inputs that are left out are unknown.
     """
 
     path: Path
     description: dict[str, Any]
-    run: Callable[[np.ndarray], dict[str, np.ndarray]]
+    run: Callable[..., dict[str, np.ndarray]]
 
 
 def is_exported(path: str | Path) -> bool:
@@ -96,9 +100,10 @@ def open_onnx(path: Path) -> tuple[str, Callable]:
     except Exception as error:  # its exceptions have no common base of their own
         raise Mistake(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
     names = [output.name for output in session.get_outputs()]
+    beside = [one.name for one in session.get_inputs() if one.name != 'images']
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, {'images': images}), strict=True))
+    def run(images: np.ndarray, values: Mapping[str, np.ndarray] = NOTHING) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, with_unknown(images, values, beside)), strict=True))
 
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, ''), run
 
@@ -113,12 +118,20 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
     names = [output.any_name for output in compiled.outputs]
+    beside = [one.any_name for one in compiled.inputs if 'images' not in one.names]
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        found = compiled.create_infer_request().infer(images)  # one's own: threads cannot share one
+    def run(images: np.ndarray, values: Mapping[str, np.ndarray] = NOTHING) -> dict[str, np.ndarray]:
+        request = compiled.create_infer_request()  # one's own: threads cannot share one
+        found = request.infer(with_unknown(images, values, beside))
         return {name: found[name] for name in names}
 
     return text, run
+
+
+def with_unknown(images: np.ndarray, values: Mapping[str, np.ndarray], beside: Sequence[str]) -> dict[str, np.ndarray]:
+    """All that a file is fed: the images, and the inputs ``beside`` them, NaN where nobody gave a value."""
+    unknown = np.full(len(images), np.nan, np.float32)
+    return {'images': images, **{name: values.get(name, unknown) for name in beside}}
 
 
 OPENERS = {'.onnx': open_onnx, '.xml': open_openvino}
@@ -157,13 +170,15 @@ class ExportedNetwork(BaseModel):
         super().__init__(dict(type='mmengine.ImgDataPreprocessor', mean=prepared['mean'], std=prepared['std']))
         self.session = session
         self.outputs = {output['task']: name for name, output in session.description['outputs'].items()}
+        self.inputs = {name: build_input(one) for name, one in session.description.get('inputs', {}).items()}
         self.tasks = ModuleDict({o['task']: build_task(o) for o in session.description['outputs'].values()})
 
     def forward(
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[TaskSample]:
         """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
-        found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()))
+        told = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
+        found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
         estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
         if mode == 'tensor':
             return estimates
@@ -171,6 +186,18 @@ class ExportedNetwork(BaseModel):
         for name, estimate in estimates.items():
             self.tasks[name].write(estimate, data_samples)
         return data_samples
+
+
+def build_input(described: dict[str, Any]) -> Input:
+    """An input beside the image, as a file describes it.
+
+    Raises:
+        Mistake: if the file names anything but what mmskin exports.
+    """
+    options = INPUTS.get(described.get('type', ''))
+    if options is None:
+        raise Mistake(f'the exported file asks for an input {described.get("type")}, which mmskin does not write')
+    return MODELS.build({key: described[key] for key in ('type', *options) if key in described})
 
 
 def build_task(output: dict[str, Any]) -> Task:

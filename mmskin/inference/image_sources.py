@@ -1,7 +1,7 @@
 """Finding the images that a user means: files, folders, patterns, arrays, and lists of these."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
@@ -30,12 +30,14 @@ class ImageSource:
         content: The file, its bytes, an RGB array or a PIL image.
         max_pixels: The most that is decoded.
         file_name: What errors call it; its path or id by default.
+        inputs: What the network is told beside the image, by the input's name, as ``TaskSample`` has it.
     """
 
     image_id: str
     content: Content
     max_pixels: int = MAX_PIXELS
     file_name: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path | None:

@@ -1,9 +1,10 @@
 """Predicting for images of one's own."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmskin.config import class_names, load_config, tested_dataset
+from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.engine.evaluate import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
@@ -22,14 +24,17 @@ from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
+from mmskin.models.fusion.base import Input
+from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.segmentation import Segmentation, resize
 from mmskin.models.watch import unwrap, watched
 from mmskin.models.weights import load_weights, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
-from mmskin.structures import TaskSample
+from mmskin.structures import TaskSample, is_known
 
 __all__ = ['LesionInferencer']
 
+Metadata: TypeAlias = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
 Item = TypeVar('Item', LesionPrediction, dict)
 MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are held at that size
 
@@ -82,29 +87,93 @@ class LesionInferencer:
             set_post(self.network, post)
         self.network.eval().to(find_device(device))
 
-    def __call__(self, inputs: Inputs, lesion_probability: bool = False) -> LesionPrediction | list[LesionPrediction]:
+    def __call__(
+        self, inputs: Inputs, lesion_probability: bool = False, metadata: Metadata | None = None
+    ) -> LesionPrediction | list[LesionPrediction]:
         """Predict for one image, or for several: a folder, a pattern such as ``'photos/*.jpg'``, or a list of anything.
 
         Args:
             inputs: Paths, RGB arrays, PIL images or bytes. Of a folder, see ``find_images``.
             lesion_probability: With the map of probabilities, 4 bytes a pixel.
+            metadata: What the network is told beside the images, if it takes any: values for all images such as
+                ``dict(age=55, sex='female')``, a list of these with one for each image, a dict of these by image id, or
+                the path of a table (see ``read_metadata``). What is absent is unknown.
 
         Raises:
             MissingFile: if a file is missing, or a folder holds no image.
-            Mistake: if an image cannot be read; ``iterate`` goes on to the next.
+            Mistake: if an image cannot be read, at which ``iterate`` goes on to the next; or if metadata make no sense.
         """
-        predictions = [_or_raise(item) for item in self.iterate(inputs, lesion_probability)]
+        predictions = [_or_raise(item) for item in self.iterate(inputs, lesion_probability, metadata)]
         return predictions[0] if is_single(inputs) else predictions
 
-    def iterate(self, inputs: Inputs, lesion_probability: bool = False) -> Iterator[LesionPrediction | FailedImage]:
+    def iterate(
+        self, inputs: Inputs, lesion_probability: bool = False, metadata: Metadata | None = None
+    ) -> Iterator[LesionPrediction | FailedImage]:
         """Predict one after the other, in order, holding no more than a batch; see ``__call__``.
 
         An image that cannot be read gives a ``FailedImage``, and the others are predicted.
         """
-        for batch in self._batches(find_images(inputs)):
+        for batch in self._batches(self._told(find_images(inputs), metadata)):
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
             for item in batch:
                 yield item if isinstance(item, FailedImage) else next(predictions)
+
+    @property
+    def inputs_beside(self) -> Mapping[str, Input]:
+        """What the network can be told beside an image, by name; nothing, for most."""
+        network = unwrap(self.network)
+        return network.inputs if isinstance(network, MultiTaskModel | ExportedNetwork) else {}
+
+    def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
+        """Make sure that the network can be told ``values``; errors begin with ``where``.
+
+        Raises:
+            Mistake: if it is not told one of them, or one makes no sense.
+        """
+        for name, value in values.items():
+            if name not in self.inputs_beside:
+                takes = ' and '.join(self.inputs_beside) or 'nothing'
+                raise Mistake(f'{where}{name}: this network is told {takes} beside the image; leave {name} out')
+            self.inputs_beside[name].read(value, f'{where}{name}')
+
+    def read_metadata(self, table: str | Path, image_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What a table says of images, by image id; images that it lacks are counted on the standard error.
+
+        Args:
+            table: A CSV with ``image_id``, ``image`` or ``isic_id``, and the inputs' columns: ``age``, or as ISIC's
+                tables have it ``age_approx`` or ``age_approximate``. Empty and "unknown" cells are unknown.
+            image_ids: Of the images.
+
+        Raises:
+            MissingFile: if there is no such table.
+            Mistake: if it has none of the images or columns, or a value that makes no sense.
+        """
+        if not self.inputs_beside:
+            raise Mistake(f'{table}: this network is told nothing beside the image; leave the table out')
+        columns = input_columns(Path(table), self.inputs_beside)
+        told = read_inputs(Path(table), columns, image_ids, 'check its name.')
+        for one in told.values():
+            for name, value in one['inputs'].items():
+                self.inputs_beside[name].read(value, one['inputs_from'][name])
+        return {image_id: dict(one['inputs']) for image_id, one in told.items()}
+
+    def _told(self, sources: Iterable[ImageSource], metadata: Metadata | None) -> Iterator[ImageSource]:
+        """The images with what ``metadata`` says of them."""
+        if metadata is None:
+            yield from sources
+            return
+        if isinstance(metadata, str | Path):
+            sources = [*sources]
+            metadata = self.read_metadata(metadata, [source.image_id for source in sources])
+        if not isinstance(metadata, Mapping):
+            sources, values = [*sources], [*metadata]
+            if len(sources) != len(values):
+                raise Mistake(f'metadata has {len(values)} entries for {len(sources)} images; give one for each')
+            yield from (replace(source, inputs=one or {}) for source, one in zip(sources, values, strict=True))
+        elif any(isinstance(one, Mapping) for one in metadata.values()):
+            yield from (replace(source, inputs=metadata.get(source.image_id, {})) for source in sources)
+        else:
+            yield from (replace(source, inputs=metadata) for source in sources)
 
     @property
     def is_exported(self) -> bool:
@@ -139,12 +208,16 @@ class LesionInferencer:
         """The network's input and an empty sample, or what is wrong with the image."""
         path = str(source.path) if source.path else None
         size = self.load.size
+        self.check_metadata(source.inputs, f'{source.name}: ')
         try:
             check_name(source.image_id, f'{source.name}: the image id')
             image, shape = source.read(size / self.load.smallest_crop if size else None)
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return FailedImage(source.image_id, path, error)
-        results = dict(image_id=source.image_id, img_path=path, img=image, ori_shape=shape, input_size=size)
+        results: dict[str, Any] = dict(
+            image_id=source.image_id, img_path=path, img=image, ori_shape=shape, input_size=size
+        )
+        results['inputs'] = source.inputs
         for step in self.steps:
             results = step(results)
         return results
@@ -161,7 +234,10 @@ class LesionInferencer:
         ]
 
     def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction:
-        prediction = LesionPrediction(sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates)
+        told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
+        prediction = LesionPrediction(
+            sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told
+        )
         if 'pred_score' in sample:
             prediction.probabilities = dict(zip(self.classes, sample.pred_score.tolist(), strict=True))
             prediction.label = self.classes[int(sample.pred_label)]

@@ -23,6 +23,7 @@ class LesionPrediction:
         probabilities: By class, adding up to 1. How far they can be trusted depends on the network's calibration.
         mask: True on the lesion, (height, width).
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
+        inputs: What the network was told beside the image, by the input's name.
         gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and
             views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
             says what it is for others. Empty without gates.
@@ -36,6 +37,7 @@ class LesionPrediction:
     mask: np.ndarray | None = field(default=None, repr=False)
     lesion_probability: np.ndarray | None = field(default=None, repr=False)
     gates: dict[str, dict[str, float]] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def contours(self) -> list[Polygon] | None:
@@ -59,6 +61,7 @@ class LesionPrediction:
             'path': self.path,
             'width': width,
             'height': height,
+            **({'inputs': self.inputs} if self.inputs else {}),
             'label': self.label,
             'probabilities': self.probabilities,
             'measurements': asdict(self.measurements) if self.measurements else None,

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
-from mmskin.models.fusion.base import Values, build_inputs
+from mmskin.models.fusion.base import Values, build_inputs, values_of
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
@@ -128,21 +128,9 @@ class MultiTaskModel(BaseModel):
         return self
 
     def extract_feat(self, inputs: Tensor, values: Values | None = None) -> dict[str, Feats]:
-        """Feature maps by task for normalised images (N, 3, H, W), as they are with what ``values_of`` gives."""
+        """Feature maps by task for normalised images (N, 3, H, W), as they are with the ``values`` of the inputs."""
         maps = self.branch_maps(inputs)
         return {name: cast(Task, self.tasks[name]).fuse(feats, values or {}) for name, feats in maps.items()}
-
-    def values_of(self, samples: Iterable[TaskSample | Mapping[str, Any]]) -> dict[str, Tensor]:
-        """The values of the inputs that samples hold in ``inputs``, (N,) by name, NaN where they are unknown.
-
-        Raises:
-            Mistake: if one is not among those that the input takes.
-        """
-        told = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
-        return {
-            name: torch.tensor([one.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
-            for name, one in self.inputs.items()
-        }
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         """The maps of the active tasks' branches for normalised images (N, 3, H, W)."""
@@ -170,7 +158,7 @@ class MultiTaskModel(BaseModel):
         def collect(site: str, operator: FeaturePassing, *maps: Features) -> None:
             passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*maps).items()})
 
-        values = {name: value.to(inputs.device) for name, value in self.values_of(data_samples or ()).items()}
+        values = {name: value.to(inputs.device) for name, value in values_of(self.inputs, data_samples or ()).items()}
         with watched(collect) if mode == 'loss' else nullcontext():
             feats = self.extract_feat(inputs, values if data_samples else None)
         if mode == 'tensor':
@@ -219,7 +207,7 @@ class MultiTaskModel(BaseModel):
         for task in self.tasks.values():
             labelled = [one for one in samples if isinstance(one.get(task.target), int)]
             if task.fusion and labelled:
-                task.fusion.fit(self.values_of(labelled), torch.tensor([one[task.target] for one in labelled]))
+                task.fusion.fit(values_of(self.inputs, labelled), torch.tensor([one[task.target] for one in labelled]))
 
     def passing_by_site(self) -> dict[str, FeaturePassing]:
         """The operators in use, by their block."""

@@ -1,6 +1,7 @@
 """Export to ONNX and OpenVINO: a file that says how its images are prepared and what its numbers mean."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.config import class_names, tested_dataset
 from mmskin.errors import Mistake
-from mmskin.inference.exported import FORMAT_VERSION, METADATA_KEY, Session, open_session
+from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
 from mmskin.inference.zoo import FILES
+from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.weights import hash_tensors, load_weights, read_weights, without_lookups
 from mmskin.optional import needs
@@ -38,18 +40,25 @@ PIPELINE = ('LoadImage', 'ResizeImage', 'LoadMask', 'PackTaskSample')
 
 
 class Probabilities(nn.Module):
-    """A network whose outputs are what its tasks estimate, by ``<task>_probabilities`` or ``<task>_values``."""
+    """A network whose outputs are what its tasks estimate, by ``<task>_probabilities`` or ``<task>_values``.
+
+    Attributes:
+        inputs: What the active tasks are told beside the image, by name.
+    """
 
     def __init__(self, network: MultiTaskModel) -> None:
         super().__init__()
         self.network = network
+        fusions = [network.tasks[name].fusion for name in network.active_tasks]
+        read = {name for fusion in fusions if fusion for name in fusion.inputs}
+        self.inputs = {name: one for name, one in network.inputs.items() if name in read}
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimates for normalised images (N, 3, h, w)."""
+    def forward(self, images: Tensor, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Estimates for normalised images (N, 3, h, w) and the values (N,) of the inputs, NaN where unknown."""
         tasks, size = self.network.tasks, images.shape[2:]
         return {
             output_name(name, tasks[name]): tasks[name].estimate(feats, size)
-            for name, feats in self.network.extract_feat(images).items()
+            for name, feats in self.network.extract_feat(images, values).items()
         }
 
 
@@ -108,7 +117,7 @@ def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
     return Probabilities(model).eval()
 
 
-def write_files(network: nn.Module, description: dict[str, Any], path: Path) -> Path:
+def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> Path:
     """Write ``path``, and beside an OpenVINO file the ONNX file that it is made from."""
     onnx_file = path.with_suffix('.onnx')
     write_onnx(network, description['input']['size'], description, onnx_file)
@@ -117,17 +126,20 @@ def write_files(network: nn.Module, description: dict[str, Any], path: Path) -> 
     return path
 
 
-def write_onnx(network: nn.Module, size: int, description: dict[str, Any], path: Path) -> None:
+def write_onnx(network: Probabilities, size: int, description: dict[str, Any], path: Path) -> None:
     """Trace the network on images (N, 3, size, size) of any N, and write it with its description."""
     onnx = needs('onnx', 'onnx')
     needs('onnxscript', 'onnx')
     images = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
+    told = {name: torch.tensor([math.nan, one.examples()[0]]) for name, one in network.inputs.items()}
+    axes = dict.fromkeys(told, {0: torch.export.Dim.AUTO})  # found to be the images'
     program = torch.onnx.export(
         network,
         (images,),
-        input_names=['images'],
+        kwargs={'values': told} if told else None,
+        input_names=['images', *told],
         output_names=list(description['outputs']),
-        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        dynamic_shapes={'images': {0: torch.export.Dim('batch')}, **({'values': axes} if told else {})},
         dynamo=True,
         verbose=False,
     )
@@ -156,6 +168,7 @@ def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[s
         'model': model_name(cfg),
         'weights_sha256': hash_tensors(read_weights(weights)),
         'input': describe_input(cfg),
+        'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},
         'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
         'outputs': {key: describe_task(name, task, cfg) for key, (name, task) in active.items()},
     }
@@ -195,6 +208,19 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     }
 
 
+def describe_beside(name: str, one: Input) -> dict[str, Any]:
+    """What one input beside the image takes.
+
+    Raises:
+        Mistake: if the file's reader would not know how to read its values.
+    """
+    described = one.describe()
+    if described['type'] not in INPUTS:
+        raise Mistake(f'{name} is a {described["type"]}, which cannot be exported; only {" and ".join(INPUTS)} can')
+    numbers = 'the place among the values, from 0' if described['type'] == 'Categorical' else 'the value'
+    return {**described, 'layout': 'N, float32', 'number': numbers, 'missing': 'NaN'}
+
+
 def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
     """What one output means."""
     kind = type(task).__name__
@@ -205,7 +231,9 @@ def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def check_against(network: nn.Module, session: Session, size: int, batch_sizes: Sequence[int] = BATCH_SIZES) -> float:
+def check_against(
+    network: Probabilities, session: Session, size: int, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> float:
     """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
 
     Raises:
@@ -215,8 +243,12 @@ def check_against(network: nn.Module, session: Session, size: int, batch_sizes: 
     for count in batch_sizes:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
-        found = session.run(images.numpy())
-        for name, expected in network(images).items():
+        told = {}
+        for name, one in network.inputs.items():
+            numbers = torch.tensor([math.nan, *one.examples()])
+            told[name] = numbers[torch.randint(len(numbers), (count,), generator=generator)]
+        found = session.run(images.numpy(), {name: value.numpy() for name, value in told.items()})
+        for name, expected in network(images, told).items():
             largest = max(largest, float(np.abs(found[name] - expected.numpy()).max()))
     if not largest <= TOLERANCE:
         raise Mistake(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')

@@ -2,14 +2,16 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmskin.inference.inferencer import LesionInferencer
+from mmskin.models.fusion.base import Categorical, Input
 from mmskin.optional import needs
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import MEGA, Limits
@@ -36,17 +38,29 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str) -> 'gra
     """
     gradio = import_gradio()
 
-    def answer(uploads: Sequence[Upload] | None) -> tuple[None, str]:
-        return None, predict_uploads(inferencer, limits, uploads or ())
+    def answer(uploads: Sequence[Upload] | None, *values: Any) -> tuple[None, str]:
+        inputs = dict(zip(inferencer.inputs_beside, values, strict=True))
+        return None, predict_uploads(inferencer, limits, uploads or (), inputs)
 
     with gradio.Blocks(title='mmskin', analytics_enabled=False) as page:
         gradio.Markdown(ABOUT)
+        with gradio.Row():  # before the images, whose drop brings the answer
+            fields = [field(name, one) for name, one in inferencer.inputs_beside.items()]
         images = gradio.File(label='Drop one or several images here', file_count='multiple', height=150)
         images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
         gradio.Markdown(conditions(limits, title))
         result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
-        images.upload(answer, images, [images, result], concurrency_limit=1, api_visibility='private')
+        images.upload(answer, [images, *fields], [images, result], concurrency_limit=1, api_visibility='private')
     return page.queue(max_size=20, api_open=False)
+
+
+def field(name: str, one: Input) -> 'gradio.components.Component':
+    """Where one input beside the image is told; it is unknown at first."""
+    gradio = import_gradio()
+    label = f'{name}, if known: set it before you drop the image'
+    if isinstance(one, Categorical):
+        return gradio.Dropdown(['unknown', *one.values], value='unknown', label=label, interactive=True)
+    return gradio.Textbox(label=label, placeholder=one.allowed, interactive=True)
 
 
 def uploaded(payload: Any) -> list[Upload]:
@@ -54,10 +68,12 @@ def uploaded(payload: Any) -> list[Upload]:
     return [(one.orig_name or Path(one.path).name, Path(one.path)) for one in payload or ()]
 
 
-def predict_uploads(inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload]) -> str:
-    """The answer as HTML; whatever happens, the files are gone afterwards."""
+def predict_uploads(
+    inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload], inputs: Mapping[str, Any] | None = None
+) -> str:
+    """The answer as HTML, with ``inputs`` beside each image; whatever happens, the files are gone afterwards."""
     try:
-        results = [attempt(inferencer, limits, *upload) for upload in uploads[: limits.images]]
+        results = [attempt(inferencer, limits, *upload, inputs or {}) for upload in uploads[: limits.images]]
     finally:
         for _, path in uploads:
             remove(path)
@@ -68,10 +84,12 @@ def predict_uploads(inferencer: LesionInferencer, limits: Limits, uploads: Seque
     return answer_html(inferencer.classes, results)
 
 
-def attempt(inferencer: LesionInferencer, limits: Limits, name: str, path: Path) -> dict[str, Any] | Refused:
+def attempt(
+    inferencer: LesionInferencer, limits: Limits, name: str, path: Path, inputs: Mapping[str, Any]
+) -> dict[str, Any] | Refused:
     """The answer for one file, or why there is none."""
     try:
-        return look_at(inferencer, limits.read(path, name))
+        return look_at(inferencer, replace(limits.read(path, name), inputs=inputs))
     except OSError:  # its message would tell where files lie here
         return Refused(f'{name}: could not be read; drop it once more')
     except (ValueError, ModuleNotFoundError) as error:

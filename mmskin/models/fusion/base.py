@@ -1,7 +1,7 @@
 """What a network is told beside the image, and the base of what joins it to the features."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.registry import MODELS
-from mmskin.structures import is_known
+from mmskin.structures import TaskSample, is_known
 
-__all__ = ['Categorical', 'Fusion', 'Input', 'Numeric', 'Values', 'build_inputs']
+__all__ = ['Categorical', 'Fusion', 'Input', 'Numeric', 'Values', 'build_inputs', 'values_of']
 
 Values = Mapping[str, Tensor]  # (N,) by the input's name, NaN where it is unknown
 
@@ -57,6 +57,10 @@ class Input:
 
     def describe(self) -> dict[str, Any]:
         """What builds it again, as JSON holds it."""
+        raise NotImplementedError
+
+    def examples(self) -> list[float]:
+        """Numbers of known values, from every bin."""
         raise NotImplementedError
 
 
@@ -115,6 +119,9 @@ class Numeric(Input):
         names = ('minimum', 'maximum', 'edges', 'mean', 'std')
         return {'type': 'Numeric', **{name: getattr(self, name) for name in names}}
 
+    def examples(self) -> list[float]:
+        return [float(self.minimum), *map(float, self.edges), float(self.maximum)]
+
 
 @MODELS.register_module()
 class Categorical(Input):
@@ -147,6 +154,9 @@ class Categorical(Input):
     def describe(self) -> dict[str, Any]:
         return {'type': 'Categorical', 'values': self.values}
 
+    def examples(self) -> list[float]:
+        return [float(place) for place in range(len(self.values))]
+
 
 def build_inputs(inputs: Mapping[str, dict] | None) -> dict[str, Input]:
     """The inputs of a network by name, from their configs.
@@ -157,6 +167,19 @@ def build_inputs(inputs: Mapping[str, dict] | None) -> dict[str, Input]:
     if wrong := [name for name in inputs or {} if not name.isidentifier() or name == 'images']:
         raise Mistake(f'inputs are named {", ".join(map(repr, wrong))}; give letters, digits and _, and not "images"')
     return {name: MODELS.build(dict(cfg)) for name, cfg in (inputs or {}).items()}
+
+
+def values_of(inputs: Mapping[str, Input], samples: Iterable[TaskSample | Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The values that samples hold in ``inputs``, (N,) by the input's name, NaN where they are unknown.
+
+    Raises:
+        Mistake: if one is not among those that the input takes.
+    """
+    told = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
+    return {
+        name: torch.tensor([one.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
+        for name, one in inputs.items()
+    }
 
 
 class Fusion(nn.Module):
