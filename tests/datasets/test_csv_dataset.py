@@ -300,5 +300,5 @@ def test_a_table_in_another_encoding(table):
 
 def test_what_is_wrong_with_a_mask_is_said_when_it_is_loaded(table):
     found = dataset(table(change(0, outline='ISIC-2017_Training_Data/SYN_0000000.jpg')), pipeline=LOADING)
-    with pytest.raises(ValueError, match='SYN_0000000.jpg holds the values'):
+    with pytest.raises(ValueError, match='SYN_0000000.jpg: its channels differ'):
         found[0]
