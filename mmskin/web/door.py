@@ -19,13 +19,14 @@ from mmskin.web.uploads import Refusal, Uploads, body_of
 __all__ = ['Connection', 'Door']
 
 GRADIO = '/gradio_api'
-UPLOAD, JOIN, ANSWERS = f'{GRADIO}/upload', f'{GRADIO}/queue/join', f'{GRADIO}/queue/data'
+UPLOAD, PROGRESS = f'{GRADIO}/upload', f'{GRADIO}/upload_progress'
+JOIN, ANSWERS = f'{GRADIO}/queue/join', f'{GRADIO}/queue/data'
 # All that the page asks for. Gradio has 60 more routes, some of which run the network past its queue.
 OPEN = {
     'HEAD': re.compile('/'),
     'GET': re.compile(
         r'/|/config/?|/(theme\.css|manifest\.json|favicon\.ico|robots\.txt)|/(assets|static)/[\w./@-]+'
-        rf'|{GRADIO}/(info|startup-events|app_id|theme\.css|queue/data|heartbeat/\w+)'
+        rf'|{GRADIO}/(app_id|upload_progress|queue/data|heartbeat/\w+)'
     ),
     'POST': re.compile(f'{UPLOAD}|{JOIN}'),
 }
@@ -93,6 +94,8 @@ class Door:
         if scope['path'] == UPLOAD:
             paths = await self.uploads.store(scope, receive)
             await JSONResponse([*map(str, paths)])(scope, receive, send)
+        elif scope['path'] == PROGRESS:  # Gradio tells of uploads that it took itself
+            await PlainTextResponse('', media_type='text/event-stream')(scope, receive, send)
         elif scope['path'] == JOIN:
             await self.join(scope, receive, send)
         elif scope['path'] == ANSWERS:
