@@ -15,7 +15,14 @@ import mmskin
 from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
 
-__all__ = ['SettingsAction', 'class_names', 'load_config', 'set_in_datasets', 'tested_dataset']
+__all__ = [
+    'SettingsAction',
+    'class_names',
+    'innermost_datasets',
+    'load_config',
+    'set_in_datasets',
+    'tested_dataset',
+]
 
 
 def load_config(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, stdev
 from typing import Any
@@ -11,77 +12,145 @@ import numpy as np
 from mmskin.benchmark.fingerprint import check_comparable
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
+from mmskin.datasets.lesion_dataset import read_folds
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import AREAS, LEVEL, difference, image_counts, interval, mean_of, weighted_mean
 
-__all__ = ['collect', 'resampled_metric']
+__all__ = ['collect', 'join', 'resampled_metric', 'verdict']
 
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
-Tested = list[tuple[Run, PerImageTable]]
-Seeds = dict[int, np.ndarray]  # by seed: a metric on all images, and in each resample
-Values = dict[tuple[str, str], Seeds]  # by method and metric
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one method: by seed, on all images and in each resample; and what each fold's seed changes.
+
+    Attributes:
+        seeds: arrays (1 + B,) by seed.
+        parts: by seed, the metric (F,) if each fold alone had its network, and the others that of the first seed.
+    """
+
+    seeds: dict[int, np.ndarray]
+    parts: dict[int, np.ndarray]
 
 
 def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLES) -> Report:
     """What the finished runs found, as it goes into ``<suite>.json``.
 
+    In cross-validation a seed counts when all its folds are finished: its predictions are then of all images, each by
+    a network that has not seen its group, and the tables of the folds are one.
+
     Raises:
-        Mistake: if no run is finished, or runs were made on different data or with different test protocols, with
-            other settings than the suite has now, or with a network that was trained anew since.
+        Mistake: if no run, or no seed in all folds, is finished; if runs were made on different data, with different
+            test protocols, with other settings than the suite has now, or with a network that was trained anew since.
     """
     finished = [run for run in runs if run.finished]
-    if not finished:
-        raise Mistake(f'{runs[0].root}: no run is finished, so there is nothing to report.')
     for run in finished:
         run.check_settings()
         run.check_networks()
-    fingerprints = {run.name: run.noted_plan()['fingerprints'] for run in finished}
-    check_comparable(fingerprints, suite.may_differ)
-    tables = read_tables(finished)
-    values = resample(suite, tables, num_resamples)
+    fingerprints = {run.name: run.noted_plan().get('fingerprints', {}) for run in finished}
+    for fold in suite.fold_numbers:
+        of_fold = {run.name: fingerprints[run.name] for run in finished if run.fold == fold}
+        check_comparable(of_fold, suite.may_differ)
+    tested: dict[tuple[str, int], list[Run]] = {}
+    for run in finished:
+        tested.setdefault((run.method.name, run.seed), []).append(run)
+    tested = {key: found for key, found in tested.items() if len(found) == len(suite.fold_numbers)}
+    if not tested:
+        what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
+        raise Mistake(f'{runs[0].root}: {what}, so there is nothing to report.')
+    tables = _read_tables(tested)
+    groups = _groups(runs[0], next(iter(tables.values())).image_ids) if suite.folds else None
+    values = _measure(suite, tables, tested, groups, num_resamples)
+    methods = {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods}
     return {
         'suite': suite.name,
         'title': suite.title or suite.name,
         'metrics': list(suite.metrics),
         'may_differ': list(suite.may_differ),
         'baseline': suite.baseline,
+        'margins': dict(suite.margins),
+        'folds': suite.folds and suite.folds.count,
+        'images': len(next(iter(tables.values()))),
+        'groups': None if groups is None else int(groups.max()) + 1,
         'level': LEVEL,
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
         'fingerprints': fingerprints,
-        'methods': {method.name: method_report(suite, method, tables, values) for method in suite.methods},
-        'differences': differences(suite, values),
+        'methods': methods,
+        'differences': _differences(suite, values),
     }
 
 
-def read_tables(runs: Sequence[Run]) -> Tested:
-    """The tables of finished runs, all with the images in the order of the first."""
-    tables: Tested = []
-    for run in runs:
-        table = PerImageTable.read(run.folder / 'test')
+def _read_tables(tested: dict[tuple[str, int], list[Run]]) -> dict[tuple[str, int], PerImageTable]:
+    """The table of each method and seed, over folds; all with the images in the order of the first."""
+    tables: dict[tuple[str, int], PerImageTable] = {}
+    for key, runs in tested.items():
+        table = join([PerImageTable.read(run.record / 'per_image.csv') for run in runs])
+        first = next(iter(tables.values()), table)
         try:
-            tables.append((run, table.aligned(tables[0][1].image_ids) if tables else table))
+            tables[key] = table.aligned(first.image_ids)
         except ValueError as error:
-            raise Mistake(f'{run.folder} and {runs[0].folder}: {error}; test them anew.') from error
+            other = next(iter(tested.values()))[0]
+            raise Mistake(f'{runs[0].record} and {other.record}: {error}; test them anew.') from error
     return tables
 
 
-def resample(suite: Suite, tables: Tested, num_resamples: int) -> Values:
+def join(tables: Sequence[PerImageTable]) -> PerImageTable:
+    """One table of all images of several; a column that one of them lacks is nan there."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    columns = {name: np.concatenate([table.column(*name.split('/', 1)) for table in tables]) for name in names}
+    return PerImageTable([image_id for table in tables for image_id in table.image_ids], columns)
+
+
+def _groups(run: Run, image_ids: Sequence[str]) -> np.ndarray:
+    """The number (N,) of each image's group."""
+    folds = read_folds(run.folds_file)
+    if missing := {*image_ids} - folds.keys():
+        raise Mistake(f'{run.folds_file}: lacks {min(missing)}, which was tested; restore the table of these results')
+    return np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
+
+
+def _measure(
+    suite: Suite,
+    tables: dict[tuple[str, int], PerImageTable],
+    tested: dict[tuple[str, int], list[Run]],
+    groups: np.ndarray | None,
+    num_resamples: int,
+) -> dict[tuple[str, str], Measured]:
     """Each metric of each method's seeds, on all images and in each resample; the same resamples for all."""
-    num_images = len(tables[0][1])
-    counts = np.vstack([np.ones(num_images), image_counts(num_images, num_resamples, np.random.default_rng(0))])
+    image_ids = next(iter(tables.values())).image_ids
+    drawn = image_counts(len(image_ids), num_resamples, np.random.default_rng(0), groups)
+    counts = np.vstack([np.ones(len(image_ids)), drawn])
+    fold_of = read_folds(next(iter(tested.values()))[0].folds_file) if suite.folds else {}
+    folds = np.array([fold_of.get(image_id, (0, ''))[0] for image_id in image_ids])
     values = {}
     for method in suite.methods:
-        own = {run.seed: table for run, table in tables if run.method == method}
+        own = {seed: table for (name, seed), table in tables.items() if name == method.name}
         for metric in suite.metrics:
             found = {seed: resampled_metric(metric, table, counts) for seed, table in own.items()}
             defined = {seed: one for seed, one in found.items() if one is not None and np.isfinite(one[0])}
             if found and len(defined) == len(found):
-                values[method.name, metric] = defined
+                first = own[min(own)]
+                parts = {seed: _by_fold(metric, first, table, folds) for seed, table in own.items()}
+                values[method.name, metric] = Measured(defined, parts)
     return values
+
+
+def _by_fold(metric: str, first: PerImageTable, other: PerImageTable, folds: np.ndarray) -> np.ndarray:
+    """The metric (F,) of ``first`` with the rows of each fold in turn from ``other``."""
+    found = []
+    for fold in np.unique(folds):
+        columns = {
+            name: np.where(folds == fold, other.column(*name.split('/', 1)), column)
+            for name, column in first.columns.items()
+        }
+        value = resampled_metric(metric, PerImageTable(first.image_ids, columns), np.ones((1, len(folds))))
+        found.append(math.nan if value is None else float(value[0]))
+    return np.array(found)
 
 
 def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.ndarray | None:
@@ -110,53 +179,106 @@ def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.
     return mean_of(areas)(counts[:, table.judged])
 
 
-def method_report(suite: Suite, method: Method, tables: Tested, values: Values) -> Report:
+def _method_report(
+    suite: Suite,
+    method: Method,
+    tables: dict[tuple[str, int], PerImageTable],
+    tested: dict[tuple[str, int], list[Run]],
+    values: dict[tuple[str, str], Measured],
+) -> Report:
     """One method's part of the report."""
-    seeds = {run.seed: {**run.noted(), 'per_image': table.rows()} for run, table in tables if run.method == method}
-    costs = [seed['cost'] for seed in seeds.values()]
+    seeds = {
+        seed: _seed_report(suite, tables[name, seed], runs)
+        for (name, seed), runs in tested.items()
+        if name == method.name
+    }
+    costs = [cost for seed in seeds.values() for cost in seed['costs']]
+    metrics: dict[str, Report | None] = {}
+    for metric in suite.metrics:
+        found = [seed['results'].get(metric) for seed in seeds.values()]
+        found = [value for value in found if value is not None and math.isfinite(value)]
+        measured = values.get((method.name, metric))
+        metrics[metric] = (
+            found
+            and {
+                'values': found,
+                'mean': fmean(found),
+                'std': stdev(found) if len(found) > 1 else None,
+                'images': measured and interval(np.mean([*measured.seeds.values()], axis=0)[1:]),
+            }
+            or None
+        )
     return {
         'config': method.config.as_posix(),
         'options': dict(method.options),
         'note': method.note,
         'paper': dict(method.paper),
-        'metrics': {metric: summary(metric, seeds, values.get((method.name, metric))) for metric in suite.metrics},
+        'metrics': metrics,
         'parameters': costs[0]['parameters'] if costs else None,
         'flops': costs[0]['flops'] if costs else None,
         'seconds': fmean(cost['seconds'] for cost in costs) if costs else None,
         'activation_bytes': costs[0].get('activation_bytes') if costs else None,
         'device': ', '.join(sorted({cost['device'] for cost in costs})),
+        'trained_again': any(seed['trained_again'] for seed in seeds.values()),
         'seeds': {str(seed): found for seed, found in seeds.items()},
     }
 
 
-def summary(metric: str, seeds: dict[int, Report], values: Seeds | None) -> Report | None:
-    """Mean and standard deviation over seeds, and the interval over images; None if the method lacks the metric."""
-    found = [seed['results'].get(metric) for seed in seeds.values()]
-    found = [value for value in found if value is not None and math.isfinite(value)]
-    if not found:
-        return None
+def _seed_report(suite: Suite, table: PerImageTable, runs: Sequence[Run]) -> Report:
+    """What one seed found: in cross-validation on the images of all folds, and the folds' mean of other results."""
+    notes = [run.noted() for run in runs]
+    names = dict.fromkeys(name for note in notes for name in note['results'])
+    results = {
+        name: fmean(values)
+        for name in names
+        if (values := [n['results'][name] for n in notes if n['results'].get(name) is not None])
+    }
+    if suite.folds:
+        for name in results:
+            if (pooled := resampled_metric(name, table, np.ones((1, len(table))))) is not None:
+                results[name] = float(pooled[0])
+    packages = dict.fromkeys(package for note in notes for package in note.get('made_with', {}))
     return {
-        'values': found,
-        'mean': fmean(found),
-        'std': stdev(found) if len(found) > 1 else None,
-        'images': interval(np.mean([*values.values()], axis=0)[1:]) if values is not None else None,
+        'results': results,
+        'costs': [note['cost'] for note in notes],
+        'finished': max((note.get('finished', '') for note in notes), default=''),
+        'made_with': {p: ' and '.join(sorted({n['made_with'][p] for n in notes})) for p in packages},
+        'networks': [note.get('networks') for note in notes],
+        'trained_again': any(note.get('networks', {}).get('trained_again') for note in notes),
     }
 
 
-def differences(suite: Suite, values: Values) -> list[Report]:
-    """Each metric's difference between the methods that are compared and have it."""
-    return [
-        {'metric': metric, 'first': first.name, 'second': second.name}
-        | compare(values[first.name, metric], values[second.name, metric], suite.origin(first) == suite.origin(second))
-        for metric in suite.metrics
-        for first, second in suite.pairs()
-        if {(first.name, metric), (second.name, metric)} <= values.keys()
-    ]
+def _differences(suite: Suite, values: dict[tuple[str, str], Measured]) -> list[Report]:
+    """Each metric's difference between the methods that are compared and have it, with a verdict."""
+    rows = []
+    for metric in suite.metrics:
+        for first, second in suite.pairs():
+            if {(first.name, metric), (second.name, metric)} <= values.keys():
+                row: Report = {'metric': metric, 'first': first.name, 'second': second.name}
+                one, other = values[first.name, metric], values[second.name, metric]
+                row |= compare(one, other, suite.origin(first) == suite.origin(second))
+                ends = row['images_and_seeds'] or row['images']
+                rows.append(row | {'verdict': verdict(metric, ends, suite.margins.get(metric))})
+    return rows
 
 
-def compare(first: Seeds, second: Seeds, same_origin: bool) -> Report:
+def verdict(metric: str, ends: tuple[float, float], margin: float | None) -> str:
+    """What an interval says of the first method: better, worse, equivalent within ±margin, or undecided.
+
+    Of errors (``MAE_...``), less is better.
+    """
+    low, high = ends
+    if low > 0 or high < 0:
+        return 'better' if (low > 0) != metric.rpartition('/')[2].startswith('MAE') else 'worse'
+    if margin is not None and -margin <= low and high <= margin:
+        return f'equivalent within ±{margin:g}'
+    return 'undecided'
+
+
+def compare(first: Measured, second: Measured, same_origin: bool) -> Report:
     """The difference of one metric and its intervals; of one origin, on the seeds that both have, each with its own."""
-    paired = sorted({*first} & {*second}) if same_origin else []
-    pair = [np.array([found[seed] for seed in paired or found]) for found in (first, second)]
+    paired = sorted({*first.seeds} & {*second.seeds}) if same_origin else []
+    pair = [np.array([found.seeds[seed] for seed in paired or found.seeds]) for found in (first, second)]
+    one, other = (np.array([found.parts[seed] for seed in paired or found.seeds]).T for found in (first, second))
     observed, resampled = zip(*((values[:, 0], values[:, 1:]) for values in pair), strict=True)
-    return difference(observed, resampled, bool(paired))._asdict() | {'paired_seeds': paired}
+    return difference(observed, resampled, bool(paired), (one, other))._asdict() | {'paired_seeds': paired}

@@ -130,10 +130,10 @@ def different_versions(report: dict[str, Any]) -> list[str]:
 
 def differences_table(report: dict[str, Any]) -> str:
     """One row for each pair of methods and metric."""
-    head = ['metric', 'method', 'minus', 'difference', 'images', 'images and seeds']
+    head = ['metric', 'method', 'minus', 'difference', 'images', 'images and seeds', 'verdict']
     rows = [
         [row['metric'], row['first'], row['second'], f'{row["value"]:+.3f}']
-        + [interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')]
+        + [*(interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')), row['verdict']]
         for row in report['differences']
     ]
     return markdown_table(head, rows)
@@ -149,7 +149,7 @@ def baseline_table(report: dict[str, Any]) -> str:
 
 def difference_cell(row: dict[str, Any]) -> str:
     """A difference and its interval, over seeds as well if there are several."""
-    return f'{row["value"]:+.3f} ({interval_cell(row["images_and_seeds"] or row["images"])})'
+    return f'{row["value"]:+.3f} ({interval_cell(row["images_and_seeds"] or row["images"])}) {row["verdict"]}'
 
 
 def interval_cell(ends: tuple[float, float] | None) -> str:

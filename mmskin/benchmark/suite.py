@@ -13,13 +13,15 @@ from mmskin.benchmark.fingerprint import OF_TRAINING
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
 
-__all__ = ['Method', 'Suite', 'read_suite']
+__all__ = ['Assumptions', 'Folds', 'Method', 'Suite', 'read_suite']
 
 
 KINDS: list[tuple[set[str], type | tuple[type, ...], str]] = [
-    ({'methods', 'seeds', 'metrics', 'may_differ'}, (list, tuple), 'a list'),
-    ({'options', 'paper'}, dict, 'a dict'),
+    ({'methods', 'seeds', 'metrics', 'may_differ', 'splits'}, (list, tuple), 'a list'),
+    ({'options', 'paper', 'margins', 'power', 'sd', 'seed_sd', 'difference'}, dict, 'a dict'),
     ({'name', 'config', 'title', 'note'}, str, 'a text'),
+    ({'count', 'seed'}, int, 'a whole number'),
+    ({'churn'}, (int, float), 'a number'),
 ]
 
 
@@ -33,8 +35,8 @@ class Method:
         options: settings by dotted name that differ from the config.
         weights_of: the name of a method whose networks are tested here in another way, such as with test-time
             augmentation; nothing is trained then.
-        starts_from: the name of a method from whose network, of the same seed, training starts, so that several
-            methods can share what is the same in all of them.
+        starts_from: the name of a method from whose network, of the same seed and fold, training starts, so that
+            several methods can share what is the same in all of them.
         paper: the paper's numbers by metric, printed beside ours.
         note: what to know about the row; printed below the table.
     """
@@ -54,13 +56,49 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Folds:
+    """Cross-validation: every image is held out once, by a network that has not seen its group.
+
+    Attributes:
+        count: how many folds.
+        splits: those whose images are pooled; by default 'train' and 'val' of a data set that has splits, and all
+            images of one that has none.
+        groups: what says which images belong together; see ``assign_folds``. Tables are relative to the data folder.
+        seed: another one deals the images in another way.
+    """
+
+    count: int
+    splits: tuple[str, ...] | None = None
+    groups: tuple[str | Mapping[str, str], ...] = ('duplicates',)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What ``--power`` goes by where there are no runs to estimate from.
+
+    Attributes:
+        churn: the share of images on which two seeds of one method disagree about the class.
+        sd: by metric: the standard deviation over images of the difference between two seeds of one method; of a metric
+            that is no mean over images, the standard error of that difference times the root of the number of images.
+        seed_sd: by metric: how much networks of one method differ by their seed alone, as a standard deviation.
+        difference: by metric: the difference whose chance to be found is given.
+    """
+
+    churn: float | None = None
+    sd: Mapping[str, float] = field(default_factory=dict)
+    seed_sd: Mapping[str, float] = field(default_factory=dict)
+    difference: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Suite:
-    """Methods times seeds.
+    """Methods times seeds, times folds if it has any.
 
     Attributes:
         name: the name of the suite's file.
         methods: at least one.
-        seeds: each method is trained once with each.
+        seeds: each method is trained once with each, in each fold.
         metrics: the table's columns, as keys of ``results.json``.
         data_root: the data folder of all methods, in place of their configs'.
         options: settings by dotted name for all methods; a method's own win.
@@ -69,6 +107,9 @@ class Suite:
             How methods are tested may not differ.
         baseline: the method that all others are compared with; by default any two are compared.
         title: the table's heading.
+        folds: cross-validation in place of the configs' splits.
+        margins: by metric: differences up to this one do not matter, so that "equivalent" can be a verdict.
+        power: what ``--power`` assumes.
     """
 
     name: str
@@ -80,6 +121,14 @@ class Suite:
     may_differ: tuple[str, ...] = ()
     baseline: str | None = None
     title: str = ''
+    folds: Folds | None = None
+    margins: Mapping[str, float] = field(default_factory=dict)
+    power: Assumptions = Assumptions()
+
+    @property
+    def fold_numbers(self) -> list[int | None]:
+        """0 and on; None alone without cross-validation."""
+        return [None] if self.folds is None else [*range(self.folds.count)]
 
     def method(self, name: str) -> Method:
         """The method of this name."""
@@ -109,33 +158,62 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     Raises:
         MissingFile: if the suite or a method's config is missing.
         Mistake: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
-            is trained, ``starts_from`` none that is trained from the beginning, ``baseline`` no method, or
-            ``may_differ`` what is not about training.
+            is trained, ``starts_from`` none that is trained from the beginning, ``baseline`` no method, ``may_differ``
+            what is not about training, or ``margins`` no metric.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingFile(f'{path}: no such suite; those that come with mmskin are in suites/')
     settings = Config.fromfile(str(path)).to_dict()
-    check_names(settings, Suite, path)
-    for entry in settings.get('methods', ()):
-        check_names(entry, Method, path)
+    _check_names(settings, Suite, path)
+    for entry in settings['methods']:
+        _check_names(entry, Method, path)
     methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
-    check_methods(methods, path)
+    _check_methods(methods, path)
     if settings.get('baseline') not in (None, *(method.name for method in methods)):
         raise Mistake(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
     if strange := [seed for seed in settings['seeds'] if type(seed) is not int]:
         raise Mistake(f'{path}: seeds has {strange[0]!r}; give whole numbers.')
-    check_may_differ(settings.get('may_differ', ()), path)
+    if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
+        raise Mistake(
+            f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
+            'other ways cannot be compared.'
+        )
+    power = settings.get('power', {})
+    _check_names(power, Assumptions, path)
+    for key, table in (('margins', settings.get('margins', {})), *((key, power.get(key, {})) for key in FOR_METRICS)):
+        if wrong := sorted({*table} - {*settings['metrics']}):
+            raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
     settings['options'] = {**settings.get('options', {}), **(options or {})}
     settings['data_root'] = data_root or settings.get('data_root')
-    return Suite(**{**settings, 'name': path.stem, 'methods': methods})
+    settings['folds'] = _read_folds(settings.get('folds'), path)
+    return Suite(**{**settings, 'name': path.stem, 'methods': methods, 'power': Assumptions(**power)})
 
 
-def check_names(settings: dict, kind: type, path: Path) -> None:
-    """Raise unless ``settings`` has names that ``kind`` knows, and those it needs."""
-    known = {entry.name for entry in fields(kind)}
-    needed = {'methods', 'seeds', 'metrics'} if kind is Suite else {'name', 'config'}
+FOR_METRICS = ('sd', 'seed_sd', 'difference')
+
+
+def _read_folds(settings: Any, path: Path) -> Folds | None:
+    """The suite's ``folds``: a number, or a dict with ``count`` and more."""
+    if settings is None:
+        return None
+    settings = dict(settings) if isinstance(settings, dict) else {'count': settings}
+    _check_names(settings, Folds, path)
+    if settings['count'] < 2:
+        raise Mistake(f'{path}: folds={settings["count"]}; give 2 or more, or leave it out.')
+    if isinstance(groups := settings.get('groups', ('duplicates',)), (str, dict)):
+        groups = (groups,)
+    splits = settings.get('splits')
+    return Folds(**{**settings, 'groups': tuple(groups), 'splits': splits and tuple(splits)})
+
+
+NEEDED = {Suite: {'methods', 'seeds', 'metrics'}, Method: {'name', 'config'}, Folds: {'count'}, Assumptions: set()}
+
+
+def _check_names(settings: dict, kind: type, path: Path) -> None:
+    """Raise unless ``settings`` has names that ``kind`` knows, and those it needs, with values of their kinds."""
+    known, needed = {entry.name for entry in fields(kind)}, NEEDED[kind]
     wrong = {*settings} - known | needed - {*settings}
     if wrong or any(not settings[name] for name in needed):
         raise Mistake(
@@ -148,7 +226,7 @@ def check_names(settings: dict, kind: type, path: Path) -> None:
                 raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}.')
 
 
-def check_methods(methods: tuple[Method, ...], path: Path) -> None:
+def _check_methods(methods: Sequence[Method], path: Path) -> None:
     """Raise if a config is missing, a name repeats, or a method needs networks that no other trains."""
     if len({method.folder for method in methods}) < len(methods):
         raise Mistake(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
@@ -166,12 +244,3 @@ def check_methods(methods: tuple[Method, ...], path: Path) -> None:
                 f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
                 'method without weights_of.'
             )
-
-
-def check_may_differ(names: Sequence[str], path: Path) -> None:
-    """Raise if methods may differ in more than their training data."""
-    if wrong := sorted({*names} - {*OF_TRAINING}):
-        raise Mistake(
-            f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
-            'other ways cannot be compared.'
-        )

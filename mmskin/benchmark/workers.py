@@ -44,12 +44,12 @@ def claim(run: Run, tried: set[Path], held: set[Path]) -> bool:
     if run.folder in held and run.failed:
         tried.add(run.folder)  # by the other process
     held.discard(run.folder)
-    if run.finished or not run.ready or run.folder in tried:
+    if not run.is_open or not run.ready or run.folder in tried:
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / 'lock', timeout=GLANCE):
-            return not run.finished and attempt(run, tried)
+            return run.is_open and attempt(run, tried)
     except Timeout:
         held.add(run.folder)
         return False
@@ -57,7 +57,7 @@ def claim(run: Run, tried: set[Path], held: set[Path]) -> bool:
 
 def waits(run: Run, held: set[Path]) -> bool:
     """Whether ``run`` needs one that another process holds."""
-    return run.needed is not None and not run.finished and run.needed.folder in held
+    return run.needed is not None and run.is_open and run.needed.folder in held
 
 
 def is_held(run: Run) -> bool:
@@ -148,7 +148,7 @@ def faults(runs: Sequence[Run], codes: Sequence[int] = ()) -> list[str]:
         codes: the exit codes of its worker processes.
     """
     dead = [str(code) for code in codes if code]
-    left = [run.name for run in runs if not run.finished and not run.failed and not is_held(run)]
+    left = [run.name for run in runs if run.is_open and not run.failed and not is_held(run)]
     found = failures(runs)
     if dead:
         found.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')

@@ -21,9 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument('suite', help='Python file with methods, seeds and metrics')
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')
+    parser.add_argument(
+        '--out',
+        help='results and report go here instead, small enough for a repository, such as results/<suite>; runs whose '
+        'results are there are not made again',
+    )
     parser.add_argument('--data-root', help="data folder, in place of the suite's")
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
     parser.add_argument('--shard', help='i/n: take the i-th of n parts only, from 0; a Slurm array does it by itself')
+    parser.add_argument(
+        '--power', action='store_true', help='say which differences the suite can see, from its assumptions or runs'
+    )
     parser.add_argument('--report-only', action='store_true', help='collect what is finished; needs no data')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='settings for all methods')
 
@@ -38,11 +46,16 @@ def run(args: argparse.Namespace) -> None:
 
     suite = read_suite(args.suite, args.data_root, args.cfg_options)
     root = args.work_dir or f'work_dirs/benchmarks/{suite.name}'
-    runs = runs_of(suite, root)
+    runs = runs_of(suite, root, args.out)
+    if args.power:
+        from mmskin.benchmark.power import power_report
+
+        print(power_report(suite, runs))
+        return
     found = failures(runs) if args.report_only else execute(args, runs)
     finished = sum(run.finished for run in runs)
     if finished or args.report_only:  # else other processes may still be at the first ones
-        print(f'report: {write_comparison(collect(suite, runs), root)}')
+        print(f'report: {write_comparison(collect(suite, runs), args.out or root)}')
     print(f'{finished} of {len(runs)} runs are finished')
     if found:
         sys.exit('\n'.join(found))

@@ -31,7 +31,7 @@ class CsvLesionDataset(LesionDataset):
         data_root: the folder that files are relative to; by default the table's own.
         outside_data_root: files may lie outside that folder; otherwise a path that leads out of it (an absolute one
             elsewhere, or ``..``) is an error. Links inside the folder may lead anywhere.
-        split: take only the rows with this in ``split_column``, such as ``'train'``; None takes all.
+        split: take only the rows with this, or one of these, in ``split_column``, such as ``'train'``; None takes all.
         split_column: see ``split``.
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
         exclude: ids to leave out, such as images that another split holds too.
@@ -55,7 +55,7 @@ class CsvLesionDataset(LesionDataset):
         id_column: str | None = None,
         data_root: str | Path = '',
         outside_data_root: bool = False,
-        split: str | None = None,
+        split: str | Sequence[str] | None = None,
         split_column: str = 'split',
         partial_labels: bool = True,
         exclude: Collection[str] = (),
@@ -111,7 +111,8 @@ class CsvLesionDataset(LesionDataset):
             f'character between the cells by delimiter, which is {self.delimiter!r}.',
             self.delimiter,
         )
-        chosen = [(where, row) for where, row in rows if not self.split or row[self.split_column] == self.split]
+        splits = (self.split,) if isinstance(self.split, str) else self.split
+        chosen = [(where, row) for where, row in rows if not splits or row[self.split_column] in splits]
         if not chosen:
             condition = f' with {self.split!r} as {self.split_column}.' if self.split else ''
             raise Mistake(f'{table} has no row{condition}')

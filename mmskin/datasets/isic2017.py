@@ -34,7 +34,7 @@ class ISIC2017Dataset(LesionDataset):
 
     Args:
         data_root: the folder with ``ISIC-2017_Training_Data`` and its neighbours.
-        split: ``'train'``, ``'val'`` or ``'test'``.
+        split: ``'train'``, ``'val'`` or ``'test'``, or several of them, such as ``('train', 'val')``.
         tasks: whose ground truth is read.
         partial_labels: any image may lack the ground truth of any task, which is otherwise an error; a ground truth
             without its image is an error either way.
@@ -56,7 +56,7 @@ class ISIC2017Dataset(LesionDataset):
     def __init__(
         self,
         data_root: str | Path,
-        split: str = 'train',
+        split: str | Sequence[str] = 'train',
         tasks: Sequence[str] = TASKS,
         partial_labels: bool = False,
         exclude: Collection[str] = (),
@@ -65,45 +65,55 @@ class ISIC2017Dataset(LesionDataset):
         inputs: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
-        if split not in SPLITS:
+        self.splits = (split,) if isinstance(split, str) else tuple(split)
+        if not self.splits or not {*self.splits} <= {*SPLITS}:
             raise Mistake(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
         if not tasks or not set(tasks) <= set(TASKS):
             raise Mistake(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
-        self.split, self.tasks = split, tuple(tasks)
+        self.split, self.tasks = '+'.join(self.splits), tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         self.outside_data_root = outside_data_root
         self.inputs = inputs or {}
         super().__init__(data_root, **options)
 
     def load_data_list(self) -> list[dict]:
-        """One dict per image, in the order of their ids; those of ``extra`` come after."""
-        prefix = Path(self.data_root) / SPLITS[self.split]
+        """One dict per image, split by split in the order of their ids; those of ``extra`` come after."""
+        samples = [sample for split in self.splits for sample in self._samples_of(split)]
+        if twice := [image_id for image_id, count in Counter(s['image_id'] for s in samples).items() if count > 1]:
+            raise Mistake(f'{self.data_root}: {listed(twice)} are in several of the splits {self.split}; keep one')
+        kept = left_in(samples, self.exclude, f'the {self.split} split of {self.data_root}')
+        return kept + self._extra_samples({sample['image_id'] for sample in samples})
+
+    def _samples_of(self, split: str) -> list[dict]:
+        """One dict per image of a split."""
+        prefix = Path(self.data_root) / SPLITS[split]
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
         told = {}
         if self.inputs:
-            table = Path(f'{prefix}_Data', f'{SPLITS[self.split]}_Data{METADATA_SUFFIX}')
+            table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
             told = read_inputs(
                 table, self.inputs, images, "it is the split's table of ages and sexes; leave out inputs to do without."
             )
-        samples = [
+        return [
             dict(image_id=image_id, img_path=str(path))
             | told.get(image_id, {})
             | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
             | ({'gt_label': labels[image_id]} if image_id in labels else {})
             for image_id, path in sorted(images.items())
         ]
-        kept = left_in(samples, self.exclude, f'the {self.split} split of {self.data_root}')
-        return kept + self._extra_samples(images)
 
-    def _extra_samples(self, images: dict[str, Path]) -> list[dict]:
+    def _extra_samples(self, images: set[str]) -> list[dict]:
         roots = None if self.outside_data_root else [self.data_root]
         samples = read_extra_samples(self.extra, roots) if self.extra else []
-        if twice := images.keys() & {sample['image_id'] for sample in samples}:
+        if twice := images & {sample['image_id'] for sample in samples}:
             raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
         unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
-        return [{key: value for key, value in sample.items() if key not in unused} for sample in samples]
+        return [
+            {key: value for key, value in sample.items() if key not in unused} | {'is_extra': True}
+            for sample in samples
+        ]
 
     def _ground_truth(self, task: str, read: Callable[[Path], dict], path: Path, images: dict[str, Path]) -> dict:
         """The ground truth of ``task`` by image id, checked against the images."""

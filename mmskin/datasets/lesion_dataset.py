@@ -11,12 +11,13 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from mmskin.errors import Mistake
-from mmskin.files import check_name
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import check_name, read_csv
 from mmskin.registry import TRANSFORMS
 
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 UNSEEDED = -1  # the epoch of a loop that has none
+FOLD_COLUMNS = ('image_id', 'fold', 'group')
 
 
 @contextmanager
@@ -49,6 +50,12 @@ class LesionDataset(BaseDataset):
         test_mode: a pipeline that returns None is an error instead of a reason to draw another sample.
         lazy_init: read the annotations at the first use instead of now.
         metainfo: ``dict(classes=...)`` names the classes, in the order of their labels, where they are not ``CLASSES``.
+        folds: a table that deals the images into folds (``image_id,fold,group``), as a suite's cross-validation writes
+            it. It has to list every image, but those that a training gets besides (``extra``).
+        in_folds: keep the images of these folds alone; goes with ``folds``.
+
+    Raises:
+        Mistake: if the table of folds lacks an image, or no image is left.
     """
 
     METAINFO = dict(classes=CLASSES)
@@ -62,7 +69,12 @@ class LesionDataset(BaseDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
         metainfo: dict | None = None,
+        folds: str | Path | None = None,
+        in_folds: Sequence[int] | None = None,
     ) -> None:
+        if (folds is None) != (in_folds is None):
+            raise Mistake(f'folds={folds!r}, in_folds={in_folds!r}: give both, or none')
+        self.folds, self.in_folds = folds, in_folds
         if seed < 0:
             raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
         self.seed = seed
@@ -91,14 +103,23 @@ class LesionDataset(BaseDataset):
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
     def filter_data(self) -> list[dict]:
-        """All samples, after a check of their ids, which mmengine's dataset asks for when it has loaded them.
+        """The samples of the folds, after a check of ids, which mmengine's dataset asks for when it has loaded all.
 
         Raises:
             Mistake: if an id cannot be part of a file's name; see ``check_name``.
         """
         for sample in self.data_list:
             check_name(sample.get('image_id'), f'{self.data_root}: the image id')
-        return self.data_list
+        if self.folds is None or self.in_folds is None:
+            return self.data_list
+        fold_of = {image_id: fold for image_id, (fold, _) in read_folds(self.folds).items()}
+        own = {sample['image_id'] for sample in self.data_list if not sample.get('is_extra')}
+        if missing := own - fold_of.keys():
+            raise Mistake(f'{self.folds} lacks {listed(missing)} of {self.data_root}; add them, or make it again')
+        kept = [s for s in self.data_list if s.get('is_extra') or fold_of[s['image_id']] in self.in_folds]
+        if not kept:
+            raise Mistake(f'{self.folds}: no image of {self.data_root} is in the folds {[*self.in_folds]}')
+        return kept
 
     def __getitem__(self, idx: int) -> Any:
         epoch = self.epoch
@@ -120,6 +141,20 @@ def lesion_datasets(dataset: Dataset) -> Iterator[LesionDataset]:
     inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
     for part in inner:
         yield from lesion_datasets(part)
+
+
+def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
+    """Fold and group by image id, from a table of folds.
+
+    Raises:
+        Mistake: if it is missing or no such table.
+    """
+    if not Path(path).is_file():
+        raise MissingFile(f'{path}: no such table of folds; a suite with folds=... writes one')
+    try:
+        return {row['image_id']: (int(row['fold']), row['group']) for row in read_csv(path)}
+    except (KeyError, ValueError) as error:
+        raise Mistake(f'{path}: no table of folds, whose columns are {", ".join(FOLD_COLUMNS)} ({error})') from error
 
 
 def left_in(samples: Sequence[dict], exclude: Collection[str], where: str) -> list[dict]:

@@ -84,11 +84,12 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
 
 def test_note(cfg: Config, checkpoint: Path) -> dict[str, str]:
     """What was tested, for who finds the results later."""
+    split = tested_dataset(cfg).get('split') or 'all'
     views = ', '.join(['yes', *(f'{key} {[*values]}' for key, values in cfg.get('tta_model', {}).items())])
     return {
         'config': str(cfg.filename),
         'checkpoint': str(checkpoint),
-        'split': str(tested_dataset(cfg).get('split') or 'all'),
+        'split': split if isinstance(split, str) else '+'.join(split),
         'test-time augmentation': views if cfg.get('tta') else 'no',
         'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
         'mmskin': mmskin.__version__,

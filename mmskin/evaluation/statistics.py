@@ -52,10 +52,21 @@ class Difference(NamedTuple):
     images_and_seeds: Interval | None
 
 
-def image_counts(num_images: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each image is in each resample: (num_resamples, num_images), each row a draw with replacement."""
-    chances = np.full(num_images, 1 / num_images)
-    return rng.multinomial(num_images, chances, size=num_resamples).astype(np.float64)
+def image_counts(
+    num_images: int, num_resamples: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """How often each image is in each resample: (num_resamples, num_images), each row a draw with replacement.
+
+    Args:
+        num_images: N.
+        num_resamples: how many rows.
+        rng: what draws.
+        groups: the group's number (N,) of each image, from 0. Groups are drawn whole then, since images of one lesion
+            or patient err alike, and count for less than as many of others.
+    """
+    count = num_images if groups is None else int(groups.max()) + 1
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=num_resamples).astype(np.float64)
+    return drawn if groups is None else drawn[:, groups]
 
 
 def weighted_mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -107,7 +118,10 @@ def interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
 
 
 def difference(
-    observed: tuple[np.ndarray, np.ndarray], resampled: tuple[np.ndarray, np.ndarray], paired_seeds: bool = False
+    observed: tuple[np.ndarray, np.ndarray],
+    resampled: tuple[np.ndarray, np.ndarray],
+    paired_seeds: bool = False,
+    parts: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Difference:
     """Compare the first method with the second.
 
@@ -115,17 +129,21 @@ def difference(
         observed: the metric of each method's seeds on all images: (S1,) and (S2,).
         resampled: the same in each resample of the images, which have to be the same for both: (S1, B) and (S2, B).
         paired_seeds: the seeds of both, in the same order, began with the same networks.
+        parts: of each method, what the metric would be if one fold alone had the network of another seed: (F, S1) and
+            (F, S2). Networks of different folds are independent trainings, so their seeds' variances add up, and F
+            folds tell F times as much on how much seeds matter.
     """
     first, second = resampled
     value = float(observed[0].mean() - observed[1].mean())
     images = interval(first.mean(axis=0) - second.mean(axis=0))
     if min(len(first), len(second)) < 2:
         return Difference(value, images, None)
+    one, other = parts or (observed[0][None], observed[1][None])
     if paired_seeds:
-        error = standard_error([observed[0] - observed[1]], shared_variance(first - second))
+        error = standard_error([one - other], shared_variance(first - second))
     else:
         shared = shared_variance(first) + shared_variance(second) - 2 * shared_variance(first, second)
-        error = standard_error(observed, shared)
+        error = standard_error([one, other], shared)
     low, high = student_interval(value, *error)
     return Difference(value, images, (min(low, images[0]), max(high, images[1])))
 
@@ -143,11 +161,13 @@ def standard_error(seeds: Sequence[np.ndarray], shared: float) -> tuple[float, f
     """The standard error of a sum of means over seeds, and its degrees of freedom.
 
     Args:
-        seeds: for each mean the values (S,) that it is of, which vary by seed and by how it takes the images.
+        seeds: for each mean the values (F, S) that it is of in each fold, which vary by seed and by how it takes the
+            images. Folds vary alike, so their variances are estimated as one, with F x (S - 1) degrees of freedom.
         shared: the variance over images that all seeds share; estimated below 0, it counts as 0.
     """
-    variances = np.array([values.var(ddof=1) / len(values) for values in seeds])
-    uncertainty = sum(part**2 / (len(values) - 1) for part, values in zip(variances, seeds, strict=True))
+    variances = np.array([values.var(axis=1, ddof=1).sum() / values.shape[1] for values in seeds])
+    freedoms = [values.shape[0] * (values.shape[1] - 1) for values in seeds]
+    uncertainty = sum(part**2 / freedom for part, freedom in zip(variances, freedoms, strict=True))
     total = variances.sum() + max(shared, 0)
     return float(np.sqrt(total)), float(total**2 / uncertainty) if uncertainty else math.inf
 

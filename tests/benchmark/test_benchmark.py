@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from mmskin.benchmark import runs as runs_module
-from mmskin.benchmark.collect import collect, compare, resampled_metric
+from mmskin.benchmark.collect import Measured, collect, compare, resampled_metric
 from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
@@ -97,9 +97,7 @@ def test_tested_networks_and_their_classes_are_noted(finished):
 
 def test_means_are_those_of_the_runs(finished, report):
     for name in ROWS:
-        results = [
-            json.loads((run.folder / 'test/results.json').read_text()) for run in finished if run.method.name == name
-        ]
+        results = [json.loads((run.record / 'results.json').read_text()) for run in finished if run.method.name == name]
         for metric, found in report['methods'][name]['metrics'].items():
             assert found['mean'] == pytest.approx(np.mean([one[metric] for one in results]))
             assert found['images'][0] <= found['mean'] <= found['images'][1]
@@ -110,14 +108,14 @@ def test_means_are_those_of_the_runs(finished, report):
 )
 def test_metrics_follow_from_the_images(finished, metric):
     for run in finished:
-        table = PerImageTable.read(run.folder / 'test')
+        table = PerImageTable.read(run.record)
         found = resampled_metric(metric, table, np.ones((1, len(table))))
-        expected = json.loads((run.folder / 'test/results.json').read_text())[metric]
+        expected = json.loads((run.record / 'results.json').read_text())[metric]
         assert found == pytest.approx([expected])
 
 
 def test_a_metric_that_does_not_follow_from_the_images_has_no_interval(finished):
-    table = PerImageTable.read(finished[0].folder / 'test')
+    table = PerImageTable.read(finished[0].record)
     assert resampled_metric('cls/F1', table, np.ones((1, 9))) is None
     masks = PerImageTable(table.image_ids, {'seg/JA': np.ones(9)})
     assert resampled_metric('cls/AC', masks, np.ones((1, 9))) is None
@@ -139,10 +137,17 @@ def test_files(report, tmp_path):
     assert '- no passing: shares its beginning' in table
     assert all(f'| {name} | 2 |' in table for name in ROWS)
     written = json.loads((tmp_path / 'tiny.json').read_text())
-    per_image = written['methods']['gated sum']['seeds']['1']['per_image']
-    assert len({row['image_id'] for row in per_image}) == 9
-    assert {'seg/JA', 'cls/gt_label', 'cls/score_melanoma'} <= per_image[0].keys()
+    assert {'seg/JA', 'cls/AC'} <= written['methods']['gated sum']['seeds']['1']['results'].keys()
     assert (tmp_path / 'tiny.png').stat().st_size > 5000
+
+
+def finish(run, result='run.json'):
+    """Leave what a training and a test leave."""
+    folder = run.folder / 'train'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'last.pth').write_bytes(b'')
+    (folder / 'last_checkpoint').write_text('last.pth')
+    (run.folder / result).write_text('{}')
 
 
 def again(finished, tmp_path, data_root=None, **options):
@@ -208,9 +213,17 @@ def test_methods_that_differ_in_data_or_protocol_are_refused(suite_file, data_ro
         check_suite(runs_of(read_suite(suite_file, str(data_root)), tmp_path / 'out'))
 
 
+def measured(values):
+    """A metric that no resample changes."""
+    return Measured(
+        {seed: np.full(5, value) for seed, value in values.items()},
+        {seed: np.array([value]) for seed, value in values.items()},
+    )
+
+
 def test_seeds_of_one_origin_are_paired_by_number():
-    first = {seed: np.full(5, value) for seed, value in ((0, 0.1), (1, 0.5), (2, 0.9))}
-    second = {seed: first[seed] - 0.25 for seed in (2, 1)}
+    values = {0: 0.1, 1: 0.5, 2: 0.9}
+    first, second = measured(values), measured({seed: values[seed] - 0.25 for seed in (2, 1)})
     found = compare(first, second, same_origin=True)
     assert found['paired_seeds'] == [1, 2]
     assert found['value'] == pytest.approx(0.25)
@@ -222,7 +235,7 @@ def test_seeds_of_one_origin_are_paired_by_number():
 
 
 def test_seeds_of_one_origin_without_a_common_one_are_not_paired():
-    first, second = ({seed: np.full(5, seed / 10) for seed in seeds} for seeds in ((0, 1), (2, 3)))
+    first, second = (measured({seed: seed / 10 for seed in seeds}) for seeds in ((0, 1), (2, 3)))
     found = compare(first, second, same_origin=True)
     assert found['paired_seeds'] == []
     assert found == compare(first, second, same_origin=False)
@@ -231,11 +244,9 @@ def test_seeds_of_one_origin_without_a_common_one_are_not_paired():
 def test_a_table_that_lost_images_is_refused(finished, tmp_path):
     """Two rows of nine are no finished test, though all that is there can be read."""
     runs = again(finished, tmp_path)
-    path = next(run for run in runs if run.finished).folder / 'test' / 'per_image.csv'
+    path = next(run for run in runs if run.finished).record / 'per_image.csv'
     path.write_text(''.join(path.read_text().splitlines(keepends=True)[:3]))
-    with pytest.raises(
-        ValueError, match=r'seed0/test/per_image\.csv: was changed .* it has 2 rows, and 9 were written'
-    ):
+    with pytest.raises(ValueError, match=r'seed0/per_image\.csv: was changed .* it has 2 rows, and 9 were written'):
         collect(runs[0].suite, runs, num_resamples=2)
 
 
@@ -254,7 +265,7 @@ def executed(monkeypatch):
         names.append(run.name)
         if 'no passing' in run.name:
             raise RuntimeError('out of memory')
-        run.folder.joinpath('run.json').write_text('{}')
+        finish(run)
 
     monkeypatch.setattr(Run, 'execute', execute)
     return names
@@ -296,7 +307,7 @@ def test_a_run_waits_for_the_networks_that_another_process_trains(
     def sleep(seconds):
         pauses.append(seconds)
         if len(pauses) == 3:
-            (held.folder / left).write_text('{}')
+            finish(held, left)
             lock.release()
 
     monkeypatch.setattr('mmskin.benchmark.workers.time', SimpleNamespace(sleep=sleep))

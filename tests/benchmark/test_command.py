@@ -28,7 +28,10 @@ def command(suite_file, tmp_path, monkeypatch):
 
 
 def finish(run):
-    run.folder.mkdir(parents=True, exist_ok=True)
+    folder = run.folder / 'train'
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.joinpath('last.pth').write_bytes(b'')
+    folder.joinpath('last_checkpoint').write_text('last.pth')
     run.folder.joinpath('run.json').write_text('{}')
 
 

@@ -4,7 +4,15 @@ from mmskin.benchmark.comparison import differences, notes
 
 
 def row(metric, first, value, images, both):
-    return dict(metric=metric, first=first, second='none', value=value, images=images, images_and_seeds=both)
+    return dict(
+        metric=metric,
+        first=first,
+        second='none',
+        value=value,
+        images=images,
+        images_and_seeds=both,
+        verdict='undecided',
+    )
 
 
 REPORT = dict(
@@ -25,8 +33,8 @@ def test_with_a_baseline_there_is_a_row_for_each_method():
     assert table.splitlines() == [
         '| minus none | cls/AC | seg/JA |',
         '| --- | --- | --- |',
-        '| gated | +0.012 (-0.010 to +0.030) | -0.020 (**-0.030 to -0.010**) |',
-        '| blind | +0.000 (-0.200 to +0.200) | – |',
+        '| gated | +0.012 (-0.010 to +0.030) undecided | -0.020 (**-0.030 to -0.010**) undecided |',
+        '| blind | +0.000 (-0.200 to +0.200) undecided | – |',
     ]
     assert 'of the 2 here, about 0.1 at most would be so' in meaning
     assert 'single seed are 95% percentiles of 100 bootstrap resamples' in meaning
@@ -34,7 +42,9 @@ def test_with_a_baseline_there_is_a_row_for_each_method():
 
 def test_without_one_there_is_a_row_for_each_pair_and_metric():
     table, meaning = differences(REPORT | dict(baseline=None))
-    assert table.splitlines()[2] == '| cls/AC | gated | none | +0.012 | -0.500 to +0.500 | -0.010 to +0.030 |'
+    assert (
+        table.splitlines()[2] == '| cls/AC | gated | none | +0.012 | -0.500 to +0.500 | -0.010 to +0.030 | undecided |'
+    )
     assert table.count('\n') == 4
     assert "Student's t" in meaning
     assert 'one in twenty at most of those over images and seeds' in meaning

@@ -133,7 +133,7 @@ def test_a_change_of_the_trainers_settings_is_one_of_the_row_that_tests_its_netw
     flips.check_plan()
     other = ("paper={'seg/JA': 0.787}", "options={'optim_wrapper.optimizer.lr': 0.5}")
     suite_file.write_text(suite_file.read_text().replace(*other))
-    flips = Run(read_suite(suite_file), flips.method, flips.seed, tmp_path)
+    flips = Run(read_suite(suite_file), flips.method, flips.seed, tmp_path, tmp_path)
     with pytest.raises(ValueError, match='seed0 was begun with other settings'):
         flips.check_plan()
     del plan['trainer']  # as an earlier version wrote it
