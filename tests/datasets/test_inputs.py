@@ -1,5 +1,7 @@
 """What the network sees beside the image, from tables to samples, and the look at it before a run."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -190,3 +192,16 @@ def test_an_input_that_no_training_image_has_is_refused(cfg):
     cfg.train_dataloader.dataset.inputs = dict(sex='sex')
     with pytest.raises(ValueError, match=r'no image of the training set has age.*train_dataloader.dataset.inputs'):
         build_runner(cfg).train()
+
+
+def test_the_config_of_the_docs_trains(repository, root, tmp_path):
+    """As docs/inputs.md has it, one stage for one epoch on small images."""
+    (text,) = re.findall(r'```python\n(.*?)```', (repository / 'docs' / 'inputs.md').read_text(), re.S)
+    (tmp_path / 'mine.py').write_text(text)
+    options = {f'{split}_dataloader.dataset.pipeline.0.size': 48 for split in ('train', 'val')}
+    options |= {'train_dataloader.batch_size': 3, 'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 0}
+    cfg = load_config(tmp_path / 'mine.py', str(tmp_path / 'run'), str(root), options=options)
+    cfg.stages = [{**cfg.stages[0], 'train_cfg': dict(max_epochs=1, val_interval=1)}]
+    weights = torch.load(run_stages(cfg), weights_only=False)['state_dict']
+    assert weights['tasks.cls.fusion.table_age'].shape == (7, 3)
+    assert weights['tasks.cls.fusion.table_age'].any()
