@@ -1,7 +1,7 @@
 """The card of a published model: what it is for, how well it does, and where it fails."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from mmskin.config import class_names, tested_dataset
 from mmskin.drawing import readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
-from mmskin.evaluation.statistics import LEVEL, Estimate
+from mmskin.evaluation.statistics import LEVEL
 from mmskin.files import markdown_table, read_json
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
@@ -37,6 +37,14 @@ METRICS = {
     'cls/AUC_mean': 'diagnosis: mean of these two AUCs',
 }
 NUM_WORST = 6
+USAGE = """```python
+from mmskin import LesionInferencer
+
+LesionInferencer('{name}')('photo.jpg')
+```
+
+A folder outside mmskin is named by its path. `config.py` is Python and runs as it is read: take it from people you
+trust. `weights.safetensors` holds numbers only."""
 WARNING = '**Not a medical device.** For research and teaching: no diagnosis or treatment may rest on what it says.'
 FORCED = '- Every image is forced into one of {classes}; there is no "none of these".\n'
 LIMITS = """- How well it does on other data than these was not measured.
@@ -110,17 +118,37 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         tests: The failure cases are the first one's.
     """
     name = folder.config.resolve().parent.name
+    dataset, classes = dataset_name(cfg), listed(class_names(cfg))
+    kinds = [MODELS.get(task.type).__name__ for task in cfg.model.get('tasks', {}).values()]
+    does = ['outlines the lesion in a dermoscopic image'] if 'Segmentation' in kinds else []
+    limits = LIMITS
+    if dataset == 'ISIC-2017':
+        limits = LIMITS_OF_ISIC2017 + limits
+    if 'Classification' in kinds:
+        does.append(f'tells {classes} apart')
+        limits = FORCED.format(classes=classes) + limits
+    purpose = f'This network {" and ".join(does) or "analyses dermoscopic images"}.'
+    metadata: dict[str, Any] = read_metadata(folder.weights)
+    size = folder.weights.stat().st_size / 2**20
+    files = (
+        f'Written by mmskin {mmskin.__version__}, format {metadata["format_version"]}. `weights.safetensors` holds '
+        f'{size:.1f} MiB ({metadata["dtype"]}).\nSHA-256 of its tensors, which is checked whenever they are read: '
+        f'`{metadata[HASH]}`.'
+    )
+    results, known = 'Not measured yet.', 'Not looked for yet.'
+    if tests:
+        results = results_section(tests)
+        known = f'{tests[0].title.capitalize()}:\n\n{failures(tests[0].evaluation)}'
     sections = {
-        '': f'{purpose(cfg)}\n\n{WARNING}',
-        'Use': usage(name),
-        'Data': ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else f'{dataset_name(cfg)}.',
+        'Use': USAGE.format(name=name),
+        'Data': ISIC2017 if dataset == 'ISIC-2017' else f'{dataset}.',
         'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
-        'Results': results_section(tests) if tests else 'Not measured yet.',
-        'Known failure cases': known_failures(tests),
-        'Intended use and limits': f'{WARNING}\n\n{limits(cfg)}',
-        'Files': files_section(folder),
+        'Results': results,
+        'Known failure cases': known,
+        'Intended use and limits': f'{WARNING}\n\n{limits}',
+        'Files': files,
     }
-    body = [f'## {title}\n\n{text}' if title else f'# {name}\n\n{text}' for title, text in sections.items()]
+    body = [f'# {name}\n\n{purpose}\n\n{WARNING}', *(f'## {title}\n\n{text}' for title, text in sections.items())]
     return front_matter(name, cfg, recipe, tests) + '\n\n'.join(body) + '\n'
 
 
@@ -128,11 +156,13 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
     """The machine-readable head; the metrics are the first test's."""
     dataset = dataset_name(cfg)
     shown = shown_metrics(tests[:1])
-    found = [{'type': key, 'name': METRICS[key], 'value': round(float(tests[0].results[key] or 0), 4)} for key in shown]
+    values = [
+        {'type': key, 'name': METRICS[key], 'value': round(float(tests[0].results[key] or 0), 4)} for key in shown
+    ]
     result = {
         'task': {'type': 'image-segmentation', 'name': 'Skin lesion outline and diagnosis'},
         'dataset': {'type': dataset.lower(), 'name': dataset, 'split': tests[0].split if tests else ''},
-        'metrics': found,
+        'metrics': values,
     }
     head = {
         'license': recipe.license,
@@ -141,28 +171,9 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
         'tags': ['dermoscopy', 'skin-lesion', 'melanoma', 'multi-task', 'image-classification', 'image-segmentation'],
         'datasets': [dataset.lower()],
         'metrics': shown,
-        **({'model-index': [{'name': name, 'results': [result]}]} if found else {}),
+        **({'model-index': [{'name': name, 'results': [result]}]} if values else {}),
     }
     return f'---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n'
-
-
-def purpose(cfg: Config) -> str:
-    """What the model does, by its tasks."""
-    kinds = task_types(cfg)
-    does = ['outlines the lesion in a dermoscopic image'] if 'Segmentation' in kinds else []
-    does += [f'tells {listed(class_names(cfg))} apart'] if 'Classification' in kinds else []
-    return f'This network {" and ".join(does) or "analyses dermoscopic images"}.'
-
-
-def limits(cfg: Config) -> str:
-    """What the model cannot do."""
-    forced = FORCED.format(classes=listed(class_names(cfg))) if 'Classification' in task_types(cfg) else ''
-    return forced + (LIMITS_OF_ISIC2017 if dataset_name(cfg) == 'ISIC-2017' else '') + LIMITS
-
-
-def task_types(cfg: Config) -> list[str]:
-    """The types of the model's tasks."""
-    return [MODELS.get(task.type).__name__ for task in cfg.model.get('tasks', {}).values()]
 
 
 def dataset_name(cfg: Config) -> str:
@@ -171,28 +182,22 @@ def dataset_name(cfg: Config) -> str:
     return 'ISIC-2017' if name.startswith('isic2017') else name
 
 
-def usage(name: str) -> str:
-    """How to predict with the model."""
-    return f"""```python
-from mmskin import LesionInferencer
-
-LesionInferencer('{name}')('photo.jpg')
-```
-
-A folder outside mmskin is named by its path. `config.py` is Python and runs as it is read: take it from people you
-trust. `weights.safetensors` holds numbers only."""
-
-
 def results_section(tests: Sequence[ModelTest]) -> str:
     """The table of metrics with intervals, and the command of each column."""
-    head, found = ['', *(test.title for test in tests)], [intervals(test.evaluation) for test in tests]
-    rows = [
-        [
-            METRICS[key],
-            *(with_interval(test.results[key], one.get(key)) for test, one in zip(tests, found, strict=True)),
-        ]
-        for key in shown_metrics(tests)
-    ]
+    columns = []
+    for test in tests:
+        areas = class_areas(test.evaluation, 'AUC')
+        intervals = headline(test.evaluation) | {f'cls/AUC_{name}': area for name, area in areas.items()}
+        cells = {}
+        for key in shown_metrics(tests):
+            interval = intervals.get(key)
+            ends = ''
+            if interval is not None and not math.isnan(interval.low):
+                ends = f' ({interval.low:.3f} to {interval.high:.3f})'
+            cells[key] = f'{test.results[key]:.3f}{ends}'
+        columns.append(cells)
+    head = ['', *(test.title for test in tests)]
+    rows = [[METRICS[key], *(cells[key] for cells in columns)] for key in shown_metrics(tests)]
     commands = [
         f'python tools/test.py config.py weights.safetensors --data-root DATA --split {test.split} {test.options}'
         for test in tests
@@ -209,91 +214,43 @@ def shown_metrics(tests: Sequence[ModelTest]) -> list[str]:
     return [key for key in METRICS if tests and all(test.results.get(key) is not None for test in tests)]
 
 
-def intervals(evaluation: PerImageTable) -> dict[str, Estimate]:
-    """The estimates of the evaluation report, by the keys of ``results.json``."""
-    areas = class_areas(evaluation, 'AUC')
-    return headline(evaluation) | {f'cls/AUC_{name}': area for name, area in areas.items()}
-
-
-def with_interval(value: float | None, found: Estimate | None) -> str:
-    """A metric as ``0.787 (0.765 to 0.808)``."""
-    ends = '' if found is None or math.isnan(found.low) else f' ({found.low:.3f} to {found.high:.3f})'
-    return f'{value:.3f}{ends}'
-
-
-def known_failures(tests: Sequence[ModelTest]) -> str:
-    """Those of the first test."""
-    return f'{tests[0].title.capitalize()}:\n\n{failures(tests[0].evaluation)}' if tests else 'Not looked for yet.'
-
-
 def failures(evaluation: PerImageTable) -> str:
     """Groups of images that fare worse, and the worst images."""
     parts, groups = [], all_groups(evaluation)
+    names, ids = [readable(name) for name in evaluation.classes], evaluation.image_ids
+    jaccard = evaluation.overlap.get('JA', np.full(len(evaluation), np.nan))
     if groups:
+        low = np.where(np.isnan(jaccard), np.nan, jaccard < THRESHOLD)
+        forms = [(jaccard, '{:.3f}'), (low, '{:.0%}'), (evaluation.right, '{:.0%}')]
+        rows = []
+        for name, chosen in groups.items():
+            means = [
+                '–' if np.isnan(values[chosen]).all() else form.format(np.nanmean(values[chosen]))
+                for values, form in forms
+            ]
+            rows.append([name, str(chosen.sum()), *means])
         head = ['group', 'images', 'JA', f'outlines with JA below {THRESHOLD}', 'right diagnoses']
-        parts.append(markdown_table(head, [group_row(name, chosen, evaluation) for name, chosen in groups.items()]))
+        parts.append(markdown_table(head, rows))
         parts.append("Small, medium and large are thirds of the images, by the true lesion's share of the image.")
     if evaluation.judged.any():
-        parts.append('Diagnoses, by what was found:\n\n' + confusion_table(evaluation))
-        parts.append('The most confident wrong diagnoses: ' + confident_errors(evaluation) + '.')
+        head = ['true', *(f'called {name}' for name in names)]
+        counts = [[name, *map(str, row)] for name, row in zip(names, confusion(evaluation)[0], strict=True)]
+        parts.append(f'Diagnoses, by what was found:\n\n{markdown_table(head, counts)}')
+        scores = evaluation.scores.max(axis=1)
+        errors = []
+        for image in worst(np.where(evaluation.right == 0, -scores, np.nan)):
+            true, called = (names[int(labels[image])] for labels in (evaluation.labels, evaluation.predicted))
+            errors.append(f'{ids[image]} ({true} called {called} at {scores[image]:.2f})')
+        parts.append(f'The most confident wrong diagnoses: {", ".join(errors) or "none"}.')
     if evaluation.outlined.any():
-        parts.append('The worst outlines: ' + worst_outlines(evaluation) + '.')
+        outlines = [f'{ids[image]} (JA {jaccard[image]:.2f})' for image in worst(jaccard)]
+        parts.append(f'The worst outlines: {", ".join(outlines) or "none"}.')
     return '\n\n'.join(parts)
 
 
-def group_row(name: str, chosen: np.ndarray, evaluation: PerImageTable) -> list[str]:
-    """The cells of one group of images."""
-    scores, right = evaluation.overlap.get('JA', np.full(len(chosen), np.nan))[chosen], evaluation.right[chosen]
-    low = np.where(np.isnan(scores), np.nan, scores < THRESHOLD)
-    return [name, str(chosen.sum()), mean_cell(scores, '{:.3f}'), mean_cell(low, '{:.0%}'), mean_cell(right, '{:.0%}')]
-
-
-def mean_cell(values: np.ndarray, form: str) -> str:
-    """The mean of the defined values, or a dash."""
-    return '–' if np.isnan(values).all() else form.format(np.nanmean(values))
-
-
-def confusion_table(evaluation: PerImageTable) -> str:
-    """Numbers of images by true (rows) and predicted class."""
-    names, (counts, _) = [readable(name) for name in evaluation.classes], confusion(evaluation)
-    head = ['true', *(f'called {name}' for name in names)]
-    return markdown_table(head, [[name, *map(str, row)] for name, row in zip(names, counts, strict=True)])
-
-
-def confident_errors(evaluation: PerImageTable) -> str:
-    """The wrong diagnoses with the highest probability."""
-    scores = evaluation.scores.max(axis=1)
-
-    def words(image: int) -> str:
-        true, called = (
-            readable(evaluation.classes[int(labels[image])]) for labels in (evaluation.labels, evaluation.predicted)
-        )
-        return f'{evaluation.image_ids[image]} ({true} called {called} at {scores[image]:.2f})'
-
-    return worst(np.where(evaluation.right == 0, -scores, np.nan), words)
-
-
-def worst_outlines(evaluation: PerImageTable) -> str:
-    """The images with the lowest JA."""
-    scores = evaluation.overlap['JA']
-    return worst(scores, lambda image: f'{evaluation.image_ids[image]} (JA {scores[image]:.2f})')
-
-
-def worst(scores: np.ndarray, words: Callable[[int], str]) -> str:
-    """The few images with the lowest ``scores`` (N,), in words; those with nan are passed over."""
-    order = [int(image) for image in np.argsort(scores) if not np.isnan(scores[image])]
-    return ', '.join(map(words, order[:NUM_WORST])) or 'none'
-
-
-def files_section(folder: ModelFolder) -> str:
-    """What is in the folder, and how to tell that it is whole."""
-    metadata: dict[str, Any] = read_metadata(folder.weights)
-    size = folder.weights.stat().st_size / 2**20
-    return (
-        f'Written by mmskin {mmskin.__version__}, format {metadata["format_version"]}. `weights.safetensors` holds '
-        f'{size:.1f} MiB ({metadata["dtype"]}).\nSHA-256 of its tensors, which is checked whenever they are read: '
-        f'`{metadata[HASH]}`.'
-    )
+def worst(scores: np.ndarray) -> list[int]:
+    """The few images with the lowest ``scores`` (N,); those with nan are passed over."""
+    return [int(image) for image in np.argsort(scores) if not np.isnan(scores[image])][:NUM_WORST]
 
 
 def listed(names: Sequence[str]) -> str:
