@@ -2,24 +2,26 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.config.utils import ConfigParsingError
-from mmengine.utils import import_modules_from_strings
 
 import mmskin
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, executing
 from mmskin.registry import DATASETS
 
 __all__ = [
     'SettingsAction',
     'class_names',
+    'import_plugins',
     'innermost_datasets',
     'load_config',
+    'read_config',
     'set_in_datasets',
     'tested_dataset',
 ]
@@ -55,6 +57,8 @@ def load_config(
     if folder not in sys.path:
         sys.path.append(folder)  # a plugin may lie beside the config that names it
     cfg = read_config(path)
+    if 'model' not in cfg:
+        raise Mistake(f'{path}: says no model, so it is no config to train or test')
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     cfg.launcher = launcher
     if data_root is not None:
@@ -75,28 +79,50 @@ def load_config(
         except (KeyError, TypeError) as error:
             raise Mistake(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
-    if 'custom_imports' in cfg:
-        import_modules_from_strings(**cfg.custom_imports)
+    if imports := cfg.get('custom_imports'):
+        modules = imports.get('imports') if isinstance(imports, dict) else None
+        if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:
+            raise Mistake(f'{path}: custom_imports={imports!r}; give dict(imports=["your_module"])')
+        import_plugins([modules] if isinstance(modules, str) else modules, imports.get('allow_failed_imports', False))
     return cfg
 
 
-def read_config(path: Path) -> Config:
-    """The config file as it is.
+def read_config(path: str | Path) -> Config:
+    """A Python file of settings as it is, with what it imports.
 
     Raises:
-        Mistake: if it is no Python, or says no model.
+        Mistake: if the file, a base of it or a module that it imports cannot be executed.
     """
-    try:
-        cfg = Config.fromfile(str(path))
-    except SyntaxError as error:
-        raise Mistake(f'{path}, line {error.lineno}: {error.msg}') from error
-    except ConfigParsingError as error:  # of a base that is not there
-        raise Mistake(f'{path}: {error}') from error
-    except OSError as error:  # of a suffix that is no config's
-        raise Mistake(f'{path}: {error}; a config is a Python file') from error
-    if 'model' not in cfg:
-        raise Mistake(f'{path}: says no model, so it is no config to train or test')
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise Mistake(f'{path}: is no config, which is a Python file')
+    with executing(str(path)):
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
+        pending = [*cfg.values()]  # a look at a class that a Python config names imports it
+        while pending:
+            value = pending.pop()
+            if isinstance(value, Mapping):
+                pending += value.values()
+            elif isinstance(value, list | tuple):
+                pending += value
     return cfg
+
+
+def import_plugins(modules: Sequence[str], allow_failed: bool = False) -> None:
+    """Import modules of the user's by their whole names.
+
+    Raises:
+        Mistake: if one cannot be imported, and may not fail.
+    """
+    for name in modules:
+        if not isinstance(name, str) or not name or name.startswith('.'):
+            raise Mistake(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
+        try:
+            with executing(f'{name} cannot be imported'):
+                import_module(name)
+        except Mistake as error:
+            if not (allow_failed and isinstance(error.__cause__, ImportError)):
+                raise
+            warnings.warn(f'{name} failed to import and is ignored: {error}', stacklevel=2)
 
 
 def find_config(path: str | Path) -> Path:

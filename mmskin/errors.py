@@ -3,14 +3,38 @@
 Plugins raise them, too: ``raise Mistake(f'window={window} of MyGate: give 1 or more')``.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType, ModuleType
 
-__all__ = ['Mistake', 'MissingFile', 'MissingLibrary', 'UnknownName', 'in_one_line', 'refusals']
+__all__ = [
+    'Mistake',
+    'MissingFile',
+    'MissingLibrary',
+    'UnknownName',
+    'executing',
+    'in_one_line',
+    'needs',
+    'refusals',
+]
 
-LIBRARIES = {'cv2', 'mmcv', 'mmengine', 'mmpretrain', 'mmseg', 'numpy', 'sklearn', 'timm', 'torch', 'torchvision'}
+LIBRARIES = {
+    'cv2',
+    'mmcv',
+    'mmengine',
+    'mmpretrain',
+    'mmseg',
+    'numpy',
+    'sklearn',
+    'timm',
+    'torch',
+    'torchvision',
+    'yaml',
+}
 
 
 class Mistake(ValueError):
@@ -42,6 +66,69 @@ def in_one_line(error: BaseException) -> str:
     return ' '.join(text.split()) or type(error).__name__
 
 
+def needs(module: str, extra: str) -> ModuleType:
+    """Import a library that comes with an extra of mmskin.
+
+    Raises:
+        MissingLibrary: if it is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        library = module.partition('.')[0]
+        raise MissingLibrary(f"{library} is not installed: pip install 'mmskin[{extra}]'", name=library) from error
+
+
+@contextmanager
+def executing(what: str) -> Iterator[None]:
+    """Turn whatever a user's Python code raises while it is read or imported into a ``Mistake`` with file and line.
+
+    Args:
+        what: The file or module, named where no line is to blame.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        causes: list[BaseException] = [error]  # mmengine wraps what a module raises in another error
+        while (cause := causes[0].__context__) and [_home(frame) for frame in _frames(causes[0])][-1:] == ['mmengine']:
+            causes.insert(0, cause)
+        for cause in causes:
+            if isinstance(cause, Mistake):
+                raise cause from None
+            if place := _place(cause):
+                break
+        else:
+            cause, place = error, what
+        plain = isinstance(cause, SyntaxError | ImportError | OSError) or place == what
+        message = getattr(cause, 'msg', None) if isinstance(cause, SyntaxError) else in_one_line(cause)
+        raise Mistake(f'{place}: {message if plain else f"{type(cause).__name__}: {message}"}') from error
+
+
+def _place(error: BaseException) -> str | None:
+    """File and line of the user's code that an error comes from; the file alone of what is no Python at all."""
+    frames = _frames(error)
+    read = [frame.f_locals.get('filename') for frame in frames if _home(frame) == 'mmengine']  # configs and their bases
+    file = next((name for name in reversed(read) if isinstance(name, str) and os.path.isfile(name)), None)
+    if isinstance(error, SyntaxError) and error.lineno:
+        if error.filename and os.path.isfile(error.filename):
+            file = error.filename
+        return f'{file}, line {error.lineno}' if file else None
+    for frame in reversed(frames):
+        code = frame.f_code.co_filename
+        if os.path.isfile(code) and _home(frame) not in LIBRARIES | sys.stdlib_module_names | {'mmskin'}:
+            return f'{code}, line {frame.f_lineno}'
+    return file
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def _home(frame: FrameType) -> str:
+    """The package that a frame's code is of; '' of a config, which is no module."""
+    return frame.f_globals.get('__name__', '').partition('.')[0]
+
+
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
     """Turn what libraries raise at the values of a config into a ``Mistake`` about ``what``.
@@ -54,8 +141,7 @@ def refusals(what: str) -> Iterator[None]:
     except Mistake:
         raise
     except Exception as error:
-        frames = traceback.walk_tb(error.__traceback__)
-        homes = [frame.f_globals.get('__name__', '').partition('.')[0] for frame, _ in frames]
+        homes = [_home(frame) for frame in _frames(error)]
         is_plugins = {*homes} - LIBRARIES - sys.stdlib_module_names - {'mmskin'}
         is_ours = homes[-1] == 'mmskin' and not isinstance(error, ValueError | RuntimeError)
         is_systems = isinstance(error, OSError) and error.errno is not None  # it says itself what it refuses

@@ -7,9 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mmskin.benchmark.fingerprint import OF_TRAINING
+from mmskin.config import read_config
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
 
@@ -164,7 +163,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     path = Path(path)
     if not path.is_file():
         raise MissingFile(f'{path}: no such suite; those that come with mmskin are in suites/')
-    settings = Config.fromfile(str(path)).to_dict()
+    settings = read_config(path).to_dict()
     _check_names(settings, Suite, path)
     for entry in settings['methods']:
         _check_names(entry, Method, path)

@@ -21,19 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print kinds, names, first lines and links."""
-    from importlib import import_module
     from itertools import groupby
 
+    from mmskin.config import import_plugins
     from mmskin.plugins import find_plugins
 
     sys.path.append('')  # a module of the user's own may lie in the working directory
-    for name in args.imports:
-        if not name or name.startswith('.'):
-            raise Mistake(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
-        try:
-            import_module(name)
-        except ModuleNotFoundError as error:
-            raise Mistake(f'{name} cannot be imported: {error}') from error
+    import_plugins(args.imports)
     plugins = find_plugins()
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):

@@ -10,8 +10,7 @@ from mmengine import visualization as upstream
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmskin.errors import Mistake
-from mmskin.optional import needs
+from mmskin.errors import Mistake, needs
 from mmskin.registry import VISBACKENDS
 
 __all__ = ['LocalVisBackend', 'MLflowVisBackend', 'WandbVisBackend', 'read_id', 'run_name', 'write_id']

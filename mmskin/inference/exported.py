@@ -11,10 +11,9 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, needs
 from mmskin.models.fusion.base import Input, values_of
 from mmskin.models.tasks.task import Task
-from mmskin.optional import needs
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, needs
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
 from mmskin.inference.zoo import FILES
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.weights import hash_tensors, load_weights, read_weights, without_lookups
-from mmskin.optional import needs
 from mmskin.registry import MODELS, TRANSFORMS, as_config
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmskin.errors import Mistake
-from mmskin.optional import needs
+from mmskin.errors import Mistake, needs
 from mmskin.readers.images import TooLargeError, check_size, most_bytes
 
 if TYPE_CHECKING:

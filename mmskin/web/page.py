@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from mmskin.errors import needs
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.fusion.base import Categorical, Input
-from mmskin.optional import needs
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import MEGA, Limits
 

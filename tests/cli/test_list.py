@@ -134,11 +134,11 @@ def test_what_is_unknown_is_said(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_fault_of_ones_own_module_keeps_its_traceback(tmp_path, monkeypatch):
-    (tmp_path / 'faulty_gates.py').write_text('len(1)\n')
+def test_a_fault_of_ones_own_module_is_told_by_file_and_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'faulty_gates.py').write_text('\nlen(1)\n')
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(TypeError, match='has no len'):
-        main(['list', '--import', 'faulty_gates'])
+    assert main(['list', '--import', 'faulty_gates']) == 2
+    assert 'faulty_gates.py, line 2: TypeError: object of type' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A mistake of the user's is answered in one line and with status 2, by commands and tools alike."""
 
+import importlib
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
@@ -18,6 +19,7 @@ READ_BASE = 'from mmengine.config import read_base\n\nwith read_base():\n'
 def folder(tmp_path, monkeypatch):
     """The working folder: a few files that are not what they are taken for."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])  # to which a config's folder is added
     (tmp_path / 'broken.py').write_text('model = dict(\n')
     (tmp_path / 'no_model.py').write_text('x = 1\n')
     (tmp_path / 'no_base.py').write_text(f'{READ_BASE}    from .nowhere import *\n')
@@ -91,6 +93,72 @@ def test_a_mistake(command, message, folder, call, capfd):
     assert len(said) == 1
     assert message in said[0]
     assert not (folder / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('a = 1\n1 / 0\n', 'file.py, line 2: ZeroDivisionError: division by zero'),
+        ('\n\nlr = rate\n', "file.py, line 3: NameError: name 'rate' is not defined"),
+        (b'# \xff\n', "file.py: 'utf-8' codec can't decode byte 0xff"),
+        ('a = 1\nb = \0\n', 'null bytes'),
+        ('a = ' + '-' * 100_000 + '1\n', 'file.py: MemoryError'),
+        ('def f():\n    f()\n\nf()\n', 'file.py, line 2: RecursionError: maximum recursion depth'),
+        (f'{READ_BASE}    from .file import *\n', 'maximum recursion depth'),
+        ('import sys\n\nsys.exit(0)\n', 'file.py, line 3: SystemExit: 0'),
+        ('import json\n\na = json.loads("{")\n', 'file.py, line 3: JSONDecodeError: Expecting property'),
+        ('from nowhere_at_all import X\n\na = dict(type=X)\n', "file.py, line 1 for No module named 'nowhere_at_all'"),
+        ('from torch.nn import Nope\n\na = dict(type=Nope)\n', 'Failed to import Nope from torch.nn in'),
+        (f'{READ_BASE}    from .broken import *\n', "broken.py, line 1: '(' was never closed"),
+        ('_base_ = ["broken.py"]\n', "broken.py, line 1: '(' was never closed"),
+        ('_base_ = ["nowhere.py"]\n', 'nowhere.py'),
+        ('_base_ = ["file"]\n', 'Only py/yml/yaml/json type are supported'),
+    ],
+)
+@pytest.mark.parametrize('command', ['train', 'benchmark'])
+def test_a_file_that_cannot_be_executed(command, text, message, folder, capfd):
+    (folder / 'file.py').write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main([command, 'file.py']) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(f'mmskin {command}: error: ')
+    assert said.count('\n') == 1
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('def x(:\n', 'plugin.py, line 1: invalid syntax'),
+        ('\n\n1 / 0\n', 'plugin.py, line 3: ZeroDivisionError'),
+        ('import nowhere_at_all\n', "plugin.py, line 1: No module named 'nowhere_at_all'"),
+        ('from mmskin.errors import Mistake\n\nraise Mistake("install foo")\n', 'error: install foo'),
+        (None, "No module named 'plugin'"),
+    ],
+)
+@pytest.mark.parametrize(
+    'config',
+    [
+        'from plugin import X\n\nmodel = dict(type=X)\n',
+        'custom_imports = dict(imports=["plugin"])\nmodel = dict()\n',
+        'custom_imports = dict(imports="plugin")\nmodel = dict()\n',
+    ],
+)
+def test_a_plugin_that_cannot_be_imported(config, text, message, folder, capfd):
+    (folder / 'file.py').write_text(config)
+    if text:
+        (folder / 'plugin.py').write_text(text)
+    importlib.invalidate_caches()
+    assert main(['train', 'file.py']) == 2
+    said = capfd.readouterr().err
+    assert said.count('\n') == 1
+    assert message in said
+
+
+@pytest.mark.parametrize('value', ['3', '"x"', '["x"]', 'dict(imports=3)', 'dict(modules=["x"])', 'dict(imports=[3])'])
+def test_custom_imports_that_are_none(value, folder, capfd):
+    (folder / 'file.py').write_text(f'model = dict()\ncustom_imports = {value}\n')
+    assert main(['train', 'file.py']) == 2
+    assert capfd.readouterr().err.count('\n') == 1
 
 
 def test_fewer_images_than_a_batch(folder, capfd):

@@ -6,10 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, needs
 from mmskin.models.weighting.gradient_weighting import GradientWeighting
 from mmskin.models.weighting.weighting import StepSeed
-from mmskin.optional import needs
 from mmskin.registry import MODELS
 
 __all__ = ['CAGrad', 'PCGrad', 'TorchJDWeighting', 'UPGrad']
