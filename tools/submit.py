@@ -17,7 +17,9 @@ from mmskin.engine.evaluate import evaluate_checkpoint
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the tool is told on the command line."""
     parser.add_argument('config', help='Python config')
-    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument(
+        'checkpoint', nargs='+', help='checkpoint file or work folder; of several, or a folder of folds, the mean'
+    )
     parser.add_argument('out_dir', help='Part1/, Part1.zip and Part3.csv go here')
     parser.add_argument('--work-dir', help="logs and results.json go here (work_dirs/<config's name>)")
     parser.add_argument('--data-root', help="data folder, in place of the config's")

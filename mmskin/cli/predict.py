@@ -30,9 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',
-        help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml',
+        nargs='+',
+        help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml; '
+        'of several, the mean',
     )
-    model.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
+    model.add_argument(
+        '--checkpoint', nargs='+', help='checkpoint file or work folder, for a config; of several, the mean'
+    )
     model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is decoded (50000000)')
@@ -73,8 +77,12 @@ def run(args: argparse.Namespace) -> int:
     inferencer = LesionInferencer(
         args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
     )
+    if args.explain and (len(args.model or ()) > 1 or len(args.checkpoint or ()) > 1):
+        raise Mistake('the reasons are those of one network; leave out --explain, or name one')
     if args.explain and inferencer.is_exported:
-        raise Mistake(f'{args.model}: an exported network cannot be looked into; leave out --explain, or name a config')
+        raise Mistake(
+            f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
+        )
     sources = _told(args, inferencer, sources)
     files = PredictionFiles(
         args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config')
-    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument(
+        'checkpoint', nargs='+', help='checkpoint file or work folder; of several, or a folder of folds, the mean'
+    )
     parser.add_argument('--work-dir', help='logs, results.json and per_image.csv go here')
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +14,9 @@ from mmskin.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_text
-from mmskin.models.watch import unwrap
-from mmskin.models.weights import load_weights
+from mmskin.models.ensemble import load_members
 
-__all__ = ['find_checkpoint', 'evaluate_checkpoint']
+__all__ = ['evaluate_checkpoint', 'find_checkpoint', 'find_checkpoints']
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -39,13 +39,31 @@ def find_checkpoint(path: str | Path) -> Path:
     return next((file for file in (*moved, final) if file.is_file()), final)
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path | None = None) -> dict[str, float]:
+def find_checkpoints(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The checkpoints of networks that predict together: of files and work folders, and of a folder of folds or seeds.
+
+    Such a folder is a suite's ``<method>`` or ``<method>/seed0``, with ``fold0/train`` and so on below it.
+    """
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        folder = Path(path)
+        is_training = not folder.is_dir() or (folder / 'last_checkpoint').is_file()
+        notes = [] if is_training else [*folder.glob('fold*/**/train/last_checkpoint')]
+        notes += [] if is_training else [*folder.glob('seed*/**/train/last_checkpoint')]
+        found += [find_checkpoint(note.parent) for note in sorted(notes)] or [find_checkpoint(path)]
+    return found
+
+
+def evaluate_checkpoint(
+    cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_dir: str | Path | None = None
+) -> dict[str, float]:
     """Test the weights of ``checkpoint`` on the config's test set.
 
     Args:
         cfg: A config with ``work_dir`` set. With ``tta=True`` in it, predictions are averaged over several views of
             each image; ``tta_model``, e.g. ``dict(zooms=(1.0, 1.2))``, says which, if not the flips alone.
-        checkpoint: A checkpoint file, or the work folder of a finished training.
+        checkpoint: A checkpoint file, the work folder of a finished training, or several of them or a folder of folds,
+            whose predictions are averaged.
         out_dir: Where ``results.json``, ``per_image.csv``, ``test.json`` and the evaluator's own files go; the work
             folder by default.
 
@@ -68,27 +86,30 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | Path, out_dir: str | Path
     cfg.visualizer = None  # trainings are tracked, tests leave files
     for name in (*TRAINING, *VALIDATION):
         cfg[name] = None
+    files = find_checkpoints(checkpoint)
+    if len(files) > 1:
+        cfg.model = dict(type='Ensemble', members=[cfg.model] * len(files))
     if cfg.get('tta'):
         cfg.model = dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=cfg.model)
     join_processes(cfg)
     runner = build_runner(cfg)
-    file = find_checkpoint(checkpoint)
-    runner.logger.info(f'testing {file}')
-    load_weights(unwrap(runner.model), file)
+    names = ', '.join(map(str, files))
+    runner.logger.info(f'testing {names}')
+    load_members(runner.model, files)
     metrics = runner.test()
     if is_main_process():
-        write_text(out_dir / 'test.json', json.dumps(test_note(cfg, file), indent=2) + '\n')
+        write_text(out_dir / 'test.json', json.dumps(test_note(cfg, names), indent=2) + '\n')
         print(results_table(metrics))
     return metrics
 
 
-def test_note(cfg: Config, checkpoint: Path) -> dict[str, str]:
+def test_note(cfg: Config, checkpoint: str) -> dict[str, str]:
     """What was tested, for who finds the results later."""
     split = tested_dataset(cfg).get('split') or 'all'
     views = ', '.join(['yes', *(f'{key} {[*values]}' for key, values in cfg.get('tta_model', {}).items())])
     return {
         'config': str(cfg.filename),
-        'checkpoint': str(checkpoint),
+        'checkpoint': checkpoint,
         'split': split if isinstance(split, str) else '+'.join(split),
         'test-time augmentation': views if cfg.get('tta') else 'no',
         'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),

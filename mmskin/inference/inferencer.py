@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage
-from mmskin.engine.evaluate import find_checkpoint
+from mmskin.engine.evaluate import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
 from mmskin.files import check_name
@@ -24,11 +24,12 @@ from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
+from mmskin.models.ensemble import Ensemble, load_members
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.segmentation import Segmentation, resize
 from mmskin.models.watch import unwrap, watched
-from mmskin.models.weights import load_weights, without_lookups
+from mmskin.models.weights import without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
 from mmskin.structures import TaskSample, is_known
 
@@ -45,7 +46,9 @@ class LesionInferencer:
     Args:
         model: A model folder, the name of a model that comes with mmskin (the default is one), what ``mmskin export``
             wrote (.onnx for ONNX Runtime, .xml for OpenVINO), or, with ``checkpoint``, a config.
-        checkpoint: A checkpoint file or the work folder of a finished training, in place of the model's weights.
+            Of several, the mean of their predictions.
+        checkpoint: A checkpoint file or the work folder of a finished training, in place of the model's weights; of
+            several, or of a folder of folds, the mean of their predictions.
         device: Such as 'cuda:1'; a GPU if there is one.
         tta: Average over several views of each image; as the model's config says by default. Its ``tta_model`` says
             which views, if not the flips alone.
@@ -66,8 +69,8 @@ class LesionInferencer:
 
     def __init__(
         self,
-        model: str | Path | None = None,
-        checkpoint: str | Path | None = None,
+        model: str | Path | Sequence[str | Path] | None = None,
+        checkpoint: str | Path | Sequence[str | Path] | None = None,
         device: str | torch.device | None = None,
         tta: bool | None = None,
         post: Sequence[str | dict] | None = None,
@@ -75,14 +78,14 @@ class LesionInferencer:
     ) -> None:
         if batch_size < 1:
             raise Mistake(f'batch_size={batch_size} is no number of images; give 1 or more')
-        self.cfg, weights = read_model(model, checkpoint)
+        self.cfg, files = read_models(model, checkpoint)
         self.classes = class_names(self.cfg)
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
         self.batch_size = batch_size
         self.load, self.steps = test_steps(self.cfg)
         self.network: BaseModel = build_network(self.cfg, self.tta)
-        if weights is not None:
-            load_weights(self.network, weights)
+        if files:
+            load_members(self.network, files)
         if post is not None:
             set_post(self.network, post)
         self.network.eval().to(find_device(device))
@@ -122,6 +125,7 @@ class LesionInferencer:
     def inputs_beside(self) -> Mapping[str, Input]:
         """What the network can be told beside an image, by name; nothing, for most."""
         network = unwrap(self.network)
+        network = network.members[0] if isinstance(network, Ensemble) else network
         return network.inputs if isinstance(network, MultiTaskModel | ExportedNetwork) else {}
 
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
@@ -246,6 +250,27 @@ class LesionInferencer:
         if 'seg_prob' in sample and lesion_probability:
             prediction.lesion_probability = resize(sample.seg_prob.data[None], sample.ori_shape)[0, 0].cpu().numpy()
         return prediction
+
+
+def read_models(
+    model: str | Path | Sequence[str | Path] | None, checkpoint: str | Path | Sequence[str | Path] | None
+) -> tuple[Config, list[Path]]:
+    """The config of one network or of an ensemble, and its weights unless exported files hold them."""
+    models: list[str | Path | None] = [model] if model is None or isinstance(model, (str, Path)) else [*model]
+    files: list[Path | None] = [None] if checkpoint is None else [*find_checkpoints(checkpoint)]
+    if len(models) > 1 and checkpoint is not None:
+        raise Mistake(f'{", ".join(map(str, models))}: name several models, or several checkpoints of one config')
+    found = [read_model(one, file) for one in models for file in files]
+    cfg = found[0][0]
+    for other, _ in found[1:]:
+        if (class_names(other), tested_dataset(other).pipeline) != (class_names(cfg), tested_dataset(cfg).pipeline):
+            raise Mistake(f'{other.filename}: has other classes or prepares images otherwise than {cfg.filename}')
+    if len(found) > 1:
+        cfg.model = dict(type='Ensemble', members=[config.model for config, _ in found])
+    weights = [file for _, file in found if file is not None]
+    if weights and len(weights) < len(found):
+        raise Mistake('an ensemble is of exported networks alone, or of none')
+    return cfg, weights
 
 
 def read_model(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Config, Path | None]:

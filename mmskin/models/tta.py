@@ -15,7 +15,7 @@ from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['TestTimeAugmentation', 'View']
+__all__ = ['TestTimeAugmentation', 'View', 'blank']
 
 FLIPS = {'none': (), 'horizontal': (3,), 'vertical': (2,), 'diagonal': (2, 3)}
 
@@ -103,7 +103,7 @@ class TestTimeAugmentation(BaseModel):
         if mode != 'predict':
             return self.module(inputs, data_samples, mode)
         assert data_samples is not None, "mode 'predict' needs data_samples"
-        predictions = [self.module(view.look(inputs), _blank(data_samples), mode) for view in self.views]
+        predictions = [self.module(view.look(inputs), blank(data_samples), mode) for view in self.views]
         for sample, found in zip(data_samples, zip(*predictions, strict=True), strict=True):
             for task in self.tasks:
                 self._merge(task, sample, found)
@@ -145,7 +145,7 @@ def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) 
     return [View(FLIPS[flip], *window) for window, flip in product(windows, flips)]
 
 
-def _blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
+def blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
     """Samples for the predictions of one view, whose masks may be as small as the input: they are not used."""
     shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape} for sample in samples]
     told = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]

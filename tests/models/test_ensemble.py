@@ -1,0 +1,47 @@
+"""An ensemble says the mean of what its networks say."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmskin import LesionInferencer
+from mmskin.config import load_config
+from mmskin.registry import MODELS
+
+
+@pytest.fixture(scope='module')
+def networks(repository, tmp_path_factory):
+    """A config, and the work folders of three folds with weights of their own."""
+    config, folder = repository / 'configs/fpm/r18_synthetic.py', tmp_path_factory.mktemp('method') / 'seed0'
+    init_default_scope('mmskin')
+    for fold in range(3):
+        torch.manual_seed(fold)
+        work = folder / f'fold{fold}' / 'train'
+        work.mkdir(parents=True)
+        torch.save({'state_dict': MODELS.build(load_config(config).model).state_dict()}, work / 'last.pth')
+        (work / 'last_checkpoint').write_text('last.pth')
+    return config, folder
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_probabilities_are_averaged_and_decided_upon(networks, tta):
+    config, folder = networks
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    folds = [folder / f'fold{fold}' / 'train' for fold in range(3)]
+    single = [LesionInferencer(config, fold, 'cpu', tta)(image, lesion_probability=True) for fold in folds]
+    for checkpoints in (folder, folds):
+        together = LesionInferencer(config, checkpoints, 'cpu', tta)(image, lesion_probability=True)
+        for name, value in together.probabilities.items():
+            assert value == pytest.approx(np.mean([one.probabilities[name] for one in single]), abs=1e-5)
+        assert together.label == max(together.probabilities, key=together.probabilities.get)
+        mean = np.mean([one.lesion_probability for one in single], axis=0)
+        np.testing.assert_allclose(together.lesion_probability, mean, atol=1e-4)
+        assert (together.mask != (together.lesion_probability > 0.5)).mean() < 0.01
+
+
+def test_members_prepare_images_alike(networks):
+    model = load_config(networks[0]).model
+    other = {**model, 'data_preprocessor': dict(type='mmengine.ImgDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3)}
+    with pytest.raises(ValueError, match='prepare images alike'):
+        MODELS.build(dict(type='Ensemble', members=[model, other]))
