@@ -121,7 +121,9 @@ def test_a_difference_from_torch_is_an_error(openvino_file):
     session = open_session(openvino_file)
 
     class Another(torch.nn.Module):
-        def forward(self, images):
+        inputs = {}
+
+        def forward(self, images, values):
             return {name: torch.from_numpy(found) + 0.001 for name, found in session.run(images.numpy()).items()}
 
     with pytest.raises(ValueError, match=r'small\.xml: differs from torch by 1\.0e-03'):
