@@ -149,8 +149,8 @@ def class_activation(
         logits = network.tasks[task](Fused((*others, last), values or {}))
         (slopes,) = torch.autograd.grad(logits[range(len(inputs)), classes].sum(), last)
     with torch.no_grad():
-        maps = (slopes.mean(dim=(2, 3), keepdim=True) * last).sum(dim=1, keepdim=True).relu()
-        maps = network.over_image(task, maps, inputs)
+        maps = network.over_image(task, slopes.mean(dim=(2, 3), keepdim=True) * last, inputs)
+        maps = maps.sum(dim=1, keepdim=True).relu()
     return (maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))[:, 0].cpu().numpy()
 
 

@@ -76,8 +76,12 @@ class MultiTaskModel(BaseModel):
         """The config of a task, with what its fusion gets from the network."""
         if not task.get('fusion'):
             return task
-        given = dict(inputs=self.inputs, in_channels=self.backbone.channels_of(name))
+        given = dict(inputs=self.inputs, in_channels=self.head_channels(name))
         return {**task, 'fusion': as_config(task['fusion'], **given)}
+
+    def head_channels(self, task: str) -> int:
+        """Channels of the last map that the head of ``task`` gets."""
+        return self.backbone.channels_of(task)
 
     def _check_fields(self) -> None:
         """Raise if two tasks would write one field of the samples, where the second hides the first."""

@@ -118,8 +118,10 @@ class PassingContract(Contract):
         assert all(torch.equal(first[task], second[task]) for task in OUT)
 
     def test_an_image_does_not_depend_on_its_batch(self) -> None:
-        """In evaluation."""
+        """In evaluation, unless the operator says that it ``mixes_images``, as a control may."""
         operator, together = self.awake().eval(), (maps(IN, 3), maps(OUT, 3))
+        if operator.mixes_images:
+            return
         alone = ({task: feature[:1] for task, feature in features.items()} for features in together)
         new, first = operator(*together), operator(*alone)
         assert all(close(new[task][:1], first[task]) for task in OUT)

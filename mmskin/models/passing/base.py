@@ -46,6 +46,7 @@ class FeaturePassing(nn.Module):
     """
 
     chained: ClassVar[bool] = False  # True: what came by one route travels on by the next, through the branch between
+    mixes_images: ClassVar[bool] = False  # True: an image's outcome depends on the others in its batch
     mixes_own: ClassVar[bool] = False  # True: a target is one of its own sources
     quantity: str = ''  # what `gates` gives of a route, for whoever reads the mean; '' for an operator without gates
     routes: Any  # the four are ModuleDicts; a type checker does not know what they hold

@@ -105,3 +105,21 @@ class UngatedPassing(GatedFeaturePassing):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, gate=None, **options)
+
+
+@MODELS.register_module()
+class ShuffledPassing(GatedFeaturePassing):
+    """Gated passing whose messages come from the batch's next image, to see whether their content matters.
+
+    A control of ours. What is left of a gain over no passing, when what is passed says nothing about the image, is due
+    to further parameters and to noise. In a batch of one image it is gated passing.
+
+    Args:
+        options: See ``GatedFeaturePassing``.
+    """
+
+    mixes_images = True
+
+    def brought(self, route: str, feature: Tensor) -> Tensor:
+        """The source's feature of the next image in the batch."""
+        return super().brought(route, feature.roll(-1, dims=0))
