@@ -135,7 +135,9 @@ class MaskGuidedPooling(OutlineGuided):
         """Weights (N, 1, h, w) of the dilated mask and of the ring, at the size of ``like``; each map's mean is 1."""
         reach = max(1, round(self.dilation * max(lesion.shape[2:])))
         dilated, eroded = grown(lesion, reach), -grown(-lesion, reach)
-        weights = [F.adaptive_avg_pool2d(region, like.shape[2:]) for region in (dilated, dilated - eroded)]
+        weights = [
+            F.adaptive_avg_pool2d(region, (like.shape[2], like.shape[3])) for region in (dilated, dilated - eroded)
+        ]
         means = [weight.mean(dim=(2, 3), keepdim=True) for weight in weights]
         pairs = zip(weights, means, strict=True)
         return [torch.where(mean > 1e-3, weight / mean.clamp(min=1e-3), 1.0).to(like.dtype) for weight, mean in pairs]
