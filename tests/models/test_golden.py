@@ -6,7 +6,7 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.heads.aspp_head import ASPPHead
+from mmskin.models.heads.segmentation import ASPPHead
 from mmskin.models.losses.cross_entropy import CrossEntropy
 from mmskin.models.losses.dice import DiceLoss
 from mmskin.models.losses.weighted_cross_entropy import WeightedCrossEntropy

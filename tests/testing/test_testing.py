@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmskin.evaluation.segmentation import SegmentationMetric
-from mmskin.models.heads.cls_head import ClsHead
+from mmskin.models.heads.classification import ClsHead
 from mmskin.models.losses.dice import DiceLoss
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.models.passing.gates import ConvMessage, ElementwiseGate

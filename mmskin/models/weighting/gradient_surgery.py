@@ -1,27 +1,120 @@
-"""Gradient surgery: steps from the gradients of the tasks, by the optional library TorchJD."""
+"""Gradient surgery: steps from the gradients of the tasks, with the optional library TorchJD."""
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake, needs
-from mmskin.models.weighting.gradient_weighting import GradientWeighting
-from mmskin.models.weighting.weighting import StepSeed
+from mmskin.models.weighting.weighting import StepSeed, Weighting, mean_over_processes
 from mmskin.registry import MODELS
 
-__all__ = ['CAGrad', 'PCGrad', 'TorchJDWeighting', 'UPGrad']
+__all__ = ['CAGrad', 'GradientWeighting', 'PCGrad', 'TorchJDWeighting', 'UPGrad']
+
+Gradients = Sequence[Tensor | None]  # one per parameter, None where the loss does not reach
+
+
+class GradientWeighting(Weighting):
+    """Gives the shared parameters the gradient sum_i w_i g_i, where w comes from the products g_i . g_j.
+
+    g_i is task i's gradient with respect to all shared parameters, as one vector. A parameter is shared if the losses
+    of two tasks or more that have labels reach it: with feature passing that includes what lies before a passing block
+    in the branches. Any other parameter gets its own task's gradient as it is.
+
+    It happens as the backward pass of the loss, so that all around it stays as it is: the scaling of a float16 loss,
+    gradient accumulation (each batch by itself), averaging over processes, clipping, the optimiser. Each task costs a
+    backward pass of its own. With several processes w comes from the averaged gradients. Tasks without a label in the
+    batch take no part, and one task alone has weight 1. A loss of no task, such as an operator's penalty, is added to
+    the result and has its own gradient.
+    """
+
+    def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
+        values = self.vector(losses)
+        weights = torch.ones_like(values).detach()
+        if not (self.training and values.requires_grad):
+            return values.sum(), weights
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        gradients = partial(self._gradients, losses=losses, present=present, parameters=parameters, weights=weights)
+        return _WithGradients.apply(values.detach().sum(), gradients, *parameters), weights
+
+    def _gradients(
+        self,
+        scale: Tensor,
+        losses: Mapping[str, Tensor],
+        present: Tensor,
+        parameters: Sequence[Tensor],
+        weights: Tensor,
+    ) -> Gradients:
+        """The gradients of the parameters, times ``scale``; fills in ``weights`` (T,) in time for the log."""
+        _, present = mean_over_processes(torch.zeros_like(weights), present)
+        present = present[self.active]
+        table: list[Gradients] = []
+        for task in (task for task in self.tasks if task in losses):
+            if losses[task].requires_grad:
+                # the graph stays for the other tasks, and for a loss of none, such as an operator's penalty
+                table.append(torch.autograd.grad(losses[task], parameters, scale, retain_graph=True, allow_unused=True))
+            else:
+                table.append([None] * len(parameters))
+
+        result: list[Tensor | None] = []
+        shared: list[int] = []  # indices of the parameters that two tasks or more reach
+        for index, column in enumerate(zip(*table, strict=True)):
+            reached = [gradient for gradient in column if gradient is not None]
+            tasks = [task for task, gradient in zip(present.tolist(), column, strict=True) if gradient is not None]
+            if sum(tasks) > 1:
+                shared.append(index)
+            result.append(torch.stack(reached).sum(dim=0) if reached and sum(tasks) < 2 else None)
+        if not shared:
+            return result
+
+        rows = []
+        for gradients in table:
+            pairs = [(gradients[index], parameters[index]) for index in shared]
+            rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]))
+        matrix = torch.stack(rows)  # (K, P)
+        all_reduce(matrix, op='mean')
+        weights[self.active] = self._of_rows(matrix / scale, present)
+        sizes = [parameters[index].numel() for index in shared]
+        for index, part in zip(shared, (weights[self.active] @ matrix).split(sizes), strict=True):
+            result[index] = part.view(parameters[index].shape)
+        return result
+
+    def _of_rows(self, rows: Tensor, present: Tensor) -> Tensor:
+        """The weights (K,) of the gradients (K, P), zero for tasks that are not ``present`` (K,)."""
+        weights = present.to(rows)
+        gramian = rows[present] @ rows[present].T
+        size = gramian.trace()
+        if present.sum() > 1 and size > 0 and size.isfinite():  # not finite: the scale was too large, no step follows
+            gramian = (gramian / size).double().cpu()  # TorchJD takes small gradients for zero
+            weights[present] = self.weigh(gramian).to(rows)
+        return weights
+
+    def weigh(self, gramian: Tensor) -> Tensor:
+        """The weights (K,) by the products of the gradients (K, K), float64 with a trace of 1."""
+        raise NotImplementedError(f'{type(self).__name__} does not say how it weighs')
+
+
+class _WithGradients(torch.autograd.Function):
+    """A value with gradients that a function gives, from the gradient of the value."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Callable[[Tensor], Gradients], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple:
+        gradients, ctx.gradients = ctx.gradients, None  # the log keeps the value, but need not keep the maps
+        return None, None, *gradients(scale)
 
 
 class TorchJDWeighting(nn.Module):
-    """TorchJD's weighting ``name``, from the products of the gradients (K, K) to weights (K,).
+    """A class of ``torchjd.aggregation`` by its name, from the products of the gradients (K, K) to weights (K,).
 
     It is built when a training starts, so that a network which only tests or predicts does without TorchJD.
-
-    Args:
-        name: Of the class in ``torchjd.aggregation``.
-        options: Its arguments.
     """
 
     def __init__(self, name: str, **options: float) -> None:

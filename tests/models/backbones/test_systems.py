@@ -7,12 +7,9 @@ import torch
 import torchvision
 from torch import nn
 
-from mmskin.models.backbones.alexnet import AlexNetChain
-from mmskin.models.backbones.blocks import ColorChannels, Padded, fully_connected_blocks
-from mmskin.models.backbones.cdnn import CDNNChain
-from mmskin.models.backbones.googlenet import GoogLeNetChain
+from mmskin.models.backbones.full_size import CDNNChain, ColorChannels, Padded, UNetChain
 from mmskin.models.backbones.parallel import ParallelBackbone
-from mmskin.models.backbones.unet import UNetChain
+from mmskin.models.backbones.torchvision_chains import AlexNetChain, GoogLeNetChain, fully_connected_blocks
 
 
 def image(count=1, size=65):
