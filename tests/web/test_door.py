@@ -1,12 +1,18 @@
 """Who gets through to the page, and what stays outside: with a real server on the loopback."""
 
 import json
+import os
 import re
 import secrets
+import signal
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -207,3 +213,90 @@ def test_half_requests_are_dropped_and_leave_nothing(served, photo):
     assert took < 20
     assert files_in(served[1]) == before
     assert '<section' in visit(served[0], ('mole.png', photo))
+
+
+def load_of(pid):
+    """Memory in MB and descriptors of a process."""
+    status = Path(f'/proc/{pid}/status').read_text(encoding='utf-8')
+    return int(re.search(r'VmRSS:\s*(\d+)', status)[1]) / 1000, len([*Path(f'/proc/{pid}/fd').iterdir()])
+
+
+def patiently(address, *files):
+    """A visit that comes again when it is told to."""
+    for _ in range(200):
+        try:
+            return visit(address, *files)
+        except AssertionError as error:
+            if 'Queue is full' not in str(error) and 'try again' not in str(error):
+                raise
+            time.sleep(3)
+    raise AssertionError('never answered')
+
+
+def abandon(address, name, content):
+    """An upload that nobody asks about; gives the status."""
+    with httpx.Client(base_url=address, timeout=120, verify=False) as client:
+        return upload(client, (name, content)).status_code
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/fd').exists(), reason='counts descriptors in /proc')
+def test_honest_users_are_answered_under_200_uploads_and_500_half_requests(photo, tmp_path, capsys):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, '-m', 'mmskin', 'serve', '--port', str(port), '--device', 'cpu']
+    command += ['--max-total-megabytes', '150']
+    environment = {**os.environ, 'TMPDIR': str(tmp_path)}
+    figures, answers, address = {}, [], f'http://127.0.0.1:{port}/'
+    junk = bytes(range(256)) * 4000  # 1 MB
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run, ExitStack() as stack:
+        stack.callback(run.kill)
+        next(line for line in run.stdout if line.startswith('serving'))
+        answers.append(visit(address, ('mole.png', photo)))
+        figures['before'] = (*load_of(run.pid), 0)
+        halves = [stack.enter_context(socket.create_connection(('127.0.0.1', port), timeout=60)) for _ in range(500)]
+        for number, half in enumerate(halves):
+            half.sendall([*heads(20_000_000), b'POST /gradio_api/up'][number % 3])
+        with ThreadPoolExecutor(204) as pool:
+            jobs = [pool.submit(patiently, address, ('mole.png', photo)) for _ in range(4)]
+            floods = [pool.submit(abandon, address, 'a.png', junk) for _ in range(100)]
+            floods += [pool.submit(patiently, address, ('a.png', junk)) for _ in range(100)]
+            peak = [0, 0, 0]
+            while not all(job.done() for job in (*jobs, *floods)):
+                now = (*load_of(run.pid), stored(tmp_path))
+                peak = [*map(max, zip(peak, now, strict=True))]
+                time.sleep(0.5)
+            answers += [job.result() for job in jobs]
+            statuses = Counter(job.result() if isinstance(job.result(), int) else 200 for job in floods)
+        figures['peak'] = tuple(peak)
+        time.sleep(60)
+        dropped = sum(half.recv(1000)[:12] in (b'HTTP/1.1 408', b'') for half in halves)
+        figures['a minute later'] = (*load_of(run.pid), stored(tmp_path))
+        left = uploads_in(tmp_path)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(30) == 0
+    with capsys.disabled():
+        for when, (memory, descriptors, disk) in figures.items():
+            print(f'\n{when}: {memory:.0f} MB of memory, {descriptors} descriptors, {disk:.1f} MB of uploads', end='')
+        print(f'\n{len(answers)} honest answers, floods {dict(statuses)}, {dropped} of 500 half requests dropped')
+    assert all('<section' in answer for answer in answers)
+    assert dropped == 500
+    assert left == []
+    assert figures['peak'][2] <= 300
+    assert figures['a minute later'][1] <= figures['before'][1] + 10
+    assert figures['a minute later'][0] <= figures['before'][0] + 300
+
+
+def uploads_in(folder):
+    """Files of uploads that have a name."""
+    return [Path(place) / name for place, _, names in os.walk(folder) if len(Path(place).name) == 32 for name in names]
+
+
+def stored(folder):
+    """MB of uploads on the disk; they may go at any moment."""
+    size = 0
+    for path in uploads_in(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size / 1e6
