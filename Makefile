@@ -1,5 +1,5 @@
-# `make demo` and `make test` need nothing but a Python: the first of them sets up .venv, the next ones reuse it.
-# What only runs mmskin installs its runtime requirements; what checks it adds those of its tests.
+# `make demo` and `make test` need only Python: the first one sets up .venv, the others reuse it.
+# Targets that run mmskin install its runtime requirements; targets that check it add those of the tests.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.10 python3 python,$(shell \
 	$(name) -c 'import ensurepip, sys, venv; assert (3, 10) <= sys.version_info[:2] <= (3, 12)' 2>/dev/null \
@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 TESTS_READY := $(VENV)/.ready_for_tests
 DEMO := work_dirs/demo
 
-# A stamp that names another folder is a copied or moved checkout's.
+# A stamp that names another folder comes from a copied or moved checkout.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
@@ -21,11 +21,11 @@ endif
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(TESTS_READY)  ## make .venv and install mmskin with its tests' requirements
+setup: $(TESTS_READY)  ## create .venv and install mmskin with the tests' requirements
 
 $(READY): setup.py requirements/runtime.txt requirements/constraints.txt
 	@test -n '$(PYTHON)' || { echo 'mmskin needs Python 3.10, 3.11 or 3.12 with its venv module' \
-		'(Debian: python3-venv). Name one by: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+		'(Debian: python3-venv). Name one with: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -c requirements/constraints.txt -e .
 	@$(BIN)/python -m pip check
@@ -36,35 +36,35 @@ $(TESTS_READY): $(READY) requirements/tests.txt
 	@$(BIN)/python -m pip check
 	@touch $@
 
-demo: $(READY)  ## synthetic lesions: generate, train the paper's three stages, test, draw the report
+demo: $(READY)  ## paint synthetic lesions, train the paper's three stages on them, test, write the report
 	$(BIN)/python -m mmskin.datasets.synthetic data/synthetic
 	$(BIN)/python tools/train.py configs/fpm/r18_synthetic.py --work-dir $(DEMO)
 	$(BIN)/python tools/test.py configs/fpm/r18_synthetic.py $(DEMO) --work-dir $(DEMO)
-	@echo 'Look at $(DEMO)/report.html (all results), $(DEMO)/report.png (outlines) and $(DEMO)/results.json.'
+	@echo 'Look at $(DEMO)/report.html (all results), $(DEMO)/cases.png (outlines) and $(DEMO)/results.json.'
 
-test: $(TESTS_READY) lint types  ## lint, format, types, all tests, and 90 % coverage
+test: $(TESTS_READY) lint types  ## check lint, format and types, run all tests, require 90 % coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
-lint: $(TESTS_READY)  ## lint and check the format
+lint: $(TESTS_READY)  ## check lint and format
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-format: $(TESTS_READY)  ## mend what lint can, and format
+format: $(TESTS_READY)  ## fix what the linter can, and format
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-docs: $(READY)  ## build the documentation into site/, stopping at any broken link
+docs: $(READY)  ## build the documentation into site/; a broken link is an error
 	$(BIN)/python -m pip install -q -c requirements/constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
 
-pictures: $(TESTS_READY)  ## make the documentation's pictures again, after make demo
+pictures: $(TESTS_READY)  ## make the documentation's pictures again (run make demo first)
 	$(BIN)/python docs/make_pictures.py
 
 types: $(TESTS_READY)  ## check the types of mmskin/
 	$(BIN)/python -m mypy
 
-clean:  ## remove what tests, builds and the demo wrote; data and .venv stay
+clean:  ## remove files of tests, builds and the demo; keep data and .venv
 	rm -rf build dist *.egg-info .coverage* .pytest_cache .ruff_cache .mypy_cache $(DEMO)
 
-distclean: clean  ## and .venv too
+distclean: clean  ## remove .venv as well
 	rm -rf $(VENV)
