@@ -3,7 +3,7 @@
     python speed/joint_forward.py [--repeats 15] [--size 233] [--batch 1] [--device cpu]
 
 ResNet-101, random weights, no heads on either side. Joint: split after layer3.10, gated passing at layer3.22,
-classification at the network's own stride, segmentation at 16. Base: the same two networks with nothing shared.
+classification at the network's own stride, segmentation at 16. Base: the same two networks without shared layers.
 """
 
 import argparse

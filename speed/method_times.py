@@ -1,4 +1,4 @@
-"""What each method of a suite costs beside its baseline: forward and training step, taking turns in one run.
+"""What each method of a suite costs compared with its baseline: forward and training step, in turns in one run.
 
     python speed/method_times.py suites/operators.py [--repeats 15] [--batch 8] [--device cpu]
 

@@ -12,7 +12,7 @@ with read_base():
 
 title = 'Loss balancing: EfficientNet-Lite0 at 128 x 128, 32 joint steps from a common start, on the validation split'
 joint.update({**dict.fromkeys(SCHEDULE, 4), 'train_dataloader.dataset.indices': list(range(0, 2000, 15))})
-# what uncertainty learns has 32 steps to move, too; at the network's own rate its weights would stay as they start
+# uncertainty has only 32 steps to learn its weights; at the network's rate they would hardly move
 joint['optim_wrapper.paramwise_cfg'].custom_keys['weighting'] = dict(lr_mult=100.0, decay_mult=0.0)
 balancing = {
     'segmentation twice': dict(type='FixedWeights', weights=dict(cls=1.0, seg=2.0)),
@@ -32,7 +32,7 @@ methods = [
         name='start',
         config='../configs/multitask/lite0_isic2017.py',
         options=start,
-        note='what all others start from; no passing, and 32 steps less',
+        note='the start of all others; no passing, and 32 steps less',
     ),
     dict(name='equal weights', config=config, options=joint, starts_from='start'),
     *(

@@ -46,7 +46,7 @@ methods = [
         name='start',
         config='../configs/multitask/lite0_isic2017.py',
         options=start,
-        note='what all others start from; 31 steps less',
+        note='the start of all others; 31 steps less',
     ),
     *(
         dict(

@@ -5,7 +5,7 @@ they train as long as their configs say, from ImageNet weights.
 """
 
 title = 'Every system for a short run: 34 training images, 15 of validation, one epoch a stage, from random weights'
-seeds = [0]  # more would tell nothing: these networks have learned nothing
+seeds = [0]  # more seeds would add nothing: these networks have hardly trained
 metrics = ['cls/AC', 'cls/mAP', 'cls/AUC_mean', 'seg/JA', 'seg/AC', 'seg/DI']
 options = {
     'test_dataloader.dataset.split': 'val',

@@ -1,4 +1,4 @@
-"""Table 1 with EfficientNet-Lite0, on validation: no test split is at hand."""
+"""Table 1 with EfficientNet-Lite0, on validation, since we lack the test split."""
 
 title = 'Table 1 with EfficientNet-Lite0, on the validation split'
 seeds = [0, 1, 2]

@@ -1,6 +1,6 @@
 """Draw what the network sees after augmentation: python tools/browse_dataset.py configs/fpm/lite0_isic2017.py.
 
-Each image stands beside what the pipeline makes of it in the first epochs, with the mask's outline and the diagnosis.
+Next to each image are its augmented versions of the first epochs, with the mask's outline and the diagnosis.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from mmskin.datasets.browse import browse_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('config', help='Python config')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='whose loader')
-    parser.add_argument('--count', type=int, default=16, help='images, taken evenly from the whole split')
-    parser.add_argument('--views', type=int, default=3, help='epochs, of which each image is shown')
-    parser.add_argument('--out', default='sheet.png', help='the picture; PDF and SVG by their suffixes')
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='split to draw')
+    parser.add_argument('--count', type=int, default=16, help='number of images, spread evenly over the split')
+    parser.add_argument('--views', type=int, default=3, help='augmented versions of each image, one an epoch')
+    parser.add_argument('--out', default='sheet.png', help='file to write: PNG, PDF or SVG, by its suffix')
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings, as for tools/train.py')
 
 

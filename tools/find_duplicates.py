@@ -8,12 +8,12 @@ from mmskin.datasets.duplicates import THRESHOLD, draw_pairs, find_pairs, pairs_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
-    parser.add_argument('data_root', help='official-layout folder')
-    parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], help='by default those that are there')
+    """Add the command line's options."""
+    parser.add_argument('data_root', help='data folder in the official layout')
+    parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], help='by default all that exist')
     parser.add_argument('--threshold', type=float, default=THRESHOLD, help=f'largest distance, {THRESHOLD} by default')
-    parser.add_argument('--out', default='duplicates.csv', help='the list of pairs')
-    parser.add_argument('--sheet', help='a picture of the pairs, e.g. duplicates.png')
+    parser.add_argument('--out', default='duplicates.csv', help='file for the list of pairs')
+    parser.add_argument('--sheet', help='file for a picture of the pairs, e.g. duplicates.png')
 
 
 def run(args: argparse.Namespace) -> None:

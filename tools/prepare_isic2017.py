@@ -1,7 +1,7 @@
 """Download, verify, unpack and check ISIC-2017: python tools/prepare_isic2017.py data/isic2017 --resize 256.
 
-Run it again after an interruption: it goes on where it stopped. With --archives FOLDER it takes the archives that are
-there and downloads the others to it. preparation.txt in the data folder says what was found.
+After an interruption, run it again: it continues where it stopped. --archives FOLDER uses the archives in a folder and
+downloads the others to it. The report goes to preparation.txt in the data folder.
 """
 
 import argparse
@@ -13,18 +13,18 @@ from mmskin.datasets.preparation.prepare import Settings, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
-    parser.add_argument('out_dir', help='becomes the data folder; the originals take 27 GB with their archives')
-    parser.add_argument('--archives', metavar='FOLDER', help='where the archives are or go (OUT_DIR/archives)')
+    """Add the command line's options."""
+    parser.add_argument('out_dir', help='the data folder to create; takes 27 GB with the archives')
+    parser.add_argument('--archives', metavar='FOLDER', help='folder of the archives (OUT_DIR/archives)')
     parser.add_argument('--offline', action='store_true', help='download nothing')
     parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], default=['train', 'val', 'test'])
-    parser.add_argument('--mirror', action='append', default=[], metavar='URL', help='folder tried first; repeatable')
+    parser.add_argument('--mirror', action='append', default=[], metavar='URL', help='address to try first; repeatable')
     parser.add_argument(
-        '--checksums', metavar='FILE', help="sums as md5sum or sha256sum writes them, over mmskin's own"
+        '--checksums', metavar='FILE', help="checksums as md5sum or sha256sum writes them; override mmskin's"
     )
     parser.add_argument('--resize', type=int, metavar='PIXELS', help='also write a copy for training, OUT_DIR_PIXELS')
-    parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte until a connection is reset')
-    parser.add_argument('--attempts', type=int, default=8, help='failures in a row until an address is given up')
+    parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte before a connection is reset')
+    parser.add_argument('--attempts', type=int, default=8, help='failures in a row before an address is given up')
     parser.add_argument('--workers', type=int, help='threads for checking and resizing')
 
 

@@ -2,7 +2,7 @@
 
     python tools/publish_model.py configs/fpm/lite0_isic2017.py work_dirs/lite0_isic2017 my_model --half
 
-Test the folder, and publish once more with what the test found, so that the card says it:
+To put test results on the card, test the folder and publish again:
 
     python tools/test.py my_model/config.py my_model/weights.safetensors --split val --work-dir work_dirs/plain
     python tools/publish_model.py ... my_model --half --results work_dirs/plain/results.json
@@ -18,18 +18,18 @@ from mmskin.packaging.publish import publish_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('config', help='Python config that the model was trained with')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
-    parser.add_argument('out_dir', help='the folder; its name is the name of the model')
+    parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
-    parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv beside it, for the card')
+    parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
     parser.add_argument('--recipe', help='command that trained the model, for the card')
-    parser.add_argument('--card-text', default='', help='what else is to be said of the training')
+    parser.add_argument('--card-text', default='', help='more about the training, for the card')
     parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, e.g. test_dataloader.batch_size=1'
     )
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
     cfg = load_config(args.config, options=args.cfg_options)
     files = {False: args.results, True: args.tta_results}
-    default = bool(cfg.get('tta'))  # what the model does by itself comes first
+    default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)

@@ -8,7 +8,7 @@ from mmskin.evaluation.submission_scores import score_submission, scores_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('submission', help='folder with Part1/<image id>_segmentation.png, Part3.csv, or both')
     parser.add_argument('data_root', help='folder with the ground truth in the official names')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='test')

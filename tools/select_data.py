@@ -1,6 +1,6 @@
 """Choose additional training images by their features: python tools/select_data.py ARCHIVE data/isic2017.
 
-The result is a setting of any config: --cfg-options train_dataloader.dataset.extra=work_dirs/selection/selected.csv
+To train with the result: --cfg-options train_dataloader.dataset.extra=work_dirs/selection/selected.csv
 train_dataloader.dataset.outside_data_root=True
 """
 
@@ -13,14 +13,14 @@ from mmskin.datasets.selection import FeatureOptions, select_data
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the tool is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('candidates', help='folder of images, at any depth')
-    parser.add_argument('data_root', help='official-layout folder with the training split')
+    parser.add_argument('data_root', help='data folder in the official layout, with the training split')
     parser.add_argument('--out-dir', default='work_dirs/selection', help='selected.csv, distances.csv, histogram.png')
-    parser.add_argument('--threshold', type=float, help='largest mean cosine distance that is taken')
-    parser.add_argument('--count', type=int, help="how many are taken at most; without a threshold the paper's 521")
-    parser.add_argument('--labels', help="table with candidates' diagnoses, as the official Part 3")
-    parser.add_argument('--masks', help="folder with candidates' masks, <id>_segmentation.png")
+    parser.add_argument('--threshold', type=float, help='largest mean cosine distance to accept')
+    parser.add_argument('--count', type=int, help="largest number of images; without --threshold the paper's 521")
+    parser.add_argument('--labels', help="table of the candidates' diagnoses, like the official Part 3")
+    parser.add_argument('--masks', help="folder of the candidates' masks, <id>_segmentation.png")
     parser.add_argument(
         '--network',
         nargs='+',
@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--size', type=int, default=FeatureOptions.size, help="side of the network's input")
     parser.add_argument('--mean', type=float, nargs=3, default=FeatureOptions.mean, help='subtracted from 0 to 255')
-    parser.add_argument('--std', type=float, nargs=3, default=FeatureOptions.std, help='by which it is then divided')
+    parser.add_argument('--std', type=float, nargs=3, default=FeatureOptions.std, help='divides the result')
     parser.add_argument('--batch-size', type=int, default=FeatureOptions.batch_size)
     parser.add_argument('--num-workers', type=int, default=FeatureOptions.num_workers)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Select, and say what came of it."""
+    """Select, and print the result."""
     if args.threshold is None and args.count is None:
         args.count = 521
     places = args.candidates, args.data_root, args.out_dir

@@ -1,4 +1,4 @@
-"""The synthetic set of ``make demo``: ISIC-2017's loaders over another folder, so that both run the same code."""
+"""The synthetic set of ``make demo``: ISIC-2017's loaders with another folder."""
 
 from mmengine.config import read_base
 

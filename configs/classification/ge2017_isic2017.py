@@ -1,8 +1,8 @@
 """Bilinear pooling of local and global features: Ge et al., https://doi.org/10.1109/ISBI.2017.7950681.
 
-Theirs are the two networks and their roles: VGG16's last map, bilinearly pooled, and ResNet's average. Here ResNet is
-the paper's ResNet-101, both networks train together, and the schedule is configs/classification/r101_isic2017.py's.
-Ours is also the rate of the new layer, which starts on features of length 1.
+As in their paper: two networks, VGG16's last map pooled bilinearly and ResNet's averaged. Ours: ResNet is the paper's
+ResNet-101, both networks train together with the schedule of configs/classification/r101_isic2017.py, and the new
+layer, whose input has length 1, has a rate of its own.
 """
 
 from mmengine.config import read_base

@@ -1,8 +1,7 @@
 """A linear classifier on pretrained deep features: Kawahara et al., https://doi.org/10.1109/ISBI.2016.7493528.
 
-Theirs are AlexNet's features, which stay as ImageNet left them, and logistic regression. Ours is the layer (fc6 of the
-whole image, where they pool over several scales), the penalty, and no augmentation. From random initialisation the
-row measures random features.
+As in their paper: AlexNet's frozen ImageNet features and logistic regression. Ours: the layer (fc6 of the whole image;
+they pool over several scales), the penalty, and no augmentation. From random weights the row measures random features.
 """
 
 from mmengine.config import read_base

@@ -1,4 +1,4 @@
-"""configs/fpm/lite0_isic2017.py with nothing but the diagnosis to learn.
+"""configs/fpm/lite0_isic2017.py for the diagnosis alone.
 
 Network, augmentation and rates are the same. The epochs are the 7 and 18 in which the multi-task network trains its
 diagnosis; in the 3 between, only its segmentation branch learns.

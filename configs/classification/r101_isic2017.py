@@ -1,7 +1,7 @@
-"""The base of tables 1 and 2: ResNet-101, configs/fpm/r101_isic2017.py with nothing but the diagnosis to learn.
+"""The base of tables 1 and 2: ResNet-101, configs/fpm/r101_isic2017.py for the diagnosis alone.
 
-The network, the rates and the epochs (80 and 45) are those in which the multi-task network trains its diagnosis, so
-that a difference between the two is not one of training. What the paper gave its own base it does not say.
+Network, rates and epochs (80 and 45) are those with which the multi-task network trains its diagnosis, so that the two
+differ only in their tasks. The paper does not say how it trained its own base.
 """
 
 from mmengine.config import read_base

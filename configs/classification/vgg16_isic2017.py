@@ -1,4 +1,4 @@
-"""Table 2's VGG16: fc8 replaced for three classes, trained as configs/classification/r101_isic2017.py is."""
+"""Table 2's VGG16: fc8 replaced for three classes, trained like configs/classification/r101_isic2017.py."""
 
 from mmengine.config import read_base
 

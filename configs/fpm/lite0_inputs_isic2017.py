@@ -1,6 +1,6 @@
-"""lite0_isic2017, told the age and the sex that ISIC-2017's metadata files have, each of which may be unknown.
+"""lite0_isic2017 with age and sex from ISIC-2017's metadata files; each may be unknown.
 
-`PriorFusion` adds to the logits what age and sex say of the diagnosis on their own; for features that depend on them,
+`PriorFusion` adds to the logits what age and sex alone say about the diagnosis. To make features depend on them,
 set `type='FiLMFusion'` or `'ConcatFusion'`.
 """
 
@@ -20,5 +20,5 @@ train_dataloader.dataset.inputs = columns
 val_dataloader.dataset.inputs = columns
 test_dataloader.dataset.inputs = columns
 del columns
-# a third of the images are seen without age or sex, so that the network does without them, too
+# a third of the images lack age or sex, so that the network learns to work without them
 train_dataloader.dataset.pipeline.insert(-1, dict(type='DropInputs', prob=0.15, all_prob=0.2))

@@ -1,6 +1,6 @@
-"""The paper's network on EfficientNet-Lite0, with a schedule that suits two CPU cores.
+"""The paper's network on EfficientNet-Lite0, with a schedule for two CPU cores.
 
-The cut and the passing site are where the paper has them in ResNet-101: in and at the end of the stage of stride 16.
+Cut and passing site are where the paper has them in ResNet-101: inside and at the end of the stage of stride 16.
 """
 
 from mmengine.config import read_base
@@ -13,7 +13,7 @@ model = dict(
     type='MultiTaskModel',
     data_preprocessor=dict(
         type='mmengine.ImgDataPreprocessor', mean=[127.0] * 3, std=[128.0] * 3
-    ),  # as its weights want
+    ),  # as its weights were trained with
     backbone=dict(
         type='SplitBackbone',
         chain=dict(type='EfficientNetLite0Chain', weights='imagenet'),
@@ -35,7 +35,7 @@ model = dict(
                 type='mmseg.DepthwiseSeparableASPPHead',  # DeepLab v3+: edges from the shared map of stride 4
                 in_index=1,
                 in_channels=320,
-                channels=64,  # DeepLab v3+ has 256, which would cost more than the whole backbone here
+                channels=64,  # DeepLab v3+ has 256, which here would cost more than the whole backbone
                 c1_in_channels=24,
                 c1_channels=24,
                 dilations=(1, 3, 6, 9),  # half of DeepLab's: a 192-pixel image has 12 x 12 cells at stride 16
@@ -50,7 +50,7 @@ model = dict(
     passing={'blocks.4.2': dict(type='GatedFeaturePassing')},
 )
 
-# two thirds of what the paper's 233 pixels cost; testing at 224 or 256 was worse
+# costs two thirds of the paper's 233 pixels; testing at 224 or 256 was worse
 train_dataloader.dataset.pipeline[0].size = 192
 val_dataloader.dataset.pipeline[0].size = 192
 test_dataloader.dataset.pipeline[0].size = 192
@@ -72,7 +72,7 @@ custom_hooks = [
     dict(type='ChannelsLast'),  # twice as fast on a CPU
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.01, update_buffers=True),
 ]
-tta_model = dict(zooms=(1.0, 1.15))  # with the flips eight views; a little better than the flips alone
+tta_model = dict(zooms=(1.0, 1.15))  # eight views with the flips, slightly better than the flips alone
 train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=3)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=60),
@@ -92,7 +92,7 @@ stages = [
     dict(
         name='seg',
         model=dict(active_tasks=['seg'], frozen=['shared'], use_passing=False),
-        # no average here: it would lag behind a head that starts from random weights
+        # no averaging here: the average would lag behind a head that starts from random weights
         custom_hooks=[*custom_hooks[:2], dict(type='CopyBranch', source='cls', target='seg')],
     ),
     dict(

@@ -1,9 +1,9 @@
 """The network that ships: EfficientNet-Lite0 with gated passing, its branches then refit at 224 pixels, three times.
 
-The first three stages are `lite0_isic2017`'s. After them the network knows most training images by heart, and trained
-on as a whole it loses AUC of melanoma (docs/results.md). Here the shared part stays as it is, and the branches train on
-for a few epochs with stochastic depth, more dropout, class weights and stronger augmentation, from three seeds, whose
-weights are averaged.
+The first three stages are `lite0_isic2017`'s. After them the network overfits: trained further as a whole
+it loses AUC of melanoma (docs/results.md). So the shared part is frozen, and the branches train for a few more epochs
+with stochastic depth, more dropout, class weights and stronger augmentation, from three seeds, whose weights are
+averaged.
 """
 
 from mmengine.config import read_base
@@ -47,5 +47,5 @@ stages.append(
 )
 val_dataloader.dataset.pipeline[0].size = 224
 test_dataloader.dataset.pipeline[0].size = 224
-# with the flips twelve views: the outline gains by the nearer ones, the diagnosis by the farther
+# twelve views with the flips: the nearer ones help the outline, the farther ones the diagnosis
 tta, tta_model.zooms = True, (0.9, 1.0, 1.15)

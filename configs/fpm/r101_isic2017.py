@@ -1,6 +1,6 @@
 """The paper's network with the paper's values: ResNet-101, 233x233, batches of 16, three stages by SGD.
 
-https://ieeexplore.ieee.org/document/8462594 section 3.1. Where the paper is silent a comment says what stands here.
+https://ieeexplore.ieee.org/document/8462594 section 3.1. "silent" marks what the paper does not say.
 """
 
 from mmengine.config import read_base
@@ -11,7 +11,7 @@ with read_base():
 
 model = dict(
     type='MultiTaskModel',
-    data_preprocessor=dict(  # ImageNet's, as the weights were trained with
+    data_preprocessor=dict(  # ImageNet's, as for the weights
         type='mmengine.ImgDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
     ),
     backbone=dict(
@@ -20,7 +20,7 @@ model = dict(
             type='ResNetChain', depth=101, weights='torchvision://resnet101'
         ),  # silent: ImageNet's; offline: None
         split_after='layer3.10',  # printed as "conv4_100"; conv4_10 is the likely reading
-        branches=dict(cls=dict(), seg=dict(output_stride=16)),  # silent: 8 would cost half as much again
+        branches=dict(cls=dict(), seg=dict(output_stride=16)),  # silent; 8 would cost half as much again
     ),
     tasks=dict(
         cls=dict(
@@ -40,7 +40,7 @@ model = dict(
             routes=[('cls', 'seg'), ('seg', 'cls')],
             gate=dict(type='ElementwiseGate', kernel_size=1),  # silent
             message=dict(type='ConvMessage', kernel_size=1),  # silent
-            op=dict(type='SumOp'),  # starts without effect (ours); identity_init=False is eq. 4 as printed
+            op=dict(type='SumOp'),  # starts as the identity (ours); identity_init=False is eq. 4 as printed
         )
     },
 )

@@ -1,4 +1,4 @@
-"""The demo: ResNet-18 from random weights on synthetic lesions, three stages in a few minutes on two CPU cores."""
+"""The demo: ResNet-18 from random weights on synthetic lesions, in a few minutes on two CPU cores."""
 
 from mmengine.config import read_base
 
@@ -42,7 +42,7 @@ custom_hooks = [*custom_hooks, dict(type='ChannelsLast')]
 train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=4, eta_min=1e-5, end=4, convert_to_iter_based=True)]
 
-keep_stages = False  # a demo leaves little behind
+keep_stages = False  # saves disk space
 stages = [
     dict(
         name='cls',

@@ -1,4 +1,4 @@
-"""configs/fpm/lite0_isic2017.py without feature passing: the branches share their beginning, and no more."""
+"""configs/fpm/lite0_isic2017.py without feature passing: the branches share only their first layers."""
 
 from mmengine.config import read_base
 

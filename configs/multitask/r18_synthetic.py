@@ -1,4 +1,4 @@
-"""configs/fpm/r18_synthetic.py without feature passing: the branches share their beginning, and no more."""
+"""configs/fpm/r18_synthetic.py without feature passing: the branches share only their first layers."""
 
 from mmengine.config import read_base
 

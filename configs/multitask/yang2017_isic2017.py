@@ -1,9 +1,9 @@
 """A shared encoder with a branch per task: Yang et al., https://arxiv.org/abs/1703.01025.
 
-Theirs are one encoder that the tasks share and a branch for each. They have a binary classifier for melanoma and one
-for seborrheic keratosis; here it is one classifier of three classes, so that it can be scored as the rest. GoogLeNet
-and U-Net are among the papers they cite; how they used them was not to be had, so that the design is ours, as are
-losses, augmentation and schedule: the epochs of the paper's first and last stage (80 and 45) as one run.
+As in their paper: one encoder that the tasks share, and a branch for each. They have a binary classifier for melanoma
+and one for seborrheic keratosis; here one classifier has three classes, so that it is scored like the others. They cite
+GoogLeNet and U-Net; we could not find out how they used them, so the design is ours, as are losses, augmentation and
+schedule: the epochs of the paper's first and last stage (80 and 45) in one run.
 """
 
 from mmengine.config import read_base

@@ -1,8 +1,8 @@
 """Segment, crop, classify: Yu et al., https://doi.org/10.1109/TMI.2016.2642839, on the paper's base networks.
 
-Theirs is the order: a residual network outlines the lesion, a second one sees the image cropped to it. Here these are
-DeepLab-ResNet101 and ResNet-101 with the epochs and rates of configs/segmentation/deeplab_r101_isic2017.py and of
-configs/classification/r101_isic2017.py, where Yu et al. have a fully convolutional network and, beside softmax, an SVM.
+As in their paper, a residual network outlines the lesion, and a second one sees the image cropped to it. Here these are
+DeepLab-ResNet101 and ResNet-101 with the epochs and rates of configs/segmentation/deeplab_r101_isic2017.py and
+configs/classification/r101_isic2017.py; Yu et al. use a fully convolutional network, and an SVM as well as softmax.
 """
 
 from mmengine.config import read_base

@@ -1,6 +1,6 @@
-"""DeepLab-ResNet101 with the Jaccard-distance loss of Yuan, Chao and Lo in place of eq. 3.
+"""DeepLab-ResNet101 with the Jaccard-distance loss of Yuan, Chao and Lo instead of eq. 3.
 
-https://doi.org/10.1109/TMI.2017.2695227; their own 19-layer network is not rebuilt: the row compares losses.
+https://doi.org/10.1109/TMI.2017.2695227; the row compares losses, so we did not rebuild their 19-layer network.
 """
 
 from mmengine.config import read_base

@@ -1,6 +1,6 @@
-"""Table 3's U-Net (https://arxiv.org/abs/1505.04597), mmseg's, from random initialisation as U-Net is trained.
+"""Table 3's U-Net (https://arxiv.org/abs/1505.04597), mmseg's, from random weights like the original.
 
-The paper says nothing of its training; here it has DeepLab's 195 epochs and eq. 3, and a rate for a new network.
+The paper does not describe its training; here it has DeepLab's 195 epochs and eq. 3, and a rate for a new network.
 """
 
 from mmengine.config import read_base
@@ -22,7 +22,7 @@ model = dict(
         seg=dict(
             type='Segmentation',
             head=dict(
-                type='mmseg.FCNHead',  # with no convolution of its own: the last 1x1 of the U-Net
+                type='mmseg.FCNHead',  # without convolutions: only the U-Net's last 1x1
                 in_channels=64,
                 channels=64,
                 num_convs=0,
@@ -37,7 +37,7 @@ model = dict(
     ),
 )
 
-# U-Net's own momentum of 0.99 is for batches of one image.
+# The original's momentum of 0.99 is for batches of one image.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4))
 train_cfg = dict(by_epoch=True, max_epochs=195, val_interval=5)
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=1e-5, end=195)]

@@ -1,8 +1,7 @@
 """Table 3's challenge winner, by Yuan and Lo: convolutions and deconvolutions, https://arxiv.org/abs/1709.09780.
 
-Theirs are the seven input channels, the network, the loss, Adam at 0.003, batches of 16 and 500 epochs. Ours are
-233x233 pixels (192x256 there) and the augmentation, as all rows have them, and one network,
-where theirs is the mean of six.
+As in their paper: the seven input channels, network, loss, Adam at 0.003, batches of 16 and 500 epochs. As in our other
+rows: 233x233 pixels (theirs: 192x256), the augmentation, and one network (theirs: the mean of six).
 """
 
 from mmengine.config import read_base
