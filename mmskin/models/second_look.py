@@ -19,7 +19,9 @@ class OutlineGuided(MultiTaskModel):
     """The base of networks whose diagnosis uses what they outline, in training and after.
 
     The outline is what the segmentation head says of the same call's maps; no gradient flows through it. Where the
-    segmentation does not run, as in a stage that trains the diagnosis alone, the whole frame takes its place.
+    segmentation does not run, as in a stage that trains the diagnosis alone, the whole frame takes its place. Weights
+    of a plain ``MultiTaskModel`` load as they are: the head starts with what it knows of the whole map, and with
+    weights of 0 for the rest.
 
     Args:
         diagnosis: The classification that uses the outline.
@@ -37,6 +39,8 @@ class OutlineGuided(MultiTaskModel):
             raise Mistake(
                 f'{type(self).__name__} needs the task {lacking.pop()}; the tasks are {", ".join(self.tasks)}'
             )
+
+        self.register_load_state_dict_pre_hook(_widen_head)
 
     @torch.no_grad()
     def lesion(self, feats: dict[str, Feats]) -> Tensor | None:
@@ -146,3 +150,13 @@ class MaskGuidedPooling(OutlineGuided):
 def grown(maps: Tensor, reach: int) -> Tensor:
     """The largest value within ``reach`` cells, in a square."""
     return F.max_pool2d(maps, 2 * reach + 1, stride=1, padding=reach)
+
+
+def _widen_head(model: OutlineGuided, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give the diagnosis head's weights of a plain network zeros for the further maps."""
+    for name, own in model.tasks[model.diagnosis].head.state_dict().items():
+        key = f'{prefix}tasks.{model.diagnosis}.head.{name}'
+        if key in state and own.ndim > 1 and state[key].shape[1] < own.shape[1]:
+            wider = torch.zeros(own.shape, dtype=state[key].dtype, device=state[key].device)
+            wider[:, : state[key].shape[1]] = state[key]
+            state[key] = wider

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.runner.checkpoint import _load_checkpoint_to_model as load_checkpoint_to_model
 
 from mmskin.errors import Mistake
 from mmskin.explain.explanation import class_activation
 from mmskin.registry import MODELS
-from mmskin.testing.network import TinyChain, tiny_batch
+from mmskin.testing.network import TinyChain, tiny_batch, tiny_network
 
 WIDTHS = {'SecondLook': 24, 'MaskGuidedPooling': 36}
 
@@ -124,3 +125,16 @@ def test_shuffled_messages_are_the_next_images():
     x = {task: torch.randn(3, 3, 4, 4) for task in 'ab'}
     rolled = {'a': x['a'].roll(-1, dims=0), 'b': x['b']}
     torch.testing.assert_close(shuffled(x, x)['b'], gated(rolled, x)['b'])
+
+
+@pytest.mark.parametrize('kind', WIDTHS)
+def test_it_starts_from_a_plain_network(kind):
+    """And says at first what that one says."""
+    plain, (images, _) = tiny_network(dict(type='NoPassing')).eval(), tiny_batch()
+    model = network(kind)
+    load_checkpoint_to_model(model, {'state_dict': plain.state_dict()})  # as a stage starts from another's network
+    model.eval()
+    with torch.no_grad():
+        expected, logits = plain(images), model(images)
+    for task in expected:
+        torch.testing.assert_close(logits[task], expected[task])
