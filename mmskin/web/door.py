@@ -4,9 +4,10 @@ import asyncio
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -61,7 +62,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run in the background while the server does."""
         if scope['type'] == 'lifespan':
-            sweep = asyncio.create_task(self.uploads.sweep())
+            sweep = asyncio.create_task(self.uploads.sweep(self.forget))
             await self.app(scope, receive, send)
             sweep.cancel()
             return
@@ -100,10 +101,37 @@ class Door:
             await self.join(scope, receive, send)
         elif scope['path'] == ANSWERS:
             (session,) = parse_qs(scope['query_string'].decode('latin-1')).get('session_hash', [''])[:1]
+            if session not in self.uploads.sessions:
+                raise Refusal(404, 'nothing was asked, or nobody came for the answer')
             with self.uploads.awaited(session):
                 await self.app(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    async def forget(self, session: str) -> None:
+        """Wait for a session's answers, and hang up: Gradio then drops them, which it would else keep for ever."""
+
+        async def hang_up() -> Message:
+            await asyncio.sleep(0.1)
+            return {'type': 'http.disconnect'}
+
+        async def send(message: Message) -> None:
+            pass
+
+        scope: Scope = {
+            'type': 'http',
+            'asgi': {'version': '3.0', 'spec_version': '2.3'},  # in which a response ends as the other side hangs up
+            'http_version': '1.1',
+            'method': 'GET',
+            'scheme': 'http',
+            'path': ANSWERS,
+            'query_string': urlencode({'session_hash': session}).encode(),
+            'headers': [(b'host', b'localhost')],
+            'client': ('127.0.0.1', 0),
+            'server': ('127.0.0.1', 0),
+        }
+        with suppress(Exception):  # such as that there is no answer
+            await asyncio.wait_for(self.app(scope, hang_up, send), PATIENCE)
 
     def check(self, scope: Scope) -> None:
         """Refuse what is not a request of the page, before anything of its body is read."""

@@ -22,6 +22,7 @@ class Limits:
         images: at a time.
         total_megabytes: of all uploads together that wait for their answers.
         seconds: that a request may pause before it is complete.
+        life: seconds that an upload or an answer stays which nobody waits for.
     """
 
     megabytes: float = 30
@@ -29,9 +30,10 @@ class Limits:
     images: int = 20
     total_megabytes: float = 2000
     seconds: float = 20
+    life: float = 45
 
     def __post_init__(self) -> None:
-        if min(self.megabytes, self.pixels, self.images, self.total_megabytes, self.seconds) <= 0:
+        if min(self.megabytes, self.pixels, self.images, self.total_megabytes, self.seconds, self.life) <= 0:
             raise Mistake(f'{self} would take no image at all; give numbers above 0')
 
     @property

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,7 @@ from mmskin.web.page import remove
 
 __all__ = ['Refusal', 'Uploads', 'body_of']
 
-UNCLAIMED = 45  # seconds that an upload stays which nobody waits for
-SWEEP = 5  # seconds between looks for those
-RATE = 20_000  # bytes that buy a request one more second: what comes in drops is dropped, too
+RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CHUNK = 1 << 20
 
 
@@ -60,6 +58,7 @@ class Uploads:
         self.arriving = 0  # bytes of requests that are not complete
         self.kept: dict[Path, Kept] = {}
         self.watched: Counter[str] = Counter()
+        self.sessions: dict[str, float] = {}  # when each that asked was last heard of
         self.splitting = asyncio.Lock()
 
     async def store(self, scope: Scope, receive: Receive) -> list[Path]:
@@ -129,9 +128,10 @@ class Uploads:
             Refusal: if one of them is no upload, or gone.
         """
         claimed = [self.kept.get(Path(path)) for path in paths]
-        for kept in claimed:
-            if kept is None:
-                raise Refusal(410, 'the images are gone; drop them once more')
+        if None in claimed:
+            raise Refusal(410, 'the images are gone; drop them once more')
+        self.sessions[session] = time.monotonic()
+        for kept in filter(None, claimed):
             kept.session, kept.heard = session, time.monotonic()
 
     @contextmanager
@@ -144,18 +144,27 @@ class Uploads:
             self.watched[session] -= 1
             if not self.watched[session]:
                 del self.watched[session]
+            if session in self.sessions:
+                self.sessions[session] = time.monotonic()
             for kept in self.kept.values():
                 if kept.session == session:
                     kept.heard = time.monotonic()
 
-    async def sweep(self) -> None:
-        """Remove what nobody waits for, for ever."""
+    async def sweep(self, forget: Callable[[str], Awaitable[None]]) -> None:
+        """Remove what nobody waits for, for ever.
+
+        Args:
+            forget: Drops the answers that a session has not fetched.
+        """
         while True:
-            await asyncio.sleep(SWEEP)
-            late = time.monotonic() - UNCLAIMED
+            await asyncio.sleep(self.limits.life / 9)
+            late = time.monotonic() - self.limits.life
             self.discard(
                 [path for path, kept in self.kept.items() if kept.heard < late and not self.watched[kept.session]]
             )
+            for session in [one for one, heard in self.sessions.items() if heard < late and not self.watched[one]]:
+                del self.sessions[session]
+                await forget(session)
 
     def discard(self, paths: Iterable[Path]) -> None:
         """Remove uploads."""
@@ -171,7 +180,7 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
         scope: The request.
         receive: What gives its parts.
         most: Bytes that it may have.
-        seconds: How long it may pause. It has to be faster than a modem on the whole as well, see ``RATE``.
+        seconds: How long it may pause, and in how long it has to bring what a slow line brings, see ``RATE``.
 
     Raises:
         Refusal: if it is larger, slower, without a stated length, or broken off.
@@ -181,15 +190,18 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
         raise Refusal(411, 'a request has to state its length')
     if int(length) > most:
         raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; this page takes {most / MEGA:g} MB at most')
-    start, received, more = time.monotonic(), 0, True
+    left, step, more = seconds, 0, True
     while more:
-        left = min(seconds, seconds + received / RATE - (time.monotonic() - start))
+        asked = time.monotonic()
         try:
             message = await asyncio.wait_for(receive(), left)
         except asyncio.TimeoutError as error:
             raise Refusal(408, 'the request stopped half-way, or came too slowly') from error
+        left -= time.monotonic() - asked  # not what this side takes to write it down
         if message['type'] == 'http.disconnect':
             raise Refusal(400, 'broken off')
         part, more = message.get('body', b''), message.get('more_body', False)
-        received += len(part)
+        step += len(part)
+        if step >= RATE * seconds:
+            left, step = seconds, 0
         yield part

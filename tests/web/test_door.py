@@ -1,5 +1,6 @@
 """Who gets through to the page, and what stays outside: with a real server on the loopback."""
 
+import gc
 import json
 import os
 import re
@@ -20,6 +21,7 @@ gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip instal
 
 import fastapi.routing  # noqa: E402
 import httpx  # noqa: E402
+from gradio.queueing import ProcessCompletedMessage  # noqa: E402
 
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import Address, running  # noqa: E402
@@ -213,6 +215,44 @@ def test_half_requests_are_dropped_and_leave_nothing(served, photo):
     assert took < 20
     assert files_in(served[1]) == before
     assert '<section' in visit(served[0], ('mole.png', photo))
+
+
+def test_what_comes_in_drops_is_dropped_however_much_came_before(served):
+    host, port = re.fullmatch(r'http://(.*):(\d+)/', served[0]).groups()
+    with socket.create_connection((host, int(port)), timeout=0.1) as half:
+        half.sendall(heads(900_000)[0] + bytes(500_000))
+        start, said = time.monotonic(), b''
+        while not said and time.monotonic() - start < 20:
+            try:
+                half.sendall(b'x')
+                said = half.recv(1000)
+            except TimeoutError:
+                continue
+    assert said.startswith(b'HTTP/1.1 408')
+    assert time.monotonic() - start < 10
+
+
+def held_answers():
+    """What Gradio keeps for whoever asked."""
+    return [found for found in gc.get_objects() if type(found) is ProcessCompletedMessage]
+
+
+def test_what_nobody_waits_for_is_forgotten(inferencer, photo):
+    with (
+        running(inferencer, Limits(life=1), 'tested') as (address, folder),
+        httpx.Client(base_url=address, timeout=30) as client,
+    ):
+        upload(client, ('unasked.png', photo))
+        joined = join(client, [('mole.png', upload(client, ('mole.png', photo)).json()[0])], 'gone')
+        assert joined.status_code == 200
+        end = time.monotonic() + 20
+        while files_in(folder) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert files_in(folder) == []
+        while held_answers() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert client.get(f'{API}queue/data', params={'session_hash': 'gone'}).status_code == 404
+        assert held_answers() == []
 
 
 def load_of(pid):
