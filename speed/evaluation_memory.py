@@ -2,7 +2,7 @@
 
     python speed/evaluation_memory.py
 
-Every metric of a test sees random predictions and masks of growing size; tracemalloc says what stays behind.
+Every metric of a test sees random predictions and masks of growing size; tracemalloc measures what they keep.
 """
 
 import tracemalloc

@@ -1,8 +1,7 @@
 """Every feature-passing operator, added to the same trained networks: EfficientNet-Lite0 at 128 pixels, on validation.
 
 A multi-task network without passing is trained for each seed. From there each operator, which starts as the identity,
-trains with it for 31 steps on a quarter of the images; so does the network as it is ('none'), with which the others
-are to be compared.
+trains with it for 31 steps on a quarter of the images. So does the unchanged network, 'none', the baseline.
 """
 
 from mmengine.config import read_base

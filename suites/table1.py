@@ -1,7 +1,7 @@
 """Table 1 of the paper: its network against the two base networks and against the same network without passing.
 
-The paper trained on 521 further images, which its authors do not name; here it is the 2000 official ones. Test-time
-augmentation and the filling of holes are the paper's for all rows, the sizes of zooms and crops ours.
+The paper trained on 521 further images, which its authors do not name; here it is the 2000 official ones. All
+rows have the paper's test-time augmentation and hole filling; we chose the sizes of zooms and crops.
 """
 
 title = "The paper's table 1: ResNet-101 at 233 x 233"

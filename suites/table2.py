@@ -1,6 +1,6 @@
 """Table 2 of the paper: classification networks, and those that its introduction names.
 
-Its work folder may be the other tables', which have some of the rows. The paper trained on 521 further images, which
+It may share a work folder with the other tables, which have some of its rows. The paper trained on 521 further images, which
 its authors do not name; here it is the 2000 official ones.
 """
 
