@@ -1,8 +1,8 @@
 """Every way of balancing the tasks' losses: EfficientNet-Lite0 with gated passing at 128 pixels, on validation.
 
 A multi-task network without passing is trained for each seed. From there each method trains gated passing for 32
-steps, in four epochs of every 15th image, because DWA counts epochs and takes effect from the third on. 'equal weights' is
-the baseline.
+steps, in four epochs of every 15th image, because DWA counts epochs and takes effect from the third on.
+'equal weights' is the baseline.
 """
 
 from mmengine.config import read_base

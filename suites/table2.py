@@ -1,7 +1,7 @@
 """Table 2 of the paper: classification networks, and those that its introduction names.
 
-It may share a work folder with the other tables, which have some of its rows. The paper trained on 521 further images, which
-its authors do not name; here it is the 2000 official ones.
+It may share a work folder with the other tables, which have some of its rows. The paper trained on 521 further
+images, which its authors do not name; here it is the 2000 official ones.
 """
 
 title = "The paper's table 2: classification at 233 x 233"
