@@ -59,6 +59,14 @@ def config(repository):
 
 
 @pytest.fixture(scope='module')
+def tiny(tiny):
+    """With a narrow network: what is checked here is what is kept, and no test looks at how well it learns."""
+    sys.path.append(str(Path(__file__).parent))
+    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
+    return {**tiny, **widths, 'model.backbone.chain.type': 'narrow.NarrowChain'}
+
+
+@pytest.fixture(scope='module')
 def straight(config, data_root, tiny, tmp_path_factory):
     """The work folder of a training that ran through."""
     work_dir = tmp_path_factory.mktemp('straight')
@@ -204,7 +212,7 @@ def test_a_stage_that_averages_over_seeds_resumes_with_the_missing_one(config, d
     final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
     assert final == tmp_path / 'average.pth'
     mean, *members = [read_weights(tmp_path / name) for name in ('average.pth', '0/epoch_1.pth', '1/epoch_1.pth')]
-    trained = 'backbone.branches.seg.layer4.1.conv2.weight'
+    trained = 'backbone.branches.seg.layer4.1.conv1.weight'
     assert not torch.equal(members[0][trained], members[1][trained])
     for key in mean:
         expected = (members[0][key] + members[1][key]) / 2 if mean[key].is_floating_point() else members[0][key]
