@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,8 @@ not notice when one shows something else. Show any mole that worries you to a do
 Upload = tuple[str, Path]  # the name that its owner gave it, and where the file lies until it is read
 
 
-def build_page(inferencer: LesionInferencer, limits: Limits, title: str) -> 'gradio.Blocks':
-    """The page; requests are answered one after the other.
+def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computing: Lock) -> 'gradio.Blocks':
+    """The page; requests are answered one after the other, each while it holds ``computing``.
 
     Gradio takes the folder for uploads from the environment as this is called: see ``private_uploads``.
     """
@@ -40,7 +41,8 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str) -> 'gra
 
     def answer(uploads: Sequence[Upload] | None, *values: Any) -> tuple[None, str]:
         inputs = dict(zip(inferencer.inputs_beside, values, strict=True))
-        return None, predict_uploads(inferencer, limits, uploads or (), inputs)
+        with computing:
+            return None, predict_uploads(inferencer, limits, uploads or (), inputs)
 
     with gradio.Blocks(title='mmskin', analytics_enabled=False) as page:
         gradio.Markdown(ABOUT)

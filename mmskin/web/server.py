@@ -1,6 +1,7 @@
 """Serving the page: to this machine alone by default, with nothing kept, and nothing fetched from elsewhere."""
 
 import os
+import shutil
 import signal
 import socket
 import time
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Lock, Thread
 
 from mmskin.errors import Mistake
 from mmskin.inference.inferencer import LesionInferencer
@@ -97,7 +98,8 @@ def running(
     from mmskin.web.uploads import Uploads
 
     with private_uploads() as folder, address.listen() as listener:
-        page = build_page(inferencer, limits, title)
+        computing = Lock()
+        page = build_page(inferencer, limits, title, computing)
         app = gradio.mount_gradio_app(
             fastapi.FastAPI(openapi_url=None),
             page,
@@ -136,6 +138,9 @@ def running(
             page.close(verbose=False)
             server.should_exit = True
             thread.join(timeout=10)
+            for path in folder.iterdir():  # of a question, the images that follow are refused at once
+                shutil.rmtree(path, ignore_errors=True)
+            computing.acquire(timeout=60)  # a process that ends inside a network is aborted
 
 
 @contextmanager

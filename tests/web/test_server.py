@@ -18,6 +18,8 @@ from PIL import Image
 
 gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
 
+import httpx  # noqa: E402
+
 from mmskin.cli import main  # noqa: E402
 from mmskin.drawing import readable  # noqa: E402
 from mmskin.errors import Mistake  # noqa: E402
@@ -72,8 +74,6 @@ def page(browser, served):
 
 
 def test_only_this_machine_is_listened_to_and_the_policy_forbids_others(served):
-    import httpx
-
     address, _ = served
     assert address.startswith('http://127.0.0.1:')
     answer = httpx.get(address)
@@ -159,6 +159,26 @@ def killed(process):
         yield
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_a_server_that_is_told_to_end_while_it_computes_ends_cleanly(photo, tmp_path):
+    port, environment = free_port(), {**os.environ, 'TMPDIR': str(tmp_path)}
+    command = [sys.executable, '-m', 'mmskin', 'serve', '--port', port, '--device', 'cpu']
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(command, **pipes, env=environment) as run, killed(run):
+        next(line for line in run.stdout if line.startswith('serving'))
+        api = f'http://127.0.0.1:{port}/gradio_api'
+        paths = httpx.post(f'{api}/upload', files=[('files', ('mole.png', photo))] * 20).json()
+        question = {'data': [[{'path': path} for path in paths]], 'fn_index': 0, 'session_hash': 'mine'}
+        assert httpx.post(f'{api}/queue/join', json=question).status_code == 200
+        time.sleep(1)
+        assert len([*tmp_path.glob('mmskin-*/*')]) > 1, 'it has answered already'
+        run.send_signal(signal.SIGTERM)
+        assert 'terminate called' not in run.communicate(timeout=60)[0]
+    assert run.returncode == 0
+    assert not [*tmp_path.glob('mmskin-*')]
 
 
 @pytest.mark.slow
