@@ -1,6 +1,10 @@
 """A config as the command line asks for it."""
 
 import argparse
+import ast
+import copy
+import difflib
+import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
 
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing
@@ -75,10 +80,13 @@ def load_config(
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
     if options:
         try:
-            cfg.merge_from_dict(options)
-        except (KeyError, TypeError) as error:
+            cfg.merge_from_dict(ConfigDict(copy.deepcopy(options)))
+        except (AttributeError, KeyError, TypeError) as error:
             raise Mistake(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
+    if not isinstance(cfg.model, Mapping):
+        raise Mistake(f'{path}: model={cfg.model!r}; give a dict')
+    refuse_unknown_settings(cfg, path, options or {})
     if imports := cfg.get('custom_imports'):
         modules = imports.get('imports') if isinstance(imports, dict) else None
         if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:
@@ -105,6 +113,40 @@ def read_config(path: str | Path) -> Config:
             elif isinstance(value, list | tuple):
                 pending += value
     return cfg
+
+
+# What a config may set: what mmengine's runner takes, what it reads besides, and what is mmskin's own.
+SETTINGS = {
+    *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
+    *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
+    *('average_of', 'command_line_options', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
+}
+
+
+def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any]) -> None:
+    """Raise a ``Mistake`` at an option or a stage's setting that nothing reads, or at a misspelt setting of the file.
+
+    A Python config may have variables of its own: those that it reads itself, or that no setting's name is close to.
+    """
+    stages = cfg.get('stages') or ()
+    given = [('', key) for key in options]
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, Mapping):
+            raise Mistake(f'{path}: stages[{number}]={stage!r}; give a dict with name and what is different')
+        given += [(f'stages[{number}]: ', key) for key in stage if key != 'name']
+    for place, key in given:
+        name = str(key).partition('.')[0]
+        if name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=3)
+            hint = f'did you mean {" or ".join(near)}?' if near else f'there are {", ".join(sorted(SETTINGS))}'
+            raise Mistake(f'{path}: {place}{key} is no setting; {hint}')
+    if path.suffix != '.py':
+        return
+    tree = ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+    read = {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for key in cfg.keys() - SETTINGS - read:
+        if key == key.lower() and (near := difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.85)):
+            raise Mistake(f'{path}: nothing reads {key}; did you mean {near[0]}?')
 
 
 def import_plugins(modules: Sequence[str], allow_failed: bool = False) -> None:
@@ -175,15 +217,41 @@ def class_names(cfg: Config) -> list[str]:
 
 
 class SettingsAction(DictAction):
-    """``--cfg-options name=value ...`` as a dict, as mmengine reads it; a mistake is answered as argparse does."""
+    """``--cfg-options name=value ...`` as a dict: Python's literals, and mmengine's ``[a,b]`` and ``true``.
+
+    A mistake is answered as argparse does.
+    """
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         """Add the settings to the namespace."""
-        if wrong := [value for value in values if '=' not in value]:
-            parser.error(f'argument {option_string}: {wrong[0]!r} is not of the form name=value')
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:  # a bracket too many or too few
-            parser.error(f'argument {option_string}: {error}')
+        settings = dict(getattr(namespace, self.dest) or {})
+        for setting in values:
+            name, equals, text = setting.partition('=')
+            if not name or not equals:
+                parser.error(f'argument {option_string}: {setting!r} is not of the form name=value')
+            try:
+                settings[name] = _value(text)
+            except (AssertionError, ValueError) as error:  # such as a bracket too many or too few
+                parser.error(f'argument {option_string}: {error}')
+        setattr(namespace, self.dest, settings)
+
+
+def _value(text: str) -> Any:
+    """What the text of a setting stands for.
+
+    Raises:
+        ValueError: if it is a dict that Python does not read; mmengine would take it for a string.
+        AssertionError: if brackets do not match.
+    """
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        if text.lstrip('[( ').startswith('{'):
+            raise ValueError(f"{text!r} is no dict of Python's; write it as {{'type': 'SumOp'}}") from error
+        return DictAction._parse_iterable(text)
+    in_brackets = text.strip().startswith('(')
+    if isinstance(value, tuple) != in_brackets:  # 1,2 is a list to mmengine, and (1) a tuple
+        return DictAction._parse_iterable(text)
+    return value

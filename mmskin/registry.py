@@ -6,16 +6,20 @@ A plugin outside is imported by its user: ``custom_imports`` in a text config or
 
 import difflib
 import inspect
+import logging
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from io import StringIO
-from typing import Any
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+from unittest.mock import patch
 
 from mmengine import registry as upstream
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 
 from mmskin.errors import Mistake, UnknownName, refusals
@@ -91,13 +95,16 @@ def build_or_say_why(build: Callable, cfg: Any, *args: Any, registry: Registry, 
     options.pop('_scope_', None)
     kind = options.pop('type')
     with refusals(described(kind, cfg)):
+        maker: Any = kind
+        if isinstance(kind, str):
+            with registry.switch_scope_and_registry(cfg.get('_scope_')) as home:
+                maker = home.get(kind)
+        if getattr(maker, '__module__', '').startswith('mmskin.'):
+            refuse_values(maker, options)
         try:
             return build(cfg, *args, registry=registry, **kwargs)
         except TypeError as error:
-            if isinstance(kind, str):
-                with registry.switch_scope_and_registry(cfg.get('_scope_')) as home:
-                    kind = home.get(kind)
-            if line := wrong_options(kind, options, str(error)):
+            if line := wrong_options(maker, options, str(error)):
                 raise Mistake(line) from error
             raise
 
@@ -109,18 +116,62 @@ def described(kind: str | type, options: Mapping[str, Any]) -> str:
     return f'{getattr(kind, "__name__", kind)}({", ".join(listed)})'
 
 
-def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> str | None:
-    """What to say of options that a part does not have, or lacks, where the TypeError's message quotes one."""
+def options_of(kind: Callable) -> dict[str, inspect.Parameter]:
+    """What a part takes by name; a constructor hands its ``**options`` to that of its base."""
     bases = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else []
     makers = [vars(base)['__init__'] for base in bases if '__init__' in vars(base)] or [kind]
     known: dict[str, inspect.Parameter] = {}
-    for maker in makers:  # a constructor hands its **options to that of its base
+    for maker in makers:
         parameters = inspect.signature(maker).parameters
         known = {**parameters, **known}
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             break
     catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    known = {key: one for key, one in known.items() if key != 'self' and one.kind not in catch_all}
+    return {key: one for key, one in known.items() if key != 'self' and one.kind not in catch_all}
+
+
+def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
+    """Raise a ``Mistake`` at an option whose value is not as its annotation says.
+
+    An ``int`` of ours is a size or a count, and so at least 1.
+    """
+    for name, parameter in options_of(kind).items():
+        value, wanted = options.get(name), parameter.annotation
+        if name not in options or wanted is parameter.empty:
+            continue
+        kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+        if not any(is_of(value, one) for one in kinds):
+            text = getattr(wanted, '__name__', '') if inspect.isclass(wanted) and not get_args(wanted) else str(wanted)
+            raise Mistake(f'{kind.__name__}({name}={value!r}): give {text.replace("collections.abc.", "")}')
+        if int in kinds and isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise Mistake(f'{kind.__name__}({name}={value!r}): give 1 or more')
+
+
+def is_of(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a plain type: a number, text, path, or a sequence of these; True of any other type."""
+    origin, inner = get_origin(wanted) or wanted, get_args(wanted)
+    if origin in (Union, UnionType):
+        return any(is_of(value, kind) for kind in inner)
+    if origin is Literal:
+        return value in inner
+    if wanted is None or wanted is NoneType:
+        return value is None
+    if wanted in (int, float):
+        return isinstance(value, Integral if wanted is int else Real) and not isinstance(value, bool)
+    if wanted in (str, bool):
+        return isinstance(value, wanted)
+    if wanted is Path:
+        return isinstance(value, str | Path)
+    if origin is tuple and inner and inner[-1] is not ...:
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(is_of, value, inner))
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(is_of(one, inner[0]) for one in value)
+    return True
+
+
+def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> str | None:
+    """What to say of options that a part does not have, or lacks, where the TypeError's message quotes one."""
+    known = options_of(kind)
     name = getattr(kind, '__name__', str(kind))
     for option in options:
         if 'multiple values' in message and repr(option) in message:
@@ -132,6 +183,12 @@ def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> s
             return f'{name} has no option {option!r}; {hint}'
     lacking = [key for key in known if key not in options and repr(key) in message and 'required' in message]
     return f'{name} needs the option {lacking[0]!r}' if lacking else None
+
+
+def print_unless_debug(msg: Any, logger: Any = None, level: int = logging.INFO) -> None:
+    """MMEngine's ``print_log``, but what is for debugging and for no logger is not printed."""
+    if logger is not None or level > logging.DEBUG:
+        print_log(msg, logger, level)
 
 
 class PluginRegistry(Registry):
@@ -169,7 +226,7 @@ class PluginRegistry(Registry):
             return key
         try:
             if home_scope(key, self.root):  # another package, whose import prints what it has not found
-                with redirect_stdout(StringIO()):
+                with patch('mmengine.logging.print_log', print_unless_debug):
                     found = super().get(key)
             else:
                 found = super().get(key)
@@ -189,7 +246,12 @@ class PluginRegistry(Registry):
         foreign = [f'{scope}.{name}' for scope, child in self.root.children.items() for name in child.module_dict]
         known = sorted({*self.module_dict, *self.root.module_dict, *foreign})
         near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
-        listed = f'Near matches: {", ".join(near)}.' if near else f'mmskin registers: {", ".join(self.module_dict)}.'
+        if near:
+            listed = f'Near matches: {", ".join(near)}.'
+        elif self.module_dict:
+            listed = f'mmskin registers: {", ".join(self.module_dict)}.'
+        else:
+            listed = f'There are: {", ".join(sorted(self.root.module_dict))}.'
         return (
             f'No {self.name} is registered as {key!r}. {listed} A plugin of your own has to be imported before it is '
             'named: import it in your Python config, or add custom_imports=dict(imports=["your_module"]).'

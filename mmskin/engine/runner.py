@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
+from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -23,7 +25,13 @@ from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, described
 __all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
 
 
-NOISE = ('FileClient', 'HardDiskBackend', 'SyncBatchNorm', 'Exp name: ')  # upstream's, on what no user chose
+NOISE = (
+    'FileClient',
+    'HardDiskBackend',
+    'SyncBatchNorm',
+    'Exp name: ',
+    'Loads checkpoint by ',
+)  # upstream's, on what no user chose
 
 
 class OneLiners(logging.Filter):
@@ -50,8 +58,8 @@ class LesionRunner(Runner):
         return logger
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """MMEngine's way, whose log says so; what it prints besides names the loader's function."""
-        with redirect_stdout(StringIO()):
+        """MMEngine's way; what it would print of the loader's function is for the log file."""
+        with patch('mmengine.runner.runner._load_checkpoint', partial(_load_checkpoint, logger='current')):
             return super().load_checkpoint(*args, **kwargs)
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
@@ -59,6 +67,10 @@ class LesionRunner(Runner):
 
         What the data tell beside the images is read before the first step, and the network's fusions count it.
         """
+        for name in ('max_epochs', 'max_iters', 'val_interval'):
+            value = loop.get(name, 1) if isinstance(loop, Mapping) else 1
+            if not isinstance(value, int) or value < 1:
+                raise Mistake(f'train_cfg.{name}={value!r}; give a whole number from 1')
         if isinstance(loop, Mapping) and 'type' not in loop:
             epochs = loop.get('by_epoch', 'max_iters' not in loop)
             options = {key: value for key, value in loop.items() if key != 'by_epoch'}

@@ -48,7 +48,7 @@ def _stage_config(cfg: Config, stage: dict, number: int) -> Config:
     if number > 0:
         merged.load_from = None  # what the whole starts from; the later stages start from the one before
     merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
-    merged.merge_from_dict(_of_stage(number, cfg.get('command_line_options', {})))
+    merged.merge_from_dict(copy.deepcopy(_of_stage(number, cfg.get('command_line_options', {}))))
     merged.stage = stage['name']
     merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
     return merged

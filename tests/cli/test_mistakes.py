@@ -1,5 +1,6 @@
 """A mistake of the user's is answered in one line and with status 2, by commands and tools alike."""
 
+import argparse
 import importlib
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -7,6 +8,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 
 from mmskin.cli import main, run_tool
+from mmskin.config import SettingsAction
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 
@@ -27,6 +29,14 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
     return tmp_path
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """A folder of a few images."""
+    folder = tmp_path_factory.mktemp('data')
+    SyntheticLesions(seed=5, shape=(48, 64)).write(folder, num_train=16, num_val=2, num_test=2)
+    return folder
 
 
 @pytest.fixture
@@ -161,13 +171,91 @@ def test_custom_imports_that_are_none(value, folder, capfd):
     assert capfd.readouterr().err.count('\n') == 1
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('optim_warpper.optimizer.lr=1', 'optim_warpper.optimizer.lr is no setting; did you mean optim_wrapper'),
+        ('data_root=x', 'data_root is no setting; '),
+        ('stages.0.train_cgf.max_epochs=1', 'stages[0]: train_cgf is no setting; did you mean train_cfg'),
+        ('stages=[1]', 'stages[0]=1; give a dict'),
+        ('stages.0=1', 'stages.0 cannot be set'),
+        ('model=3', 'model=3; give a dict'),
+        ('model.use_passing=2', 'MultiTaskModel(use_passing=2): give bool'),
+        ('model.frozen=shared', "MultiTaskModel(frozen='shared'): give Sequence[str]"),
+        ('model.tasks.cls.head.num_classes=0', 'ClsHead(num_classes=0): give 1 or more'),
+        ('model.tasks.cls.head.num_classes=True', 'ClsHead(num_classes=True): give int'),
+        ('model.tasks.cls.head.num_classes=three', "ClsHead(num_classes='three'): give int"),
+        ('model.tasks.cls.loss_weight=x', "Classification(loss_weight='x'): give float"),
+        ('train_cfg.max_epochs=-1', 'train_cfg.max_epochs=-1; give a whole number from 1'),
+        ('train_cfg.max_epochs=two', "train_cfg.max_epochs='two'; give a whole number from 1"),
+        ('train_cfg.max_epoch=1', "EpochBasedTrainLoop has no option 'max_epoch'; did you mean max_epochs?"),
+        ('optim_wrapper.optimizer.type=adam', "No optimizer is registered as 'adam'. Near matches: Adam"),
+        ('optim_wrapper.optimizer.type=Qqqqqq', 'There are: '),
+        ('param_scheduler=[{"type": "Qqqqqq"}]', "No parameter scheduler is registered as 'Qqqqqq'. There are: "),
+        ('custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'. Near matches: CopyBranch"),
+        ('val_evaluator=[{"type": "Nope"}]', "No metric is registered as 'Nope'"),
+        ('train_dataloader.dataset.pipeline.0.size=-5', 'LoadImage(size=-5): give 1 or more'),
+        ('train_dataloader.dataset.pipeline.0.smallest_crop=0', 'smallest_crop=0 of LoadImage'),
+        ('train_dataloader.dataset.pipeline.0.size=4.5', 'LoadImage(size=4.5): give int | None'),
+        ('train_dataloader.batch_size=0', 'batch_size'),
+        ('train_dataloader.num_workers=-1', 'num_workers'),
+    ],
+)
+def test_a_setting_that_makes_no_sense(option, message, data, folder, capfd):
+    assert main(['train', CONFIG, '--data-root', str(data), '--cfg-options', option]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if 'error:' in line]
+    assert len(said) == 1
+    assert message in said[0]
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('optim_warpper = dict()', 'file.py: nothing reads optim_warpper; did you mean optim_wrapper?'),
+        ('train_dataloaders = {}', 'file.py: nothing reads train_dataloaders; did you mean train_dataloader?'),
+        ('train_dataloaders = {}\nother = train_dataloaders', 'has no train_dataloader'),
+        ('my_size = 3', 'has no train_dataloader'),
+        ('stages = [dict(name="a", modle=dict())]', 'stages[0]: modle is no setting; did you mean model'),
+    ],
+)
+def test_a_misspelt_setting_of_a_config(line, message, folder, capfd):
+    (folder / 'file.py').write_text(f'model = dict()\n{line}\n')
+    assert main(['train', 'file.py']) == 2
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('[{"type": "A", "of": {"b": (1, None)}}]', [{'type': 'A', 'of': {'b': (1, None)}}]),
+        ("{'a': 1e-3}", {'a': 1e-3}),
+        ('"a,b"', 'a,b'),
+        ('1,2', [1, 2]),
+        ('(1,2)', (1, 2)),
+        ('[a, b]', ['a', 'b']),
+        ('true', True),
+        ('None', None),
+        ('007', 7),
+        ('x=y', 'x=y'),
+        ('', ''),
+    ],
+)
+def test_the_value_of_an_option(text, value):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction)
+    assert parser.parse_args(['--cfg-options', f'a.b={text}']).cfg_options == {'a.b': value}
+
+
 def test_fewer_images_than_a_batch(folder, capfd):
     SyntheticLesions(seed=5, shape=(48, 64)).write('data', num_train=3, num_val=2, num_test=2)
     assert main(['train', CONFIG, '--data-root', 'data']) == 2
     assert '3 images do not fill a batch of 16' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(('option', 'message'), [('train_cfg', 'name=value'), ('stages=[(1]', 'brackets')])
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [('train_cfg', 'name=value'), ('stages=[(1]', 'brackets'), ('model={a: 1}', 'no dict'), ('=1', 'name=value')],
+)
 def test_an_option_that_is_none(option, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(['train', CONFIG, '--cfg-options', option])

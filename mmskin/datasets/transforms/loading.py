@@ -32,6 +32,8 @@ class LoadImage(BaseTransform):
     """
 
     def __init__(self, size: int | None = None, smallest_crop: float = 1.0, max_pixels: int = MAX_PIXELS) -> None:
+        if not 0 < smallest_crop <= 1:
+            raise Mistake(f'smallest_crop={smallest_crop} of LoadImage is not within (0, 1].')
         self.size = size
         self.smallest_crop = smallest_crop
         self.max_pixels = max_pixels
