@@ -46,6 +46,8 @@ class Address:
             Mistake: if the address is taken or not of this machine.
         """
         host = self.host.strip('[]')
+        if not 0 <= self.port < 2**16:  # getaddrinfo would take it modulo 65536
+            raise Mistake(f'--port {self.port}: give a number from 0 to 65535')
         try:
             family, _, _, _, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address, family=family, backlog=1024)
