@@ -66,7 +66,7 @@ def call(repository, monkeypatch):
         (['train', ZOO, '--amp'], 'config.py: has no optim_wrapper, so there is nothing to train'),
         (['test', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
         (['submit.py', 'trains_only.py', 'x.pth', 'out'], 'trains_only.py: has no test_dataloader'),
-        (['serve', '--port', '99999'], '127.0.0.1:99999 is taken, or not of this machine'),
+        (['serve', '--port', '99999'], '--port 99999: give a number from 0 to 65535'),
         (['train', CONFIG, '--seed', '-1'], 'seed=-1 is not between'),
         (['train', CONFIG, '--work-dir', 'file'], 'file/cls: Not a directory'),
         (['train', CONFIG, '--cfg-options', 'model.nope=3'], "MultiTaskModel has no option 'nope'"),
