@@ -2,6 +2,7 @@
 
 import copy
 import json
+from threading import Lock
 
 import pytest
 import torch
@@ -170,7 +171,7 @@ def test_the_page_asks_for_what_the_network_is_told(inferencer, half_folder):
     pytest.importorskip('gradio')
 
     def labels(inferencer):
-        parts = build_page(inferencer, Limits(), 'small').config['components']
+        parts = build_page(inferencer, Limits(), 'small', Lock()).config['components']
         return [part['props'].get('label') or '' for part in parts if part['type'] in ('textbox', 'dropdown')]
 
     assert [label.split(',')[0] for label in labels(inferencer)] == ['age', 'sex']
