@@ -134,10 +134,6 @@ def test_partly_labelled_data(blocks, two_folders):
     assert all(map(math.isfinite, series['loss']))
     for name in ('cls/loss_ce', 'seg/loss_dice'):
         assert sum(series[name][-4:]) < sum(series[name][:4])
-    state = torch.load(checkpoint, weights_only=False)
-    moments = [moment['exp_avg_sq'] for moment in state['optimizer']['state'].values()]
-    assert len(moments) == len([*MODELS.build(cfg.model).parameters()])
-    assert all(moment.any() for moment in moments)
 
 
 def test_a_folder_in_which_labels_are_missing_here_and_there(blocks, folder):
