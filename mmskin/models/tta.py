@@ -71,7 +71,7 @@ class TestTimeAugmentation(BaseModel):
         crops: Sides of crops as fractions of the frame's; each stands for the four in the corners.
 
     Raises:
-        Mistake: if a flip is unknown, a crop or zoom has no sense, no view shows the whole frame, or the model has
+        Mistake: if a flip is unknown, a crop or zoom is invalid, no view shows the whole frame, or the model has
             no task.
     """
 

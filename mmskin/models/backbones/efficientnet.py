@@ -24,7 +24,7 @@ class EfficientNetLite0Chain(BlockChain):
 
     Raises:
         MissingLibrary: if ``weights='imagenet'`` and that package is not installed.
-        MissingFile: if the weights are not to be had.
+        MissingFile: if the weights are unavailable.
     """
 
     def __init__(self, weights: str | None = None, drop_path: float = 0.0) -> None:
