@@ -1,9 +1,11 @@
 import gc
+import logging
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from mmskin.config import load_config
@@ -30,6 +32,17 @@ def imports_are_no_garbage():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_its_folder():
+    """A passing test's folder is deleted; another library may close its log, and the next message opens it again."""
+    yield
+    logger = MMLogger.get_current_instance()
+    for handler in [*logger.handlers]:
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope='session')

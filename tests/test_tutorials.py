@@ -123,13 +123,20 @@ def two_folders(folder):
 
 @pytest.mark.slow
 def test_partly_labelled_data(blocks, two_folders):
-    """One stage of all tasks: both losses fall, and every parameter has got a gradient."""
+    """One stage of all tasks: both losses fall, and every parameter learns."""
     (two_folders / 'partly_labelled.py').write_text(blocks('partly_labelled_data')[0])
     cfg = load_config('partly_labelled.py', options={**TINY, 'train_cfg.max_epochs': 5})
     for part in cfg.train_dataloader.dataset.datasets:
         part.pipeline[0].size = 48
     cfg.stages = []
+    torch.manual_seed(0)
+    torch.save(MODELS.build(cfg.model).state_dict(), 'start.pth')
+    cfg.load_from = 'start.pth'
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0  # which moves parameters without a gradient, too
     checkpoint = run_stages(cfg)
+    start, end = torch.load('start.pth'), torch.load(checkpoint, weights_only=False)['state_dict']
+    names = [name for name, _ in MODELS.build(cfg.model).named_parameters()]
+    assert [name for name in names if torch.equal(start[name], end[name])] == []
     series = logged(checkpoint.parent)
     assert all(map(math.isfinite, series['loss']))
     for name in ('cls/loss_ce', 'seg/loss_dice'):

@@ -50,7 +50,12 @@ class LesionRunner(Runner):
     """A runner whose console has one line per event; the log file in the work folder has everything."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """MMEngine's logger, with the filter on its console."""
+        """MMEngine's logger, with the filter on its console; the file of an earlier run in this process is closed."""
+        earlier = MMLogger.get_current_instance()
+        for handler in [*earlier.handlers]:
+            if isinstance(handler, logging.FileHandler):
+                earlier.removeHandler(handler)
+                handler.close()
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
