@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader, get_external_models, get_torchvision_models
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -36,17 +37,24 @@ TABLES = {
 }
 
 
-def _statistic(owner: type, name: str) -> Any:
-    """Stands for ``getattr``, by which mmengine's log names its means and maxima."""
-    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
-        raise Mistake(f'{name} of {owner} is no statistic of a log')
+ATTRIBUTES: dict[Any, tuple[str, ...]] = {
+    HistoryBuffer: ('current', 'max', 'mean', 'min'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _attribute(owner: type, name: str) -> Any:
+    """Stands for ``getattr``, by which mmengine's log names its means and its one-cycle schedule the curve."""
+    if name not in ATTRIBUTES.get(owner, ()):
+        raise Mistake(f'{name} of {owner} is no statistic of a log, nor a curve of a schedule')
     return getattr(owner, name)
 
 
-# What mmengine's checkpoints hold beside tensors and plain data: the log's series of numbers.
+# What mmengine's checkpoints hold beside tensors and plain data: the log's series of numbers, a schedule's curve.
 ALLOWED = [
     HistoryBuffer,
-    (_statistic, 'builtins.getattr'),
+    OneCycleParamScheduler,
+    (_attribute, 'builtins.getattr'),
     (np.ndarray, 'numpy.ndarray'),
     (np.dtype, 'numpy.dtype'),
     *(type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u4')),

@@ -36,6 +36,7 @@ NOT_RUN = {
     r'^mmskin train .* --track (mlflow|wandb)': 'an extra; tests/engine/test_tracking.py runs it',
     r'^sbatch ': 'there is no Slurm; what it wraps is read',
     r'^mmskin benchmark .*table1.py .*--report-only': 'reports what Slurm would have done',
+    r'^mmskin benchmark suites/peers.py .*--processes': 'trains for a day; tests/test_configs.py builds its networks',
     r'^mmskin benchmark suites/passing.py': 'trains for a day; tests/test_configs.py builds its networks',
     r'^python tools/prepare_isic2017.py': 'downloads, or wants 13 GB; tests/datasets/preparation runs it',
     r'^python -m pytest tests$': "the gate's own tests; tests/test_readme.py runs them",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim.scheduler.lr_scheduler import OneCycleLR
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
@@ -114,6 +115,16 @@ def test_mmengines_log_comes_back(tmp_path):
     assert series.mean() == 0.375
     assert found['message_hub']['runtime_info']['best'] == np.float32(0.75)
     assert all(torch.equal(read_weights(tmp_path / 'x.pth')[key], value) for key, value in weights.items())
+
+
+def test_a_one_cycle_schedule_comes_back(tmp_path):
+    """Its state names the curve by a function of mmengine's."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    for name in ('cos', 'linear'):
+        state = OneCycleLR(optimizer, eta_max=2.0, total_steps=10, anneal_strategy=name).state_dict()
+        torch.save({'state_dict': {}, 'param_schedulers': [state]}, tmp_path / 'epoch_1.pth')
+        (found,) = read_checkpoint(tmp_path / 'epoch_1.pth')['param_schedulers']
+        assert found == state
 
 
 def test_missing_damaged_and_foreign_files(tmp_path):
