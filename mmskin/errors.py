@@ -23,12 +23,14 @@ __all__ = [
 ]
 
 LIBRARIES = {
+    'albumentations',
     'cv2',
     'mmcv',
     'mmengine',
     'mmpretrain',
     'mmseg',
     'numpy',
+    'pydantic',
     'sklearn',
     'timm',
     'torch',

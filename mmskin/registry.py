@@ -204,6 +204,11 @@ class PluginRegistry(Registry):
             build_or_say_why, parent.build_func
         )  # by which mmengine builds what is of ours, too
 
+    def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
+        """Build ``cfg``, after the import of the registry's packages, one of which may say how."""
+        self.import_from_location()
+        return super().build(cfg, *args, **kwargs)
+
     def import_from_location(self) -> None:
         """Import every module of the registry's packages, once."""
         if self._imported:

@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
 from mmskin.registry import TRANSFORMS
@@ -79,10 +80,11 @@ class LesionDataset(BaseDataset):
             raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
-        transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
+        refuse_what_parts_masks(steps)
         super().__init__(
             data_root=str(data_root),
-            pipeline=transforms,
+            pipeline=steps,
             indices=indices,
             test_mode=test_mode,
             lazy_init=lazy_init,
