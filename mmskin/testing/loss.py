@@ -76,6 +76,13 @@ class LossContract(Contract):
                 assert logits.grad is not None
                 assert logits.grad.isfinite().all()
 
+    def test_empty_batch(self) -> None:
+        """A loss of 0 whose gradient is finite, since a mean over nothing is nan and spoils all weights."""
+        logits, target = loss_batch(self.dims())
+        loss = self.build()(logits[:0].requires_grad_(), target[:0])
+        assert loss == 0
+        assert loss.requires_grad
+
     def test_bf16(self) -> None:
         """Mixed precision gives what single precision gives."""
         logits, target = loss_batch(self.dims(), size=(33, 41))

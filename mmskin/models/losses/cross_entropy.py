@@ -1,11 +1,13 @@
 """Cross-entropy over classes."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
 from mmskin.registry import MODELS
 
 __all__ = ['CrossEntropy']
@@ -15,19 +17,39 @@ __all__ = ['CrossEntropy']
 class CrossEntropy(nn.Module):
     """Softmax cross-entropy; torch's own takes the class weights as a tensor, which a config cannot write.
 
+    A batch without weight, because it is empty or all its classes weigh 0, has a loss of 0; torch's own is nan.
+
     Args:
         class_weight: Factor per class, for classes of unlike frequency.
         label_smoothing: Share of the target spread over all classes (https://arxiv.org/abs/1512.00567, section 7).
+
+    Raises:
+        Mistake: if a weight is negative or not finite, or all are 0; in a call, if there are more or fewer than logits.
     """
 
-    weight: Tensor | None
+    class_weight: Tensor | None
 
     def __init__(self, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        weight = torch.tensor(class_weight, dtype=torch.float32) if class_weight else None
-        self.register_buffer('weight', weight, persistent=False)
+        if class_weight is not None and not (all(0 <= one < math.inf for one in class_weight) and any(class_weight)):
+            raise Mistake(f'class_weight={class_weight}: give a number >= 0 for each class, and not 0 for all')
+        if not 0 <= label_smoothing <= 1:
+            raise Mistake(f'label_smoothing={label_smoothing}: give a share, from 0 to 1')
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer('class_weight', weight, persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of ``logits`` (N, num_classes) for ``labels`` (N,): a scalar."""
-        return F.cross_entropy(logits, labels, self.weight, label_smoothing=self.label_smoothing)
+        if self.class_weight is not None and len(self.class_weight) != logits.shape[1]:
+            raise Mistake(
+                f'class_weight={self.class_weight.tolist()} is for {len(self.class_weight)} classes, and the head has '
+                f'{logits.shape[1]}; give one number for each'
+            )
+        total = F.cross_entropy(
+            logits, labels, self.class_weight, reduction='sum', label_smoothing=self.label_smoothing
+        )
+        if self.class_weight is None:
+            return total / max(len(labels), 1)
+        weight = self.class_weight[labels].sum()
+        return torch.where(weight > 0, total / torch.where(weight > 0, weight, 1), 0 * total)

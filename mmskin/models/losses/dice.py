@@ -26,4 +26,4 @@ class DiceLoss(nn.Module):
         probability, target = logits.sigmoid().flatten(1), target.flatten(1).to(logits.dtype)
         overlap = (probability * target).sum(1)
         total = probability.sum(1) + target.sum(1)
-        return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).mean()
+        return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).sum() / max(len(logits), 1)

@@ -29,4 +29,4 @@ class JaccardLoss(nn.Module):
         probability, target = logits.float().sigmoid().flatten(1), target.flatten(1).float()
         overlap = (probability * target).sum(1)
         union = target.square().sum(1) + probability.square().sum(1) - overlap
-        return (1 - (overlap + self.smooth) / (union + self.smooth)).mean()
+        return (1 - (overlap + self.smooth) / (union + self.smooth)).sum() / max(len(logits), 1)

@@ -36,4 +36,4 @@ class WeightedCrossEntropy(nn.Module):
         beta = 1 - target.mean(dim=(1, 2, 3), keepdim=True)  # (N, 1, 1, 1)
         weight = beta * target + (1 - beta) * (1 - target)
         pixels = F.binary_cross_entropy_with_logits(logits, target, weight, reduction='none').flatten(1)
-        return getattr(pixels, self.reduction)(dim=1).mean()
+        return getattr(pixels, self.reduction)(dim=1).sum() / max(len(logits), 1)

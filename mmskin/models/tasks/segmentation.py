@@ -34,6 +34,7 @@ class Segmentation(Task):
 
     target = 'gt_sem_seg'
     probability = 'seg_prob'
+    num_logits = 1  # of lesion against background
 
     def __init__(self, *args: Any, post: Sequence[str | dict] = (), **options: Any) -> None:
         super().__init__(*args, **options)

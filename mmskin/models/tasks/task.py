@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.models.fusion.base import Fusion, Values
+from mmskin.models.losses.building import build_losses
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
@@ -46,6 +47,7 @@ class Task(BaseModule):
 
     target: ClassVar[str]
     probability: ClassVar[str]  # the sample's field that `predict` writes and `decide` reads
+    num_logits: ClassVar[int | None] = None  # that the losses see of an image or a pixel, if not all of the head's
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Task(BaseModule):
         super().__init__()
         self.neck = MODELS.build(neck) if neck else nn.Identity()
         self.head = MODELS.build(head)
-        self.losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in losses.items()}) if losses else None
+        self.losses = build_losses(losses, self.head, self.num_logits)
         self.loss_weight = loss_weight
         self.fusion: Fusion | None = MODELS.build(fusion) if fusion else None
         if self.fusion and not self.losses and type(self.fusion).on_logits is not Fusion.on_logits:
