@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
-from mmskin.files import write_text
+from mmskin.files import write_json
 from mmskin.readers.images import read_image
 
 __all__ = [
@@ -205,12 +205,11 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
     images = [
         {
             **asdict(case),
-            'jaccard': None if math.isnan(case.jaccard) else case.jaccard,
             **{key: [np.round(line.astype(float), 4).tolist() for line in getattr(case, key)] for key in OUTLINES},
         }
         for case in sorted(cases, key=lambda case: case.image_id)
     ]
-    write_text(path, json.dumps(images, separators=(',', ':'), allow_nan=False) + '\n')
+    write_json(path, images)
 
 
 def read_cases(path: str | Path) -> list[Case]:

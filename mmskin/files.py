@@ -2,11 +2,12 @@
 
 import csv
 import json
+import math
 import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from mmskin.errors import MissingFile, Mistake
 __all__ = [
     'check_name',
     'csv_line',
+    'finite',
+    'json_text',
     'markdown_table',
     'plain_cell',
     'read_csv',
     'read_json',
     'refuse_links',
     'write_csv',
+    'write_json',
     'write_text',
     'write_whole',
 ]
@@ -75,6 +79,25 @@ def refuse_links(folder: Path, root: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` as ``write_whole`` does."""
     write_whole(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
+    """Write ``value`` as JSON, as ``json_text`` and ``write_whole`` do."""
+    write_text(path, json_text(value, indent) + '\n')
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON that every parser takes: nan and infinity, which JSON does not have, are null."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with None in place of each number, at any depth, that is nan or infinite."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, Real) and not math.isfinite(value) else value
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

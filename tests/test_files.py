@@ -1,11 +1,12 @@
 import csv
+import json
 import math
 import resource
 
 import numpy as np
 import pytest
 
-from mmskin.files import read_csv, write_csv, write_text, write_whole
+from mmskin.files import read_csv, read_json, write_csv, write_json, write_text, write_whole
 
 FORMULAS = [
     '=1+1',
@@ -81,6 +82,19 @@ def test_a_spreadsheet_that_separates_by_other_characters_finds_no_formula_in_an
     write_csv(tmp_path / 'a.csv', [[f'a{delimiter}=1+1', 0.5]])
     with (tmp_path / 'a.csv').open(newline='', encoding='utf-8') as file:
         assert [*csv.reader(file, delimiter=delimiter)] == [[f'a{delimiter}=1+1,0.5']]
+
+
+def test_json_has_null_for_what_it_has_no_number_for(tmp_path):
+    values = {'a': [1.5, math.nan, (np.float32('inf'), {'b': -math.inf})], 'c': 'NaN', 'd': True, 'e': np.float64(2)}
+    write_json(tmp_path / 'a.json', values)
+    text = (tmp_path / 'a.json').read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        'a': [1.5, None, [None, {'b': None}]],
+        'c': 'NaN',
+        'd': True,
+        'e': 2.0,
+    }
+    assert read_json(tmp_path / 'a.json') == json.loads(text)
 
 
 def test_a_table_of_ours_that_is_damaged_is_named(tmp_path):

@@ -1,6 +1,5 @@
 """The comparison of the methods of a suite: its table in Markdown, and its figure."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmskin.drawing import save_figure
-from mmskin.files import markdown_table, write_text
+from mmskin.files import markdown_table, write_json, write_text
 
 __all__ = ['draw', 'markdown', 'write_comparison']
 
@@ -35,7 +34,7 @@ ONE_SEED = f"""Intervals of a single seed are {{level:.0%}} {IMAGES}; how many a
 def write_comparison(report: dict[str, Any], folder: str | Path) -> Path:
     """Write ``<suite>.json``, ``<suite>.md`` and ``<suite>.png``; gives the second."""
     path = Path(folder, f'{report["suite"]}.md')
-    write_text(path.with_suffix('.json'), json.dumps(report, indent=1) + '\n')
+    write_json(path.with_suffix('.json'), report, indent=1)
     write_text(path, markdown(report))
     draw(report, path.with_suffix('.png'))
     return path

@@ -1,6 +1,5 @@
 """One method with one seed, in one fold: trained, tested, and recognised when it is done."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from mmskin.engine.evaluate import evaluate_checkpoint, find_checkpoint
 from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
-from mmskin.files import read_json, write_text
+from mmskin.files import read_json, write_json
 from mmskin.models.weights import hash_tensors, read_weights
 
 __all__ = ['Run', 'check_suite', 'deal_folds', 'runs_of']
@@ -254,7 +253,7 @@ class Run:
 
     def execute(self) -> None:
         """Train what is missing, and test unless the result is there."""
-        write_text(self.folder / 'plan.json', json.dumps(self.plan, indent=2))
+        write_json(self.folder / 'plan.json', self.plan, indent=2)
         if self.trainer is self:
             cfg = self.config('train')
             if self.starter is not None:
@@ -264,7 +263,7 @@ class Run:
             note = self.noted()
             again = [*note['networks'].get('trained_again', ()), network_hash(self)]
             note['networks']['trained_again'] = sorted({*again} - {note['networks']['tested']})
-            write_text(self.record / NOTE, json.dumps(note, indent=2) + '\n')
+            write_json(self.record / NOTE, note, indent=2)
             return
         cfg = self.config('test')
         cost = self.folder / 'test' / 'cost.json'
@@ -284,7 +283,7 @@ class Run:
             'classes': list(build_dataset(cfg.test_dataloader.dataset).metainfo.get('classes', ())),
             'plan': self.plan,
         }
-        write_text(self.record / NOTE, json.dumps(summary, indent=2) + '\n')
+        write_json(self.record / NOTE, summary, indent=2)
 
 
 def network_hash(run: Run) -> str:

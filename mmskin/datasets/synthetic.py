@@ -19,7 +19,7 @@ from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import COLUMNS
 from mmskin.errors import Mistake
-from mmskin.files import write_csv
+from mmskin.files import write_csv, write_json
 
 MANIFEST = 'synthetic.json'
 VERSION = 4  # raise it with every change of the images, so that folders written before are written anew
@@ -84,7 +84,7 @@ class SyntheticLesions:
             unfinished = Path(folder) / out_dir.name
             for split, count in counts.items():
                 self.write_split(unfinished, split, count)
-            (unfinished / MANIFEST).write_text(json.dumps(manifest), encoding='utf-8')
+            write_json(unfinished / MANIFEST, manifest)
             if out_dir.exists():
                 shutil.rmtree(out_dir)
             os.replace(unfinished, out_dir)

@@ -1,7 +1,6 @@
 """Testing a checkpoint: metrics, a table, and files."""
 
 import copy
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import mmskin
 from mmskin.config import tested_dataset
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import write_text
+from mmskin.files import write_json
 from mmskin.models.ensemble import load_members
 
 __all__ = ['evaluate_checkpoint', 'find_checkpoint', 'find_checkpoints']
@@ -98,7 +97,7 @@ def evaluate_checkpoint(
     load_members(runner.model, files)
     metrics = runner.test()
     if is_main_process():
-        write_text(out_dir / 'test.json', json.dumps(test_note(cfg, names), indent=2) + '\n')
+        write_json(out_dir / 'test.json', test_note(cfg, names), indent=2)
         print(results_table(metrics))
     return metrics
 

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import os
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmskin.errors import Mistake
-from mmskin.files import check_name, read_json, write_text
+from mmskin.files import check_name, read_json, write_json, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint
 from mmskin.registry import RUNNERS
 
@@ -174,7 +173,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
         _slim(runner, checkpoint)
-        write_text(done, json.dumps({'checkpoint': checkpoint.name}))
+        write_json(done, {'checkpoint': checkpoint.name})
     barrier()
     return checkpoint
 

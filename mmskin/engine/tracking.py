@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine import hooks
 from mmengine import visualization as upstream
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmskin.errors import Mistake, needs
-from mmskin.registry import VISBACKENDS
+from mmskin.files import finite
+from mmskin.registry import HOOKS, VISBACKENDS
 
-__all__ = ['LocalVisBackend', 'MLflowVisBackend', 'WandbVisBackend', 'read_id', 'run_name', 'write_id']
+__all__ = ['LocalVisBackend', 'LoggerHook', 'MLflowVisBackend', 'WandbVisBackend', 'read_id', 'run_name', 'write_id']
 
 
 def run_name(cfg: Config) -> str:
@@ -45,6 +47,19 @@ class LocalVisBackend(upstream.LocalVisBackend):
         folder = self.experiment._img_save_dir  # only now is its place known
         (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
         super().add_image(name, image, step)
+
+    def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
+        """Write a line of JSON that has null in place of nan."""
+        super()._dump(finite(value_dict), file_path, file_format)
+
+
+@HOOKS.register_module()
+class LoggerHook(hooks.LoggerHook):
+    """mmengine's, whose JSON of a test has null in place of nan."""
+
+    @staticmethod
+    def _process_tags(tags: dict) -> dict:
+        return finite(hooks.LoggerHook._process_tags(tags))
 
 
 @VISBACKENDS.register_module()

@@ -1,7 +1,6 @@
 """What a test found of each image: the metrics' rows, and the table ``per_image.csv``, read and written here alone."""
 
 import hashlib
-import json
 import logging
 import math
 from abc import abstractmethod
@@ -18,7 +17,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import read_csv, read_json, write_csv, write_text
+from mmskin.files import read_csv, read_json, write_csv, write_json
 from mmskin.registry import EVALUATOR
 
 PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
@@ -295,8 +294,8 @@ def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerIm
     path = Path(folder, PER_IMAGE)
     table.write(path)
     noted = {'rows': len(table), 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
-    finite = {name: float(value) if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-    write_text(path.with_name(RESULTS), json.dumps({**finite, 'per_image': noted}, indent=2, allow_nan=False) + '\n')
+    numbers = {name: float(value) for name, value in sorted(metrics.items())}
+    write_json(path.with_name(RESULTS), {**numbers, 'per_image': noted}, indent=2)
 
 
 @EVALUATOR.register_module()

@@ -1,7 +1,6 @@
 """The page of a test: one HTML file with its numbers and pictures inside, and the pictures next to it for a paper."""
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from mmskin.evaluation.statistics import (
     weighted_specificity,
 )
 from mmskin.evaluation.submission_scores import SENSITIVITIES
-from mmskin.files import read_json, write_text
+from mmskin.files import read_json, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
@@ -128,7 +127,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = environment.get_template('page.html').render(content)
     if calibration:
-        write_text(folder / TEMPERATURE, json.dumps(calibration._asdict(), indent=2) + '\n')
+        write_json(folder / TEMPERATURE, calibration._asdict(), indent=2)
     write_text(folder / PAGE, text)
     return folder / PAGE
 

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from mmskin.errors import Mistake
-from mmskin.files import write_text
+from mmskin.files import write_json
 
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
@@ -86,7 +86,7 @@ class PartialFile:
 
     def begin(self, origin: Origin) -> None:
         """Note the origin of the bytes that come next."""
-        write_text(self.notes, json.dumps(asdict(origin)))
+        write_json(self.notes, asdict(origin))
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

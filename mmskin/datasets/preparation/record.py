@@ -14,7 +14,7 @@ from rich.progress import track
 from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.files import write_text
+from mmskin.files import write_json, write_text
 
 OFFICIAL_COUNTS = dict(train=2000, val=150, test=600)
 NAME = 'preparation'
@@ -92,7 +92,7 @@ class Preparation:
 
     def write(self, folder: Path) -> None:
         """Write ``preparation.json`` and ``preparation.txt``."""
-        write_text(folder / f'{NAME}.json', json.dumps(asdict(self), indent=1))
+        write_json(folder / f'{NAME}.json', asdict(self), indent=1)
         write_text(folder / f'{NAME}.txt', self.text())
 
     def text(self) -> str:

@@ -1,6 +1,5 @@
 """What one image costs a network at test time."""
 
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -12,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmskin.files import write_json
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
@@ -43,8 +43,7 @@ class InferenceCost(Hook):
             return
         loader = runner.test_dataloader
         cost = measure(runner.model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
-        self.out_file.parent.mkdir(parents=True, exist_ok=True)
-        self.out_file.write_text(json.dumps(cost))
+        write_json(self.out_file, cost)
 
 
 @torch.no_grad()
