@@ -1,12 +1,14 @@
 """The sample that travels through every part of mmskin."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from mmengine.structures import BaseDataElement
+import torch
+from mmengine.structures import BaseDataElement, PixelData
 
 from mmskin.files import check_name
 
-__all__ = ['TaskSample', 'is_known']
+__all__ = ['TaskSample', 'is_known', 'not_finite']
 
 UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 
@@ -52,7 +54,28 @@ class TaskSample(BaseDataElement):
             check_name(metainfo['image_id'], 'the image id')
         super().set_metainfo(metainfo)
 
+    @property
+    def predictions(self) -> dict[str, Any]:
+        """What the network says of the image, by field."""
+        return {name: value for name, value in self.items() if name != 'inputs' and not name.startswith('gt_')}
+
 
 def is_known(value: Any) -> bool:
     """Whether a value of ``TaskSample.inputs`` or of a table says anything: not None, NaN, empty or "unknown"."""
     return value is not None and str(value).strip().lower() not in UNKNOWN
+
+
+def not_finite(fields: Mapping[str, Any]) -> list[str]:
+    """Which of the fields have nan or infinity in them, and which of the two, such as ``'pred_score is nan'``.
+
+    Args:
+        fields: Tensors, maps or lists of tensors by name, such as losses or ``TaskSample.predictions``.
+    """
+    found = []
+    for name, value in fields.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        tensors = [one.data if isinstance(one, PixelData) else one for one in values]
+        wrong = [one for one in tensors if isinstance(one, torch.Tensor) and not one.isfinite().all()]
+        if wrong:
+            found.append(f'{name} is {"nan" if any(one.isnan().any() for one in wrong) else "infinite"}')
+    return found

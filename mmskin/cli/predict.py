@@ -9,7 +9,6 @@ image was skipped, 2 if nothing could be started or written. Research software, 
 
 import argparse
 import errno
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +139,9 @@ def _predict(
             if with_reasons:
                 _explain(inferencer, source, files.out_dir / 'explanations' / f'{source.image_id}.png')
             files.write(item, source)
+        except Mistake as error:
+            failed += 1
+            print(f'skipped: {error}', file=sys.stderr)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -151,8 +153,9 @@ def _predict(
 def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', path: Path) -> None:
     """Draw why the image got its answer."""
     from mmskin.explain.explanation import draw_explanation, explain
+    from mmskin.files import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     explanation = explain(inferencer, source)
     draw_explanation(explanation, path)
-    path.with_suffix('.json').write_text(json.dumps(explanation.to_dict(), indent=2) + '\n', encoding='utf-8')
+    write_json(path.with_suffix('.json'), explanation.to_dict(), indent=2)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
+from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
@@ -61,6 +62,17 @@ class LesionRunner(Runner):
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(OneLiners())
         return logger
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """MMEngine's way, with ``FiniteNumbers`` in every run, and without hooks of trainings in a test.
+
+        A hook is of trainings if it has methods for trainings or validations, and none for tests.
+        """
+        super().register_hooks(default_hooks, custom_hooks)
+        if not any(isinstance(hook, FiniteNumbers) for hook in self.hooks):
+            self.register_hook(FiniteNumbers())
+        if self._train_loop is None:
+            self._hooks: list[Hook] = [hook for hook in self.hooks if not is_for_training(hook)]
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """MMEngine's way; what it would print of the loader's function is for the log file."""
@@ -138,6 +150,12 @@ class LesionRunner(Runner):
                 'full is left out (drop_last); give a smaller batch_size'
             )
         return loader
+
+
+def is_for_training(hook: Hook) -> bool:
+    """Whether a hook has something to do in trainings or validations, and nothing in tests."""
+    stages = [stage for stage in hook.get_triggered_stages() if stage not in ('before_run', 'after_run')]
+    return any('train' in stage or 'val' in stage for stage in stages) and not any('test' in stage for stage in stages)
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -31,7 +31,7 @@ from mmskin.models.tasks.segmentation import Segmentation, resize
 from mmskin.models.watch import unwrap, watched
 from mmskin.models.weights import without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
-from mmskin.structures import TaskSample, is_known
+from mmskin.structures import TaskSample, is_known, not_finite
 
 __all__ = ['LesionInferencer']
 
@@ -104,7 +104,8 @@ class LesionInferencer:
 
         Raises:
             MissingFile: if a file is missing, or a folder holds no image.
-            Mistake: if an image cannot be read, at which ``iterate`` goes on to the next; or if metadata make no sense.
+            Mistake: if an image cannot be read or has no finite answer, at which ``iterate`` goes on to the next; or if
+                metadata make no sense.
         """
         predictions = [_or_raise(item) for item in self.iterate(inputs, lesion_probability, metadata)]
         return predictions[0] if is_single(inputs) else predictions
@@ -114,7 +115,7 @@ class LesionInferencer:
     ) -> Iterator[LesionPrediction | FailedImage]:
         """Predict one after the other, in order, holding no more than a batch; see ``__call__``.
 
-        An image that cannot be read gives a ``FailedImage``, and the others are predicted.
+        An image that cannot be read, or whose answer is not finite, gives a ``FailedImage``; the others are predicted.
         """
         for batch in self._batches(self._told(find_images(inputs), metadata)):
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
@@ -226,7 +227,7 @@ class LesionInferencer:
             results = step(results)
         return results
 
-    def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction]:
+    def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction | FailedImage]:
         if not data:
             return []
         gates = GateRates()
@@ -237,7 +238,12 @@ class LesionInferencer:
             for sample, rates in zip(samples, gates.by_image(len(samples)), strict=True)
         ]
 
-    def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction:
+    def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction | FailedImage:
+        if wrong := not_finite(sample.predictions):
+            text = (
+                f'{sample.image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
+            )
+            return FailedImage(sample.image_id, sample.img_path, Mistake(text))
         told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
         prediction = LesionPrediction(
             sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told

@@ -72,7 +72,7 @@ class LesionPrediction:
 
 @dataclass(eq=False)
 class FailedImage:
-    """An image that could not be read.
+    """An image that could not be read, or for which the network gave numbers that are not finite.
 
     Attributes:
         error: What is wrong; the message names the image.

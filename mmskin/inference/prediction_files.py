@@ -1,6 +1,5 @@
 """The folder of results that ``mmskin predict`` writes, image by image."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ import numpy as np
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.drawing import PREDICTED, add_caption, draw_outlines, readable, thumbnail
-from mmskin.files import csv_line, write_whole
+from mmskin.files import csv_line, json_text, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.masks import write_mask
@@ -79,7 +78,7 @@ class PredictionFiles:
             picture = overlay(prediction, source)
             write_image(self.out_dir / 'overlays' / f'{name}.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         if self._lines:
-            self._lines.write(json.dumps(prediction.to_dict(self.contours)) + '\n')
+            self._lines.write(json_text(prediction.to_dict(self.contours)) + '\n')
             self._lines.flush()
         scores = prediction.probabilities or {}
         cells = [f'{scores[name]:.6f}' if name in scores else '' for name in self.classes]

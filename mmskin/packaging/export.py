@@ -1,6 +1,5 @@
 """Export to ONNX and OpenVINO: a file that says how its images are prepared and what its numbers mean."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.config import class_names, tested_dataset
 from mmskin.errors import Mistake, needs
+from mmskin.files import json_text
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
 from mmskin.inference.zoo import FILES
 from mmskin.models.fusion.base import Input
@@ -144,7 +144,7 @@ def write_onnx(network: Probabilities, size: int, description: dict[str, Any], p
     )
     assert program is not None, 'torch.onnx.export gives a program with dynamo=True'
     model = program.model_proto
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(description)})
+    onnx.helper.set_model_props(model, {METADATA_KEY: json_text(description)})
     model.doc_string = f'mmskin {mmskin.__version__}: {description["model"]}'
     onnx.save(model, path)
 
@@ -153,7 +153,7 @@ def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]
     """Write OpenVINO's own format in full precision, with the same description, from an ONNX file."""
     openvino = needs('openvino', 'openvino')
     model = openvino.convert_model(onnx_file)
-    model.set_rt_info(json.dumps(description), METADATA_KEY)
+    model.set_rt_info(json_text(description), METADATA_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
@@ -236,9 +236,9 @@ def check_against(
     """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
 
     Raises:
-        Mistake: if it is above ``TOLERANCE``.
+        Mistake: if it is above ``TOLERANCE``, or either gives numbers that are not finite.
     """
-    generator, largest = torch.Generator().manual_seed(0), 0.0
+    generator, differences = torch.Generator().manual_seed(0), [0.0]
     for count in batch_sizes:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
@@ -248,7 +248,11 @@ def check_against(
             told[name] = numbers[torch.randint(len(numbers), (count,), generator=generator)]
         found = session.run(images.numpy(), {name: value.numpy() for name, value in told.items()})
         for name, expected in network(images, told).items():
-            largest = max(largest, float(np.abs(found[name] - expected.numpy()).max()))
+            for answer, whose in ((expected.numpy(), 'the network'), (found[name], 'the exported file')):
+                if not np.isfinite(answer).all():
+                    raise Mistake(f'{session.path}: {whose} gives {name} that are not finite; export other weights')
+            differences.append(float(np.abs(found[name] - expected.numpy()).max()))
+    largest = max(differences)
     if not largest <= TOLERANCE:
         raise Mistake(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')
     return largest

@@ -119,6 +119,21 @@ def test_a_bad_image_does_not_cost_the_others(inferencer, photos, tmp_path):
         inferencer(tmp_path / 'gone.jpg')
 
 
+def test_an_answer_that_is_no_number_is_a_failed_image(inferencer, photos):
+    def spoil(head, inputs, logits):
+        logits[1] = torch.nan
+
+    handle = inferencer.network.tasks['cls'].head.register_forward_hook(spoil)
+    try:
+        found = list(inferencer.iterate(photos[:3]))
+        with pytest.raises(ValueError, match='the answer of the network is not finite'):
+            inferencer(photos[:3])
+    finally:
+        handle.remove()
+    assert [isinstance(item, FailedImage) for item in found] == [False, True, False]
+    assert str(found[1].error).startswith(f'{photos[1].stem}: the answer of the network is not finite (pred_score is')
+
+
 def test_only_a_batch_is_read_ahead(inferencer, image):
     read = []
     items = inferencer.iterate(read.append(number) or image for number in range(20))

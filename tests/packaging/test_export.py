@@ -130,6 +130,28 @@ def test_a_difference_from_torch_is_an_error(openvino_file):
         check_against(Another(), session, SIZE)
 
 
+@pytest.mark.parametrize('wrong', [torch.nan, torch.inf])
+def test_numbers_that_are_none_do_not_pass_for_equal(wrong, openvino_file):
+    session = open_session(openvino_file)
+
+    class Spoiled(torch.nn.Module):
+        inputs = {}
+
+        def forward(self, images, values):
+            return {name: torch.from_numpy(found) + wrong for name, found in session.run(images.numpy()).items()}
+
+    with pytest.raises(ValueError, match=r'the network gives \w+_probabilities that are not finite'):
+        check_against(Spoiled(), session, SIZE)
+    spoiled = session._replace(run=lambda *given: {key: one + wrong for key, one in session.run(*given).items()})
+
+    class Same(Spoiled):
+        def forward(self, images, values):
+            return {name: torch.from_numpy(found) for name, found in session.run(images.numpy()).items()}
+
+    with pytest.raises(ValueError, match=r'the exported file gives \w+_probabilities that are not finite'):
+        check_against(Same(), spoiled, SIZE)
+
+
 def test_missing_damaged_and_foreign_files(onnx_file, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'none\.onnx: no such file; write one by "mmskin export"'):
         LesionInferencer(tmp_path / 'none.onnx')
