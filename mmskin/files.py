@@ -7,10 +7,11 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmskin.errors import MissingFile, Mistake
 
@@ -24,6 +25,7 @@ __all__ = [
     'read_csv',
     'read_json',
     'refuse_links',
+    'whole_file',
     'write_csv',
     'write_json',
     'write_text',
@@ -32,6 +34,7 @@ __all__ = [
 
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
+UNFINISHED = '.part'  # how the name of a file ends that is not whole yet
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
 
@@ -101,21 +104,38 @@ def finite(value: Any) -> Any:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file, making its folder if it is not there.
+    """Write a file as ``whole_file`` does."""
+    with whole_file(path) as file:
+        file.write(content)
 
-    It appears under its name when it is complete: a process that is killed leaves the earlier file, and of two that
-    write at once one wins. A link of that name is replaced, not followed.
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write, whose folder is made if it is not there.
+
+    It appears under its name when the block has ended and it is on the disk: a process that is killed leaves the
+    earlier file, as does a machine that loses power, and of two that write at once one wins. A link of that name is
+    replaced, not followed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'.{secrets.token_hex(8)}.part')  # short, and a name that nobody can have put a link at
+    suffix = path.suffix if len(path.suffix) < 8 else ''
+    unfinished = path.with_name(f'.{secrets.token_hex(8)}{suffix}{UNFINISHED}')  # nobody can have put a link there
     try:
         with open(unfinished, 'xb') as file:
-            file.write(content)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # not every system lets a folder be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:

@@ -13,6 +13,7 @@ import sys
 
 from mmskin.cli import run_tool
 from mmskin.config import SettingsAction, load_config
+from mmskin.files import write_text
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)
-    folder.card.write_text(model_card(folder, cfg, recipe, tests), encoding='utf-8')
+    write_text(folder.card, model_card(folder, cfg, recipe, tests))
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
 

@@ -6,7 +6,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),  # all steps are training steps
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Every epoch, so that a kill costs at most one. Two, because the older is deleted before the newer is written. A
+    # Every epoch, so that a kill costs at most one. Two, so that a resume has another if the last is damaged. A
     # finished stage keeps one, without the optimizer's state.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),

@@ -18,7 +18,8 @@ from mmskin.benchmark.fingerprint import build_dataset, check_comparable, finger
 from mmskin.benchmark.suite import Folds, Method, Suite
 from mmskin.config import innermost_datasets, load_config, set_in_datasets
 from mmskin.datasets.folds import assign_folds, check_folds, write_folds
-from mmskin.engine.evaluate import evaluate_checkpoint, find_checkpoint
+from mmskin.engine.checkpoints import find_checkpoint
+from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
@@ -198,13 +199,25 @@ class Run:
         return None if self.trainer is self else self.trainer.settings
 
     def noted(self) -> dict[str, Any]:
-        """What a finished run left in ``run.json``."""
-        return read_json(self.record / NOTE)
+        """What a finished run left in ``run.json``.
+
+        Raises:
+            Mistake: if it holds something else.
+        """
+        note = read_json(self.record / NOTE)
+        parts = ('results', 'cost', 'made_with', 'networks', 'plan')
+        is_note = isinstance(note, dict) and 'results' in note
+        if not is_note or not all(isinstance(note.get(part, {}), dict) for part in parts):
+            raise Mistake(f'{self.record / NOTE}: not what a finished run leaves; remove it, and the run is done again')
+        return note
 
     def noted_plan(self) -> dict[str, Any]:
         """The plan that was noted with the result, or when the run began; empty if it has not."""
         path = self.folder / 'plan.json'
-        return self.noted().get('plan', {}) if self.finished else read_json(path) if path.is_file() else {}
+        plan = self.noted().get('plan', {}) if self.finished else read_json(path) if path.is_file() else {}
+        if not isinstance(plan, dict) or not isinstance(plan.get('fingerprints', {}), dict):
+            raise Mistake(f'{self.record if self.finished else path}: holds no plan of a run; remove it')
+        return plan
 
     def check_settings(self) -> None:
         """Raise if the run began with other settings than it would now; needs no data.

@@ -10,47 +10,16 @@ from mmengine.dist import is_main_process
 
 import mmskin
 from mmskin.config import tested_dataset
+from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.stages import build_runner, join_processes
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import Mistake
 from mmskin.files import write_json
 from mmskin.models.ensemble import load_members
 
-__all__ = ['evaluate_checkpoint', 'find_checkpoint', 'find_checkpoints']
+__all__ = ['evaluate_checkpoint']
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
-
-
-def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint file, or the final checkpoint of a work folder.
-
-    Raises:
-        MissingFile: if ``path`` is a folder without ``last_checkpoint``, which training writes.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    note = path / 'last_checkpoint'
-    if not note.is_file():
-        raise MissingFile(f'{note}: not there; training has not finished in {path}, so name a checkpoint file instead')
-    final = Path(note.read_text().strip())
-    moved = [path / final.name, path / final.parent.name / final.name]  # the folder may be a copy, or have been moved
-    return next((file for file in (*moved, final) if file.is_file()), final)
-
-
-def find_checkpoints(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The checkpoints of networks that predict together: of files and work folders, and of a folder of folds or seeds.
-
-    Such a folder is a suite's ``<method>`` or ``<method>/seed0``, with ``fold0/train`` and so on below it.
-    """
-    found: list[Path] = []
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        folder = Path(path)
-        is_training = not folder.is_dir() or (folder / 'last_checkpoint').is_file()
-        notes = [] if is_training else [*folder.glob('fold*/**/train/last_checkpoint')]
-        notes += [] if is_training else [*folder.glob('seed*/**/train/last_checkpoint')]
-        found += [find_checkpoint(note.parent) for note in sorted(notes)] or [find_checkpoint(path)]
-    return found
 
 
 def evaluate_checkpoint(

@@ -21,6 +21,7 @@ from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
+from mmskin.models.weights import write_checkpoint
 from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, described
 
 __all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
@@ -78,6 +79,15 @@ class LesionRunner(Runner):
         """MMEngine's way; what it would print of the loader's function is for the log file."""
         with patch('mmengine.runner.runner._load_checkpoint', partial(_load_checkpoint, logger='current')):
             return super().load_checkpoint(*args, **kwargs)
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """MMEngine's way, but for the file itself; see ``write_checkpoint``."""
+
+        def write(checkpoint: dict[str, Any], path: str, **_: Any) -> None:
+            write_checkpoint(path, checkpoint)
+
+        with patch('mmengine.runner.runner.save_checkpoint', write):
+            super().save_checkpoint(*args, **kwargs)
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """MMEngine's loop, through the registry also where the config names no type; likewise the other two.

@@ -11,14 +11,22 @@ from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmskin.errors import Mistake
-from mmskin.files import check_name, read_json, write_json, write_text
-from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint
+from mmskin.engine.checkpoints import (
+    DONE,
+    NOTE,
+    checkpoint_to_resume,
+    finished_checkpoint,
+    mark_finished,
+    noted_checkpoints,
+    sole_training,
+)
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import check_name, write_text
+from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
 from mmskin.registry import RUNNERS
 
 __all__ = ['build_runner', 'run_stages', 'stage_configs']
 
-DONE = 'stage.json'
 TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 RUN_NUMBER = itertools.count(1)
 
@@ -75,7 +83,8 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
             what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
 
     Raises:
-        Mistake: if the config is for tests only, or a stage is not as it should be.
+        Mistake: if the config is for tests only, a stage is not as it should be, another training works in the folder,
+            or what is there to resume from is damaged.
 
     Returns:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
@@ -84,7 +93,11 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
     stages = stage_configs(cfg)
     if missing := [name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)]:
         raise Mistake(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
-    resume = resume or cfg.get('resume', False)
+    with sole_training([cfg.work_dir, *(stage.work_dir for stage in stages)]):
+        return _run_all(cfg, stages, resume or cfg.get('resume', False))
+
+
+def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     outdated = [] if resume else [cfg.work_dir, *(folder for stage in stages for folder in _folders(stage))]
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
@@ -94,8 +107,12 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
         if number > 1 and not cfg.get('keep_stages', True):
             _drop_weights(stages[number - 2])
     assert checkpoint is not None, 'there is at least one stage'
+    if not checkpoint.is_file():
+        raise MissingFile(
+            f'{checkpoint}: gone, though the training has finished; remove {DONE} there to train it again'
+        )
     if is_main_process():
-        write_text(Path(cfg.work_dir) / 'last_checkpoint', str(checkpoint))
+        write_text(Path(cfg.work_dir) / NOTE, str(checkpoint))
     return checkpoint
 
 
@@ -117,9 +134,8 @@ def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         outdated = []
     mean = Path(cfg.work_dir) / 'average.pth'
     if is_main_process():
-        torch.save({'state_dict': average_weights(outcomes)}, mean.with_suffix('.tmp'))
-        mean.with_suffix('.tmp').replace(mean)
-        write_text(mean.with_name('last_checkpoint'), str(mean))
+        write_checkpoint(mean, {'state_dict': average_weights(outcomes)})
+        write_text(mean.with_name(NOTE), str(mean))
     barrier()
     return mean
 
@@ -134,7 +150,7 @@ def _drop_weights(stage: Config) -> None:
     """Remove the final checkpoints of a stage; its mark stays, so that a resume skips it."""
     if is_main_process():
         for folder in _folders(stage):
-            if (checkpoint := _latest(folder)) is not None:
+            for checkpoint in noted_checkpoints(folder):
                 checkpoint.unlink(missing_ok=True)
     barrier()
 
@@ -145,10 +161,9 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     The ``outdated`` folders hold an earlier training, which is forgotten once model and data have turned out to be
     sound: a mistyped command must not cost a training.
     """
-    done = Path(cfg.work_dir) / DONE
-    if not outdated and done.exists():
-        return done.parent / read_json(done)['checkpoint']
-    latest = None if outdated else _latest(cfg.work_dir)
+    if not outdated and (finished := finished_checkpoint(cfg.work_dir)):
+        return finished
+    latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
         cfg.load_from = str(latest)
@@ -168,14 +183,14 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     _say('training; the first line follows after some steps')
     runner.train()
     barrier()  # the main process writes the checkpoint
-    checkpoint = _latest(cfg.work_dir)
-    if checkpoint is None:
+    saved = noted_checkpoints(cfg.work_dir)
+    if not saved:
         raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     if is_main_process():
-        _slim(runner, checkpoint)
-        write_json(done, {'checkpoint': checkpoint.name})
+        _slim(runner, saved[0])
+        mark_finished(cfg.work_dir, saved[0])
     barrier()
-    return checkpoint
+    return saved[0]
 
 
 def _say(what: str) -> None:
@@ -189,19 +204,18 @@ def _slim(runner: Runner, final: Path) -> None:
 
     A kill in here costs nothing: the resumed stage is at its last step, and takes none that needs what is gone.
     """
-    files = {final}
+    files, spare = {final}, None
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts > 1:
             kept = [final.with_name(hook.filename_tmpl.format(step)) for step in hook.keep_ckpt_ids]
-            if len(kept) == hook.max_keep_ckpts:
-                kept.pop(0).unlink(missing_ok=True)
+            spare = kept.pop(0) if len(kept) == hook.max_keep_ckpts else None
             files.update(file for file in kept if file.is_file())
     for file in files:
         checkpoint = read_checkpoint(file)
         if any(key in checkpoint for key in TO_GO_ON):
-            slim = {key: value for key, value in checkpoint.items() if key not in TO_GO_ON}
-            torch.save(slim, file.with_suffix('.tmp'))
-            file.with_suffix('.tmp').replace(file)
+            write_checkpoint(file, {key: value for key, value in checkpoint.items() if key not in TO_GO_ON})
+    if spare:
+        spare.unlink(missing_ok=True)
 
 
 def _rehearse_validation(runner: Runner) -> None:
@@ -241,18 +255,11 @@ def _go_on_logging(cfg: Config) -> None:
         cfg.visualizer.setdefault('save_dir', str(earlier[-1].parent))
 
 
-def _latest(work_dir: str) -> Path | None:
-    """The folder's last checkpoint, found by its name: the folder may have moved since it was written."""
-    note = Path(work_dir) / 'last_checkpoint'
-    name = Path(note.read_text().strip()).name if note.is_file() else ''
-    return Path(work_dir) / name if name else None
-
-
 def _forget(folders: list[str]) -> None:
     """Remove the marks of an earlier training, so that a later resume does not take its stages for this one's."""
     if is_main_process():
         for folder in folders:
-            for name in (DONE, 'last_checkpoint'):
+            for name in (DONE, NOTE):
                 (Path(folder) / name).unlink(missing_ok=True)
     barrier()
 

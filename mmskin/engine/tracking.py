@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmskin.errors import Mistake, needs
-from mmskin.files import finite
+from mmskin.files import finite, write_text
 from mmskin.registry import HOOKS, VISBACKENDS
 
 __all__ = ['LocalVisBackend', 'LoggerHook', 'MLflowVisBackend', 'WandbVisBackend', 'read_id', 'run_name', 'write_id']
@@ -32,7 +32,7 @@ def read_id(save_dir: str, service: str) -> str | None:
 
 def write_id(save_dir: str, service: str, run_id: str) -> None:
     """Note the id for a training that resumes this one."""
-    (Path(save_dir) / f'{service}_run_id').write_text(run_id)
+    write_text(Path(save_dir) / f'{service}_run_id', run_id)
 
 
 @VISBACKENDS.register_module()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage
-from mmskin.engine.evaluate import find_checkpoint, find_checkpoints
+from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
 from mmskin.files import check_name

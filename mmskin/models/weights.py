@@ -1,10 +1,11 @@
-"""Reading weights without running code from the file."""
+"""Weights: read without running code from the file, and written so that damage shows."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmskin.errors import MissingFile, Mistake
+from mmskin.files import whole_file
 
 __all__ = [
     'average_weights',
@@ -25,9 +27,12 @@ __all__ = [
     'read_metadata',
     'read_weights',
     'without_lookups',
+    'write_checkpoint',
 ]
 
-HASH = 'sha256'  # of the tensors, in a file's metadata
+HASH = 'sha256'  # of the tensors, in the metadata of safetensors
+HASH_OF_ALL = 'mmskin_sha256'  # of all tensors of a checkpoint, the optimizer's included; a key of its own
+WRAPPERS = ('module.', '_orig_mod.')  # of DataParallel and its like, and of torch.compile
 WEB = ('http://', 'https://')
 TABLES = {
     'modelzoo': get_torchvision_models,
@@ -68,6 +73,9 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
 
     Without the config's text, which is a program: mmengine would run it as it resumes.
 
+    What ``write_checkpoint`` wrote is checked against its hash. Every other that torch wrote as an archive, which it
+    does not check itself, is checked against the archive's sums.
+
     Raises:
         MissingFile: if there is no such file.
         Mistake: if the file is damaged, its tensors do not have the hash that it states, or it asks for more than
@@ -79,25 +87,61 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     if path.suffix == '.safetensors':
         return {'state_dict': _read_safetensors(path)}
     try:
+        changed = _changed_part(path)
         with torch.serialization.safe_globals(ALLOWED):
             checkpoint = torch.load(path, map_location, weights_only=True)
         meta = checkpoint.get('meta') or {}
+        if meta:
+            checkpoint['meta'] = {key: value for key, value in meta.items() if key != 'config'}
     except Exception as error:  # of bytes that are no pickle the unpickler raises whatever it stumbles over
         raise Mistake(f'{path}: damaged, or no checkpoint that can be read without running code from it') from error
-    return (
-        {**checkpoint, 'meta': {key: value for key, value in meta.items() if key != 'config'}} if meta else checkpoint
-    )
+    stated = checkpoint.pop(HASH_OF_ALL, None)
+    if changed or (stated is not None and stated != hash_tensors(dict(_tensors(checkpoint)))):
+        what = f'the checksum of {changed} in it' if changed else f'the {HASH} of its tensors'
+        raise Mistake(f'{path}: damaged since it was written ({what} is wrong); copy it again, or take another')
+    return checkpoint
+
+
+def _changed_part(path: Path) -> str | None:
+    """The first file in torch's archive whose sum is wrong; there are none where torch was told to leave them out."""
+    if not is_zipfile(path):
+        return None
+    with ZipFile(path) as archive:
+        return archive.testzip() if any(part.CRC for part in archive.infolist()) else None
+
+
+def _tensors(part: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dicts and lists, each with the keys that lead to it."""
+    if isinstance(part, Tensor):
+        yield name, part
+    elif isinstance(part, Mapping | list | tuple):
+        for key, inner in part.items() if isinstance(part, Mapping) else enumerate(part):
+            yield from _tensors(inner, f'{name}/{key}')
+
+
+def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all, with a hash of all tensors in it."""
+    with whole_file(path) as file:
+        torch.save({**checkpoint, HASH_OF_ALL: hash_tensors(dict(_tensors(checkpoint)))}, file)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights in a safetensors file, or in a checkpoint of ours, of mmengine's or of plain torch.
 
+    Names are the network's own, without what torch puts before all of them where the network was wrapped.
+
     Raises:
         MissingFile: as ``read_checkpoint`` does.
-        Mistake: likewise.
+        Mistake: likewise, and if there are none.
     """
     checkpoint = read_checkpoint(path)
-    return checkpoint.get('state_dict', checkpoint)
+    weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, Mapping):
+        raise Mistake(f'{path}: holds no weights; name a checkpoint of a network')
+    for wrapper in WRAPPERS * 2:
+        if weights and all(str(name).startswith(wrapper) for name in weights):
+            weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
+    return dict(weights)
 
 
 @CheckpointLoader.register_scheme(prefixes=('', *WEB, *(f'{scheme}://' for scheme in TABLES)), force=True)
@@ -123,10 +167,21 @@ def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
         OSError: if it cannot be fetched.
         Mistake: if it holds anything else.
     """
+    name = Path(urlsplit(url).path).name
+    file = Path(torch.hub.get_dir(), 'checkpoints', name)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        start_of_hash = torch.hub.HASH_REGEX.search(name)
+        try:
+            torch.hub.download_url_to_file(url, str(file), start_of_hash and start_of_hash[1])
+        except RuntimeError as error:
+            raise Mistake(f'{url}: {error}; the download was damaged, so try again') from error
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True, check_hash=True)
-    except UnpicklingError as error:
-        raise Mistake(f'{url}: damaged, or no weights that can be read without running code') from error
+        return read_checkpoint(file, map_location)
+    except Mistake as error:
+        raise Mistake(
+            f'{url}: damaged, or no weights that can be read without running code; remove {file} to fetch it again'
+        ) from error
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -156,7 +211,7 @@ def hash_tensors(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names
-from mmskin.engine.evaluate import find_checkpoint
+from mmskin.engine.checkpoints import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
-from mmskin.files import write_whole
+from mmskin.files import write_text, write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.weights import HASH, hash_tensors, load_weights, without_lookups
 from mmskin.registry import HOOKS, MODELS
@@ -52,12 +52,11 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
     load_weights(model, find_checkpoint(checkpoint))
     weights = {name: stored(tensor, half) for name, tensor in model.state_dict().items()}
     folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
-    folder.config.parent.mkdir(parents=True, exist_ok=True)
     origin = Path(cfg.filename).stem
     heading = (
         f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights beside it."""\n\n'
     )
-    folder.config.write_text(heading + published.pretty_text, encoding='utf-8')
+    write_text(folder.config, heading + published.pretty_text)
     metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})
     write_whole(folder.weights, save(weights, metadata=metadata))
     return folder

@@ -148,7 +148,7 @@ def test_a_network_that_was_trained_anew_is_noticed(suite_file, tmp_path, need):
     first, later = runs['gated sum'], runs['later']
 
     def finish(run, **networks):
-        write_text(run.folder / 'run.json', json.dumps({'networks': networks} if networks else {}))
+        write_text(run.folder / 'run.json', json.dumps({'results': {}} | ({'networks': networks} if networks else {})))
 
     finish(later, tested='b', needed='a')
     later.check_networks()
@@ -174,3 +174,11 @@ def test_schedules_end_inside_their_runs(path):
                 assert all(end == stage.train_cfg.max_epochs for end in ends), run.name
             else:
                 assert stage.train_cfg.max_epochs == 1, run.name
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', 'null', '{"results": 5}', '{"results": {}, "plan": [1]}'])
+def test_a_note_that_no_run_left_is_named(text, suite_file, tmp_path):
+    run = runs_of(read_suite(suite_file), tmp_path)[0]
+    write_text(run.folder / 'run.json', text)
+    with pytest.raises(ValueError, match=r'run\.json: (damaged|not what a finished run leaves)'):
+        run.check_settings()

@@ -13,8 +13,8 @@ from mmskin.benchmark.runs import check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.cli import main
 from mmskin.config import load_config
+from mmskin.engine.checkpoints import find_checkpoint
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
-from mmskin.engine.evaluate import find_checkpoint
 from mmskin.models.weights import read_weights
 from mmskin.registry import DATASETS, MODELS
 

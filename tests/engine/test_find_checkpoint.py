@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmskin.engine.evaluate import find_checkpoint
+from mmskin.engine.checkpoints import find_checkpoint
 
 
 @pytest.mark.parametrize('place', ['epoch_3.pth', 'joint/epoch_3.pth'])

@@ -1,6 +1,7 @@
 """Checkpoints are read without running code from them."""
 
 import os
+import random
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmskin.config import load_config
-from mmskin.models.weights import hash_tensors, load_weights, read_checkpoint, read_weights
+from mmskin.models.weights import hash_tensors, load_weights, read_checkpoint, read_weights, write_checkpoint
 from mmskin.registry import MODELS
 
 
@@ -210,3 +211,62 @@ def test_what_balanced_the_losses_does_not_hinder_a_test(trained, tested, tta, r
     network = model.module if tta else model
     for one, other in zip(source.tasks.parameters(), network.tasks.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('write', [write_checkpoint, lambda path, checkpoint: torch.save(checkpoint, path)])
+def test_no_flipped_bit_changes_what_is_read(write, tmp_path):
+    """Of our own checkpoints and of foreign ones; what lies between the parts of an archive may change."""
+    torch.manual_seed(0)
+    network = nn.Linear(20, 30)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 20)).sum().backward()
+    optimizer.step()
+    path = tmp_path / 'x.pth'
+    write(path, {'state_dict': network.state_dict(), 'optimizer': optimizer.state_dict(), 'meta': {'epoch': 3}})
+    whole, draw = path.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(path)
+        except ValueError as error:
+            assert str(error).startswith(f'{path}: damaged')
+            refused += 1
+            continue
+        assert found['meta'] == {'epoch': 3}
+        assert all(torch.equal(found['state_dict'][name], value) for name, value in network.state_dict().items())
+        moments = found['optimizer']['state'][0]
+        assert all(torch.equal(moments[name], value) for name, value in optimizer.state_dict()['state'][0].items())
+    assert refused > 100
+
+
+def test_a_checkpoint_is_checked_against_the_hash_that_it_states(tmp_path):
+    """Also if the archive is sound, as after another program changed it."""
+    path = tmp_path / 'x.pth'
+    write_checkpoint(path, {'state_dict': nn.Linear(2, 2).state_dict(), 'optimizer': {'state': [torch.ones(3)]}})
+    assert read_checkpoint(path).keys() == {'state_dict', 'optimizer'}
+    stored = torch.load(path, weights_only=True)
+    stored['optimizer']['state'][0][1] = 2
+    torch.save(stored, path)
+    with pytest.raises(ValueError, match=r'x\.pth: damaged since it was written \(the sha256 of its tensors is wrong'):
+        read_weights(path)
+
+
+def test_a_foreign_archive_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'a': torch.ones(3)}, tmp_path / 'x.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_weights(tmp_path / 'x.pth')['a'], torch.ones(3))
+
+
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_a_wrapped_networks_checkpoint_is_one(wrapper, tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    torch.save({f'{wrapper}{name}': tensor for name, tensor in weights.items()}, tmp_path / 'x.pth')
+    network = nn.Linear(2, 2)
+    load_weights(network, tmp_path / 'x.pth')
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in weights.items())

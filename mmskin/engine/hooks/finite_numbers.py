@@ -1,7 +1,6 @@
 """Stopping at numbers that are not numbers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mmskin.engine.checkpoints import noted_checkpoints
 from mmskin.errors import Mistake
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
@@ -102,9 +102,8 @@ def place(runner: Runner, iteration: int) -> str:
 
 def last_good(runner: Runner) -> str:
     """Where one can go on from."""
-    note = Path(runner.work_dir) / 'last_checkpoint'
-    if note.is_file():
-        return f'the last good checkpoint is {note.with_name(Path(note.read_text().strip()).name)}'
+    if saved := noted_checkpoints(runner.work_dir):
+        return f'the last good checkpoint is {saved[0]}'
     return f'no checkpoint is there yet{f", and the start was {runner._load_from}" if runner._load_from else ""}'
 
 

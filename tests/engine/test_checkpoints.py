@@ -1,0 +1,167 @@
+"""What a training leaves in its folder is checked, named when it is damaged, and written by one training at a time."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mmskin.config import load_config
+from mmskin.engine.stages import run_stages
+from mmskin.models.weights import read_checkpoint, read_weights
+
+HOLDER = """
+import sys, time
+from mmskin.engine.checkpoints import sole_training
+with sole_training(sys.argv[1:]):
+    print('held', flush=True)
+    time.sleep(600)
+"""
+
+
+class StopInThirdEpoch(Hook):
+    def before_train_epoch(self, runner):
+        if runner.epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope='module')
+def training(repository, data_root, tiny):
+    """The config of one stage of three epochs, whose checkpoints all stay, in a work folder."""
+
+    def load(work_dir, **options):
+        sys.path.append(str(Path(__file__).parent))
+        narrow = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
+        narrow |= {'model.backbone.chain.type': 'narrow.NarrowChain', 'stages': None, 'train_cfg.max_epochs': 3}
+        config = repository / 'configs/fpm/r18_synthetic.py'
+        return load_config(config, str(work_dir), str(data_root), options={**tiny, **narrow, **options})
+
+    return load
+
+
+@pytest.fixture(scope='module')
+def stopped(training, tmp_path_factory):
+    """A work folder with two epochs of three."""
+    work_dir = tmp_path_factory.mktemp('stopped')
+    cfg = training(work_dir, **{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    cfg.custom_hooks.append(dict(type=StopInThirdEpoch))
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(cfg)
+    return work_dir
+
+
+@pytest.fixture
+def folder(stopped, tmp_path):
+    """A copy of it."""
+    for path in stopped.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_two_checkpoints_are_there_while_training_and_named(stopped):
+    assert sorted(path.name for path in stopped.glob('*.pth')) == ['epoch_1.pth', 'epoch_2.pth']
+    names = [Path(line).name for line in (stopped / 'last_checkpoint').read_text().splitlines()]
+    assert names == ['epoch_2.pth', 'epoch_1.pth']
+    assert 'optimizer' in read_checkpoint(stopped / 'epoch_1.pth')
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, training, tmp_path_factory, capsys):
+    straight = run_stages(training(tmp_path_factory.mktemp('straight')))
+    damage(folder / 'epoch_2.pth')
+    final = run_stages(training(folder), resume=True)
+    said = capsys.readouterr().out
+    assert f'{folder / "epoch_2.pth"}: damaged' in said and f'going on from {folder / "epoch_1.pth"}' in said
+    expected, found = read_weights(straight), read_weights(final)
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert [*folder.glob('*.pth')] == [final]
+    assert (folder / 'last_checkpoint').read_text() == str(final)
+
+
+def test_nothing_to_fall_back_to(folder, training):
+    for epoch in (1, 2):
+        damage(folder / f'epoch_{epoch}.pth')
+    with pytest.raises(ValueError, match=r'epoch_2\.pth: damaged.*epoch_1\.pth: damaged.*without --resume'):
+        run_stages(training(folder), resume=True)
+
+
+@pytest.mark.parametrize('note', [b'', b'\n', b'\xff\xfe\x00\x01', b'x' * 5000, b'{"checkpoint": "\x00"}'])
+def test_a_note_that_names_no_checkpoint_is_named(note, folder, training):
+    (folder / 'last_checkpoint').write_bytes(note)
+    with pytest.raises(ValueError, match='last_checkpoint: empty or damaged'):
+        run_stages(training(folder), resume=True)
+
+
+@pytest.mark.parametrize('note', ['/elsewhere/iter_5.pth', '[]', 'epoch_9.pth'])
+def test_a_note_of_another_folder_is_named(note, folder, training):
+    (folder / 'last_checkpoint').write_text(note)
+    with pytest.raises(ValueError, match=r'no such checkpoint.*last_checkpoint'):
+        run_stages(training(folder), resume=True)
+
+
+def test_a_lost_note_is_no_silent_restart(folder, training, capsys):
+    (folder / 'last_checkpoint').unlink()
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        run_stages(training(folder, **{'train_dataloader.dataset.data_root': 'nowhere'}), resume=True)
+    assert f'{folder}: no last_checkpoint' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('mark', ['', '[]', '{}', '{"checkpoint": 5}', '{"checkpoint": "../x.pth"}', 'null', '\x00'])
+def test_a_mark_that_no_stage_left_is_named(mark, folder, training):
+    (folder / 'stage.json').write_text(mark)
+    with pytest.raises(ValueError, match=r'stage\.json: damaged, or not what a finished stage leaves'):
+        run_stages(training(folder), resume=True)
+
+
+def test_a_finished_stage_whose_network_is_gone_is_named(folder, training):
+    (folder / 'stage.json').write_text('{"checkpoint": "epoch_3.pth"}')
+    with pytest.raises(FileNotFoundError, match=r'epoch_3\.pth: gone'):
+        run_stages(training(folder), resume=True)
+
+
+@pytest.fixture
+def holder():
+    """Start processes that train in folders, as far as others can see; gives each one's process."""
+    processes = []
+
+    def hold(*folders):
+        command = [sys.executable, '-W', 'ignore', '-c', HOLDER, *map(str, folders)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout.readline() == 'held\n'
+        return processes[-1]
+
+    yield hold
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_second_training_in_a_folder_is_refused(resume, holder, folder, training):
+    before = {path: os.stat(path).st_mtime_ns for path in folder.iterdir()}
+    process = holder(folder)
+    with pytest.raises(ValueError, match=f'^{folder}: another training works in this folder'):
+        run_stages(training(folder), resume)
+    with pytest.raises(ValueError, match=f'^{folder}: another training'):  # as a stage of another
+        run_stages(training(folder.parent, stages=[dict(name=folder.name)]), resume)
+    assert {path: os.stat(path).st_mtime_ns for path in before} == before
+    process.kill()
+    process.wait()
+    (folder / '.0123.pth.part').write_bytes(b'half')
+    run_stages(training(folder), resume=True)
+    assert not (folder / '.0123.pth.part').exists()
+
+
+def test_trainings_in_two_folders_do_not_meet(holder, folder, training):
+    holder(folder.parent)
+    run_stages(training(folder), resume=True)
