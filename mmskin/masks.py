@@ -15,6 +15,7 @@ from mmskin.files import write_whole
 __all__ = [
     'LesionMeasurements',
     'Polygon',
+    'borders_of',
     'contours_of',
     'diameter',
     'fill_holes',
@@ -101,9 +102,15 @@ def contours_of(mask: np.ndarray) -> list[Polygon]:
 
     Filling their union by the even-odd rule, border pixels included, gives ``mask`` (H, W) back.
     """
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    by_size = sorted(found, key=cv2.contourArea, reverse=True)
-    return [[(int(x), int(y)) for x, y in contour[:, 0]] for contour in by_size]
+    return [polygon for polygon, _ in borders_of(mask)]
+
+
+def borders_of(mask: np.ndarray) -> list[tuple[Polygon, bool]]:
+    """The polygons of ``contours_of``, each with whether it goes round a hole."""
+    found, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parents = hierarchy[0, :, 3] if found else ()  # a hole's is what it is in; a lesion has none: -1
+    by_size = sorted(zip(found, parents, strict=True), key=lambda pair: cv2.contourArea(pair[0]), reverse=True)
+    return [([(int(x), int(y)) for x, y in contour[:, 0]], bool(parent >= 0)) for contour, parent in by_size]
 
 
 def eccentricity(moments: Mapping[str, float]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from mmskin.masks import contours_of, measure_lesion
+from mmskin.masks import borders_of, contours_of, measure_lesion
 
 
 def rectangle(left, top, width, height, shape=(60, 80)):
@@ -130,6 +130,17 @@ def test_filled_contours_give_the_mask_back():
     assert areas == sorted(areas, reverse=True)
     filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [np.array(contour) for contour in contours], 1)
     assert (filled == mask).all()
+
+
+def test_contours_of_holes_are_marked():
+    """Also one of a single pixel, and a part of the lesion inside a hole."""
+    mask = disc(150)
+    mask[180:260, 200:280] = False
+    mask |= rectangle(220, 200, 20, 30, mask.shape)
+    mask[180, 150] = False
+    marked = {polygon[0]: is_hole for polygon, is_hole in borders_of(mask)}
+    assert [*marked.values()] == [False, True, False, True]
+    assert [polygon for polygon, _ in borders_of(mask)] == contours_of(mask)
 
 
 def test_contours_are_plain_numbers():

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from mmskin.datasets.inputs import known_cells
+from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.datasets.lesion_dataset import LesionDataset, left_in
 from mmskin.datasets.tables import named_file, read_rows, set_columns
 from mmskin.errors import Mistake
 from mmskin.files import check_name
+from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
 
 SHOWN = 10  # wrong rows in an error
+SUFFIXES = [form for suffix in IMAGE_FILES for form in (suffix, suffix.upper())]
+MASK_ENDINGS = [MASK_SUFFIX, '_Segmentation.png']  # the latter of ISIC 2016
 
 
 @DATASETS.register_module()
@@ -19,7 +23,8 @@ class CsvLesionDataset(LesionDataset):
     """Images that a CSV lists, with the mask and the diagnosis where it names them.
 
     The table and the files that it names are checked when the dataset is loaded; image and mask when a sample is. The
-    order is the table's.
+    order is the table's. A cell may lack the end of its file's name, as an id does: ``ISIC_0000000`` is then the image
+    ``ISIC_0000000.jpg``, and the mask ``ISIC_0000000_segmentation.png`` or, without such a file, ``ISIC_0000000.png``.
 
     Args:
         csv: the table, in UTF-8 with a line of column names; relative to ``data_root``.
@@ -124,15 +129,21 @@ class CsvLesionDataset(LesionDataset):
         image_id = check_name(row[self.id_column] if self.id_column else image.stem, f'{self.id_column or "the id"}:')
         sample = dict(image_id=image_id, img_path=str(image))
         if self.mask_column and self._is_filled(row[self.mask_column], self.mask_column):
-            sample['seg_map_path'] = str(self._file(folder, row, self.mask_column))
+            mask = self._file(folder, row, self.mask_column, MASK_ENDINGS)
+            if mask == image and mask.name != Path(row[self.mask_column]).name:
+                raise Mistake(f'{self.mask_column}: {row[self.mask_column]} is the image itself; name its mask')
+            sample['seg_map_path'] = str(mask)
         label = self._label(row)
         return sample if label is None else {**sample, 'gt_label': label}
 
-    def _file(self, folder: Path, row: dict[str, str], column: str) -> Path:
-        """The file that a cell names."""
+    def _file(self, folder: Path, row: dict[str, str], column: str, endings: Sequence[str] = ()) -> Path:
+        """The file that a cell names, perhaps without one of these endings or an image's suffix."""
         if not row[column]:
             raise Mistake(f'{column} is empty; name a file')
-        path = named_file(row[column], column, folder, None if self.outside_data_root else [folder])
+        roots = None if self.outside_data_root else [folder]
+        path = named_file(row[column], column, folder, roots, endings)
+        if not path.is_file():
+            path = named_file(row[column], column, folder, roots, SUFFIXES)
         if not path.is_file():
             raise Mistake(f'{column}: {path} is missing; restore the file, or check data_root')
         return path

@@ -138,7 +138,7 @@ def index_images(folder: Path) -> dict[str, Path]:
     paths = [
         path
         for path in files_in(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.endswith(SUPERPIXEL_SUFFIX)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.lower().endswith(SUPERPIXEL_SUFFIX)
     ]
     if not paths:
         raise Mistake(f'{folder} holds no image ({", ".join(IMAGE_SUFFIXES)}). {OFFICIAL_LAYOUT}')
@@ -146,9 +146,18 @@ def index_images(folder: Path) -> dict[str, Path]:
 
 
 def index_masks(folder: Path) -> dict[str, Path]:
-    """The mask files ``<id>_segmentation.png`` of ``folder`` by id."""
-    paths = (path for path in files_in(folder) if path.name.endswith(MASK_SUFFIX))
-    return by_id(folder, ((path.name.removesuffix(MASK_SUFFIX), path) for path in paths))
+    """The mask files ``<id>_segmentation.png`` of ``folder`` by id; ISIC 2016 has ``_Segmentation.png``.
+
+    Raises:
+        MissingFile: if there is no such folder.
+        Mistake: if an id has two, or all images in the folder are named otherwise.
+    """
+    files = files_in(folder)
+    masks = [path for path in files if path.name.lower().endswith(MASK_SUFFIX)]
+    others = [path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    if others and not masks:
+        raise Mistake(f'{folder}: none of its {len(others)} images, such as {others[0]}, is named <id>{MASK_SUFFIX}')
+    return by_id(folder, ((path.name[: -len(MASK_SUFFIX)], path) for path in masks))
 
 
 def files_in(folder: Path) -> list[Path]:

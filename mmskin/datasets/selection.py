@@ -158,7 +158,7 @@ def mean_cosine_distance(features: np.ndarray, references: np.ndarray) -> np.nda
 def find_candidates(folder: Path, known: set[str]) -> list[Path]:
     """The images below ``folder`` whose names are not among ``known``, sorted by name."""
     paths = (path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
-    images = [path for path in paths if not path.name.endswith((MASK_SUFFIX, SUPERPIXEL_SUFFIX))]
+    images = [path for path in paths if not path.name.lower().endswith((MASK_SUFFIX, SUPERPIXEL_SUFFIX))]
     new = by_id(folder, ((path.stem, path) for path in images if path.stem not in known))
     if not new:
         raise Mistake(f'{folder} holds {len(images)} images, none of which is new; name a folder with candidates.')

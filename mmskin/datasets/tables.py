@@ -133,7 +133,9 @@ def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list
     return [column for column, value in values.items() if value == 1.0]
 
 
-def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path] | None) -> Path:
+def named_file(
+    cell: str, column: str, folder: Path, roots: Sequence[str | Path] | None, endings: Sequence[str] = ()
+) -> Path:
     """The file that a cell names, an absolute path or one relative to ``folder``; it need not be there.
 
     Paths are compared as they are written, since many data sets consist of links to where the files are.
@@ -143,17 +145,28 @@ def named_file(cell: str, column: str, folder: Path, roots: Sequence[str | Path]
         column: what the error calls it.
         folder: see above.
         roots: the folders of which the file has to be in one; None allows any.
+        endings: those of files' names, of which a cell may lack one, as where it has an id.
 
     Raises:
-        Mistake: if it is in none of them, or its path has ``..`` in it.
+        Mistake: if it is in none of them, its path has ``..`` in it, or it lacks its ending and several files have one.
     """
     path = folder / cell
-    if roots is None:
-        return path
     absolute = Path(os.path.abspath(path))
+    if roots is None:
+        return _with_ending(path, column, endings)
     if '..' in Path(cell).parts or not any(absolute.is_relative_to(os.path.abspath(root)) for root in roots):
         raise Mistake(
             f'{column}: {cell} is outside {" and ".join(map(str, roots))}; move the file there, or allow it with '
             'outside_data_root=True'
         )
-    return path
+    return _with_ending(path, column, endings)
+
+
+def _with_ending(path: Path, column: str, endings: Sequence[str]) -> Path:
+    """A path, or the file that has its name and one of the endings, if it is not there itself."""
+    if not endings or path.exists():
+        return path
+    found = [file for ending in endings if (file := path.with_name(f'{path.name}{ending}')).is_file()]
+    if len({file.stat().st_ino for file in found}) > 1:
+        raise Mistake(f'{column}: {path} may be {" or ".join(file.name for file in found)}; name the file in full')
+    return found[0] if found else path

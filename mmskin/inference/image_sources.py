@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,12 +12,11 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
-from mmskin.readers.images import MAX_PIXELS, read_image
+from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, read_image
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
-SUFFIXES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 NOT_PHOTOS = (MASK_SUFFIX, SUPERPIXEL_SUFFIX)
 
 
@@ -136,24 +135,31 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = _photos(path.iterdir())
     elif _is_pattern(str(path)):
-        files = _photos(map(Path, glob(str(path), recursive=True)))
+        folder, pattern = _split(path)
+        files = _photos(map(Path, glob(str(Path(escape(str(folder)), pattern)), recursive=True)))
     else:
         return [path]
     if not files:
-        raise MissingFile(f'{path}: no image there ({", ".join(SUFFIXES)})')
+        raise MissingFile(f'{path}: no image there ({", ".join(IMAGE_FILES)})')
     return files
 
 
 def _is_pattern(path: str) -> bool:
-    return has_magic(path) and not Path(path).exists()
+    return has_magic(path) and has_magic(_split(Path(path))[1])
+
+
+def _split(path: Path) -> tuple[Path, str]:
+    """The part of a path that is there, and the rest: in folders that are there, brackets and stars are letters."""
+    there = next((folder for folder in (path, *path.parents) if folder.exists()), Path())
+    return there, str(path.relative_to(there))
 
 
 def _photos(paths: Iterable[Path]) -> list[Path]:
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in IMAGE_FILES
         and not path.name.startswith('.')
-        and not path.name.endswith(NOT_PHOTOS)
+        and not path.name.lower().endswith(NOT_PHOTOS)
         and path.is_file()
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmskin.masks import LesionMeasurements, Polygon, contours_of, measure_lesion
+from mmskin.masks import LesionMeasurements, Polygon, borders_of, measure_lesion
 
 __all__ = ['FailedImage', 'LesionPrediction']
 
@@ -42,7 +42,16 @@ class LesionPrediction:
     @cached_property
     def contours(self) -> list[Polygon] | None:
         """Outlines of the mask as lists of (x, y); see ``contours_of``."""
-        return None if self.mask is None else contours_of(self.mask)
+        return None if self._borders is None else [polygon for polygon, _ in self._borders]
+
+    @property
+    def holes(self) -> list[bool] | None:
+        """For each of the contours, whether it goes round a hole."""
+        return None if self._borders is None else [is_hole for _, is_hole in self._borders]
+
+    @cached_property
+    def _borders(self) -> list[tuple[Polygon, bool]] | None:
+        return None if self.mask is None else borders_of(self.mask)
 
     @cached_property
     def measurements(self) -> LesionMeasurements | None:
@@ -66,7 +75,7 @@ class LesionPrediction:
             'probabilities': self.probabilities,
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
-            **({'contours': self.contours} if contours else {}),
+            **({'contours': self.contours, 'holes': self.holes} if contours else {}),
         }
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 
 __all__ = [
+    'IMAGE_FILES',
     'MAX_PIXELS',
     'TooLargeError',
     'check_size',
@@ -26,6 +27,7 @@ __all__ = [
 
 MAX_PIXELS = 50_000_000  # of an image, unless the user says otherwise
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
+IMAGE_FILES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # how their names end
 REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # what OpenCV decodes; MPO is a JPEG with a preview, as phones write it
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8

@@ -302,3 +302,40 @@ def test_what_is_wrong_with_a_mask_is_said_when_it_is_loaded(table):
     found = dataset(table(change(0, outline='ISIC-2017_Training_Data/SYN_0000000.jpg')), pipeline=LOADING)
     with pytest.raises(ValueError, match='SYN_0000000.jpg: its channels differ'):
         found[0]
+
+
+def with_ids(rows):
+    for row in rows:
+        row['photo'] = row['photo'].removesuffix('.jpg')
+        row['outline'] = row['outline'].removesuffix('_segmentation.png')
+
+
+def test_ids_stand_for_files(table, root):
+    photos, outlines = root / 'ISIC-2017_Training_Data', root / 'ISIC-2017_Training_Part1_GroundTruth'
+    (photos / 'SYN_0000001.jpg').rename(photos / 'SYN_0000001.JPG')
+    (outlines / 'SYN_0000001_segmentation.png').rename(outlines / 'SYN_0000001_Segmentation.png')
+    (outlines / 'SYN_0000002_segmentation.png').rename(outlines / 'SYN_0000002.png')
+    found = dataset(table(with_ids))
+    infos = [found.get_data_info(index) for index in range(3)]
+    assert [info['image_id'] for info in infos] == ['SYN_0000000', 'SYN_0000001', 'SYN_0000002']
+    assert [info['img_path'][-15:] for info in infos] == ['SYN_0000000.jpg', 'SYN_0000001.JPG', 'SYN_0000002.jpg']
+    endings = [info['seg_map_path'].removeprefix(f'{outlines}/SYN_000000') for info in infos]
+    assert endings == ['0_segmentation.png', '1_Segmentation.png', '2.png']
+
+
+def test_an_id_that_stands_for_several_files_or_none_is_named(table, root):
+    photos = root / 'ISIC-2017_Training_Data'
+    shutil.copy(photos / 'SYN_0000001.jpg', photos / 'SYN_0000001.png')
+    (photos / 'SYN_0000002.jpg').unlink()
+    with pytest.raises(ValueError, match=r'(?s)line 3: .*SYN_0000001\.jpg or SYN_0000001\.png; .*line 4: .*is missing'):
+        dataset(table(with_ids))
+
+
+def test_an_image_is_not_its_own_mask(table, root):
+    def without_masks(rows):
+        with_ids(rows)
+        for row in rows:
+            row['outline'] = row['photo']
+
+    with pytest.raises(ValueError, match='SYN_0000000 is the image itself; name its mask'):
+        dataset(table(without_masks))

@@ -69,6 +69,21 @@ def test_other_files_are_passed_over(root):
     assert len(ISIC2017Dataset(root)) == 6
 
 
+@pytest.mark.parametrize('ending', ['_Segmentation.png', '_SEGMENTATION.PNG'])
+def test_the_suffix_of_masks_in_other_capitals(root, ending):
+    """ISIC 2016 has the first."""
+    mask(root).rename(mask(root).with_name(f'SYN_0000000{ending}'))
+    assert ISIC2017Dataset(root).get_data_info(0)['seg_map_path'].endswith(ending)
+
+
+def test_masks_of_other_names_are_named(root):
+    for path in [*mask(root).parent.iterdir()]:
+        path.rename(path.with_name(path.name.replace('_segmentation', '_mask')))
+    for partial in (False, True):
+        with pytest.raises(ValueError, match=r'such as SYN_0000000_mask\.png, is named <id>_segmentation\.png'):
+            ISIC2017Dataset(root, partial_labels=partial)
+
+
 @pytest.mark.parametrize('name', ['SYN_0000000.JPG', 'SYN_0000000.jpeg', 'SYN_0000000.png'])
 def test_image_suffixes(root, name):
     image(root).rename(image(root).with_name(name))

@@ -49,6 +49,22 @@ def test_a_bracket_in_a_name_is_no_pattern(tmp_path):
     assert is_single(path)
 
 
+@pytest.mark.parametrize('below', ['patient[1]', 'a*b/c?[x-z]', '[]'])
+def test_a_pattern_below_a_folder_with_brackets(below, folder, tmp_path):
+    place = tmp_path / 'new' / below
+    for name in ('x1.png', 'x2.png', 'y1.png', 'z_Segmentation.png', 'sub[2]/x3.png'):
+        (place / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(PIXELS).save(place / name)
+    assert names(f'{place}/x*.png') == names(f'{place}/x[12].png') == ['x1', 'x2']
+    assert sorted(names(f'{place}/**/x?.png')) == ['x1', 'x2', 'x3']
+    assert names(f'{place}/sub[2]/*.png') == ['x3']
+    assert names(place) == ['x1', 'x2', 'y1']
+    assert not is_single(f'{place}/x*.png')
+    assert is_single(f'{place}/typo.png') and names(f'{place}/typo.png') == ['typo']
+    with pytest.raises(FileNotFoundError, match='no image there'):
+        names(f'{place}/w*.png')
+
+
 def test_a_list_of_anything_keeps_its_order(folder):
     mixed = [PIXELS, [str(folder), b'bytes'], (Image.fromarray(PIXELS),)]
     assert names(mixed) == ['image_0', 'a', 'b', 'scan', 'image_4', 'image_5']
