@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS_READY := $(VENV)/.ready_for_tests
 DEMO := work_dirs/demo
+KILLS ?= 20
 
 # A stamp that names another folder comes from a copied or moved checkout.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
@@ -16,7 +17,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs pictures types clean distclean
+.PHONY: help setup demo test torture lint format docs pictures types clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ demo: $(READY)  ## paint synthetic lesions, train the paper's three stages on th
 
 test: $(TESTS_READY) lint types  ## check lint, format and types, run all tests, require 90 % coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+
+torture: $(TESTS_READY)  ## kill 20 trainings at random moments, resume them, and compare (some minutes; KILLS=6 for fewer)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/torture/kill_trainings.py --kills $(KILLS)
 
 lint: $(TESTS_READY)  ## check lint and format
 	$(BIN)/python -m ruff check .

@@ -242,13 +242,13 @@ def _value(text: str) -> Any:
     """What the text of a setting stands for.
 
     Raises:
-        ValueError: if it is a dict that Python does not read; mmengine would take it for a string.
+        ValueError: if it is a dict that Python does not read; mmengine would take it for a string, or never end.
         AssertionError: if brackets do not match.
     """
     try:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        if text.lstrip('[( ').startswith('{'):
+        if text.lstrip('[( ').startswith(('{', 'dict(')):
             raise ValueError(f"{text!r} is no dict of Python's; write it as {{'type': 'SumOp'}}") from error
         return DictAction._parse_iterable(text)
     in_brackets = text.strip().startswith('(')

@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ __all__ = ['Address', 'running', 'serve']
 
 UPLOADS = 'GRADIO_TEMP_DIR'
 CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
+DESCRIPTORS = 4096  # a connection, its upload's file, and what Python and the network hold open
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def serve(inferencer: LesionInferencer, limits: Limits, title: str, address: Add
         MissingLibrary: if Gradio is not installed.
         Mistake: if the address is taken or not of this machine.
     """
+    allow_connections()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
     with running(inferencer, limits, title, address) as (url, _):
         try:
@@ -143,6 +145,19 @@ def running(
             for path in folder.iterdir():  # of a question, the images that follow are refused at once
                 shutil.rmtree(path, ignore_errors=True)
             computing.acquire(timeout=60)  # a process that ends inside a network is aborted
+
+
+def allow_connections() -> None:
+    """Raise what the process may open, as far as the system lets it: each connection and upload is a descriptor."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a limit of its own below the hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -187,11 +187,18 @@ def test_ctrl_c_ends_it_cleanly(tmp_path):
     command = [sys.executable, '-m', 'mmskin', 'serve', '--port', free_port(), '--device', 'cpu']
     environment = {**os.environ, 'TMPDIR': str(tmp_path)}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has what it runs in the background ignore it
-    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=heed) as run, killed(run):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+
+    def begin():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has what it runs in the background ignore it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+
+    with subprocess.Popen(command, **pipes, env=environment, preexec_fn=begin) as run, killed(run):
         line = next(line for line in run.stdout if line.startswith('serving'))
         assert 'http://127.0.0.1:' in line
         assert [*tmp_path.glob('mmskin-*')]
+        assert resource.prlimit(run.pid, resource.RLIMIT_NOFILE)[0] == wanted  # a flood takes 1255
         time.sleep(2)  # wandb, where it is installed, wraps print and may swallow an interrupt that comes inside
         run.send_signal(signal.SIGINT)
         assert 'Traceback' not in run.communicate(timeout=60)[0]
