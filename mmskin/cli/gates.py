@@ -1,4 +1,4 @@
-"""Show what the gates of a network do: rates by class, size and error, and where they open.
+"""Show what the routes and gates of a network do: what closing them changes, rates by class, size and error.
 
 mmskin gates configs/fpm/r101_isic2017.py work_dirs/r101_isic2017 --split val
 """
@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the analysis is told on the command line."""
     from mmskin.config import SettingsAction
 
-    parser.add_argument('config', help='Python config of a network whose operators have gates')
+    parser.add_argument('config', help='Python config of a network with feature passing')
     parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
     parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")
     parser.add_argument('--data-root', help="data folder, in place of the config's")

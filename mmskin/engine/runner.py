@@ -67,6 +67,8 @@ class LesionRunner(Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """MMEngine's way, with ``FiniteNumbers`` in every run, and without hooks of trainings in a test.
 
+        A network that passes features has ``GateReport`` in its trainings.
+
         A hook is of trainings if it has methods for trainings or validations, and none for tests.
         """
         super().register_hooks(default_hooks, custom_hooks)
@@ -74,6 +76,10 @@ class LesionRunner(Runner):
             self.register_hook(FiniteNumbers())
         if self._train_loop is None:
             self._hooks: list[Hook] = [hook for hook in self.hooks if not is_for_training(hook)]
+            return
+        reported = any(isinstance(hook, HOOKS.get('GateReport')) for hook in self.hooks)
+        if isinstance(model := unwrap(self.model), MultiTaskModel) and model.routes() and not reported:
+            self.register_hook({'type': 'GateReport'})
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """MMEngine's way; what it would print of the loader's function is for the log file."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.fusion.base import Values, values_of
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.routes import NOTHING
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Fused
 from mmskin.models.watch import closed, unwrap
@@ -49,17 +51,41 @@ class Explanation:
     gates: dict[str, np.ndarray] = field(default_factory=dict)
     without: dict[str, LesionPrediction] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def effects(self) -> dict[str, 'Effect']:
         """How far closing each route moves the answer."""
         return {name: effect_of(self.prediction, other) for name, other in self.without.items()}
 
+    @cached_property
+    def moving(self) -> dict[str, LesionPrediction]:
+        """The answers without each route that moves anything."""
+        return {name: other for name, other in self.without.items() if not self.effects[name].is_nothing}
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each route without which the outline looks the same: a picture of it would show nothing."""
+        lines = []
+        for name, effect in self.effects.items():
+            rates = self.gates.get(name)
+            gate = '' if rates is None else f' (gate {rates.min():.2f} to {rates.max():.2f})'
+            if effect.is_nothing:
+                lines.append(f'closing {name}{gate} moves nothing: {effect}')
+            elif not effect.moves_mask:
+                lines.append(f'closing {name} leaves the outline as it is: {effect}')
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """What ``json.dumps`` takes: the answer, and by route the answer without it and how far that is away."""
+        effects = self.effects
         return {
             'prediction': self.prediction.to_dict(contours=False),
             'without': {
-                name: {'label': other.label, 'probabilities': other.probabilities, **asdict(self.effects[name])}
+                name: {
+                    'label': other.label,
+                    'probabilities': other.probabilities,
+                    **asdict(effects[name]),
+                    'moves_nothing': effects[name].is_nothing,
+                }
                 for name, other in self.without.items()
             },
         }
@@ -72,20 +98,37 @@ class Effect:
     Attributes:
         probability_change: The largest change of any class's probability.
         mask_change: 1 - Jaccard index of the two masks: 0 where they are the same, 1 where they share nothing.
+        other_label: Whether the diagnosis is another.
     """
 
     probability_change: float | None
     mask_change: float | None
+    other_label: bool = False
+
+    @property
+    def moves_mask(self) -> bool:
+        """Whether the two masks look different: by half a percent or more."""
+        return (self.mask_change or 0) > NOTHING
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the answer is the same to half a percent."""
+        return not self.other_label and not self.moves_mask and (self.probability_change or 0) <= NOTHING
+
+    def __str__(self) -> str:
+        changes = {'probabilities': self.probability_change, 'mask': self.mask_change}
+        return ', '.join(f'{kind} {change:.2g}' for kind, change in changes.items() if change is not None)
 
 
 def effect_of(before: LesionPrediction, after: LesionPrediction) -> Effect:
     """How far ``after`` is from ``before``, two answers for one image."""
     was, now = before.probabilities, after.probabilities
     probability = max(abs(was[name] - now[name]) for name in was) if was and now else None
-    if before.mask is None or after.mask is None:
-        return Effect(probability, None)
-    union = int((before.mask | after.mask).sum())
-    return Effect(probability, int((before.mask ^ after.mask).sum()) / union if union else 0.0)
+    mask = None
+    if before.mask is not None and after.mask is not None:
+        union = int((before.mask | after.mask).sum())
+        mask = int((before.mask ^ after.mask).sum()) / union if union else 0.0
+    return Effect(probability, mask, before.label != after.label)
 
 
 def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
@@ -158,10 +201,11 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     """Draw the answer, where the evidence lies, where gates open, and the answer with each route closed.
 
     The upper row has the image with its outline, the class activation map and the gates; the lower one the outline
-    without each route, and the probabilities side by side.
+    without each route, and the probabilities side by side. What would be a picture of the same outline is a line of
+    text.
     """
     image = thumbnail(explanation.image, SIZE)
-    rows = [row for row in (maps(explanation, image), answers(explanation, image)) if row]
+    rows = [maps(explanation, image)] + ([answers(explanation, image)] if explanation.moving else [])
     with_bars = len(rows) > 1 and explanation.prediction.probabilities is not None
     columns = max(len(rows[0]), len(rows[-1]) + with_bars)
     height = min(max(WIDTH * image.shape[0] / image.shape[1], 2.0), 3 * WIDTH) + 0.8
@@ -180,6 +224,8 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     if explanation.prediction.contours is not None:
         key = Line2D([], [], color=PREDICTED, label='predicted outline')
         parts[0].legend(handles=[key], loc='outside upper left', fontsize=8, frameon=False)
+    if explanation.lines:
+        parts[-1].supxlabel('\n'.join(explanation.lines), fontsize=8)
     save_figure(figure, path)
 
 
@@ -195,18 +241,18 @@ def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndar
             overlay(image, rates, Normalize(rates.min(), rates.max())),
         )
         for name, rates in explanation.gates.items()
+        if name in explanation.moving or name not in explanation.without
     ]
 
 
 def answers(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Titles and panels of the lower row."""
-    panels = []
-    for name, prediction in explanation.without.items():
-        effect = explanation.effects[name]
-        changes = {'probabilities': effect.probability_change, 'mask': effect.mask_change}
-        moved = ', '.join(f'{kind} {change:.2g}' for kind, change in changes.items() if change is not None)
-        panels.append((f'without {name}\n{answer(prediction)}\nmoved: {moved}', outlined(image, prediction)))
-    return panels
+    """Titles and panels of the lower row, of the routes that move the outline."""
+    effects = explanation.effects
+    return [
+        (f'without {name}\n{answer(prediction)}\nmoved: {effects[name]}', outlined(image, prediction))
+        for name, prediction in explanation.without.items()
+        if effects[name].moves_mask
+    ]
 
 
 def answer(prediction: LesionPrediction) -> str:
@@ -224,7 +270,7 @@ def outlined(image: np.ndarray, prediction: LesionPrediction) -> np.ndarray:
 def draw_probabilities(axis: Axes, explanation: Explanation) -> None:
     """Bars of each class's probability, as it is and with each route closed."""
     answers = {'all routes': explanation.prediction}
-    answers |= {f'without {name.rpartition("/")[2]}': other for name, other in explanation.without.items()}
+    answers |= {f'without {name.rpartition("/")[2]}': other for name, other in explanation.moving.items()}
     names = list(explanation.prediction.probabilities or ())
     places, height = np.arange(len(names)), 0.8 / len(answers)
     axis.axis('on')

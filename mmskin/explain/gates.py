@@ -1,7 +1,7 @@
-"""What a network's gates do on a test set: from a checkpoint to a folder of tables and pictures."""
+"""What a network's routes and gates do on a test set: from a checkpoint to a folder of tables and pictures."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,13 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_counts, interval, weighted_mean
 from mmskin.files import markdown_table, write_text
+from mmskin.models.routes import NOTHING
 from mmskin.registry import MODELS, as_config
 
 __all__ = ['analyse_gates']
+
+MOVED = """Closing a route is predicting without it. It moves a diagnosis by the largest change of any class's \
+probability, a mask by 1 - Jaccard index of the two, and other values by their largest change, in the plain view."""
 
 EXPLANATION = """The rate of a route is the mean, over channels and positions, of a number from 0 to 1 that says:"""
 INTERVALS = """Means over images with 95 % bootstrap intervals, where there are ten images or more; one interval in \
@@ -37,12 +41,16 @@ class GateTable:
     Attributes:
         tested: What the test measured on them.
         img_paths: The image files.
-        maps: Means over channels (N, h, w) by block and route.
+        maps: Means over channels (N, h, w) by block and route, of those with gates.
+        closing: How far closing each route moves the answer of each task, (N,) by block and route, and by task.
+        flips: Whether it changes the diagnosis, likewise by classification.
     """
 
     tested: PerImageTable
     img_paths: list[str]
     maps: dict[str, np.ndarray]
+    closing: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    flips: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def rates(self) -> dict[str, np.ndarray]:
@@ -67,20 +75,20 @@ class Group(NamedTuple):
 
 
 def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
-    """Test a network and write what its gates did.
+    """Test a network and write what its routes and their gates did.
 
     Args:
-        cfg: A config with ``work_dir`` set, of a network whose operators have gates.
+        cfg: A config with ``work_dir`` set, of a network with feature passing.
         checkpoint: A checkpoint file, or the work folder of a finished training.
-        out_dir: Gets ``rates.csv`` (a row per image), ``rates.png``, ``maps.png`` and ``gates.md``, next to the test's
-            own files and the maps themselves (``gates.npz``).
+        out_dir: Gets ``rates.csv`` (a row per image) and ``gates.md``, and of operators with gates ``rates.png`` and
+            ``maps.png``, next to the test's own files and all that was found (``gates.npz``).
         num_images: How many images ``maps.png`` shows.
 
     Returns:
         The path of ``gates.md``.
 
     Raises:
-        Mistake: if no operator of the network has gates, or no image is to be shown.
+        Mistake: if the network passes no features, or no image is to be shown.
     """
     if num_images < 1:
         raise Mistake(f'num_images={num_images}: give one or more for the picture of maps')
@@ -90,13 +98,17 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     passing = cfg.model.get('passing') or {}
     evaluate_checkpoint(cfg, checkpoint, out_dir)
     table = read_gates(recorded, out_dir)
-    columns = {f'rate/{name}': values for name, values in table.rates.items()} | table.tested.columns
-    PerImageTable(table.tested.image_ids, columns).write(out_dir / 'rates.csv')
+    columns = {f'rate/{name}': values for name, values in table.rates.items()}
+    for name, moved in table.closing.items():
+        columns |= {f'closing/{name}/{task}': values for task, values in moved.items()}
+    PerImageTable(table.tested.image_ids, columns | table.tested.columns).write(out_dir / 'rates.csv')
     means = groups(table)
-    text = summary(quantities(passing, table.rates), means, correlations(table))
+    text = effects(table)
+    if table.rates:
+        text += '\n' + summary(quantities(passing, table.rates), means, correlations(table))
+        draw_rates(table, means, out_dir / 'rates.png')
+        draw_maps(table, out_dir / 'maps.png', num_images)
     write_text(out_dir / 'gates.md', text)
-    draw_rates(table, means, out_dir / 'rates.png')
-    draw_maps(table, out_dir / 'maps.png', num_images)
     return out_dir / 'gates.md'
 
 
@@ -108,8 +120,56 @@ def read_gates(recorded: str | Path, folder: str | Path) -> GateTable:
     names, paths = arrays.pop('image_id').tolist(), arrays.pop('img_path').tolist()
     places = {image_id: index for index, image_id in enumerate(names)}
     order = [places[image_id] for image_id in tested.image_ids]
-    maps = {name: values[order] for name, values in arrays.items()}
-    return GateTable(tested, [paths[index] for index in order], maps)
+    maps: dict[str, np.ndarray] = {}
+    by_task: dict[str, dict[str, dict[str, np.ndarray]]] = {'closing': {}, 'flips': {}}
+    for name, values in arrays.items():
+        kind, _, rest = name.partition('/')
+        if kind in by_task:
+            route, _, task = rest.rpartition('/')
+            by_task[kind].setdefault(route, {})[task] = values[order]
+        else:
+            maps[name] = values[order]
+    return GateTable(tested, [paths[index] for index in order], maps, **by_task)
+
+
+def effects(table: GateTable) -> str:
+    """What each route does, in Markdown: how open its gate is, how that varies, and how far closing it moves answers.
+
+    A route that moves nothing is said to.
+    """
+    number = len(table.tested)
+    rows, idle = [], []
+    for route, moved in table.closing.items():
+        maps = table.maps[route].astype(np.float64) if route in table.maps else None
+        gate = ['–'] * 3
+        if maps is not None:
+            rates = maps.mean(axis=(1, 2))
+            low, high = np.percentile(rates, (5, 95))
+            gate = [
+                f'{rates.mean():.3f}',
+                f'{rates.std():.4f} ({low:.3f} to {high:.3f})',
+                f'{maps.std((1, 2)).mean():.4f}',
+            ]
+        flips = table.flips.get(route, {})
+        for task, values in moved.items():
+            decided = f'{int(flips[task].sum())} of {number}' if task in flips else '–'
+            rows.append((route, *gate, task, f'{values.mean():.2g}', f'{values.max():.2g}', decided))
+            gate = [''] * 3
+        if not any(some.any() for some in flips.values()) and all((some <= NOTHING).all() for some in moved.values()):
+            idle.append(route)
+    names = [
+        'route',
+        'gate, mean',
+        'its SD from image to image (5 to 95 %)',
+        'and over an image',
+        'closing the route moves',
+        'on average by',
+        'at most by',
+        'decided otherwise',
+    ]
+    lines = ['# What the routes do', '', MOVED, '', markdown_table(names, rows), '']
+    lines += [f'- **Closing {route} moves nothing**: no answer by more than {NOTHING}.' for route in idle]
+    return '\n'.join(lines).rstrip() + '\n'
 
 
 def groups(table: GateTable) -> list[Group]:

@@ -62,7 +62,10 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
         'mask': None if prediction.mask is None else data_uri(np.uint8(255) * prediction.mask, '.png'),
         'mask_name': f'{prediction.image_id}{MASK_SUFFIX}',
         'maps': list(color_maps(explanation, image)),
-        'without': [(name, answer(other)) for name, other in explanation.without.items()],
+        'without': [
+            (name, answer(other) if name in explanation.moving else 'moves nothing')
+            for name, other in explanation.without.items()
+        ],
     }
 
 
@@ -94,6 +97,8 @@ def color_maps(explanation: Explanation, image: np.ndarray) -> Iterator[ColorMap
         title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)'
         yield color_map(title, explanation.activation, image, Normalize(0, 1), ('little', 'much'))
     for name, rates in explanation.gates.items():
+        if name in explanation.without and name not in explanation.moving:
+            continue  # a map of what changes nothing would look as if it did
         scale = Normalize(float(rates.min()), float(rates.max()))
         yield color_map(f'gate {name}', rates, image, scale, (f'{rates.min():.2f}', f'{rates.max():.2f}'))
 

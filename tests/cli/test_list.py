@@ -102,7 +102,7 @@ def test_descriptions_are_plain_text():
     """No role, backtick or escape of the docstrings' markup is left."""
     found = {plugin.name: plugin.summary for plugin in find_plugins() if plugin.module.startswith('mmskin.')}
     assert {name: text for name, text in found.items() if re.search(r'`|:\w+:|\\', text)} == {}
-    assert found['GateRecorder'].startswith('Runs each test image through MultiTaskModel.gates and')
+    assert found['GateRecorder'].startswith('Reads what each route does to each test image, by read_routes, and')
     assert found['DiceLoss'].startswith('1 - 2 |P Y| / (|P| + |Y|)')
 
 

@@ -1,6 +1,7 @@
 """What a training logs, and that it can be read back where it was logged."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -96,6 +97,19 @@ def test_the_same_images_are_drawn_at_every_validation(stage, work_dir):
         picture = np.frombuffer(found.Images(name)[0].encoded_image_string, np.uint8)
         assert cv2.imdecode(picture, cv2.IMREAD_COLOR).std() > 10
     assert len([*(work_dir / stage).glob('*/vis_data/vis_image/predictions/*.png')]) == 12
+
+
+@pytest.mark.slow
+def test_what_routes_do_is_logged_where_features_are_passed(work_dir):
+    found = events(work_dir / 'joint')
+    for route in ('layer3.1/cls2seg', 'layer3.1/seg2cls'):
+        for name in ('open', 'open_sd', 'closing_cls', 'closing_seg'):
+            series = found.Scalars(f'val/routes/{route}/{name}')
+            assert steps(series) == [STEPS, 2 * STEPS]
+            assert all(0 <= event.value <= 1 for event in series)
+        (log,) = (work_dir / 'joint').glob('*/*.log')
+        assert len(re.findall(rf'{route}, \d+ images: gate open 0\.\d', log.read_text())) == 2
+    assert not any('routes' in name for name in events(work_dir / 'seg').Tags()['scalars'])
 
 
 @pytest.fixture(scope='module')

@@ -3,6 +3,7 @@
 import copy
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from threading import Barrier
 
@@ -132,6 +133,28 @@ def test_how_far_two_masks_are_apart():
     assert effect_of(left, right) == Effect(None, pytest.approx(2 / 3))
     assert effect_of(none, none) == Effect(None, 0)
     assert effect_of(left, LesionPrediction('x', None, (2, 4))) == Effect(None, None)
+
+
+def test_a_route_that_moves_nothing_is_a_line_of_text(inferencer, source, tmp_path):
+    """And no picture of the same outline; one that moves the mask is."""
+    found = explain(inferencer, source)
+    height = {}
+    for scale in (0.0, 1.0):
+        without = {
+            name: replace(
+                found.prediction,
+                probabilities={key: value + 0.02 * scale for key, value in found.prediction.probabilities.items()},
+            )
+            for name in found.without
+        }
+        other = replace(found, without=without)
+        assert len(other.lines) == 2
+        assert all(('moves nothing' in line) == (scale == 0) for line in other.lines)
+        assert all(one['moves_nothing'] == (scale == 0) for one in other.to_dict()['without'].values())
+        draw_explanation(other, tmp_path / 'one.png')
+        with Image.open(tmp_path / 'one.png') as picture:
+            height[scale] = picture.height
+    assert height[0.0] < 0.6 * height[1.0]  # a row less: bars are for what moves
 
 
 def test_the_picture_of_a_narrow_image_stays_a_picture(inferencer, tmp_path):

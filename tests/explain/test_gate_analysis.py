@@ -16,6 +16,7 @@ from mmskin.models.passing.base import OPENING, FeaturePassing
 from mmskin.models.passing.cross_attention import CrossAttentionPassing
 from mmskin.registry import MODELS
 
+EVERY = [(route, task) for route in ('cls2seg', 'seg2cls') for task in ('cls', 'seg')]
 OPTIONS = [
     'test_dataloader.num_workers=0',
     'test_dataloader.dataset.pipeline.0.size=64',
@@ -33,6 +34,15 @@ from mmskin.models.passing.gates import SpatialGate
 
 model.passing = {'layer3.1': dict(type=GatedFeaturePassing, gate=dict(type=SpatialGate))}
 model.tasks.cls.head.type = ClsHead
+"""
+
+UNGATED = """
+from mmengine.config import read_base
+
+with read_base():
+    from mmskin.configs.fpm.r18_synthetic import *
+
+model.passing = {'layer3.1': dict(type='UngatedPassing', identity_init=False)}
 """
 
 
@@ -67,9 +77,26 @@ def test_the_command_writes_tables_and_pictures(repository, data_root, tmp_path,
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     assert all(0 < float(row[f'rate/layer3.1/{route}']) < 1 for row in rows for route in ('cls2seg', 'seg2cls'))
-    assert '| layer3.1/cls2seg | all images | 6 |' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert '| layer3.1/cls2seg | all images | 6 |' in text
+    assert '- **Closing layer3.1/cls2seg moves nothing**' in text  # scales start at zero
+    assert all(float(row[f'closing/layer3.1/{route}/{task}']) == 0 for row in rows for route, task in EVERY)
     assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
     assert {'rates.png', 'maps.png', 'gates.md', 'gates.npz', 'results.json'} <= {path.name for path in out.iterdir()}
+
+
+def test_routes_without_gates_are_closed_as_well(repository, data_root, tmp_path):
+    config = tmp_path / 'ungated.py'
+    config.write_text(UNGATED)
+    out = tmp_path / 'out'
+    assert main(arguments(repository, config, data_root, out)) == 0
+    with (out / 'rates.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row['closing/layer3.1/seg2cls/cls']) > 0 for row in rows)
+    assert all(float(row['closing/layer3.1/seg2cls/seg']) == 0 for row in rows)
+    assert not any(name.startswith('rate/') for name in rows[0])
+    assert '| layer3.1/seg2cls | – | – | – | cls |' in (out / 'gates.md').read_text()
+    assert not (out / 'rates.png').exists()
 
 
 def test_operator_gate_and_head_may_be_classes(repository, data_root, tmp_path):
@@ -104,9 +131,9 @@ def test_every_operator_is_in_the_documentation(repository):
     assert all(f'`{name}`' in text for name in operators)
 
 
-def test_a_network_without_gates_is_refused(repository, data_root, tmp_path, capsys):
+def test_a_network_without_passing_is_refused(repository, data_root, tmp_path, capsys):
     assert main(arguments(repository, 'multitask/r18_synthetic.py', data_root, tmp_path / 'out')) == 2
-    assert 'no operator of this network has gates' in capsys.readouterr().err
+    assert 'this network passes no features' in capsys.readouterr().err
 
 
 def test_colours_of_an_image_do_not_mix_with_those_of_its_map():

@@ -1,4 +1,4 @@
-"""What the gates let through, image by image."""
+"""What the routes of a network do, image by image."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmskin.errors import Mistake
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.routes import RouteReading, join_readings, read_routes
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
@@ -19,21 +20,23 @@ __all__ = ['GateRecorder']
 
 @HOOKS.register_module()
 class GateRecorder(Hook):
-    """Runs each test image through ``MultiTaskModel.gates`` and writes the means over channels as ``.npz``.
+    """Reads what each route does to each test image, by ``read_routes``, and writes it as ``.npz``.
 
-    ``image_id`` (N,), ``img_path`` (N,), and for each block and route, named ``blocks.4.2/cls2seg``, the
-    maps (N, h, w) in float16: some 400 bytes an image and route. For one process.
+    ``image_id`` (N,), ``img_path`` (N,); for each block and route with a gate, named ``blocks.4.2/cls2seg``, the
+    means over channels (N, h, w) in float16, some 400 bytes an image; and for each route ``closing/<route>/<task>``
+    (N,), how far closing it moves the answer, with ``flips/<route>/<task>``, whether it changes the diagnosis. All is
+    the plain view's, also where a test averages several. For one process.
 
     Args:
         out_file: the ``.npz`` file.
 
     Raises:
-        Mistake: before a test in several processes; after a test, if no operator of the network has gates.
+        Mistake: before a test in several processes; after a test, if the network has no routes.
     """
 
     def __init__(self, out_file: str = 'gates.npz') -> None:
         self.out_file = Path(out_file)
-        self.maps: dict[str, list[np.ndarray]] = {}
+        self.readings: list[dict[str, RouteReading]] = []
         self.images: list[tuple[str, str]] = []
 
     def before_test(self, runner: Runner) -> None:
@@ -42,23 +45,26 @@ class GateRecorder(Hook):
             raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Keep the maps of a batch."""
+        """Keep what is found in a batch."""
         model = cast(MultiTaskModel, unwrap(runner.model))
-        inputs = model.data_preprocessor(data_batch, False)['inputs']
-        for site, routes in model.gates(inputs).items():
-            for route, rates in routes.items():
-                self.maps.setdefault(f'{site}/{route}', []).append(mean_map(rates))
+        data = model.data_preprocessor(data_batch, False)
+        self.readings.append(join_readings([read_routes(model, data['inputs'], data['data_samples'])]))
         self.images += [(sample.image_id, sample.img_path) for sample in data_batch['data_samples']]
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the file."""
-        if not self.maps:
-            raise Mistake('no operator of this network has gates: it has no passing, or one that passes everything')
+        found = join_readings(self.readings)
+        if not found:
+            raise Mistake('this network passes no features: it has no routes with or without gates to look at')
         image_ids, paths = zip(*self.images, strict=True)
+        arrays: dict[str, np.ndarray] = {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
+        for name, reading in found.items():
+            if reading.gate is not None:
+                arrays[name] = reading.gate.to(torch.float16).numpy()
+            arrays |= {f'closing/{name}/{task}': values.numpy() for task, values in reading.closing.items()}
+            arrays |= {f'flips/{name}/{task}': values.numpy() for task, values in reading.flips.items()}
         self.out_file.parent.mkdir(parents=True, exist_ok=True)
-        maps = {name: np.concatenate(batches) for name, batches in self.maps.items()}
-        maps |= {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
-        np.savez_compressed(self.out_file, **maps)  # type: ignore[arg-type]
+        np.savez_compressed(self.out_file, **arrays)  # type: ignore[arg-type]
 
 
 def mean_map(rates: Tensor) -> np.ndarray:

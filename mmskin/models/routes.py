@@ -1,0 +1,127 @@
+"""What each route of a network's feature passing does: how far it is open, and what closing it changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.passing.base import FeaturePassing, Features
+from mmskin.models.tasks.classification import Classification
+from mmskin.models.tta import blank
+from mmskin.models.watch import closed, watched
+from mmskin.structures import TaskSample
+
+__all__ = ['NOTHING', 'RouteReading', 'join_readings', 'read_routes']
+
+NOTHING = 0.005  # a change of an answer below it is none: half a percent of probability, or of a mask
+
+
+@dataclass(frozen=True)
+class RouteReading:
+    """What one route does to N images.
+
+    Attributes:
+        gate: Its gate's values, means over channels (N, h, w); None of an operator without gates.
+        closing: How far the answer moves if the route is closed, (N,) by task: the largest change of any class's
+            probability or of any value, and of a mask 1 - Jaccard index of the two.
+        flips: Whether the diagnosis is another then, (N,) by classification.
+    """
+
+    gate: Tensor | None
+    closing: dict[str, Tensor] = field(default_factory=dict)
+    flips: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def moves(self) -> bool:
+        """Whether closing the route moves any answer for any image by more than ``NOTHING``."""
+        changed = any(bool(flips.any()) for flips in self.flips.values())
+        return changed or any(bool((values > NOTHING).any()) for values in self.closing.values())
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        parts = []
+        if self.gate is not None:
+            rates = self.gate.float().mean(dim=(1, 2))
+            parts.append(
+                f'gate open {rates.mean():.3f}, from image to image {rates.min():.3f} to {rates.max():.3f} '
+                f'(SD {rates.std(correction=0):.3f})'
+            )
+        moved = ', '.join(
+            f'{task} by {values.mean():.2g} on average, at most {values.max():.2g}'
+            + (f', {int(self.flips[task].sum())} of {len(values)} decided otherwise' if task in self.flips else '')
+            for task, values in self.closing.items()
+        )
+        return '; '.join([*parts, f'closing it moves {moved}' if self.moves else f'closing it moves nothing ({moved})'])
+
+
+@torch.no_grad()
+def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSample]) -> dict[str, RouteReading]:
+    """What each route does to a batch, named as ``blocks.4.2/cls2seg``; nothing is written into ``samples``.
+
+    Call it in evaluation mode. It takes a forward pass, and another for each route.
+
+    Args:
+        model: The network.
+        inputs: Normalised images (N, 3, H, W).
+        samples: Theirs, for what the network is told beside the images.
+    """
+    gates: dict[str, Tensor] = {}
+
+    def note(site: str, operator: FeaturePassing, *maps: Features) -> None:
+        for route, rates in operator.gates(*maps).items():
+            gates[f'{site}/{route}'] = rates.float().mean(dim=1).expand(len(inputs), -1, -1)
+
+    routes = model.routes()
+    if not routes:
+        return {}
+    with watched(note):
+        whole = _answers(model, inputs, samples)
+    readings = {}
+    for name, route in routes.items():
+        with closed(*route):
+            without = _answers(model, inputs, samples)
+        closing = {task: _change(whole[task], without[task]) for task in whole}
+        flips = {
+            task: whole[task].argmax(dim=1) != without[task].argmax(dim=1)
+            for task in whole
+            if isinstance(model.tasks[task], Classification)
+        }
+        readings[name] = RouteReading(gates.get(name), closing, flips)
+    return readings
+
+
+def join_readings(batches: Sequence[Mapping[str, RouteReading]]) -> dict[str, RouteReading]:
+    """The readings of several batches as one, on the CPU."""
+
+    def joined(parts: Sequence[Any]) -> Any:
+        if isinstance(parts[0], Mapping):
+            return {key: joined([part[key] for part in parts]) for key in parts[0]}
+        return None if parts[0] is None else torch.cat(list(parts)).cpu()
+
+    return {
+        name: RouteReading(
+            *(joined([getattr(batch[name], part) for batch in batches]) for part in ('gate', 'closing', 'flips'))
+        )
+        for name in (batches[0] if batches else ())
+    }
+
+
+def _answers(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
+    """What each active task says: (N, values), or of maps the mask (N, h * w) as booleans."""
+    found = model(inputs, blank(samples), 'predict')
+    answers = {}
+    for name in model.active_tasks:
+        values = [getattr(sample, model.tasks[name].probability) for sample in found]
+        is_map = isinstance(values[0], PixelData)
+        answers[name] = torch.stack([(one.data > 0.5).flatten() if is_map else one.float() for one in values])
+    return answers
+
+
+def _change(before: Tensor, after: Tensor) -> Tensor:
+    if before.dtype != torch.bool:
+        return (before - after).abs().amax(dim=1)
+    return (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp(min=1)
