@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing
 from mmskin.registry import DATASETS
+from mmskin.structures import names_of
 
 __all__ = [
     'SettingsAction',
@@ -209,11 +210,11 @@ def tested_dataset(cfg: Config) -> ConfigDict:
     return next(innermost_datasets(cfg.test_dataloader))
 
 
-def class_names(cfg: Config) -> list[str]:
-    """The diagnoses that the config's test set tells apart, in the order of the network's outputs."""
+def class_names(cfg: Config, target: str = 'gt_label') -> list[str]:
+    """The names that the config's test set has for a target's classes, in the order of the network's outputs."""
     dataset = tested_dataset(cfg)
-    metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **dataset.get('metainfo', {})}
-    return list(metainfo.get('classes', ()))
+    metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    return list(names_of(metainfo, target))
 
 
 class SettingsAction(DictAction):

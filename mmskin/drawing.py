@@ -24,6 +24,7 @@ from mmskin.files import write_json
 from mmskin.readers.images import read_image
 
 __all__ = [
+    'FURTHER',
     'MAP_COLORS',
     'PREDICTED',
     'THUMBNAIL',
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 TRUE, PREDICTED = '#eb1e14', '#1446ff'
+FURTHER = ('#d68f00', '#008f5a', '#b0419e', '#007f99', '#7a5200', '#5c5c5c')  # outlines of further tasks
 EDGE = '#ffffff'  # on both sides of a line, so that it stands out from a dark lesion
 MAP_COLORS = colormaps['viridis']
 THUMBNAIL = 224  # pixels on the longer side
@@ -180,9 +182,10 @@ class Case:
         gt_class: Name of the true class, '' if unlabelled.
         pred_class: Name of the predicted class, '' without a prediction.
         scores: Probability by class name.
-        jaccard: JA at the mask's own size, nan without both masks.
+        jaccard: JA at the mask's own size, a mean where there are several; nan without both masks.
         true_outlines: As ``outlines`` gives them.
         pred_outlines: Likewise, of the predicted mask.
+        notes: What further tasks say, and the truth, by task.
     """
 
     image_id: str
@@ -193,6 +196,7 @@ class Case:
     jaccard: float = math.nan
     true_outlines: list[np.ndarray] = field(default_factory=list)
     pred_outlines: list[np.ndarray] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def wrong(self) -> bool:
@@ -312,7 +316,9 @@ def draw_panel(axis: Axes, case: Case) -> None:
         axis.set_title(f'{readable(case.pred_class)} {score:.2f} {mark}', fontsize=9, color=color)
     jaccard = '' if math.isnan(case.jaccard) else f'  JA {case.jaccard:.2f}'
     scores = ', '.join(f'{readable(name)} {score:.2f}' for name, score in case.scores.items())
-    axis.set_xlabel(f'{case.image_id}{jaccard}\n{textwrap.fill(scores, 34)}', fontsize=7)
+    notes = [f'{readable(task)}: {readable(text)}' for task, text in case.notes.items()]
+    lines = [textwrap.fill(line, 34) for line in (scores, *notes) if line]
+    axis.set_xlabel('\n'.join([f'{case.image_id}{jaccard}', *lines]), fontsize=7)
 
 
 def read_case_image(path: str | None) -> np.ndarray:
@@ -335,9 +341,9 @@ def case_picture(image: np.ndarray, case: Case) -> np.ndarray:
 
 
 def captions(case: Case) -> list[tuple[str, str]]:
-    """Name and JA, prediction, and truth, as far as known, in the colour of what each is about.
+    """Name and JA, prediction, and truth, as far as known, in the colour of what each is about, and further tasks.
 
-    There are always three lines, so that a run's pictures are of one size.
+    There are always three lines, and one for each further task, so that a run's pictures are of one size.
     """
     jaccard = '' if np.isnan(case.jaccard) else f'   Jaccard {case.jaccard:.2f}'
     score = f' {case.scores[case.pred_class]:.2f}' if case.pred_class in case.scores else ''
@@ -348,4 +354,5 @@ def captions(case: Case) -> list[tuple[str, str]]:
         (case.image_id + jaccard, 'black'),
         (f'predicted: {predicted}', PREDICTED),
         (f'true: {true}', TRUE),
+        *((f'{readable(task)}: {readable(text)}', 'black') for task, text in case.notes.items()),
     ]

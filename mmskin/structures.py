@@ -8,7 +8,7 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from mmskin.files import check_name
 
-__all__ = ['TaskSample', 'is_known', 'not_finite']
+__all__ = ['TaskSample', 'is_known', 'names_key', 'names_of', 'not_finite']
 
 UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 
@@ -24,23 +24,31 @@ class TaskSample(BaseDataElement):
         img_path (str): the file the image was read from.
         ori_shape (tuple[int, int]): ``(H, W)``, also where the file was decoded at a reduced scale.
         img_shape (tuple[int, int]): ``(h, w)``.
+        targets (dict[str, str]): of each task that has predicted, the field with its ground truth, such as
+            ``{'cls': 'gt_label', 'sex': 'gt_sex'}``.
 
     What the network sees beside the image:
         inputs (dict[str, float | str]): values by the input's name, such as ``{'age': 55, 'sex': 'female'}``; what is
             absent is unknown.
 
-    Ground truth, absent where the image has no label for the task:
-        gt_label (Tensor): int64, shape (1,); 0 melanoma, 1 nevus, 2 seborrheic keratosis.
-        gt_sem_seg (PixelData): ``data`` is uint8, 1 on the lesion and 0 off it; shape (1, h, w) in training and
-            (1, H, W) in validation and test, where the mask keeps its file's own size.
+    Ground truth, in a field that a task names as its ``target``; absent where the image has no label for the task.
+    These are the defaults of each kind of task; others, such as ``gt_sex``, hold the same:
+        gt_label (Tensor): int64, shape (1,), a class or a grade, from 0.
+        gt_labels (Tensor): float32, shape (num_labels,), 1 for each that applies, 0 for others, NaN where unknown.
         gt_values (Tensor): float32, shape (num_values,), what a regression learns, such as ``MeasureLesion``'s two.
+        gt_sem_seg (PixelData): ``data`` is uint8, 0 for the background, 1 for what is outlined, or the number of a
+            class; shape (1, h, w) in training and (1, H, W) in validation and test, where the mask keeps its file's own
+            size.
+        gt_masks (PixelData): ``data`` is uint8, shape (C, h, w) or (C, H, W), 1 where each of C things is.
 
-    Predictions:
-        pred_score (Tensor): float, shape (num_classes,), probabilities.
-        pred_label (Tensor): int64, shape (1,).
-        seg_prob (PixelData): ``data`` is float, shape (1, h, w), the probability of lesion.
-        pred_sem_seg (PixelData): ``data`` is uint8, shape (1, H, W), 1 on the lesion and 0 off it.
-        pred_values (Tensor): float, shape (num_values,), in the units of ``gt_values``.
+    Predictions, in fields that begin with the task's name, here ``cls``, ``seg`` and so on:
+        cls_score (Tensor): float, shape (num_classes,), probabilities.
+        cls_label (Tensor): int64, shape (1,).
+        attributes_labels (Tensor): int64, shape (num_labels,), 0 or 1, of a task that takes any of several labels.
+        seg_prob (PixelData): ``data`` is float, shape (C, h, w), probabilities; of a segmentation into classes the
+            background's first.
+        seg_mask (PixelData): ``data`` is uint8, shape (C, H, W), 1 where each class but the background is.
+        shape_values (Tensor): float, shape (num_values,), in the units of the ground truth.
 
     Example:
         >>> sample = TaskSample(metainfo=dict(image_id='ISIC_0000000'))
@@ -66,7 +74,7 @@ def is_known(value: Any) -> bool:
 
 
 def not_finite(fields: Mapping[str, Any]) -> list[str]:
-    """Which of the fields have nan or infinity in them, and which of the two, such as ``'pred_score is nan'``.
+    """Which of the fields have nan or infinity in them, and which of the two, such as ``'cls_score is nan'``.
 
     Args:
         fields: Tensors, maps or lists of tensors by name, such as losses or ``TaskSample.predictions``.
@@ -79,3 +87,13 @@ def not_finite(fields: Mapping[str, Any]) -> list[str]:
         if wrong:
             found.append(f'{name} is {"nan" if any(one.isnan().any() for one in wrong) else "infinite"}')
     return found
+
+
+def names_key(target: str) -> str:
+    """Where a data set's metainfo names the classes of a target: ``classes`` for ``gt_label``, else its own name."""
+    return 'classes' if target == 'gt_label' else target
+
+
+def names_of(metainfo: Mapping[str, Any] | None, target: str) -> tuple[str, ...]:
+    """The names of a target's classes, labels, values or outlines, in their order; empty if there are none."""
+    return tuple((metainfo or {}).get(names_key(target), ()))

@@ -25,8 +25,8 @@ def sample(index: int, side: int) -> dict:
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing='ij')
     disc = ((x - side / 2) ** 2 + (y - side / 2) ** 2 < (side / 4) ** 2)[None].to(torch.uint8)
     result.gt_label = torch.tensor([index % 3])
-    result.pred_label, result.pred_score = torch.tensor([0]), torch.tensor([0.5, 0.3, 0.2])
-    result.gt_sem_seg, result.pred_sem_seg = PixelData(data=disc), PixelData(data=disc.roll(5, dims=2))
+    result.cls_label, result.cls_score = torch.tensor([0]), torch.tensor([0.5, 0.3, 0.2])
+    result.gt_sem_seg, result.seg_mask = PixelData(data=disc), PixelData(data=disc.roll(5, dims=2))
     return result.to_dict()
 
 

@@ -29,9 +29,7 @@ PATHS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.par
 assert PATHS, f'no config in {FOLDER}'
 every_config = pytest.mark.parametrize('path', PATHS, ids=[path.relative_to(FOLDER).as_posix() for path in PATHS])
 
-PREDICTIONS = dict(
-    gt_label='pred_score', gt_sem_seg='pred_sem_seg', gt_values='pred_values'
-)  # by the label of the task
+PREDICTIONS = dict(gt_label='cls_score', gt_sem_seg='seg_mask', gt_values='shape_values')  # by the label of the task
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NO_CODE = {getattr(tokenize, kind) for kind in ('COMMENT', 'NL', 'NEWLINE', 'INDENT', 'DEDENT', 'ENDMARKER')}
 TRAINING_IMAGES = {

@@ -21,7 +21,7 @@ for loader in (train_dataloader, val_dataloader, test_dataloader):
     loader.dataset.pipeline.insert(-1, dict(type='MeasureLesion'))
 for evaluator in (val_evaluator, test_evaluator):
     evaluator.append(
-        dict(type='RegressionMetric', prefix='shape', names=['diameter', 'irregularity'], lengths=['diameter'])
+        dict(type='RegressionMetric', task='shape', names=['diameter', 'irregularity'], lengths=['diameter'])
     )
 stages.insert(
     2,

@@ -111,7 +111,7 @@ def _scoring(evaluators: list[dict] | dict, dataset: Any) -> dict[str, list[str]
     for settings in evaluators if isinstance(evaluators, list) else [evaluators]:
         kind = settings['type'] if isinstance(settings['type'], type) else METRICS.get(settings['type'])
         if issubclass(kind, PerImageMetric):
-            lines[str(settings.get('prefix') or kind.default_prefix)].append(_as_json(settings))
+            lines[str(settings.get('task') or settings.get('prefix') or kind.default_prefix)].append(_as_json(settings))
     masks = [index for index in range(len(dataset)) if dataset.get_data_info(index).get('seg_map_path')]
     if masks and 'seg' in lines:
         lines['seg'].append(f'masks at {tuple(dataset[masks[0]]["data_samples"].gt_sem_seg.shape)}')

@@ -1,8 +1,13 @@
 """Any collection of lesions, listed in a table."""
 
+import math
+import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmskin.datasets.inputs import known_cells
 from mmskin.datasets.isic2017 import MASK_SUFFIX
@@ -12,7 +17,9 @@ from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
+from mmskin.structures import is_known, names_key, names_of
 
+PLACE = re.compile(r'\{([^{}]+)\}')  # of a column in a pattern
 SHOWN = 10  # wrong rows in an error
 SUFFIXES = [form for suffix in IMAGE_FILES for form in (suffix, suffix.upper())]
 MASK_ENDINGS = [MASK_SUFFIX, '_Segmentation.png']  # the latter of ISIC 2016
@@ -43,6 +50,16 @@ class CsvLesionDataset(LesionDataset):
         delimiter: the character between the cells.
         inputs: columns that the network sees with the image, by the input's name, such as ``dict(age='age')``.
             Cells may be empty or "unknown".
+        image: in place of ``image_column``, where images are, by the table's other columns, such as
+            ``'images/{image_id}.jpg'``; of several such patterns the first whose file is there.
+        mask: likewise in place of ``mask_column``; a mask whose file is not there is an empty cell.
+        columns: further ground truth, by the field of the sample that a task names as its ``target``:
+            ``dict(gt_sex='sex')`` is a class whose names ``metainfo=dict(gt_sex=('female', 'male'))`` gives, or
+            without names a number; several columns are several labels or numbers, such as
+            ``dict(gt_labels=('hair', 'ruler'))``. Cells may be empty or "unknown".
+        masks: further masks by field, each a column or a pattern as in ``mask``, such as
+            ``dict(gt_vessels='vessels')``; several are masks that may overlap. With more than one name in ``metainfo``
+            a single file holds the number of a class per pixel.
         options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
             ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
 
@@ -66,10 +83,20 @@ class CsvLesionDataset(LesionDataset):
         exclude: Collection[str] = (),
         delimiter: str = ',',
         inputs: Mapping[str, str] | None = None,
+        image: str | Sequence[str] | None = None,
+        mask: str | Sequence[str] | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
+        masks: Mapping[str, str | Sequence[str]] | None = None,
         **options: Any,
     ) -> None:
+        self.image_places = places(image or image_column)
+        self.mask_places = places(mask or mask_column or ())
+        self.columns = {field: places(names) for field, names in (columns or {}).items()}
+        self.masks = {field: places(names) for field, names in (masks or {}).items()}
+        if odd := [field for field in (*self.columns, *self.masks) if not field.startswith('gt_')]:
+            raise Mistake(f'{odd[0]}: fields of ground truth begin with gt_; call it gt_{odd[0]}')
         self.csv, self.delimiter, self.inputs = csv, delimiter, inputs or {}
-        self.image_column, self.mask_column, self.id_column = image_column, mask_column, id_column
+        self.id_column = id_column
         self.name_column = label_column if isinstance(label_column, str) else None
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
         self.outside_data_root = outside_data_root
@@ -91,6 +118,7 @@ class CsvLesionDataset(LesionDataset):
         for where, row in self._rows(table):
             try:
                 sample = self._sample(row, folder) | known_cells(row, self.inputs, where)
+                sample |= self._further(row, folder)
                 if sample['image_id'] in samples:
                     raise Mistake(f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column')
                 samples[sample['image_id']] = sample
@@ -105,15 +133,17 @@ class CsvLesionDataset(LesionDataset):
         """The rows of the split, each with its file and line."""
         if self.flag_columns and len(self.flag_columns) != len(self.classes):
             raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
-        columns = [self.image_column, self.mask_column, self.name_column, self.id_column, *self.flag_columns]
-        columns += self.inputs.values()
+        files = [*self.image_places, *self.mask_places, *chain.from_iterable(self.masks.values())]
+        columns = [column for place in files for column in PLACE.findall(place) or [place]]
+        columns += [self.name_column, self.id_column, *self.flag_columns, *self.inputs.values()]
+        columns += chain.from_iterable(self.columns.values())
         columns += [self.split_column] if self.split else []
         rows = read_rows(
             table,
             [column for column in columns if column],
             'check csv and data_root.',
-            'name the columns by image_column, mask_column, label_column, id_column and split_column, and the '
-            f'character between the cells by delimiter, which is {self.delimiter!r}.',
+            'name the columns by image_column, mask_column, label_column, id_column, split_column, columns and masks, '
+            f'and the character between the cells by delimiter, which is {self.delimiter!r}.',
             self.delimiter,
         )
         splits = (self.split,) if isinstance(self.split, str) else self.split
@@ -125,28 +155,43 @@ class CsvLesionDataset(LesionDataset):
 
     def _sample(self, row: dict[str, str], folder: Path) -> dict:
         """One row as a sample, which lacks what the row leaves empty."""
-        image = self._file(folder, row, self.image_column)
+        image = self._file(folder, row, self.image_places)
+        assert image is not None, 'an image is not optional'
         image_id = check_name(row[self.id_column] if self.id_column else image.stem, f'{self.id_column or "the id"}:')
         sample = dict(image_id=image_id, img_path=str(image))
-        if self.mask_column and self._is_filled(row[self.mask_column], self.mask_column):
-            mask = self._file(folder, row, self.mask_column, MASK_ENDINGS)
-            if mask == image and mask.name != Path(row[self.mask_column]).name:
-                raise Mistake(f'{self.mask_column}: {row[self.mask_column]} is the image itself; name its mask')
+        if self.mask_places and (mask := self._file(folder, row, self.mask_places, MASK_ENDINGS, optional=True)):
+            if mask == image and mask.name != Path(row.get(self.mask_places[0], '')).name:
+                raise Mistake(f'{self.mask_places[0]}: {mask.stem} is the image itself; name its mask')
             sample['seg_map_path'] = str(mask)
         label = self._label(row)
         return sample if label is None else {**sample, 'gt_label': label}
 
-    def _file(self, folder: Path, row: dict[str, str], column: str, endings: Sequence[str] = ()) -> Path:
-        """The file that a cell names, perhaps without one of these endings or an image's suffix."""
-        if not row[column]:
-            raise Mistake(f'{column} is empty; name a file')
-        roots = None if self.outside_data_root else [folder]
-        path = named_file(row[column], column, folder, roots, endings)
-        if not path.is_file():
-            path = named_file(row[column], column, folder, roots, SUFFIXES)
-        if not path.is_file():
-            raise Mistake(f'{column}: {path} is missing; restore the file, or check data_root')
-        return path
+    def _file(
+        self,
+        folder: Path,
+        row: dict[str, str],
+        where: Sequence[str],
+        endings: Sequence[str] = (),
+        optional: bool = False,
+    ) -> Path | None:
+        """The file that a cell names, or that is at the first of several patterns; None where an optional one is not.
+
+        A name may lack one of the endings or an image's suffix. Only an empty cell and patterns leave out a file.
+        """
+        roots, path, is_pattern = None if self.outside_data_root else [folder], None, False
+        for place in where:
+            is_pattern = bool(PLACE.search(place))
+            cell = PLACE.sub(lambda found: row[found[1]], place) if is_pattern else row[place]
+            for ends in (endings, SUFFIXES) if cell else ():
+                path = named_file(cell, place, folder, roots, ends)
+                if path.is_file():
+                    return path
+        if path is None and not optional:
+            raise Mistake(f'{place} is empty; name a file')
+        if path is not None and not (optional and is_pattern and self.partial_labels):
+            raise Mistake(f'{place}: {path} is missing; restore the file, or check data_root')
+        self._is_filled('' if path is None else str(path), place)
+        return None
 
     def _label(self, row: dict[str, str]) -> int | None:
         """The class of a row; None if it is left empty."""
@@ -171,8 +216,74 @@ class CsvLesionDataset(LesionDataset):
             raise Mistake(f'{len(flagged)} of the columns {columns} are 1, and one has to be')
         return self.flag_columns.index(flagged[0])
 
+    def _further(self, row: dict[str, str], folder: Path) -> dict:
+        """The ground truth in ``columns`` and ``masks`` of a row."""
+        sample: dict[str, Any] = {}
+        for field, columns in self.columns.items():
+            known = [self._is_filled(row[one] if is_known(row[one]) else '', one) for one in columns]
+            if not any(known):
+                continue
+            if len(columns) == 1:
+                sample[field] = self._class_or_number(field, columns[0], row[columns[0]])
+            else:
+                cells = [
+                    number(row[one], one) if there else math.nan for one, there in zip(columns, known, strict=True)
+                ]
+                sample[field] = np.array(cells, np.float32)
+        files = {
+            field: [self._file(folder, row, [one], optional=True) for one in where]
+            for field, where in self.masks.items()
+        }
+        if whole := {field: [str(path) for path in paths] for field, paths in files.items() if all(paths)}:
+            sample['mask_paths'] = whole
+            sample['mask_classes'] = {field: max(1, len(names_of(self.metainfo, field))) for field in whole}
+        for field, paths in files.items():
+            if any(paths) and field not in whole:
+                lacking = ', '.join(one for one, path in zip(self.masks[field], paths, strict=True) if path is None)
+                raise Mistake(
+                    f'{lacking}: no file, but other masks of {field} are there; give all of an image, or none'
+                )
+        return sample
+
+    def _class_or_number(self, field: str, column: str, cell: str) -> int | float:
+        """What one column says: a class by its name, or a number where the field's classes have no names."""
+        names = names_of(self.metainfo, field)
+        if not names:
+            try:
+                return number(cell, column)
+            except Mistake as error:
+                raise Mistake(
+                    f'{error}, or name the classes in their order: metainfo=dict({names_key(field)}=({cell!r}, ...))'
+                ) from error
+        if cell not in names:
+            raise Mistake(
+                f'{column} is {cell!r}, and {field} is one of {", ".join(names)}; correct it, or name the classes by '
+                f'metainfo=dict({names_key(field)}=...)'
+            )
+        return names.index(cell)
+
     def _is_filled(self, cell: str, column: str) -> bool:
         """Whether a cell is filled, which it has to be without ``partial_labels``."""
         if not cell and not self.partial_labels:
             raise Mistake(f'{column} is empty; fill it, or allow it with partial_labels=True')
         return bool(cell)
+
+
+def places(where: str | Sequence[str]) -> list[str]:
+    """Columns, or patterns of files, of which one may stand for itself."""
+    return [where] if isinstance(where, str) else [*where]
+
+
+def number(cell: str, column: str) -> int | float:
+    """A whole number, which may be written 1.0, or a fraction.
+
+    Raises:
+        Mistake: if the cell holds neither.
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Mistake(f'{column} is {cell!r}, which is no number; correct it')
+    return int(value) if value.is_integer() else value

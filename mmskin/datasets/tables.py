@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def read_rows(
 
     Raises:
         MissingFile: if there is no such file.
-        Mistake: if a column is missing, the file is no text in UTF-8, or the delimiter is not one character.
+        Mistake: if a column is missing or stands twice, the file is no text in UTF-8, or the delimiter is not one
+            character.
     """
     if not path.is_file():
         raise MissingFile(f'{path} is missing; {if_missing}')
@@ -109,6 +111,8 @@ def read_rows(
         with path.open(newline='', encoding='utf-8-sig') as file:
             rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
             rows.fieldnames = [plain_cell(name.strip()) for name in rows.fieldnames or ()]
+            if twice := [name for name, count in Counter(rows.fieldnames).items() if name and count > 1]:
+                raise Mistake(f'{path} has the column {", ".join(twice)} twice; rename or remove one of them')
             if missing := [column for column in columns if column not in rows.fieldnames]:
                 raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
             for row in rows:

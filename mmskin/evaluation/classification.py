@@ -1,4 +1,4 @@
-"""Accuracy and mean average precision of a single-label classification."""
+"""Scores of classifications: one class of several, grades in order, and any of several labels."""
 
 import logging
 import math
@@ -6,9 +6,8 @@ import math
 import numpy as np
 from mmengine.logging import print_log
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
-from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 
@@ -43,24 +42,21 @@ def average_precision(scores: ArrayLike, gt_labels: ArrayLike) -> list[float]:
 
 @METRICS.register_module()
 class ClassificationMetric(PerImageMetric):
-    """``cls/AC`` and ``cls/mAP``, over the samples that have a ``gt_label`` and a prediction.
+    """``<task>/AC`` and ``<task>/mAP``, over the samples that have a label and a prediction; ``cls`` by default.
 
     A class that the set lacks is left out of mAP, with a warning in the log. The rows in ``per_image`` hold
     ``gt_label``, ``pred_label`` and ``score_<class>``; an unlabelled image has its prediction there.
     """
 
     default_prefix = 'cls'
+    default_target = 'gt_label'
 
     def measure(self, sample: dict) -> Row:
         """Labels and scores, as far as the sample has them."""
-        row = {key: int(sample[key]) for key in ('gt_label', 'pred_label') if key in sample}
-        scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
-        names = self.class_names(len(scores)) if scores else []
-        if len(names) != len(scores):
-            raise Mistake(
-                f'the network has {len(scores)} classes, and the data set {len(names)}: {", ".join(names)}; '
-                "set the head's num_classes, or metainfo=dict(classes=...) of the data set"
-            )
+        fields = {'gt_label': self.target_of(sample), 'pred_label': f'{self.task}_label'}
+        row = {key: int(sample[field]) for key, field in fields.items() if field in sample}
+        scores = sample[f'{self.task}_score'].tolist() if f'{self.task}_score' in sample else []
+        names = self.output_names(sample, len(scores)) if scores else []
         return {**row, **{f'score_{name}': score for name, score in zip(names, scores, strict=True)}}
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:
@@ -79,14 +75,68 @@ class ClassificationMetric(PerImageMetric):
             'mAP': mean_of_defined(precisions),
         }
 
-    def class_names(self, num_classes: int) -> list[str]:
-        """The dataset's class names, or the numbers of the classes where it has no names."""
-        return list((self.dataset_meta or {}).get('classes', map(str, range(num_classes))))
-
     @staticmethod
     def score_table(rows: list[Row]) -> np.ndarray:
         """The scores of ``rows`` as an array (N, num_classes)."""
         return np.array([[value for key, value in row.items() if key.startswith('score_')] for row in rows])
+
+
+@METRICS.register_module()
+class OrdinalMetric(ClassificationMetric):
+    """``<task>/AC``, ``<task>/mAP``, ``<task>/MAE`` and ``<task>/kappa`` of grades in order; ``cls`` by default.
+
+    MAE is the mean distance in grades. Kappa is Cohen's with quadratic weights
+    (https://doi.org/10.1037/h0026256), as in challenges on retinopathy: 1 for full agreement, 0 for chance. It is nan
+    where all grades, true and predicted, are one.
+    """
+
+    def compare(self, rows: list[Row]) -> dict[str, float]:
+        """The four scores."""
+        true, predicted = (np.array([row[key] for row in rows]) for key in ('gt_label', 'pred_label'))
+        kappa = math.nan
+        if np.ptp(np.concatenate([true, predicted])):
+            kappa = float(cohen_kappa_score(true, predicted, weights='quadratic'))
+        return {**super().compare(rows), 'MAE': float(np.abs(true - predicted).mean()), 'kappa': kappa}
+
+
+@METRICS.register_module()
+class MultiLabelMetric(PerImageMetric):
+    """``<task>/AUC_<label>``, ``<task>/AP_<label>``, and their means ``AUC_mean`` and ``mAP``; ``labels`` by default.
+
+    A label counts on the images where it is known; one that no image has, or all have, is left out of the means. The
+    rows in ``per_image`` hold ``gt_<label>`` and ``prob_<label>``.
+    """
+
+    default_prefix = 'labels'
+    default_target = 'gt_labels'
+
+    def measure(self, sample: dict) -> Row:
+        """Labels that are known, and probabilities."""
+        row: Row = {}
+        for key, field in (('gt', self.target_of(sample)), ('prob', f'{self.task}_score')):
+            values = sample[field].tolist() if field in sample else []
+            names = self.output_names(sample, len(values)) if values else []
+            row |= {f'{key}_{name}': v for name, v in zip(names, values, strict=True) if not math.isnan(v)}
+        return row
+
+    def summarize(self, rows: list[Row]) -> dict[str, float]:
+        """AUC and AP of each label, and the means."""
+        names = dict.fromkeys(key.removeprefix('prob_') for row in rows for key in row if key.startswith('prob_'))
+        areas: dict[str, dict[str, float]] = {'AUC': {}, 'AP': {}}
+        for name in names:
+            judged = [row for row in rows if f'gt_{name}' in row and f'prob_{name}' in row]
+            if judged:
+                positive = np.array([row[f'gt_{name}'] > 0.5 for row in judged])
+                scores = np.array([row[f'prob_{name}'] for row in judged])
+                two_sided = 0 < positive.sum() < positive.size
+                areas['AUC'][name] = float(roc_auc_score(positive, scores)) if two_sided else math.nan
+                areas['AP'][name] = binary_average_precision(positive, scores)
+        if not areas['AUC']:
+            return {}
+        if any(map(math.isnan, areas['AUC'].values())):
+            warn_undefined('score of a label that no image has, or all have', 'its mean')
+        means = {'AUC_mean': mean_of_defined(areas['AUC'].values()), 'mAP': mean_of_defined(areas['AP'].values())}
+        return {**{f'{area}_{name}': v for area, by_name in areas.items() for name, v in by_name.items()}, **means}
 
 
 def warn_undefined(what: str, mean: str) -> None:

@@ -1,16 +1,19 @@
 """The sheet of contours and the file of cases, made at the end of a test."""
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 
 from mmskin.drawing import Case, contour_sheet, outlines, write_cases
-from mmskin.evaluation.segmentation import as_mask, segmentation_scores
+from mmskin.evaluation.per_image import mean_of_defined
+from mmskin.evaluation.segmentation import IGNORED, outline_scores
 from mmskin.registry import METRICS
+from mmskin.structures import names_of
 
 
 @METRICS.register_module()
@@ -35,8 +38,7 @@ class ContourSheet(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Append one ``Case`` for each of ``data_samples`` (``TaskSample.to_dict()``)."""
-        classes = (self.dataset_meta or {}).get('classes', ())
-        self.results.extend(describe(sample, classes) for sample in data_samples)
+        self.results.extend(describe(sample, self.dataset_meta) for sample in data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
@@ -46,28 +48,71 @@ class ContourSheet(BaseMetric):
         return {}
 
 
-def describe(sample: dict, classes: Sequence[str]) -> Case:
-    """What a picture needs of a sample (``TaskSample.to_dict()``); a class is its number where it has no name."""
+def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
+    """What a picture needs of a sample (``TaskSample.to_dict()``).
 
-    def name(label: Any) -> str:
-        if label is None:
-            return ''
-        return classes[int(label)] if classes else str(int(label))
+    Class and outlines are those of the first tasks that gave them; further tasks are noted in words.
+
+    Args:
+        sample: With predictions, ground truth, or both.
+        metainfo: The data set's, whose names classes get; a class is its number where it has no name.
+    """
+    targets = sample.get('targets', {})
+    diagnosis = next((task for task in targets if f'{task}_label' in sample), '')
+    outline = next((task for task in targets if f'{task}_mask' in sample), '')
+    label, shape = targets.get(diagnosis, 'gt_label'), targets.get(outline, 'gt_sem_seg')
+
+    def named(target: str, index: Any) -> str:
+        names = names_of(metainfo, target)
+        return names[int(index)] if int(index) < len(names) else str(int(index))
+
+    def lines(field: str) -> list[np.ndarray]:
+        """Of each mask, or of each class of a map of classes; none of the background and of what is not counted."""
+        masks: Any = torch.as_tensor(sample[field]['data']).cpu().numpy() if field in sample else []
+        levels = [{*np.flatnonzero(np.bincount(mask.ravel()))} - {0, IGNORED} for mask in masks]
+        return [
+            line
+            for mask, found in zip(masks, levels, strict=True)
+            for level in sorted(found)
+            for line in outlines(mask == level)
+        ]
+
+    def note(task: str, target: str) -> str:
+        if f'{task}_label' in sample:
+            index = int(sample[f'{task}_label'])
+            said = f'{named(target, index)} {float(sample[f"{task}_score"][index]):.2f}'
+            return said + (f' (true: {named(target, sample[target])})' if target in sample else '')
+        flags = f'{task}_labels' in sample
+        fields = {f'{task}_labels' if flags else f'{task}_values': '', target: 'true: '}
+        found = [
+            word + listed(sample[field].tolist(), names_of(metainfo, target), flags)
+            for field, word in fields.items()
+            if field in sample
+        ]
+        return f'{found[0]} ({found[1]})' if len(found) > 1 else ''.join(found)
 
     path = sample.get('img_path')
-    scores = sample['pred_score'].tolist() if 'pred_score' in sample else []
-    masks = {key: as_mask(sample[key]['data']) for key in ('gt_sem_seg', 'pred_sem_seg') if key in sample}
-    lines = {key: outlines(mask.squeeze(0)) for key, mask in masks.items()}
-    jaccard = math.nan
-    if len(masks) == 2:
-        jaccard = segmentation_scores(masks['pred_sem_seg'], masks['gt_sem_seg'])['JA']
+    scores = sample[f'{diagnosis}_score'].tolist() if diagnosis else []
+    both = outline and shape in sample
+    pair = [sample[field]['data'] for field in (f'{outline}_mask', shape)] if both else []
+    jaccards = [one['JA'] for one in outline_scores(*pair)] if pair else []
+    noted = {task: target for task, target in targets.items() if task not in (diagnosis, outline)}
     return Case(
         image_id=sample['image_id'],
         img_path=os.path.abspath(path) if path else None,
-        gt_class=name(sample.get('gt_label')),
-        pred_class=name(sample.get('pred_label')),
-        scores={name(index): score for index, score in enumerate(scores)},
-        jaccard=jaccard,
-        true_outlines=lines.get('gt_sem_seg', []),
-        pred_outlines=lines.get('pred_sem_seg', []),
+        gt_class=named(label, sample[label]) if label in sample else '',
+        pred_class=named(label, sample[f'{diagnosis}_label']) if diagnosis else '',
+        scores={named(label, index): score for index, score in enumerate(scores)},
+        jaccard=mean_of_defined(jaccards),
+        true_outlines=lines(shape),
+        pred_outlines=lines(f'{outline}_mask'),
+        notes={task: note(task, target) for task, target in noted.items() if f'{task}_mask' not in sample},
     )
+
+
+def listed(values: Sequence[float], names: Sequence[str], flags: bool) -> str:
+    """Labels that apply, or values with three digits, by name."""
+    named = zip(names or map(str, range(len(values))), values, strict=False)
+    if flags:
+        return ', '.join(name for name, value in named if value > 0.5) or 'none'
+    return ', '.join(f'{name} {value:.3g}' for name, value in named)

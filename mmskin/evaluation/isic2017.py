@@ -15,6 +15,7 @@ from mmskin.evaluation.classification import ClassificationMetric, binary_averag
 from mmskin.evaluation.per_image import Row, mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
 from mmskin.registry import METRICS
+from mmskin.structures import names_of
 
 CATEGORIES = ('melanoma', 'seborrheic_keratosis')
 SCORES = ('AUC', 'AP', 'sensitivity', 'specificity')
@@ -70,7 +71,7 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
 
     def category_indices(self) -> list[int]:
         """The labels of the challenge's two categories in this dataset."""
-        classes = list((self.dataset_meta or {}).get('classes', ()))
+        classes = list(names_of(self.dataset_meta, self.target or 'gt_label'))
         if not set(CATEGORIES) <= set(classes):
             raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}, without {' or '.join(CATEGORIES)}; "

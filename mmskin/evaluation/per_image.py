@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import read_csv, read_json, write_csv, write_json
 from mmskin.registry import EVALUATOR
+from mmskin.structures import names_key, names_of
 
 PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
 SIZES = ('small', 'medium', 'large')
@@ -41,12 +42,51 @@ class PerImageMetric(BaseMetric):
     Memory grows with the number of images only: a row holds no mask and no image. There is one row for each sample,
     even for one that has nothing to measure, because mmengine cuts off a sampler's padding by position.
 
+    Args:
+        task: whose predictions are judged; its name is the prefix of the results and of the table's columns. By default
+            that of the metric's ``default_prefix``.
+        target: the sample's field with the ground truth; by default the one that the task learnt.
+        collect_device: mmengine's, as is ``collect_dir``.
+        collect_dir: see there.
+
     Attributes:
         per_image: after ``evaluate``, on the main process: the rows, each with an ``image_id``. Their keys become
-            columns ``<prefix>/<key>`` of the table; ``score_<class>`` have to be in the order of the labels.
+            columns ``<task>/<key>`` of the table; ``score_<class>`` have to be in the order of the labels.
+        default_target: where the ground truth of the default task is.
     """
 
     per_image: Sequence[Row] = ()
+    default_target: ClassVar[str] = ''
+
+    def __init__(
+        self,
+        task: str | None = None,
+        target: str | None = None,
+        collect_device: str = 'cpu',
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, task or self.default_prefix, collect_dir)
+        self.task, self.target = str(self.prefix), target
+
+    def target_of(self, sample: dict) -> str:
+        """The field of a sample that has the ground truth."""
+        usual = self.default_target if self.task == self.default_prefix else f'gt_{self.task}'
+        return self.target or sample.get('targets', {}).get(self.task, usual)
+
+    def output_names(self, sample: dict, count: int) -> list[str]:
+        """The data set's names of the ``count`` classes, labels or outlines of a sample's task, or their numbers.
+
+        Raises:
+            Mistake: if the data set has more or fewer names.
+        """
+        target = self.target_of(sample)
+        names = names_of(self.dataset_meta, target) or [str(index) for index in range(count)]
+        if len(names) != count:
+            raise Mistake(
+                f'the task {self.task} has {count} classes, and the data set {len(names)}: {", ".join(names)}; set the '
+                f"head's outputs, or metainfo=dict({names_key(target)}=...) of the data set"
+            )
+        return list(names)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Append one row for each of ``data_samples`` (``TaskSample.to_dict()``)."""

@@ -26,20 +26,21 @@ def correlations(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
 
 @METRICS.register_module()
 class RegressionMetric(PerImageMetric):
-    """``<prefix>/MAE_<name>``, ``<prefix>/pearson_<name>``, ``<prefix>/spearman_<name>`` of each value of a regression.
+    """``<task>/MAE_<name>``, ``<task>/pearson_<name>``, ``<task>/spearman_<name>`` of each value of a regression.
 
     MAE is the mean absolute error over images, in the values' own units; the rows in ``per_image`` hold
     ``gt_<name>``, ``pred_<name>`` and, as ``MAE_<name>``, the image's absolute error.
 
     Args:
-        names: Of the values, in their order; their numbers by default.
+        names: Of the values, in their order; by default the data set's, or their numbers.
         lengths: Those of the names that are lengths as shares of the frame's side; the rows have them in pixels of the
             original image besides, as ``pred_<name>_px``. In an image that is not square a length depends on its
             direction; its mean over both, sqrt(H W), is taken for the side, which is exact for an equivalent diameter.
-        options: mmengine's own, such as ``prefix='shape'``.
+        options: Those of ``PerImageMetric``, such as ``task='shape'``.
     """
 
     default_prefix = 'regression'
+    default_target = 'gt_values'
 
     def __init__(self, names: Sequence[str] | None = None, lengths: Sequence[str] = (), **options: Any) -> None:
         super().__init__(**options)
@@ -49,7 +50,8 @@ class RegressionMetric(PerImageMetric):
 
     def measure(self, sample: dict) -> Row:
         """True and predicted values, as far as the sample has them, and their distance."""
-        gt, pred = (self.named(sample[key]) if key in sample else {} for key in ('gt_values', 'pred_values'))
+        fields = self.target_of(sample), f'{self.task}_values'
+        gt, pred = (self.named(sample, sample[field]) if field in sample else {} for field in fields)
         side = math.sqrt(math.prod(sample['ori_shape'])) if self.lengths else 1.0
         return {
             **{f'gt_{name}': value for name, value in gt.items()},
@@ -58,13 +60,13 @@ class RegressionMetric(PerImageMetric):
             **{f'pred_{name}_px': pred[name] * side for name in self.lengths if pred},
         }
 
-    def named(self, values: Any) -> dict[str, float]:
+    def named(self, sample: dict, values: Any) -> dict[str, float]:
         """A sample's values (num_values,) by name.
 
         Raises:
             Mistake: if ``names`` are more or fewer.
         """
-        names = self.names or [str(index) for index in range(len(values))]
+        names = self.names or self.output_names(sample, len(values))
         if len(names) != len(values):
             raise Mistake(f'RegressionMetric has the names {", ".join(names)}, but samples have {len(values)} values')
         return dict(zip(names, values.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""The lesion segmentation scores of the ISIC challenge, per image and averaged over images."""
+"""The segmentation scores of the ISIC challenge, per image and averaged over images."""
 
 import math
 
@@ -10,6 +10,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 
+IGNORED = 255  # of a map of classes
 KEYS = ('JA', 'DI', 'AC', 'sensitivity', 'specificity')
 
 
@@ -40,7 +41,7 @@ def segmentation_scores(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
 
 
 def as_mask(mask: ArrayLike) -> np.ndarray:
-    """``mask`` as a boolean array in main memory; whatever is above zero is lesion."""
+    """``mask`` as a boolean array in main memory; whatever is above zero is foreground."""
     return torch.as_tensor(mask).cpu().numpy() > 0
 
 
@@ -62,20 +63,25 @@ def ratio(part: int, whole: int) -> float:
 
 def mean_over_images(rows: list[Row]) -> dict[str, float]:
     """The mean of each score over images, undefined ones left out; empty if there is no row."""
-    return {key: mean_of_defined(row[key] for row in rows) for key in KEYS} if rows else {}
+    keys = dict.fromkeys(key for row in rows for key in row if key not in ('image_id', 'lesion_share'))
+    return {key: mean_of_defined(row[key] for row in rows if key in row) for key in keys}
 
 
 @METRICS.register_module()
 class SegmentationMetric(PerImageMetric):
-    """``seg/JA``, ``seg/DI``, ``seg/AC``, ``seg/sensitivity``, ``seg/specificity``: means over images.
+    """``<task>/JA``, ``/DI``, ``/AC``, ``/sensitivity``, ``/specificity``: means over images; ``seg`` by default.
 
-    The rows in ``per_image`` also hold ``lesion_share``, the true lesion's share of the image.
+    Masks are compared at the size of the mask file. Of several outlines per image, classes or masks that may overlap,
+    each has the five scores as ``<task>/JA_<name>``, and those without a name are the means over the outlines of an
+    image. Pixels of a class map that hold 255 do not count. The rows in ``per_image`` also hold ``lesion_share``, the
+    share of the image that is outlined in truth.
 
-    ``pred_sem_seg`` and ``gt_sem_seg`` are compared at the size of the mask file. The paper's DI of 0.868 is not
-    2 JA / (1 + JA) for its JA of 0.787, so it too averaged over images and did not pool pixels.
+    The paper's DI of 0.868 is not 2 JA / (1 + JA) for its JA of 0.787, so it too averaged over images and did not pool
+    pixels.
     """
 
     default_prefix = 'seg'
+    default_target = 'gt_sem_seg'
 
     def measure(self, sample: dict) -> Row:
         """The five scores of a sample that has both masks, and ``lesion_share``.
@@ -83,15 +89,45 @@ class SegmentationMetric(PerImageMetric):
         Raises:
             Mistake: if the masks differ in size.
         """
-        if 'gt_sem_seg' not in sample or 'pred_sem_seg' not in sample:
+        target, field = self.target_of(sample), f'{self.task}_mask'
+        if target not in sample or field not in sample:
             return {}
-        true = as_mask(sample['gt_sem_seg']['data'])
         try:
-            scores = segmentation_scores(sample['pred_sem_seg']['data'], true)
-            return {**scores, 'lesion_share': float(true.mean())}
+            scores = outline_scores(sample[field]['data'], sample[target]['data'])
         except ValueError as error:
             raise Mistake(f'{sample["image_id"]}: {error}') from error
+        row = {key: mean_of_defined(one[key] for one in scores) for key in KEYS}
+        row['lesion_share'] = float(foreground(sample[target]['data']).mean())
+        if len(scores) > 1:
+            names = self.output_names(sample, len(scores))
+            row |= {f'{key}_{name}': v for name, one in zip(names, scores, strict=True) for key, v in one.items()}
+        return row
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:
         """The means over the images that were compared."""
         return mean_over_images([row for row in rows if 'JA' in row])
+
+
+def outline_scores(pred: ArrayLike, gt: ArrayLike) -> list[dict[str, float]]:
+    """The five scores of each outline of an image.
+
+    Args:
+        pred: binary masks (C, H, W).
+        gt: binary masks of the same shape, or a map (1, H, W) of classes from 1, where pixels of 255 do not count.
+
+    Raises:
+        Mistake: if the shapes differ.
+    """
+    predicted, true = as_mask(pred), torch.as_tensor(gt).cpu().numpy()
+    if predicted.shape == true.shape:
+        return [segmentation_scores(one, other) for one, other in zip(predicted, true, strict=True)]
+    if true.shape != (1, *predicted.shape[1:]):
+        return [segmentation_scores(predicted, true)]  # which says what is wrong
+    counted = true[0] != IGNORED
+    return [segmentation_scores(one[counted], (true[0] == k)[counted]) for k, one in enumerate(predicted, 1)]
+
+
+def foreground(gt: ArrayLike) -> np.ndarray:
+    """Where anything is outlined (H, W), of masks (C, H, W) or a map of classes (1, H, W)."""
+    levels = torch.as_tensor(gt).cpu().numpy()
+    return ((levels > 0) & (levels != IGNORED)).any(axis=0)

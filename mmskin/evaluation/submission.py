@@ -36,21 +36,25 @@ class ChallengeSubmission(BaseMetric):
 
     Args:
         out_dir: the submission's folder. Masks of other images in it are an error at the end of the test.
+        diagnosis: the task that names the disease.
+        outline: the task that outlines the lesion.
     """
 
     default_prefix = 'submission'
 
-    def __init__(self, out_dir: str = 'submission', **kwargs: Any) -> None:
+    def __init__(
+        self, out_dir: str = 'submission', diagnosis: str = 'cls', outline: str = 'seg', **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.out_dir = Path(out_dir)
+        self.scores, self.mask = f'{diagnosis}_score', f'{outline}_mask'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
         for sample in data_samples:
-            if 'pred_sem_seg' in sample:
-                write_mask(
-                    self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', as_mask(sample['pred_sem_seg']['data'])
-                )
+            if self.mask in sample:
+                mask = as_mask(sample[self.mask]['data'])
+                write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', mask)
             self.results.append({'image_id': sample['image_id'], **self.probabilities(sample)})
 
     def probabilities(self, sample: dict) -> Row:
@@ -59,14 +63,14 @@ class ChallengeSubmission(BaseMetric):
         Raises:
             Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
         """
-        if 'pred_score' not in sample:
+        if self.scores not in sample:
             return {}
         classes = list((self.dataset_meta or {}).get('classes', ()))
         if not set(CATEGORIES) <= set(classes):
             raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
             )
-        return {name: float(sample['pred_score'][classes.index(name)]) for name in CATEGORIES}
+        return {name: float(sample[self.scores][classes.index(name)]) for name in CATEGORIES}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Write the table, and pack the masks when they are those of the tested images."""

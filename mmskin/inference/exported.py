@@ -1,5 +1,6 @@
 """Running an exported network, in ONNX Runtime or OpenVINO, as if it were the one that was trained."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ from mmskin.errors import MissingFile, Mistake, needs
 from mmskin.models.fusion.base import Input, values_of
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
-from mmskin.structures import TaskSample
+from mmskin.structures import TaskSample, names_key
 
 __all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'open_session']
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
-TASKS = ('Classification', 'Segmentation', 'Regression')
+OF_TASKS = ('post', 'target', 'lengths')  # options that a task predicts with
 VIEWS = ('flips', 'zooms', 'crops')
 NEEDED = {'input': ('size', 'mean', 'std'), 'test_time_augmentation': ('default',)}
 NEEDED_OF_OUTPUT = ('task', 'type')
@@ -140,13 +141,14 @@ def exported_config(path: str | Path) -> Config:
     """A config that predicts with an exported network; it is made here, so that the file has no say in what runs."""
     description = open_session(path).description
     prepared, outputs = description['input'], description['outputs'].values()
-    classes = next((tuple(output['classes']) for output in outputs if 'classes' in output), ())
+    named = [output for output in outputs if 'classes' in output]
+    names = {names_key(output.get('target', 'gt_label')): tuple(output['classes']) for output in named}
     pipeline = [dict(type='LoadImage', size=int(prepared['size'])), dict(type='ResizeImage')]
     dataset = dict(
         type='ISIC2017Dataset',
         data_root='data/isic2017',
         split='test',
-        metainfo=dict(classes=classes),
+        metainfo={'classes': (), **names},
         pipeline=[*pipeline, dict(type='PackTaskSample')],
     )
     cfg = dict(model=dict(type='ExportedNetwork', file=str(path)), test_dataloader=dict(dataset=dataset))
@@ -171,6 +173,8 @@ class ExportedNetwork(BaseModel):
         self.outputs = {output['task']: name for name, output in session.description['outputs'].items()}
         self.inputs = {name: build_input(one) for name, one in session.description.get('inputs', {}).items()}
         self.tasks = ModuleDict({o['task']: build_task(o) for o in session.description['outputs'].values()})
+        for name, task in self.tasks.items():
+            task.name = name
 
     def forward(
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
@@ -205,7 +209,10 @@ def build_task(output: dict[str, Any]) -> Task:
     Raises:
         Mistake: if the file names anything but what mmskin exports: it is not to choose what is called.
     """
-    post = {'post': output['post']} if output.get('post') else {}
-    if output['type'] not in TASKS or not {step.get('type') for step in post.get('post', ())} <= {*POST}:
-        raise Mistake(f'the exported file asks for {output["type"]} with {post}, which mmskin does not write')
-    return MODELS.build(dict(type=output['type'], head=dict(type='torch.nn.Identity'), **post))
+    options = {key: output[key] for key in OF_TASKS if output.get(key)}
+    MODELS.import_from_location()
+    kind = MODELS.module_dict.get(output['type'])  # not `get`, which would import what a dotted name asks for
+    steps = {step.get('type') for step in options.get('post', ())}
+    if not (inspect.isclass(kind) and issubclass(kind, Task)) or not steps <= {*POST}:
+        raise Mistake(f'the exported file asks for {output["type"]} with {options}, which mmskin does not write')
+    return MODELS.build(dict(type=output['type'], head=dict(type='torch.nn.Identity'), **options))

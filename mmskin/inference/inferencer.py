@@ -27,7 +27,8 @@ from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 from mmskin.models.ensemble import Ensemble, load_members
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.tasks.segmentation import Segmentation, resize
+from mmskin.models.tasks.segmentation import Segmentation
+from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap, watched
 from mmskin.models.weights import without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
@@ -79,7 +80,6 @@ class LesionInferencer:
         if batch_size < 1:
             raise Mistake(f'batch_size={batch_size} is no number of images; give 1 or more')
         self.cfg, files = read_models(model, checkpoint)
-        self.classes = class_names(self.cfg)
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
         self.batch_size = batch_size
         self.load, self.steps = test_steps(self.cfg)
@@ -89,6 +89,18 @@ class LesionInferencer:
         if post is not None:
             set_post(self.network, post)
         self.network.eval().to(find_device(device))
+        self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
+        self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
+
+    @property
+    def diagnosis(self) -> str | None:
+        """The first task that names one of several classes; it gives ``LesionPrediction.label``."""
+        return next((name for name, task in self.tasks.items() if task.kind == 'classes'), None)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of what ``diagnosis`` tells apart; empty if there is none."""
+        return self.names[self.diagnosis] if self.diagnosis else []
 
     def __call__(
         self, inputs: Inputs, lesion_probability: bool = False, metadata: Metadata | None = None
@@ -248,13 +260,16 @@ class LesionInferencer:
         prediction = LesionPrediction(
             sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told
         )
-        if 'pred_score' in sample:
-            prediction.probabilities = dict(zip(self.classes, sample.pred_score.tolist(), strict=True))
-            prediction.label = self.classes[int(sample.pred_label)]
-        if 'pred_sem_seg' in sample:
-            prediction.mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(bool)
-        if 'seg_prob' in sample and lesion_probability:
-            prediction.lesion_probability = resize(sample.seg_prob.data[None], sample.ori_shape)[0, 0].cpu().numpy()
+        for name, task in self.tasks.items():
+            if task.probability in sample:
+                answer = task.answer(sample, self.names[name], lesion_probability)
+                if task.kind == 'classes' and prediction.probabilities is None:
+                    prediction.probabilities, prediction.label = answer.numbers, answer.label
+                elif len(answer.masks) == 1 and prediction.mask is None:
+                    (prediction.mask,) = answer.masks.values()
+                    prediction.lesion_probability = next(iter(answer.maps.values()), None)
+                else:
+                    prediction.others[name] = answer
         return prediction
 
 

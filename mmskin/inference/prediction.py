@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmskin.masks import LesionMeasurements, Polygon, borders_of, measure_lesion
+from mmskin.models.tasks.task import Answer
 
 __all__ = ['FailedImage', 'LesionPrediction']
 
@@ -19,14 +20,15 @@ class LesionPrediction:
         image_id: The file's name without its suffix, or ``image_<number>`` for what came from memory.
         path: The file, or None.
         size: (height, width) of the upright image, in pixels.
-        label: The likeliest class.
+        label: The likeliest class, of the network's first task that names one of several.
         probabilities: By class, adding up to 1. How far they can be trusted depends on the network's calibration.
-        mask: True on the lesion, (height, width).
+        mask: True on the lesion, (height, width); of the first task that gives one mask.
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
         inputs: What the network was told beside the image, by the input's name.
         gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and
             views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
             says what it is for others. Empty without gates.
+        others: What the further tasks say, by the task's name.
     """
 
     image_id: str
@@ -38,6 +40,7 @@ class LesionPrediction:
     lesion_probability: np.ndarray | None = field(default=None, repr=False)
     gates: dict[str, dict[str, float]] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, Answer] = field(default_factory=dict)
 
     @cached_property
     def contours(self) -> list[Polygon] | None:
@@ -59,7 +62,7 @@ class LesionPrediction:
         return None if self.mask is None else measure_lesion(self.mask)
 
     def to_dict(self, contours: bool = True) -> dict[str, Any]:
-        """What ``json.dumps`` takes: all but mask and probability map, which belong in images.
+        """What ``json.dumps`` takes: all but masks and maps of probability, which belong in images.
 
         Args:
             contours: With the polygons, which are most of it for a large image.
@@ -75,8 +78,20 @@ class LesionPrediction:
             'probabilities': self.probabilities,
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
+            **({'others': {name: told(one) for name, one in self.others.items()}} if self.others else {}),
             **({'contours': self.contours, 'holes': self.holes} if contours else {}),
         }
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    """What a task says in words and numbers, and of each mask the share of the image."""
+    label = {} if answer.label is None else {'label': answer.label}
+    shares = {name: float(mask.mean()) for name, mask in answer.masks.items()}
+    return {
+        **label,
+        **({'numbers': answer.numbers} if answer.numbers else {}),
+        **({'shares': shares} if shares else {}),
+    }
 
 
 @dataclass(eq=False)

@@ -1,6 +1,7 @@
 """The folder of results that ``mmskin predict`` writes, image by image."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -9,11 +10,12 @@ import cv2
 import numpy as np
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.drawing import PREDICTED, add_caption, draw_outlines, readable, thumbnail
+from mmskin.drawing import FURTHER, PREDICTED, add_caption, draw_outlines, readable, thumbnail
 from mmskin.files import csv_line, json_text, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.masks import write_mask
+from mmskin.masks import contours_of, write_mask
+from mmskin.models.tasks.task import Answer
 
 __all__ = ['PredictionFiles', 'overlay']
 
@@ -23,15 +25,17 @@ OVERLAY_SIZE = 1024  # pixels on the longer side
 class PredictionFiles:
     """Writes what was predicted for an image as soon as it is handed over, so that an interruption loses nothing.
 
-    ``predictions.csv`` has the columns ``image_id``, the classes and ``label``; a network without diagnosis leaves them
-    empty. ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. An image's row comes
-    after its other files.
+    ``predictions.csv`` has the columns ``image_id``, the classes and ``label``; a network without diagnosis leaves
+    ``label`` empty. ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further
+    tasks have columns ``<task>/<number>`` and ``<task>/label``, and masks ``<image id>_<task>.png`` or
+    ``<image id>_<task>_<outline>.png``. An image's row comes after its other files.
 
     Args:
         out_dir: The folder; files of the same names are replaced.
         classes: Names of the diagnoses.
         overlays: Write ``overlays/<image id>.jpg`` with the outline on the image, at most 1024 pixels wide and high.
-        probabilities: Write ``probabilities/<image id>.png``, the probability of lesion from 0 to 255.
+        probabilities: Write ``probabilities/<image id>.png``, the probability of lesion from 0 to 255, and those of
+            further outlines.
         measurements: Write ``predictions.jsonl``, one ``LesionPrediction.to_dict`` a line.
         contours: Write it with the polygons, too.
     """
@@ -54,7 +58,7 @@ class PredictionFiles:
         self._lines: TextIO | None = None
         if measurements or contours:
             self._lines = (out_dir / 'predictions.jsonl').open('w', encoding='utf-8')
-        self._write_row(['image_id', *classes, 'label'])
+        self._has_head = False
 
     def __enter__(self) -> 'PredictionFiles':
         return self
@@ -62,6 +66,8 @@ class PredictionFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._has_head:
+            self._write_row(['image_id', *self.classes, 'label'])
         self._rows.close()
         if self._lines:
             self._lines.close()
@@ -72,8 +78,12 @@ class PredictionFiles:
         if prediction.mask is not None:
             write_mask(self.out_dir / 'masks' / f'{name}{MASK_SUFFIX}', prediction.mask)
         if prediction.lesion_probability is not None:
-            grey = np.round(prediction.lesion_probability * 255).astype(np.uint8)
-            write_image(self.out_dir / 'probabilities' / f'{name}.png', grey)
+            write_image(self.out_dir / 'probabilities' / f'{name}.png', as_grey(prediction.lesion_probability))
+        for task, answer in prediction.others.items():
+            for folder, pictures in (('masks', answer.masks), ('probabilities', answer.maps)):
+                for outline, picture in pictures.items():
+                    parts = [name, task] if outline == task else [name, task, re.sub(r'[^\w.-]', '_', outline)]
+                    write_image(self.out_dir / folder / f'{"_".join(parts)}.png', as_grey(picture))
         if self.overlays:
             picture = overlay(prediction, source)
             write_image(self.out_dir / 'overlays' / f'{name}.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -82,23 +92,51 @@ class PredictionFiles:
             self._lines.flush()
         scores = prediction.probabilities or {}
         cells = [f'{scores[name]:.6f}' if name in scores else '' for name in self.classes]
-        self._write_row([name, *cells, prediction.label or ''])
+        further = dict(columns_of(prediction.others))
+        if not self._has_head:
+            self._write_row(['image_id', *self.classes, 'label', *further])
+            self._has_head = True
+        self._write_row([name, *cells, prediction.label or '', *further.values()])
 
     def _write_row(self, cells: Sequence[str]) -> None:
         self._rows.write(csv_line(cells))
         self._rows.flush()
 
 
+def columns_of(others: Mapping[str, Answer]) -> Iterator[tuple[str, str]]:
+    """What further tasks say as columns of a table and their cells."""
+    for task, answer in others.items():
+        yield from ((f'{task}/{name}', f'{number:.6f}') for name, number in answer.numbers.items())
+        if answer.label is not None:
+            yield f'{task}/label', answer.label
+
+
+def as_grey(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, or a mask, as grey levels from 0 to 255."""
+    return np.round(values * 255.0).astype(np.uint8)
+
+
 def overlay(prediction: LesionPrediction, source: ImageSource) -> np.ndarray:
-    """The outline on the image, RGB with at most 1024 pixels on the longer side; below it a key and probabilities."""
+    """The outlines on the image, RGB with at most 1024 pixels on the longer side; below it a key and what is said."""
     image, _ = source.read(OVERLAY_SIZE * min(prediction.size) / max(prediction.size))
     picture = draw_outlines(thumbnail(image, OVERLAY_SIZE), prediction.contours or [], prediction.size)
+    masks = [(f'{task} {name}', mask) for task, one in prediction.others.items() for name, mask in one.masks.items()]
+    named = [(readable(name), mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
+    for _, mask, color in named:
+        picture = draw_outlines(picture, contours_of(mask), prediction.size, color)
     if prediction.contours:
         picture = add_caption(picture, 'predicted outline', PREDICTED)
-    if not prediction.probabilities:
-        return picture
-    by_score = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
-    return add_caption(picture, '    '.join(f'{readable(name)} {score:.2f}' for name, score in by_score))
+    for name, mask, color in named:
+        if mask.any():
+            picture = add_caption(picture, name, color)
+    if prediction.probabilities:
+        by_score = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+        picture = add_caption(picture, '    '.join(f'{readable(name)} {score:.2f}' for name, score in by_score))
+    for task, answer in prediction.others.items():
+        if answer.label is not None or answer.numbers:
+            numbers = [f'{readable(name)} {number:.2f}' for name, number in answer.numbers.items()]
+            picture = add_caption(picture, f'{readable(task)}: {", ".join(numbers)}')
+    return picture
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

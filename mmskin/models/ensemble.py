@@ -56,8 +56,7 @@ class Ensemble(BaseModel):
                 if values:
                     is_map = isinstance(values[0], PixelData)
                     mean = torch.stack([value.data if is_map else value for value in values]).mean(dim=0)
-                    setattr(sample, name, PixelData(data=mean) if is_map else mean)
-                    task.decide(sample)
+                    task.put(sample, mean)
         return data_samples
 
 

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
+from mmskin.files import check_name
 from mmskin.models.fusion.base import Values, build_inputs, values_of
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Feats, Task
@@ -57,7 +58,7 @@ class MultiTaskModel(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.inputs = build_inputs(inputs)
         self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})
-        self._check_fields()
+        self._name_tasks()
         passing = passing or {}
         if not isinstance(passing, Mapping):
             raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
@@ -83,16 +84,11 @@ class MultiTaskModel(BaseModel):
         """Channels of the last map that the head of ``task`` gets."""
         return self.backbone.channels_of(task)
 
-    def _check_fields(self) -> None:
-        """Raise if two tasks would write one field of the samples, where the second hides the first."""
-        owners: dict[str, str] = {}
+    def _name_tasks(self) -> None:
+        """Tell each task its name, with which its predictions' fields and its columns in tables begin."""
         for name, task in self.tasks.items():
-            other = owners.setdefault(task.probability, name)
-            if other != name:
-                raise Mistake(
-                    f'tasks {other} and {name} both write {task.probability}; derive one from {type(task).__name__} '
-                    'with a target and a probability of its own'
-                )
+            check_name(name, "a task's name")
+            task.name = name
 
     def _task_names(self) -> dict[str, list[str]]:
         return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
@@ -194,7 +190,7 @@ class MultiTaskModel(BaseModel):
         What ``passing`` adds is no task's, and not balanced.
         """
         sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}
-        labelled = [task for task in losses if any(self.tasks[task].target in sample for sample in samples)]
+        labelled = [task for task in losses if any(map(cast(Task, self.tasks[task]).is_labelled, samples))]
         assert self.weighting is not None
         loss, weights = self.weighting(sums, labelled, self)
         logged = {name: value.detach() for name, value in super().parse_losses(by_name | passing)[1].items()}

@@ -116,8 +116,7 @@ class TestTimeAugmentation(BaseModel):
         values = [getattr(prediction, task.probability) for prediction in found]
         is_map = isinstance(values[0], PixelData)
         mean = self._mean_map([value.data for value in values]) if is_map else self._mean_of_frame(task, values)
-        setattr(sample, task.probability, PixelData(data=mean) if is_map else mean)
-        task.decide(sample)
+        task.put(sample, mean)
 
     def _mean_of_frame(self, task: Task, values: Sequence[Tensor]) -> Tensor:
         """The mean of what the views' predictions say of the whole frame; one view at least shows all of it."""
@@ -125,8 +124,8 @@ class TestTimeAugmentation(BaseModel):
         return torch.stack([value for value in found if value is not None]).mean(dim=0)
 
     def _mean_map(self, maps: Sequence[Tensor]) -> Tensor:
-        """The mean of the views' maps (1, h, w), each pixel's over the views that show it."""
-        pairs = [torch.stack([one, torch.ones_like(one)]) for one in maps]  # (2, 1, h, w), with a vote to each pixel
+        """The mean of the views' maps (C, h, w), each pixel's over the views that show it."""
+        pairs = [torch.stack([one, torch.ones_like(one)]) for one in maps]  # (2, C, h, w), with a vote to each pixel
         back = torch.stack([view.put_back(pair) for view, pair in zip(self.views, pairs, strict=True)])
         total, votes = back.sum(dim=0)
         return total / votes

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,20 +21,14 @@ from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Sess
 from mmskin.inference.zoo import FILES
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.tasks.task import Task
 from mmskin.models.weights import hash_tensors, load_weights, read_weights, without_lookups
-from mmskin.registry import MODELS, TRANSFORMS, as_config
+from mmskin.registry import MODELS, TRANSFORMS
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
 
 TOLERANCE = 1e-4  # of probabilities; float32 sums in another order give about 1e-6
 BATCH_SIZES = (1, 2, 5)
-KINDS = {'Classification': 'probabilities', 'Segmentation': 'probabilities', 'Regression': 'values'}
-MEANING = {
-    'Classification': 'softmax over the classes',
-    'Segmentation': 'probability of lesion per pixel of the input; resize it to the image bilinearly with half-pixel '
-    'centres (align_corners=False), and call lesion what is above the threshold',
-    'Regression': 'the values as they are',
-}
 PIPELINE = ('LoadImage', 'ResizeImage', 'LoadMask', 'PackTaskSample')
 
 
@@ -56,21 +50,23 @@ class Probabilities(nn.Module):
         """Estimates for normalised images (N, 3, h, w) and the values (N,) of the inputs, NaN where unknown."""
         tasks, size = self.network.tasks, images.shape[2:]
         return {
-            output_name(name, tasks[name]): tasks[name].estimate(feats, size)
+            output_name(tasks[name]): tasks[name].estimate(feats, size)
             for name, feats in self.network.extract_feat(images, values).items()
         }
 
 
-def output_name(task_name: str, task: nn.Module) -> str:
+def output_name(task: Task) -> str:
     """The name of a task's output.
 
     Raises:
         Mistake: if the file's reader would not know what to make of it.
     """
-    kind = type(task).__name__
-    if kind not in KINDS:
-        raise Mistake(f'a {kind} cannot be exported; only {", ".join(KINDS)} can')
-    return f'{task_name}_{KINDS[kind]}'
+    if not task.kind or MODELS.module_dict.get(type(task).__name__) is not type(task):
+        raise Mistake(
+            f'the task {task.name} is a {type(task).__name__}, which cannot be exported: it has no kind, or is not '
+            'registered by its name'
+        )
+    return f'{task.name}_{"values" if task.kind == "values" else "probabilities"}'
 
 
 def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
@@ -159,8 +155,7 @@ def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]
 
 def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[str, Any]:
     """What a program has to know to use the file, as JSON holds it."""
-    tasks = {output_name(name, task): (name, task) for name, task in network.network.tasks.items()}
-    active = {key: found for key, found in tasks.items() if found[0] in network.network.active_tasks}
+    tasks = [cast(Task, network.network.tasks[name]) for name in network.network.active_tasks]
     return {
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
@@ -169,7 +164,7 @@ def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[s
         'input': describe_input(cfg),
         'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},
         'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
-        'outputs': {key: describe_task(name, task, cfg) for key, (name, task) in active.items()},
+        'outputs': {output_name(task): task.describe(class_names(cfg, task.target)) for task in tasks},
     }
 
 
@@ -218,15 +213,6 @@ def describe_beside(name: str, one: Input) -> dict[str, Any]:
         raise Mistake(f'{name} is a {described["type"]}, which cannot be exported; only {" and ".join(INPUTS)} can')
     numbers = 'the place among the values, from 0' if described['type'] == 'Categorical' else 'the value'
     return {**described, 'layout': 'N, float32', 'number': numbers, 'missing': 'NaN'}
-
-
-def describe_task(name: str, task: nn.Module, cfg: Config) -> dict[str, Any]:
-    """What one output means."""
-    kind = type(task).__name__
-    own: dict[str, Any] = {'Classification': {'classes': class_names(cfg)}}.get(kind, {})
-    if kind == 'Segmentation':
-        own = {'threshold': 0.5, 'post': [as_config(step) for step in cfg.model.tasks[name].get('post', ())]}
-    return {'task': name, 'type': kind, 'meaning': MEANING[kind], **own}
 
 
 @torch.no_grad()

@@ -110,7 +110,7 @@ class FusionContract(Contract):
             fusion = network.tasks['cls'].fusion
             assert all(parameter.grad is not None for parameter in fusion.parameters()), 'a parameter is unused'
             predicted: list[TaskSample] = network.eval()(images, samples, 'predict')
-            assert all(sample.pred_score.isfinite().all() for sample in predicted)
+            assert all(sample.cls_score.isfinite().all() for sample in predicted)
 
     def tasks(self) -> dict[str, dict]:
         """The tasks of the network in which it is tried."""

@@ -23,11 +23,13 @@ def evaluated_sample(index: int, labelled: bool = True) -> TaskSample:
     scores, values = torch.rand(3, generator=generator).softmax(0), torch.rand(2, 2, generator=generator)
     masks = torch.randint(2, (2, 1, 9, 13), generator=generator, dtype=torch.uint8)
     sample = TaskSample(metainfo=dict(image_id=f'{index:03}', img_path='', img_shape=(5, 7), ori_shape=(9, 13)))
-    sample.pred_score, sample.pred_label = scores, scores.argmax(0, keepdim=True)
-    sample.pred_sem_seg, sample.pred_values = PixelData(data=masks[0]), values[0]
+    sample.cls_score, sample.cls_label = scores, scores.argmax(0, keepdim=True)
+    sample.seg_mask, sample.regression_values = PixelData(data=masks[0]), values[0]
+    sample.labels_score = scores
     if labelled:
         sample.gt_label = torch.tensor([index % 3])
         sample.gt_sem_seg, sample.gt_values = PixelData(data=masks[1]), values[1]
+        sample.gt_labels = torch.tensor([index % 2, index // 3 % 2, index % 4 // 2], dtype=torch.float32)
     return sample
 
 

@@ -32,6 +32,8 @@ class TaskContract(Contract):
         sample.gt_label = torch.tensor([index % 3])
         sample.gt_sem_seg = PixelData(data=torch.randint(2, (1, *SIZE), generator=generator, dtype=torch.uint8))
         sample.gt_values = torch.randn(3, generator=generator)
+        sample.gt_labels = torch.randint(2, (3,), generator=generator).float()
+        sample.gt_masks = PixelData(data=torch.randint(2, (2, *SIZE), generator=generator, dtype=torch.uint8))
 
     def samples(self, labelled: Sequence[bool] = (True, True)) -> list[TaskSample]:
         """One sample per entry, with labels or without."""

@@ -198,7 +198,7 @@ def test_results_that_were_made_with_other_settings_are_not_reported(finished, t
     [
         ("{'test_dataloader.dataset.split': 'val'}", 'test images'),
         ("{'test_dataloader.dataset.pipeline': SMALL_MASKS}", 'scoring seg'),
-        ("{'test_evaluator': [dict(type='SegmentationMetric', prefix='cls')]}", 'scoring cls'),
+        ("{'test_evaluator': [dict(type='SegmentationMetric', task='cls')]}", 'scoring cls'),
         ("{'train_dataloader.dataset.indices': 6}", 'train images'),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import ClassBalancedDataset
 
@@ -228,7 +229,9 @@ def test_settings_of_the_command_line(table, root):
 def test_metrics_take_the_names(table):
     metric = ClassificationMetric()
     metric.dataset_meta = dataset(table()).metainfo
-    assert metric.class_names(3) == ['bcc', 'mel', 'naevus']
+    metric.process({}, [dict(image_id='a', cls_score=torch.tensor([0.5, 0.25, 0.25]))])
+    metric.evaluate(1)
+    assert [*metric.per_image[0]] == ['image_id', 'score_bcc', 'score_mel', 'score_naevus']
 
 
 # What is wrong: each message names the table, the line and the mend.

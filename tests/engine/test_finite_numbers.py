@@ -107,7 +107,7 @@ def test_a_test_names_the_image_whose_answer_is_no_number(load, tmp_path):
         if name.startswith('tasks.cls.head.fc'):
             value.fill_(float('nan'))
     torch.save({'state_dict': weights['state_dict']}, tmp_path / 'broken.pth')
-    with pytest.raises(Mistake, match=r'SYN_\d+\.jpg: the answer of the network is not finite \(pred_score is nan\)'):
+    with pytest.raises(Mistake, match=r'SYN_\d+\.jpg: the answer of the network is not finite \(cls_score is nan\)'):
         evaluate_checkpoint(cfg, tmp_path / 'broken.pth', tmp_path / 'test')
     assert not (tmp_path / 'test/results.json').exists()
 

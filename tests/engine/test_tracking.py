@@ -224,12 +224,12 @@ def test_pictures_are_of_each_class_in_turn():
     assert len(choose_images(images, 9)) == 6
 
 
-@pytest.mark.parametrize('known', [[], ['gt_label'], ['pred_score', 'pred_label'], ['gt_sem_seg'], ['pred_sem_seg']])
+@pytest.mark.parametrize('known', [[], ['gt_label'], ['cls_score', 'cls_label'], ['gt_sem_seg'], ['seg_mask']])
 def test_a_picture_of_whatever_is_known(known):
     mask = PixelData(data=torch.zeros(1, 40, 60, dtype=torch.uint8))
     mask.data[:, 10:30, 10:30] = 1
-    everything = dict(gt_label=torch.tensor([0]), pred_score=torch.tensor([0.25, 0.75]), pred_label=torch.tensor([1]))
-    everything |= dict(gt_sem_seg=mask, pred_sem_seg=mask)
+    everything = dict(gt_label=torch.tensor([0]), cls_score=torch.tensor([0.25, 0.75]), cls_label=torch.tensor([1]))
+    everything |= dict(gt_sem_seg=mask, seg_mask=mask)
     sample = TaskSample(metainfo=dict(image_id='image 0', img_path=None))
     for name in known:
         setattr(sample, name, everything[name])

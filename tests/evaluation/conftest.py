@@ -17,9 +17,9 @@ def make_sample():
         if gt_label is not None:
             sample.gt_label = torch.tensor([gt_label])
         if scores is not None:
-            sample.pred_score = torch.tensor(scores)
-            sample.pred_label = sample.pred_score.argmax(0, keepdim=True)
-        for name, mask in (('pred_sem_seg', pred), ('gt_sem_seg', gt)):
+            sample.cls_score = torch.tensor(scores)
+            sample.cls_label = sample.cls_score.argmax(0, keepdim=True)
+        for name, mask in (('seg_mask', pred), ('gt_sem_seg', gt)):
             if mask is not None:
                 sample.set_data({name: PixelData(data=torch.as_tensor(mask, dtype=torch.uint8)[None])})
         return sample

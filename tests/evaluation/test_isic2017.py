@@ -92,7 +92,7 @@ def test_metric_agrees_with_the_challenge_scorer(random_samples, evaluate):
     labelled = random_samples[1:]
     columns = dict(zip(CATEGORIES, (0, 2), strict=True))
     truth = pd.DataFrame({name: [float(s.gt_label == index) for s in labelled] for name, index in columns.items()})
-    scores = pd.DataFrame({name: [float(s.pred_score[index]) for s in labelled] for name, index in columns.items()})
+    scores = pd.DataFrame({name: [float(s.cls_score[index]) for s in labelled] for name, index in columns.items()})
     weights = pd.DataFrame(1.0, index=truth.index, columns=['score_weight', 'validation_weight'])
     theirs = ClassificationScore(truth, scores, weights, ClassificationMetric.AUC)
     for key in ('AUC', 'AP', 'sensitivity', 'specificity'):

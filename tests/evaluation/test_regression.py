@@ -8,12 +8,12 @@ from scipy import stats
 
 from mmskin.evaluation.regression import correlations
 
-METRIC = dict(type='RegressionMetric', prefix='shape', names=['diameter', 'irregularity'], lengths=['diameter'])
+METRIC = dict(type='RegressionMetric', task='shape', names=['diameter', 'irregularity'], lengths=['diameter'])
 
 
 def sample(image_id, gt=None, pred=None):
-    made = BaseDataElement(metainfo=dict(image_id=image_id, ori_shape=(90, 160)))
-    for key, values in (('gt_values', gt), ('pred_values', pred)):
+    made = BaseDataElement(metainfo=dict(image_id=image_id, ori_shape=(90, 160), targets={'shape': 'gt_values'}))
+    for key, values in (('gt_values', gt), ('shape_values', pred)):
         if values is not None:
             made.set_data({key: torch.tensor(values)})
     return made
@@ -74,8 +74,8 @@ def test_rows(evaluate):
 
 
 def test_without_names_values_have_numbers(evaluate):
-    results, _ = evaluate(['RegressionMetric'], SAMPLES)
-    assert {'regression/MAE_0', 'regression/MAE_1'} <= {*results}
+    results, _ = evaluate([dict(type='RegressionMetric', task='shape')], SAMPLES)
+    assert {'shape/MAE_0', 'shape/MAE_1'} <= {*results}
 
 
 def test_order_changes_no_digit(evaluate):

@@ -106,7 +106,7 @@ def test_the_evidence_is_for_the_class_that_is_named(inferencer, source, monkeyp
     """Which need not be the likeliest in the plain view, where several are averaged."""
     number = CLASSES.index(name)
     monkeypatch.setattr(
-        inferencer.network.tasks['cls'], 'decide', lambda sample: setattr(sample, 'pred_label', torch.tensor([number]))
+        inferencer.network.tasks['cls'], 'decide', lambda sample: setattr(sample, 'cls_label', torch.tensor([number]))
     )
     found = explain(inferencer, source)
     assert found.prediction.label == name

@@ -72,9 +72,9 @@ def test_a_folder_gives_what_a_test_does(inferencer, data_root, tested_samples):
     predictions = inferencer(data_root / FOLDER)
     assert [prediction.image_id for prediction in predictions] == [sample.image_id for sample in tested_samples]
     for prediction, sample in zip(predictions, tested_samples, strict=True):
-        assert list(prediction.probabilities.values()) == pytest.approx(sample.pred_score.tolist(), abs=1e-5)
-        assert prediction.label == CLASSES[int(sample.pred_label)]
-        assert (prediction.mask == sample.pred_sem_seg.data[0].numpy()).mean() > 0.999
+        assert list(prediction.probabilities.values()) == pytest.approx(sample.cls_score.tolist(), abs=1e-5)
+        assert prediction.label == CLASSES[int(sample.cls_label)]
+        assert (prediction.mask == sample.seg_mask.data[0].numpy()).mean() > 0.999
     assert any(prediction.mask.any() for prediction in predictions)
 
 
@@ -131,7 +131,7 @@ def test_an_answer_that_is_no_number_is_a_failed_image(inferencer, photos):
     finally:
         handle.remove()
     assert [isinstance(item, FailedImage) for item in found] == [False, True, False]
-    assert str(found[1].error).startswith(f'{photos[1].stem}: the answer of the network is not finite (pred_score is')
+    assert str(found[1].error).startswith(f'{photos[1].stem}: the answer of the network is not finite (cls_score is')
 
 
 def test_only_a_batch_is_read_ahead(inferencer, image):

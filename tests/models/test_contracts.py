@@ -42,8 +42,17 @@ FUSIONS = [name for name, kind in registered('fusion').items() if issubclass(kin
 CONTRACTS = dict(gate=GateContract, message=MessageContract, op=OpContract)
 
 WIDTHS = dict(in_channels=dict(a=1, b=1), out_channels=dict(a=1, b=1))
-LABELS_OF_TASKS = {'gt_label': 2, 'gt_sem_seg': 4}  # dimensions of the logits that fit a task, by its label
-LOSSES_OF_TORCH = {'SmoothL1Loss': 'torch.nn.SmoothL1Loss'}  # those that a regression takes
+BCE = {'BCEWithLogitsLoss': 'torch.nn.BCEWithLogitsLoss'}
+LOSSES_OF_TASKS = {  # torch's, by name, or ours of so many dimensions of the logits; then those of the head
+    'Classification': (2, 2),
+    'MultiLabelClassification': (BCE, 2),
+    'OrdinalClassification': (BCE, 2),
+    'Regression': ({'SmoothL1Loss': 'torch.nn.SmoothL1Loss'}, 2),
+    'Segmentation': (4, 4),
+    'MultiClassSegmentation': ({'CrossEntropy': 'CrossEntropy'}, 4),
+    'MultiLabelSegmentation': (4, 4),
+}
+OUTPUTS = {'MultiClassSegmentation': dict(out_channels=3), 'MultiLabelSegmentation': dict(out_channels=2)}
 
 
 def variants():
@@ -90,21 +99,24 @@ HEAD_DIMS = {name: dims(HeadContract, name) for name in HEADS}
 LOSS_DIMS = {name: dims(LossContract, name) for name in LOSSES}
 
 
+def losses_of(task):
+    """The losses that a task takes: what a config calls each, by name."""
+    losses, _ = LOSSES_OF_TASKS[task]
+    return losses if isinstance(losses, dict) else {name: name for name in LOSSES if LOSS_DIMS[name] == losses}
+
+
 COMBINATIONS = [
     (task, head, loss)
-    for task, head, loss in itertools.product(TASKS, HEADS, LOSSES)
-    if LABELS_OF_TASKS.get(MODELS.get(task).target) == HEAD_DIMS[head] == LOSS_DIMS[loss]
-] + [
-    (task, head, loss)
-    for task, head, loss in itertools.product(TASKS, HEADS, LOSSES_OF_TORCH)
-    if MODELS.get(task).target == 'gt_values' and HEAD_DIMS[head] == 2
+    for task in TASKS
+    for head, loss in itertools.product(HEADS, losses_of(task))
+    if HEAD_DIMS[head] == LOSSES_OF_TASKS[task][1]
 ]
 
 
 def task_cfg(task, head, loss):
     """The config of a task with one loss."""
-    losses = {loss: dict(type=LOSSES_OF_TORCH.get(loss, loss))}
-    return dict(type=task, head=dict(type=head, in_channels=6), losses=losses)
+    losses = {loss: dict(type=losses_of(task)[loss])}
+    return dict(type=task, head=dict(type=head, in_channels=6, **OUTPUTS.get(task, {})), losses=losses)
 
 
 for combination in COMBINATIONS:
@@ -128,9 +140,9 @@ def test_every_plugin_says_where_it_is_from(name):
 
 def test_every_head_and_loss_fits_a_task():
     assert {head for _, head, _ in COMBINATIONS} == {*HEADS}
-    assert {loss for *_, loss in COMBINATIONS} == {*LOSSES, *LOSSES_OF_TORCH}
+    assert {*LOSSES} <= {loss for *_, loss in COMBINATIONS}
 
 
 def test_every_task_has_a_label_here():
-    """A task with a label of its own is added to LABELS_OF_TASKS, and its label to TaskContract.label."""
+    """A new kind of task is added to LOSSES_OF_TASKS, and a label of its own to TaskContract.label."""
     assert {task for task, *_ in COMBINATIONS} == {*TASKS}

@@ -7,7 +7,6 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.testing.network import TinyChain
@@ -113,19 +112,19 @@ class TestModes:
         batch = make_batch(fields)
         batch['data_samples'][1].set_metainfo(dict(ori_shape=(100, 60)))
         for sample, ori_shape in zip(build().val_step(batch), [(41, 54), (100, 60)], strict=True):
-            torch.testing.assert_close(sample.pred_score.sum(), torch.tensor(1.0))
-            assert sample.pred_label.tolist() == [sample.pred_score.argmax()]
+            torch.testing.assert_close(sample.cls_score.sum(), torch.tensor(1.0))
+            assert sample.cls_label.tolist() == [sample.cls_score.argmax()]
             assert sample.seg_prob.data.shape == (1, 33, 41)
-            assert sample.pred_sem_seg.data.shape == (1, *ori_shape)
-            assert sample.pred_sem_seg.data.dtype == torch.uint8
-            assert {*sample.pred_sem_seg.data.unique().tolist()} <= {0, 1}
+            assert sample.seg_mask.data.shape == (1, *ori_shape)
+            assert sample.seg_mask.data.dtype == torch.uint8
+            assert {*sample.seg_mask.data.unique().tolist()} <= {0, 1}
 
     def test_mask_is_where_the_probability_exceeds_one_half(self, make_batch):
         model = build()
         batch = make_batch([BOTH])
         batch['data_samples'][0].set_metainfo(dict(ori_shape=(33, 41)))
         sample = model.test_step(batch)[0]
-        assert torch.equal(sample.pred_sem_seg.data, (sample.seg_prob.data > 0.5).byte())
+        assert torch.equal(sample.seg_mask.data, (sample.seg_prob.data > 0.5).byte())
 
     def test_two_logits_a_pixel_mean_the_same_as_their_difference(self, make_batch):
         """With the same weights and the background's logit at nought."""
@@ -203,7 +202,7 @@ class TestStages:
         for idle in (model.tasks['seg'], *(block for _, block in model.backbone.branch('seg').items())):
             idle.register_forward_hook(lambda *_: pytest.fail('seg ran'))
         assert list(losses_of(model, make_batch())) == ['cls/loss_ce']
-        assert 'pred_sem_seg' not in model.val_step(make_batch())[0]
+        assert 'seg_mask' not in model.val_step(make_batch())[0]
 
     def test_stages_share_their_state_dict(self):
         """What one stage saves the next one loads, whatever runs in them."""
@@ -259,23 +258,11 @@ class TestMissingLabels:
         assert losses['cls/loss_ce'] > 0
 
 
-class Attribute(Classification):
-    """A second classification of the same image, by a label of its own."""
-
-    target, probability = 'gt_attribute', 'pred_attribute'
-
-    def match(self, logits, samples):
-        return logits, torch.cat([sample.gt_attribute for sample in samples])
-
-    def decide(self, sample):
-        pass
-
-
 class TestThreeTasks:
     ROUTES = [('cls', 'seg'), ('attribute', 'cls'), ('seg', 'attribute'), ('attribute', 'seg')]
 
     def model(self, **options):
-        attribute = {**CLS, 'type': Attribute, 'head': dict(type='ClsHead', in_channels=10, num_classes=2)}
+        attribute = {**CLS, 'target': 'gt_attribute', 'head': dict(type='ClsHead', in_channels=10, num_classes=2)}
         return build_awake(
             backbone=backbone(cls=dict(), seg=dict(output_stride=8), attribute=dict(out_blocks=['b.1'])),
             tasks=dict(cls=CLS, seg=SEG, attribute=attribute),
@@ -294,7 +281,9 @@ class TestThreeTasks:
         assert {'cls/loss_ce', 'seg/loss_wce', 'attribute/loss_ce'} <= {*logged}
         assert not without_gradient(model)
         samples = model.val_step(self.batch(make_batch))
-        assert all({'pred_score', 'pred_sem_seg', 'pred_attribute'} <= {*sample.all_keys()} for sample in samples)
+        assert all({'cls_score', 'seg_mask', 'attribute_label'} <= {*sample.all_keys()} for sample in samples)
+        assert {len(sample.attribute_score) for sample in samples} == {2}
+        assert samples[0].targets == dict(cls='gt_label', seg='gt_sem_seg', attribute='gt_attribute')
 
     def test_gradients_follow_the_routes(self, make_batch):
         """cls gets from attribute alone: seg's branch, and b.0's passing, which ends there, have no part in it."""
@@ -340,7 +329,7 @@ def test_a_task_without_losses_of_its_own_says_so():
         (dict(active_tasks=['sag']), 'no part is named sag; the parts are shared, passing, cls, seg'),
         (dict(frozen=['Shared']), 'no part is named Shared'),
         (dict(frozen=['backbone.shared.b.0']), 'no part is named backbone.shared.b.0'),
-        (dict(tasks=dict(cls=CLS, seg=SEG, benign=CLS)), 'tasks cls and benign both write pred_score'),
+        (dict(backbone=backbone(**{'a/b': dict()}), tasks={'a/b': CLS}, passing=None), "a task's name 'a/b' is a path"),
         (dict(passing={'b.2': PASSING}), "No block is named 'b.2'. Near matches: b.1"),
         (dict(passing={'a.0': PASSING}), "Features cannot be passed at 'a.0': it is shared"),
         (dict(passing={'b.1': {**PASSING, 'routes': [('cls', 'sag')]}}), 'route cls -> sag'),
@@ -419,8 +408,8 @@ def test_heads_of_other_toolboxes(make_batch):
     assert not without_gradient(model)
     assert step(model, make_batch([(), ()]))['loss'] == 0
     sample = model.val_step(make_batch(labels))[0]
-    assert sample.pred_score.shape == (3,)
-    assert sample.pred_sem_seg.data.shape == (1, 41, 54)
+    assert sample.cls_score.shape == (3,)
+    assert sample.seg_mask.data.shape == (1, 41, 54)
 
     losses = {**SEG['losses'], 'jaccard': dict(type='JaccardLoss')}
     for head in (fcn, {**fcn, 'out_channels': 1, 'threshold': 0.5}):

@@ -81,9 +81,9 @@ def test_dilation_has_the_radius_of_its_fraction():
 
 def decided(**options):
     task = Segmentation(head=dict(type=ASPPHead, in_channels=2), **options)
-    sample = TaskSample(metainfo=dict(ori_shape=(5, 7)), seg_prob=PixelData(data=torch.tensor([RING]).float()))
+    sample = TaskSample(metainfo=dict(ori_shape=(5, 7)), task_prob=PixelData(data=torch.tensor([RING]).float()))
     task.decide(sample)
-    return sample.pred_sem_seg.data
+    return sample.task_mask.data
 
 
 def test_off_by_default():

@@ -50,7 +50,7 @@ def test_it_trains_and_predicts(kind):
     assert all(parameter.grad is not None for parameter in model.parameters())
     with torch.no_grad():
         predicted = model.eval()(images, samples, mode='predict')
-    assert {sample.pred_score.shape for sample in predicted} == {(3,)}
+    assert {sample.cls_score.shape for sample in predicted} == {(3,)}
 
 
 @pytest.mark.parametrize('kind', WIDTHS)

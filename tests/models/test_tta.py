@@ -85,9 +85,9 @@ def test_one_view_changes_nothing(make_batch):
     batch = make_batch()
     plain = build().test_step(make_batch())
     for one, other in zip(augmented(flips=('none',)).test_step(batch), plain, strict=True):
-        assert torch.equal(one.pred_score, other.pred_score)
-        assert torch.equal(one.pred_sem_seg.data, other.pred_sem_seg.data)
-        assert one.pred_sem_seg.data.shape[1:] == one.ori_shape
+        assert torch.equal(one.cls_score, other.cls_score)
+        assert torch.equal(one.seg_mask.data, other.seg_mask.data)
+        assert one.seg_mask.data.shape[1:] == one.ori_shape
 
 
 def test_flips_are_averaged_by_hand(make_batch):
@@ -98,8 +98,8 @@ def test_flips_are_averaged_by_hand(make_batch):
     for sample, one, two in zip(samples, build().test_step(make_batch()), build().test_step(mirrored), strict=True):
         probability = (one.seg_prob.data + two.seg_prob.data.flip(2)) / 2
         torch.testing.assert_close(sample.seg_prob.data, probability)
-        torch.testing.assert_close(sample.pred_score, (one.pred_score + two.pred_score) / 2)
-        assert sample.pred_label == sample.pred_score.argmax()
+        torch.testing.assert_close(sample.cls_score, (one.cls_score + two.cls_score) / 2)
+        assert sample.cls_label == sample.cls_score.argmax()
 
 
 def test_mirroring_the_image_mirrors_the_mask(make_batch):
@@ -111,7 +111,7 @@ def test_mirroring_the_image_mirrors_the_mask(make_batch):
 
 
 @pytest.mark.parametrize(
-    ('task', 'written', 'absent'), [('cls', 'pred_label', 'seg_prob'), ('seg', 'pred_sem_seg', 'pred_score')]
+    ('task', 'written', 'absent'), [('cls', 'cls_label', 'seg_prob'), ('seg', 'seg_mask', 'cls_score')]
 )
 def test_only_active_tasks(make_batch, task, written, absent):
     for sample in augmented(module=dict(MODEL, active_tasks=[task])).test_step(make_batch()):
@@ -127,8 +127,8 @@ def test_post_processing_sees_the_mean(make_batch):
     plain, post = (model.test_step(make_batch()) for model in models)
     for one, two in zip(plain, post, strict=True):
         assert torch.equal(one.seg_prob.data, two.seg_prob.data)
-        assert not (one.pred_sem_seg.data > two.pred_sem_seg.data).any()
-    assert any((one.pred_sem_seg.data < two.pred_sem_seg.data).any() for one, two in zip(plain, post, strict=True))
+        assert not (one.seg_mask.data > two.seg_mask.data).any()
+    assert any((one.seg_mask.data < two.seg_mask.data).any() for one, two in zip(plain, post, strict=True))
 
 
 def test_plain_checkpoint_loads(tmp_path):
@@ -184,6 +184,6 @@ def test_a_regression_is_averaged_over_the_views_of_the_whole_frame(make_batch):
     data = model.module.data_preprocessor(make_batch(), False)
     seen = model.module(view.look(data['inputs']), small['data_samples'], 'predict')
     for sample, one, two in zip(model.test_step(make_batch()), model.module.test_step(make_batch()), seen, strict=True):
-        found = two.pred_values / torch.tensor([0.8, 1.0])
-        torch.testing.assert_close(sample.pred_values, (one.pred_values + found) / 2)
-        assert {'pred_label', 'pred_sem_seg'} <= {*sample.all_keys()}
+        found = two.shape_values / torch.tensor([0.8, 1.0])
+        torch.testing.assert_close(sample.shape_values, (one.shape_values + found) / 2)
+        assert {'cls_label', 'seg_mask'} <= {*sample.all_keys()}

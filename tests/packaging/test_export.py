@@ -19,7 +19,7 @@ from mmskin.inference import exported
 from mmskin.inference.exported import Session, build_task, exported_config, open_session
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.weights import read_metadata
-from mmskin.packaging.export import TOLERANCE, check_against, describe_input, describe_task, export_model
+from mmskin.packaging.export import TOLERANCE, check_against, describe_input, export_model
 from mmskin.registry import MODELS, TRANSFORMS
 
 from ..conftest import SIZE
@@ -264,7 +264,7 @@ def test_post_processing_may_be_named_or_configured(small_config):
     cfg.merge_from_dict({'model.tasks.seg.post': ['FillHoles', dict(type='Dilate', radius=0.02)]})
     task = MODELS.build(cfg.model).tasks['seg']
     expected = [dict(type='FillHoles'), dict(type='Dilate', radius=0.02)]
-    assert describe_task('seg', task, cfg)['post'] == expected
+    assert task.describe()['post'] == expected
 
 
 def test_other_kinds_of_file_are_refused(small_config, checkpoint, tmp_path):

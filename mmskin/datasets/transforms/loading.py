@@ -1,13 +1,16 @@
-"""Loading images and lesion masks."""
+"""Loading images and masks."""
 
 from pathlib import Path
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmskin.errors import Mistake
 from mmskin.readers.images import MAX_PIXELS, read_image
-from mmskin.readers.masks import read_mask
+from mmskin.readers.masks import read_levels, read_mask
 from mmskin.registry import TRANSFORMS
+
+IGNORED = 255  # of a map of classes
 
 
 @TRANSFORMS.register_module()
@@ -49,26 +52,40 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadMask(BaseTransform):
-    """Load ``seg_map_path``, if the sample has one, as ``gt_seg_map``: uint8 (H, W), 1 on the lesion and 0 off it.
+    """Load the masks that a sample names, as arrays of uint8 at their files' own size, which has to be ``ori_shape``.
 
-    The mask keeps its file's size, which has to be ``ori_shape``.
+    ``seg_map_path`` becomes ``gt_seg_map`` (H, W), 1 on the foreground and 0 off it, and so do those of ``mask_paths``
+    in their fields. Of several files in one field the masks are the channels of (H, W, C). Where ``mask_classes`` names
+    more than one class for a field, its file holds the number of a class per pixel, from 1, and 255 where none counts.
 
     Raises:
-        MissingFile: if the file is missing.
-        Mistake: if it is of another size than the image, or none that ``read_mask`` takes.
+        MissingFile: if a file is missing.
+        Mistake: if it is of another size than the image, none that ``read_mask`` takes, or holds a class too many.
     """
 
     def transform(self, results: dict) -> dict:
-        """Add the mask."""
-        path = results.get('seg_map_path')
-        if path is None:
-            return results
-        mask = read_mask(path)
-        height, width = results['ori_shape']
-        if mask.shape != (height, width):
-            raise Mistake(
-                f'{path} is {mask.shape[1]}x{mask.shape[0]} pixels and its image {results["img_path"]} {width}x{height}'
-                ' (upright, where EXIF says that it is turned); resize one to the other.'
-            )
-        results['gt_seg_map'] = mask
+        """Add the masks."""
+        if results.get('seg_map_path'):
+            results['gt_seg_map'] = self._load(results['seg_map_path'], results, 1)
+        for field, paths in results.get('mask_paths', {}).items():
+            classes = results.get('mask_classes', {}).get(field, 1)
+            masks = [self._load(path, results, classes if len(paths) == 1 else 1) for path in paths]
+            results[field] = masks[0] if len(masks) == 1 else np.stack(masks, axis=-1)
         return results
+
+    @staticmethod
+    def _load(path: str, results: dict, classes: int) -> np.ndarray:
+        """One file's mask, or its map of ``classes``."""
+        levels = read_mask(path) if classes == 1 else read_levels(path)
+        height, width = results['ori_shape']
+        if levels.shape != (height, width):
+            raise Mistake(
+                f'{path} is {levels.shape[1]}x{levels.shape[0]} pixels and its image {results["img_path"]} '
+                f'{width}x{height} (upright, where EXIF says that it is turned); resize one to the other.'
+            )
+        if classes > 1 and (odd := {*np.unique(levels).tolist()} - {*range(classes + 1), IGNORED}):
+            raise Mistake(
+                f'{path} holds {max(odd)}, and there are {classes} classes; write 0 for the background, 1 to {classes} '
+                f'for them, and {IGNORED} for what does not count'
+            )
+        return levels.astype(np.uint8)

@@ -32,11 +32,12 @@ class ResizeImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomWarp(BaseTransform):
-    """Crop, resize, zoom, rotate and flip image and mask by one ``cv2.warpAffine`` each.
+    """Crop, resize, zoom, rotate and flip image and masks by one ``cv2.warpAffine`` each.
 
     The result is that of the steps one after another, without the blur and the cost of resampling at each step. Image
-    and mask may have different sizes (a reduced image and a full mask): the warp is drawn in fractions of the frame.
-    What lies outside the frame is its reflection.
+    and masks may have different sizes (a reduced image and a full mask): the warp is drawn in fractions of the frame.
+    What lies outside the frame is its reflection. Every array of pixels that begins with ``gt_`` is a mask, (H, W) or
+    (H, W, C).
 
     Args:
         size: height and width of the result, in pixels; as ``LoadImage`` has it by default.
@@ -63,11 +64,16 @@ class RandomWarp(BaseTransform):
         self.size, self.crop, self.zoom, self.rotation, self.flip = size, crop, zoom, rotation, flip
 
     def transform(self, results: dict) -> dict:
-        """Replace ``img``, ``img_shape`` and, where there is one, ``gt_seg_map``."""
+        """Replace ``img``, ``img_shape`` and the masks."""
         matrix, size = self.draw(), input_size(results, self.size)
         results['img'] = warp(results['img'], matrix, size, cv2.INTER_LINEAR)
-        if 'gt_seg_map' in results:
-            results['gt_seg_map'] = warp(results['gt_seg_map'], matrix, size, cv2.INTER_NEAREST)
+        for key, mask in results.items():
+            if key.startswith('gt_') and isinstance(mask, np.ndarray) and mask.ndim > 1:
+                channels = mask[..., None] if mask.ndim == 2 else mask  # one by one: OpenCV warps four at most
+                warped = [
+                    warp(channels[..., index], matrix, size, cv2.INTER_NEAREST) for index in range(len(channels[0, 0]))
+                ]
+                results[key] = warped[0] if mask.ndim == 2 else np.stack(warped, axis=-1)
         results['img_shape'] = (size, size)
         return results
 

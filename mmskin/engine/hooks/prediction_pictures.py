@@ -1,5 +1,6 @@
 """Pictures of what the network answers, at every validation."""
 
+from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -46,15 +47,15 @@ class PredictionPictures(Hook):
         """Draw and log those of the batch that were chosen."""
         if not is_main_process() or self.validations % self.interval:
             return
-        classes = runner.val_dataloader.dataset.metainfo.get('classes', ())
+        metainfo = runner.val_dataloader.dataset.metainfo
         for sample in outputs:
             if sample.image_id in (self.chosen or ()):
-                picture = self.draw(sample.cpu(), classes)
+                picture = self.draw(sample.cpu(), metainfo)
                 runner.visualizer.add_image(f'predictions/{sample.image_id}', picture, runner.iter)
 
-    def draw(self, sample: TaskSample, classes: Any) -> np.ndarray:
+    def draw(self, sample: TaskSample, metainfo: Mapping[str, Any]) -> np.ndarray:
         """The picture of a sample (H, W, 3), RGB."""
-        case = describe(sample.to_dict(), classes)
+        case = describe(sample.to_dict(), metainfo)
         if case.image_id not in self.images:
             self.images[case.image_id] = read_case_image(case.img_path)
         return case_picture(self.images[case.image_id], case)

@@ -1,32 +1,127 @@
-"""Naming the disease."""
+"""Naming: one class of several, one grade of several in order, or any labels."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mmskin.models.tasks.task import Feats, Task
+from mmskin.errors import Mistake
+from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Classification']
+__all__ = ['Classification', 'MultiLabelClassification', 'OrdinalClassification']
+
+SURE = 40.0  # a logit whose probability is 1 in float32
 
 
 @MODELS.register_module()
 class Classification(Task):
-    """One of several classes per image: ``gt_label`` in, ``pred_score`` (softmax) and ``pred_label`` out."""
+    """One of several classes per image: ``gt_label`` in, ``<task>_score`` (softmax) and ``<task>_label`` out."""
 
     target = 'gt_label'
-    probability = 'pred_score'
+    kind = 'classes'
+    meaning = 'softmax over the classes'
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits (N, num_classes) and labels (N,)."""
-        return logits, torch.cat([sample.gt_label for sample in samples])
+        return logits, torch.cat([self.truth(sample) for sample in samples])
+
+    def upstream(self, sample: TaskSample) -> TaskSample:
+        """A sample with a ``gt_label``."""
+        return TaskSample(gt_label=self.truth(sample))
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, num_classes)."""
         return self(feats).float().softmax(dim=1)
 
     def decide(self, sample: TaskSample) -> None:
-        """Write the likeliest class as ``pred_label``."""
-        sample.pred_label = sample.pred_score.argmax(dim=0, keepdim=True)
+        """Write the likeliest class as ``<task>_label``."""
+        sample.set_field(sample.get(self.probability).argmax(dim=0, keepdim=True), f'{self.name}_label')
+
+    def answer(self, sample: TaskSample, names: Sequence[str] = (), maps: bool = False) -> Answer:
+        """The probabilities, and the class that was decided for."""
+        answer = super().answer(sample, names)
+        answer.label = [*answer.numbers][int(sample.get(f'{self.name}_label'))]
+        return answer
+
+
+@MODELS.register_module()
+class OrdinalClassification(Classification):
+    """One of several grades in order, such as of a retinopathy: ``<task>_score`` and ``<task>_label`` out.
+
+    The head gives K - 1 logits for K grades, the k-th of "the grade is above k", as in Frank and Hall
+    (https://doi.org/10.1007/3-540-44795-4_13) and Niu et al. (https://doi.org/10.1109/CVPR.2016.532). Losses compare
+    them with 0 and 1, e.g. ``torch.nn.BCEWithLogitsLoss``: a grade that is far off costs more than its neighbour. The
+    score is the probability of each grade, and the label the middle of the distribution.
+    """
+
+    meaning = 'probability of each grade'
+
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits and whether the grade is above each but the last (N, num_grades - 1)."""
+        _, grades = super().match(logits, samples)
+        above = grades[:, None] > torch.arange(logits.shape[1], device=grades.device)
+        return logits, above.to(logits.dtype)
+
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities (N, num_grades), of logits that are made to fall from grade to grade."""
+        above = self(feats).float().sigmoid().cummin(dim=1).values
+        one, none = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+        return torch.cat([one, above], dim=1) - torch.cat([above, none], dim=1)
+
+    def decide(self, sample: TaskSample) -> None:
+        """Write the grade that as much lies below as above of."""
+        above = 1 - sample.get(self.probability).cumsum(dim=0)[:-1]
+        sample.set_field((above > 0.5).sum(dim=0, keepdim=True), f'{self.name}_label')
+
+
+@MODELS.register_module()
+class MultiLabelClassification(Task):
+    """Any of several labels per image: ``gt_labels`` in, ``<task>_score`` and ``<task>_labels`` out.
+
+    The ground truth is float32 (num_labels,): 0 or 1, NaN where a label is unknown. Losses compare logits with 0 and 1,
+    e.g. ``torch.nn.BCEWithLogitsLoss``; to them an unknown label is one that is predicted right, from which nothing is
+    learnt.
+    """
+
+    target = 'gt_labels'
+    kind = 'labels'
+    meaning = 'probability of each label, for itself'
+
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits and 0 or 1 (N, num_labels); where a label is unknown, a logit that is sure of a 1, and 1.
+
+        Raises:
+            Mistake: if the head gives another number of labels than the samples have.
+        """
+        labels = torch.stack([self.truth(sample) for sample in samples])
+        self.named(['label'] * labels.shape[1], logits.shape[1])
+        unknown = labels.isnan()
+        return logits.masked_fill(unknown, SURE), labels.masked_fill(unknown, 1.0).to(logits.dtype)
+
+    def is_labelled(self, sample: TaskSample) -> bool:
+        """Whether any label of a sample is known."""
+        return super().is_labelled(sample) and not bool(self.truth(sample).isnan().all())
+
+    def upstream(self, sample: TaskSample) -> TaskSample:
+        """A sample with a ``gt_score``, all of which mmpretrain's heads need to know."""
+        labels = self.truth(sample)
+        if labels.isnan().any():
+            raise Mistake(f'{sample.get("image_id")}: a label of {self.target} is unknown; give {self.name} losses')
+        return TaskSample(gt_score=labels)
+
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities (N, num_labels)."""
+        return self(feats).float().sigmoid()
+
+    def decide(self, sample: TaskSample) -> None:
+        """Write which labels are likelier than not, 0 or 1, as ``<task>_labels``."""
+        sample.set_field((sample.get(self.probability) > 0.5).long(), f'{self.name}_labels')
+
+    def answer(self, sample: TaskSample, names: Sequence[str] = (), maps: bool = False) -> Answer:
+        """The probabilities, and the labels that were decided for, joined by commas."""
+        answer = super().answer(sample, names)
+        chosen = sample.get(f'{self.name}_labels').tolist()
+        answer.label = ', '.join(name for name, there in zip(answer.numbers, chosen, strict=True) if there) or 'none'
+        return answer

@@ -16,7 +16,7 @@ __all__ = ['Regression']
 
 @MODELS.register_module()
 class Regression(Task):
-    """One or more numbers per image: ``gt_values`` in, ``pred_values`` out.
+    """One or more numbers per image: ``gt_values`` in, ``<task>_values`` out.
 
     The head, e.g. ``ClsHead``, gives each value as ``(value - mean) / std``, and the losses, e.g.
     ``torch.nn.SmoothL1Loss``, compare it so: a value of small numbers is learnt like one of large numbers.
@@ -30,7 +30,9 @@ class Regression(Task):
     """
 
     target = 'gt_values'
-    probability = 'pred_values'
+    kind = 'values'
+    estimated = 'values'
+    meaning = 'the values as they are'
     mean: Tensor
     std: Tensor
 
@@ -48,18 +50,23 @@ class Regression(Task):
         self.lengths = list(lengths)
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits and standardised values (N, num_values).
+        """Logits and standardised values (N, num_values), or the known ones in a row where some are not known.
 
         Raises:
             Mistake: if the head gives another number of values than the samples have; torch would stretch one.
         """
-        values = torch.stack([sample.gt_values for sample in samples])
+        values = torch.stack([self.truth(sample).float() for sample in samples])
         if logits.shape != values.shape or {len(self.mean), len(self.std)} - {1, values.shape[1]}:
             raise Mistake(
-                f'the head of Regression gives {logits.shape[1]} values an image, whose gt_values are '
+                f'the head of {self.name} gives {logits.shape[1]} values an image, whose {self.target} are '
                 f"{values.shape[1]}; set the head's num_classes, and the numbers in mean and std"
             )
-        return logits, (values - self.mean) / self.std
+        known, values = ~values.isnan(), (values - self.mean) / self.std
+        return (logits, values) if known.all() else (logits[known], values[known])
+
+    def is_labelled(self, sample: TaskSample) -> bool:
+        """Whether any value of a sample is known."""
+        return super().is_labelled(sample) and not bool(self.truth(sample).isnan().all())
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Values (N, num_values)."""
@@ -72,3 +79,6 @@ class Regression(Task):
         factor = torch.ones_like(prediction)
         factor[self.lengths] = side
         return prediction * factor
+
+    def describe(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        return {**super().describe(names), 'lengths': self.lengths}

@@ -1,18 +1,21 @@
-"""Outlining the lesion."""
+"""Outlining: one thing, several that exclude each other, or several that may overlap."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmskin.models.tasks.task import Feats, Task
+from mmskin.errors import Mistake
+from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
 
-__all__ = ['Segmentation', 'resize']
+__all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'resize']
+
+IGNORED = 255  # of a map of classes: a pixel that no loss and no score counts
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -22,19 +25,24 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 @MODELS.register_module()
 class Segmentation(Task):
-    """A binary mask per image: ``gt_sem_seg`` in, ``seg_prob`` and ``pred_sem_seg`` out.
+    """A binary mask per image: ``gt_sem_seg`` in, ``<task>_prob`` and ``<task>_mask`` out.
 
-    A head gives one logit per pixel, or two (background, lesion).
+    A head gives one logit per pixel, or two (background, foreground).
 
     Args:
-        post: What changes the final mask, in order: names or configs of callables from mask to mask, uint8 (H, W), e.g.
-            ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
+        post: What changes each final mask, in order: names or configs of callables from mask to mask, uint8 (H, W),
+            e.g. ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
         options: See ``Task``.
     """
 
     target = 'gt_sem_seg'
-    probability = 'seg_prob'
-    num_logits = 1  # of lesion against background
+    kind = 'masks'
+    estimated = 'prob'
+    num_logits: ClassVar[int | None] = 1  # of foreground against background
+    meaning = (
+        'probability of the foreground per pixel of the input; resize it to the image bilinearly with half-pixel '
+        'centres (align_corners=False), and call foreground what is above the threshold'
+    )
 
     def __init__(self, *args: Any, post: Sequence[str | dict] = (), **options: Any) -> None:
         super().__init__(*args, **options)
@@ -42,41 +50,144 @@ class Segmentation(Task):
 
     def set_post(self, post: Sequence[str | dict]) -> None:
         """Finish masks by ``post`` from now on."""
-        self.post = [MODELS.build(as_config(step)) for step in post]
+        self.post_configs = [as_config(step) for step in post]
+        self.post = [MODELS.build(dict(step)) for step in self.post_configs]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits of lesion and 0/1 masks (N, 1, H, W), at the masks' size."""
-        masks = torch.stack([sample.gt_sem_seg.data for sample in samples])
-        return resize(_of_lesion(logits), masks.shape[2:]), masks.to(logits.dtype)
+        """Logits of the foreground and 0/1 masks (N, 1, H, W), at the masks' size."""
+        masks = self.masks(samples)
+        return resize(_of_foreground(logits), masks.shape[2:]), masks.to(logits.dtype)
+
+    def masks(self, samples: Sequence[TaskSample]) -> Tensor:
+        """The ground truth of samples (N, C, H, W)."""
+        return torch.stack([self.truth(sample).data for sample in samples])
+
+    def upstream(self, sample: TaskSample) -> TaskSample:
+        """A sample with an int64 ``gt_sem_seg``, which mmseg's losses need."""
+        return TaskSample(gt_sem_seg=PixelData(data=self.truth(sample).data.long()))
 
     def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
         """The losses of a head of mmseg's, by name; the whole batch goes through its batch norm over pooled maps."""
-        masks = [_with_mask(sample.gt_sem_seg.data) for sample in samples]
+        masks = [self.upstream(sample) for sample in samples]
         if len(labelled) == len(feats[-1]):
             return self.head.loss(self.neck(feats), masks, {})
         return self.head.loss_by_feat(self(feats)[labelled], masks)
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
-        """Probabilities of lesion (N, 1, h, w), at the input's ``size``."""
-        return resize(_of_lesion(self(feats).float()), size).sigmoid()
+        """Probabilities of the foreground (N, 1, h, w), at the input's ``size``."""
+        return resize(_of_foreground(self(feats).float()), size).sigmoid()
 
     def decide(self, sample: TaskSample) -> None:
-        """Write ``pred_sem_seg``: where ``seg_prob``, resized to the original size, is above one half; then `post`."""
-        mask = (resize(sample.seg_prob.data[None], sample.ori_shape)[0] > 0.5).to(torch.uint8)
-        sample.pred_sem_seg = PixelData(data=self._finish(mask) if self.post else mask)
+        """Write ``<task>_mask``, uint8 (C, H, W): where each outline is, at the image's own size; then ``post``."""
+        masks = self.outline(resize(sample.get(self.probability).data[None], sample.ori_shape)[0]).to(torch.uint8)
+        sample.set_field(PixelData(data=self._finish(masks) if self.post else masks), f'{self.name}_mask')
 
-    def _finish(self, mask: Tensor) -> Tensor:
-        array = mask[0].cpu().numpy()
+    def outline(self, probabilities: Tensor) -> Tensor:
+        """Where the outlines are, of maps (C, H, W) of probability: those above one half."""
+        return probabilities > 0.5
+
+    def _finish(self, masks: Tensor) -> Tensor:
+        arrays = [*masks.cpu().numpy()]
         for step in self.post:
-            array = step(array)
-        return torch.from_numpy(array)[None].to(mask.device)
+            arrays = [step(array) for array in arrays]
+        return torch.stack([torch.from_numpy(array) for array in arrays]).to(masks.device)
+
+    def shown(self, probabilities: Tensor) -> Tensor:
+        """The maps of probability, one for each mask."""
+        return probabilities
+
+    def answer(self, sample: TaskSample, names: Sequence[str] = (), maps: bool = False) -> Answer:
+        """The masks; a single one without a name has the task's."""
+        masks = sample.get(f'{self.name}_mask').data.cpu().numpy().astype(bool)
+        named = self.named(names or ([self.name] if len(masks) == 1 else ()), len(masks))
+        answer = Answer(masks=dict(zip(named, masks, strict=True)))
+        if maps:
+            large = resize(self.shown(sample.get(self.probability).data)[None], sample.ori_shape)[0].cpu().numpy()
+            answer.maps = dict(zip(named, large, strict=True))
+        return answer
+
+    def describe(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        return {**super().describe(names), 'threshold': 0.5, 'post': self.post_configs}
 
 
-def _of_lesion(logits: Tensor) -> Tensor:
-    """The logit (N, 1, h, w) of lesion against background, from a head's one or two."""
+@MODELS.register_module()
+class MultiClassSegmentation(Segmentation):
+    """Background or one of several classes per pixel: ``gt_sem_seg`` in, ``<task>_prob`` and ``<task>_mask`` out.
+
+    The ground truth is (1, H, W): 0 for the background, then the classes from 1, and 255 for pixels that nobody counts.
+    The head gives a logit for the background and each class. Losses get logits (N, K + 1, H, W) and classes (N, H, W),
+    as ``CrossEntropy`` takes them. ``<task>_prob`` has K + 1 maps, the background's first, and ``<task>_mask`` K.
+    """
+
+    num_logits = None
+    meaning = (
+        'probability of the background and of each class per pixel of the input; resize them to the image bilinearly '
+        'with half-pixel centres (align_corners=False), and take the largest'
+    )
+
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size.
+
+        Raises:
+            Mistake: if a mask holds a class that the head does not have.
+        """
+        classes = self.masks(samples)[:, 0].long()
+        counted = classes[classes != IGNORED]
+        if len(counted) and int(counted.max()) >= logits.shape[1]:
+            raise Mistake(
+                f'the head of {self.name} has {logits.shape[1]} outputs, the background among them, and {self.target} '
+                f'the class {int(counted.max())}; give it one for each class and the background'
+            )
+        return resize(logits, classes.shape[1:]), classes
+
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities (N, K + 1, h, w), the background's first, at the input's ``size``."""
+        return resize(self(feats).float(), size).softmax(dim=1)
+
+    def outline(self, probabilities: Tensor) -> Tensor:
+        """Where each class but the background is the likeliest."""
+        return (
+            probabilities.argmax(dim=0)
+            == torch.arange(1, len(probabilities), device=probabilities.device)[:, None, None]
+        )
+
+    def shown(self, probabilities: Tensor) -> Tensor:
+        return probabilities[1:]
+
+
+@MODELS.register_module()
+class MultiLabelSegmentation(Segmentation):
+    """Several masks that may overlap: ``gt_masks`` in, ``<task>_prob`` and ``<task>_mask`` out.
+
+    The ground truth is (C, H, W), 1 where each is, such as the dermoscopic attributes of ISIC-2018. The head gives C
+    logits per pixel, each for itself; losses get logits and masks (N, C, H, W), as those of ``Segmentation`` do.
+    """
+
+    target = 'gt_masks'
+    num_logits = None
+    meaning = (
+        'probability of each outline per pixel of the input, for itself; resize them to the image bilinearly with '
+        'half-pixel centres (align_corners=False), and outline what is above the threshold'
+    )
+
+    def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
+        """Logits and 0/1 masks (N, C, H, W), at the masks' size.
+
+        Raises:
+            Mistake: if the head gives another number of maps than the samples have.
+        """
+        masks = self.masks(samples)
+        self.named(['mask'] * masks.shape[1], logits.shape[1])
+        return resize(logits, masks.shape[2:]), masks.to(logits.dtype)
+
+    def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
+        raise Mistake(f"{self.name}: the losses of mmseg's heads are for one class per pixel; give losses")
+
+    def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
+        """Probabilities (N, C, h, w), at the input's ``size``."""
+        return resize(self(feats).float(), size).sigmoid()
+
+
+def _of_foreground(logits: Tensor) -> Tensor:
+    """The logit (N, 1, h, w) of foreground against background, from a head's one or two."""
     return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
-
-
-def _with_mask(mask: Tensor) -> TaskSample:
-    """A sample with an int64 mask, which mmseg's losses need."""
-    return TaskSample(gt_sem_seg=PixelData(data=mask.long()))

@@ -1,8 +1,10 @@
 """What every task has: a head on its branch, losses, and samples that may lack its label."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import numpy as np
 from mmengine.model import BaseModule
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from mmskin.models.losses.building import build_losses
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Feats', 'Fused', 'Task']
+__all__ = ['Answer', 'Feats', 'Fused', 'Task']
 
 Feats = tuple[Tensor, ...]
 
@@ -29,10 +31,30 @@ class Fused(tuple):
         return feats
 
 
+@dataclass(eq=False)
+class Answer:
+    """What a task says of one image, as plain objects; tables, pages and files show it as it is.
+
+    Attributes:
+        label: In a word, such as the likeliest class; None where the task measures or outlines.
+        numbers: A probability or a value by its name.
+        masks: What is outlined, bool (H, W), by its name.
+        maps: The probability of what is outlined, float32 (H, W), by the same names, if it was asked for.
+    """
+
+    label: str | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+
 class Task(BaseModule):
     """One task of a multi-task network.
 
-    A subclass names the fields of its ground truth and its probability, and turns logits into losses and predictions.
+    A subclass says which field of a sample its ground truth is in by default, turns logits into losses and predictions,
+    and describes what it predicts. Predictions are in fields that begin with the task's name, its key in the network's
+    ``tasks``: ``sex_score`` and ``sex_label`` of a classification ``sex``. So one kind of task may be there several
+    times.
 
     Args:
         head: Config of the head: ours, ``mmseg.X`` or ``mmpretrain.X``; its ``forward`` takes a tuple of feature maps
@@ -43,10 +65,20 @@ class Task(BaseModule):
         loss_weight: Factor on all losses of the task.
         fusion: Config of a ``Fusion``, which joins the network's ``inputs`` to this task, e.g.
             ``dict(type='FiLMFusion')``; one that changes the logits needs ``losses``.
+        target: The sample's field with the ground truth, such as ``'gt_sex'``; each kind of task has its own default.
+
+    Attributes:
+        name: Its key in the network's ``tasks``.
+        kind: What it gives: 'classes' (one of several), 'labels' (any of several), 'values' or 'masks'.
+        estimated: The end of the name of the field that ``put`` writes and ``decide`` reads.
+        meaning: Of the numbers that ``estimate`` gives, for who reads them in an exported file.
     """
 
-    target: ClassVar[str]
-    probability: ClassVar[str]  # the sample's field that `predict` writes and `decide` reads
+    name: str = 'task'
+    target: str
+    kind: ClassVar[str] = ''
+    estimated: ClassVar[str] = 'score'
+    meaning: ClassVar[str] = ''
     num_logits: ClassVar[int | None] = None  # that the losses see of an image or a pixel, if not all of the head's
 
     def __init__(
@@ -56,8 +88,11 @@ class Task(BaseModule):
         neck: dict | None = None,
         loss_weight: float = 1.0,
         fusion: dict | None = None,
+        target: str | None = None,
     ) -> None:
         super().__init__()
+        if target is not None:
+            self.target = target
         self.neck = MODELS.build(neck) if neck else nn.Identity()
         self.head = MODELS.build(head)
         self.losses = build_losses(losses, self.head, self.num_logits)
@@ -87,7 +122,7 @@ class Task(BaseModule):
 
         With none, a zero that still reaches every parameter, so that distributed training does not wait for it.
         """
-        labelled = [i for i, sample in enumerate(samples) if self.target in sample]
+        labelled = [i for i, sample in enumerate(samples) if self.is_labelled(sample)]
         if not labelled:
             return {'loss': 0 * self(feats).sum()}
         if len(labelled) < len(samples):
@@ -103,12 +138,30 @@ class Task(BaseModule):
         """Logits and target as the losses take them, of samples that all have a label."""
         raise NotImplementedError(f'{type(self).__name__} does not say what its losses compare')
 
+    def is_labelled(self, sample: TaskSample) -> bool:
+        """Whether a sample has this task's ground truth."""
+        return self.target in sample
+
+    def truth(self, sample: TaskSample) -> Any:
+        """The ground truth of a sample that has it."""
+        return sample.get(self.target)
+
+    def upstream(self, sample: TaskSample) -> TaskSample:
+        """A sample's ground truth in the field in which mmseg's and mmpretrain's heads look for it."""
+        return sample
+
     def head_loss(self, feats: Feats, samples: Sequence[TaskSample], labelled: list[int]) -> dict[str, Tensor]:
         """The head's own losses, by name, of the labelled samples; ``feats`` are of the whole batch."""
-        return self.head.loss(self.neck(tuple(feat[labelled] for feat in feats)), samples)
+        feats = self.neck(tuple(feat[labelled] for feat in feats))
+        return self.head.loss(feats, [self.upstream(sample) for sample in samples])
+
+    @property
+    def probability(self) -> str:
+        """The sample's field with what was estimated, such as ``cls_score``."""
+        return f'{self.name}_{self.estimated}'
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
-        """``probability`` of a batch: (N, num_values), or maps (N, 1, h, w) at the input's ``size`` (h, w)."""
+        """What is estimated of a batch: (N, num_values), or maps (N, C, h, w) at the input's ``size`` (h, w)."""
         raise NotImplementedError(f'{type(self).__name__} has no prediction')
 
     def predict(self, feats: Feats, samples: Sequence[TaskSample]) -> None:
@@ -118,8 +171,16 @@ class Task(BaseModule):
     def write(self, estimates: Tensor, samples: Sequence[TaskSample]) -> None:
         """Write what was estimated, and what follows from it, into each sample."""
         for sample, estimate in zip(samples, estimates, strict=True):
-            setattr(sample, self.probability, PixelData(data=estimate) if estimate.ndim == 3 else estimate)
-            self.decide(sample)
+            self.put(sample, estimate)
+
+    def put(self, sample: TaskSample, estimate: Tensor) -> None:
+        """Write an estimate, which may be a mean over several, and what follows from it into a sample.
+
+        The sample's ``targets`` say then where the ground truth of this task is, for metrics and pictures.
+        """
+        sample.set_field(PixelData(data=estimate) if estimate.ndim == 3 else estimate, self.probability)
+        sample.set_metainfo({'targets': {**sample.get('targets', {}), self.name: self.target}})
+        self.decide(sample)
 
     def of_frame(self, prediction: Tensor, side: float) -> Tensor | None:
         """What a prediction that is no map says of the whole frame, if it says anything.
@@ -131,4 +192,34 @@ class Task(BaseModule):
         return prediction
 
     def decide(self, sample: TaskSample) -> None:
-        """Write what follows from the sample's probability, which may be a mean over several predictions."""
+        """Write what follows from the sample's probability, such as the likeliest class."""
+
+    def answer(self, sample: TaskSample, names: Sequence[str] = (), maps: bool = False) -> Answer:
+        """What was predicted for a sample, as plain objects.
+
+        Args:
+            sample: In which ``put`` has written.
+            names: Of the classes, labels, values or outlines, in their order; their numbers if there are none.
+            maps: With the maps of probability.
+        """
+        values = sample.get(self.probability)
+        assert isinstance(values, Tensor), f'{type(self).__name__} gives maps, and describes them itself'
+        return Answer(numbers=dict(zip(self.named(names, len(values)), values.tolist(), strict=True)))
+
+    def named(self, names: Sequence[str], count: int) -> list[str]:
+        """``names``, or the numbers of ``count`` outputs if there are none.
+
+        Raises:
+            Mistake: if there are more or fewer names than outputs.
+        """
+        if names and len(names) != count:
+            raise Mistake(
+                f'the task {self.name} has {count} outputs, and the data set {len(names)} names for {self.target}: '
+                f"{', '.join(names)}; set the head's outputs, or the names in the data set's metainfo"
+            )
+        return list(names) or [str(index) for index in range(count)]
+
+    def describe(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """What an exported file says of this task; options of its constructor among them are those it predicts with."""
+        described = {'task': self.name, 'type': type(self).__name__, 'target': self.target, 'meaning': self.meaning}
+        return {**described, **({'classes': list(names)} if names else {})}

@@ -42,7 +42,7 @@ def test_the_loss_by_hand():
 def test_the_prediction_by_hand():
     task, made = build(mean=(0.0, 0.1), std=(2.0, 0.2)), samples(None)
     task.predict(feats([0.5, 1.0]), made)
-    torch.testing.assert_close(made[0].pred_values, torch.tensor([1.0, 0.3]))
+    torch.testing.assert_close(made[0].task_values, torch.tensor([1.0, 0.3]))
 
 
 def test_a_sample_without_values_has_no_part_in_the_loss():
