@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing
-from mmskin.registry import DATASETS
+from mmskin.registry import DATASETS, MODELS, options_of
 from mmskin.structures import names_of
 
 __all__ = [
@@ -93,7 +93,22 @@ def load_config(
         if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:
             raise Mistake(f'{path}: custom_imports={imports!r}; give dict(imports=["your_module"])')
         import_plugins([modules] if isinstance(modules, str) else modules, imports.get('allow_failed_imports', False))
+    if cfg.get('test_dataloader'):
+        _tell_size(cfg.model.get('backbone'), tested_dataset(cfg).get('pipeline'))
     return cfg
+
+
+def _tell_size(backbone: Any, pipeline: Any) -> None:
+    """Tell networks in ``backbone`` that take the images' ``size`` what the first step of ``pipeline`` has as it."""
+    size = pipeline[0].get('size') if pipeline else None
+    pending = [backbone] if size else []
+    while pending:
+        for part in pending.pop().values():
+            if isinstance(part, Mapping) and 'type' in part:
+                if 'size' not in part and part['type'] in MODELS and 'size' in options_of(MODELS.get(part['type'])):
+                    part['size'] = size
+            elif isinstance(part, Mapping):
+                pending.append(part)
 
 
 def read_config(path: str | Path) -> Config:
@@ -120,7 +135,7 @@ def read_config(path: str | Path) -> Config:
 SETTINGS = {
     *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
     *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
-    *('average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
+    *('average_of', 'command_line_options', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
 }
 
 

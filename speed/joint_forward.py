@@ -17,7 +17,7 @@ from torch import nn
 from mmskin.models.backbones.split import SplitBackbone
 from mmskin.registry import MODELS
 
-CHAIN = {'type': 'ResNetChain', 'depth': 101}
+CHAIN = {'type': 'TimmChain', 'model': 'resnet101'}
 BRANCHES = {'cls': {}, 'seg': {'output_stride': 16}}
 
 

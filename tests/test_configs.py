@@ -10,6 +10,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from mmengine.config import Config, DictAction
@@ -40,11 +41,17 @@ TRAINING_IMAGES = {
 
 @pytest.fixture
 def quick_networks(monkeypatch):
-    """Networks of torchvision's with random weights that are drawn once for all tests: that takes most of a build."""
-    monkeypatch.setattr(torchvision.models, 'get_model', lambda name: copy.deepcopy(network(name)))
+    """Networks with random weights that are drawn once for all tests: that takes most of a build."""
+    for library, network in DRAWN.items():
+        monkeypatch.setattr(
+            library, network.__name__, lambda *args, of=network, **options: copy.deepcopy(of(*args, **options))
+        )
 
 
-network = functools.cache(torchvision.models.get_model)
+DRAWN = {
+    library: functools.cache(build)
+    for library, build in ((torchvision.models, torchvision.models.get_model), (timm, timm.create_model))
+}
 
 
 def stages_of(path):

@@ -14,7 +14,7 @@ model.backbone = dict(
     type='ParallelBackbone',
     branches=dict(  # offline: weights=None for both
         cls=dict(
-            resnet=dict(type='ResNetChain', depth=101, weights='torchvision://resnet101'),
+            resnet=dict(type='TimmChain', model='resnet101', weights='torchvision://resnet101'),
             vgg=dict(type='VGGChain', depth=16, weights='torchvision://vgg16', last_pool=False),
         )
     ),

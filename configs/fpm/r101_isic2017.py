@@ -17,7 +17,7 @@ model = dict(
     backbone=dict(
         type='SplitBackbone',
         chain=dict(
-            type='ResNetChain', depth=101, weights='torchvision://resnet101'
+            type='TimmChain', model='resnet101', weights='torchvision://resnet101'
         ),  # silent: ImageNet's; offline: None
         split_after='layer3.10',  # printed as "conv4_100"; conv4_10 is the likely reading
         branches=dict(cls=dict(), seg=dict(output_stride=16)),  # silent; 8 would cost half as much again

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.models.fusion.base import Values, build_inputs, values_of
+from mmskin.models.heads.widths import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
@@ -27,9 +28,10 @@ class MultiTaskModel(BaseModel):
 
     Args:
         backbone: Config of a ``SplitBackbone`` with a branch for every task.
-        tasks: Config of each task by name, e.g. ``cls=dict(type='Classification', head=...)``.
-        passing: Config of the feature passing by the name of its block, e.g.
-            ``{'layer3.22': dict(type='GatedFeaturePassing')}``.
+        tasks: Config of each task by name, e.g. ``cls=dict(type='Classification', head=...)``. Widths that a head or
+            neck leaves out are those of the branch's maps, see ``with_widths``.
+        passing: Config of the feature passing by the name of its block or level, e.g.
+            ``{'layer3.22': dict(type='GatedFeaturePassing')}`` or ``{'/16': 'CrossStitchPassing'}``.
         use_passing: False runs the network without passing, as the stages before the joint one do.
         active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
@@ -62,6 +64,9 @@ class MultiTaskModel(BaseModel):
         passing = passing or {}
         if not isinstance(passing, Mapping):
             raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
+        blocks = [self.backbone.blocks_at(site, list(tasks)) for site in passing]
+        if twice := [site for site, block in zip(passing, blocks, strict=True) if blocks.count(block) > 1]:
+            raise Mistake(f'passing names one block as {" and as ".join(map(repr, twice))}; keep one of them')
         self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
             {key: MODELS.build(as_config(passing[site], **self._channels(site))) for key, site in self.sites.items()}
@@ -74,15 +79,17 @@ class MultiTaskModel(BaseModel):
         self.weighting = MODELS.build(as_config(weighting, **self._task_names())) if weighting else None
 
     def _with_widths(self, name: str, task: dict) -> dict:
-        """The config of a task, with what its fusion gets from the network."""
-        if not task.get('fusion'):
-            return task
-        given = dict(inputs=self.inputs, in_channels=self.head_channels(name))
-        return {**task, 'fusion': as_config(task['fusion'], **given)}
+        """The config of a task, with what its fusion, its neck and its head get from the network."""
+        self.backbone.branch(name)  # or there is none
+        maps = self.head_maps(name)
+        if task.get('fusion'):
+            given = dict(inputs=self.inputs, in_channels=maps[-1][0])
+            task = {**task, 'fusion': as_config(task['fusion'], **given)}
+        return with_widths(task, maps)
 
-    def head_channels(self, task: str) -> int:
-        """Channels of the last map that the head of ``task`` gets."""
-        return self.backbone.channels_of(task)
+    def head_maps(self, task: str) -> list[tuple[int, int]]:
+        """Channels and stride against the image of each map that the head of ``task`` gets."""
+        return self.backbone.maps_of(task)
 
     def _name_tasks(self) -> None:
         """Tell each task its name, with which its predictions' fields and its columns in tables begin."""
@@ -94,11 +101,10 @@ class MultiTaskModel(BaseModel):
         return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
 
     def _channels(self, site: str) -> dict[str, dict[str, int]]:
-        """Channels that enter and leave the block ``site``, by task."""
-        self.backbone.check_passing_site(site, list(self.tasks))
+        """Channels that enter and leave the block or level ``site``, by task."""
         return {
-            'in_channels': dict.fromkeys(self.tasks, self.backbone.channels_in(site)),
-            'out_channels': dict.fromkeys(self.tasks, self.backbone.channels_out(site)),
+            'in_channels': {task: self.backbone.channels_in(site, task) for task in self.tasks},
+            'out_channels': {task: self.backbone.channels_out(site, task) for task in self.tasks},
         }
 
     def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:

@@ -70,8 +70,9 @@ class SecondLook(OutlineGuided):
         super().__init__(*args, **options)
         self.margin, self.smallest = margin, smallest
 
-    def head_channels(self, task: str) -> int:
-        return super().head_channels(task) * (2 if task == self.diagnosis else 1)
+    def head_maps(self, task: str) -> list[tuple[int, int]]:
+        *others, (channels, stride) = super().head_maps(task)
+        return [*others, (channels * (2 if task == self.diagnosis else 1), stride)]
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         feats = super().branch_maps(inputs)
@@ -122,8 +123,9 @@ class MaskGuidedPooling(OutlineGuided):
         super().__init__(*args, **options)
         self.dilation = dilation
 
-    def head_channels(self, task: str) -> int:
-        return super().head_channels(task) * (3 if task == self.diagnosis else 1)
+    def head_maps(self, task: str) -> list[tuple[int, int]]:
+        *others, (channels, stride) = super().head_maps(task)
+        return [*others, (channels * (3 if task == self.diagnosis else 1), stride)]
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         feats = super().branch_maps(inputs)

@@ -9,7 +9,6 @@ from mmskin.benchmark.runs import Run, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import spawn
 from mmskin.cli import main
-from mmskin.files import write_note
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def finish(run):
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath('last.pth').write_bytes(b'')
     folder.joinpath('last_checkpoint').write_text('last.pth')
-    write_note(run.folder / 'run.json', {})
+    run.folder.joinpath('run.json').write_text('{}')
 
 
 def test_all_is_well(command, runs, capsys):

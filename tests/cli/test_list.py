@@ -50,7 +50,7 @@ def test_models_are_split_by_what_they_are():
         'ConvMessage': 'messages',
         'ClsHead': 'heads',
         'CrossEntropy': 'losses',
-        'ResNetChain': 'backbones',
+        'TimmChain': 'backbones',
         'SplitBackbone': 'backbones',
         'Classification': 'tasks',
         'DWA': 'weightings',

@@ -9,13 +9,13 @@ WIDTH = 8
 
 
 class NarrowChain(BlockChain):
-    """Takes ResNetChain's place in a config, which may go on naming blocks of ResNet-18."""
+    """Takes TimmChain's place in a config, which may go on naming blocks of ResNet-18."""
 
-    def __init__(self, depth=18, weights=None):
+    def __init__(self, model, weights=None, size=64):
         blocks = {'stem': nn.Sequential(block(3, 2), nn.MaxPool2d(3, 2, padding=1))}
         for layer, stride in STRIDES.items():
             blocks |= {f'{layer}.0': block(WIDTH, stride), f'{layer}.1': block(WIDTH, 1)}
-        super().__init__(blocks)
+        super().__init__(blocks, size)
 
 
 def block(in_channels, stride):

@@ -8,7 +8,7 @@ from mmskin.models.crop_to_lesion import CropToLesion, crop, lesion_boxes
 CONFIG = dict(
     backbone=dict(
         type='SplitBackbone',
-        chain=dict(type='ResNetChain', depth=18, weights=None),
+        chain=dict(type='TimmChain', model='resnet18', weights=None),
         split_after=None,
         branches=dict(cls={}, seg=dict(output_stride=16)),
     ),

@@ -376,7 +376,7 @@ def test_a_real_chain(make_batch):
     model = build_awake(
         backbone=dict(
             type='SplitBackbone',
-            chain=dict(type='ResNetChain', depth=18, weights=None),
+            chain=dict(type='TimmChain', model='resnet18', weights=None),
             split_after='layer3.0',
             branches=dict(cls=dict(), seg=dict(output_stride=16)),
         ),

@@ -1,6 +1,7 @@
 """Downloading large files over connections that break off, stall and lie."""
 
 import errno
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from mmskin.errors import Mistake
-from mmskin.files import read_note, write_note
+from mmskin.files import write_json
 
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
@@ -79,13 +80,13 @@ class PartialFile:
         try:
             if self.path.is_symlink() or (self.path.exists() and self.path.stat().st_nlink > 1):
                 return None
-            return Origin(**read_note(self.notes))
-        except (FileNotFoundError, Mistake):
+            return Origin(**json.loads(self.notes.read_text(encoding='utf-8')))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def begin(self, origin: Origin) -> None:
         """Note the origin of the bytes that come next."""
-        write_note(self.notes, asdict(origin))
+        write_json(self.notes, asdict(origin))
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -2,13 +2,44 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 
-__all__ = ['BlockChain', 'position']
+__all__ = ['BlockChain', 'Layout', 'position']
+
+
+class Layout(NamedTuple):
+    """The blocks of a chain with what each gives for a square image: channels, and the side of the map in cells.
+
+    ``strides`` are against the image.
+    """
+
+    channels: dict[str, int]
+    sides: dict[str, int]
+    strides: dict[str, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The blocks in order."""
+        return tuple(self.channels)
+
+    def find(self, name: str) -> str:
+        """The block called ``name``; of a level such as '/16' the last block whose map has that stride.
+
+        Raises:
+            Mistake: if there is none; the message lists near matches, or the levels.
+        """
+        if not name.startswith('/'):
+            return self.names[position(name, self.names)]
+        at = [block for block, stride in self.strides.items() if name == f'/{stride}']
+        if not at:
+            levels = ', '.join(f'/{stride}' for stride in dict.fromkeys(self.strides.values()))
+            raise Mistake(f'No block has a map of level {name!r}. The levels are {levels}.')
+        return at[-1]
 
 
 def position(name: str, names: Sequence[str]) -> int:
@@ -32,11 +63,14 @@ class BlockChain(nn.Module):
     ``weights`` names what the blocks start from, and None stands for random initialisation.
 
     Args:
-        blocks: The blocks by name, in the order they run. Each takes one map (N, C, H, W) and gives one.
+        blocks: The blocks by name, in the order they run. Each takes one map (N, C, H, W) and gives one; one with an
+            attribute ``carries`` takes and gives a pair, the map and what travels beside it.
+        size: Side of the images for which it is measured. A subclass with an argument of this name gets the config's.
     """
 
-    def __init__(self, blocks: Mapping[str, nn.Module]) -> None:
+    def __init__(self, blocks: Mapping[str, nn.Module], size: int = 64) -> None:
         super().__init__()
+        self.size = size
         self.names = tuple(blocks)
         for name, block in blocks.items():
             parent, _, leaf = name.rpartition('.')
@@ -60,25 +94,29 @@ class BlockChain(nn.Module):
         """Each block with its name, in order."""
         return ((name, self[name]) for name in self.names)
 
+    def step(self, name: str, x: Tensor, beside: Any = None) -> tuple[Tensor, Any]:
+        """Run one block over ``x`` (N, C, H, W), and over what travels beside it, such as a class token."""
+        block = self[name]
+        return block(x, beside) if getattr(block, 'carries', False) else (block(x), beside)
+
     def forward(self, x: Tensor) -> Tensor:
         """Run all blocks over ``x`` (N, C, H, W)."""
-        for _, block in self.items():
-            x = block(x)
+        beside = None
+        for name in self.names:
+            x, beside = self.step(name, x, beside)
         return x
 
     @torch.no_grad()
-    def measure(self, size: int = 64) -> tuple[dict[str, int], dict[str, int]]:
-        """Channels and stride (against the image) of each block's output, measured by running a blank image.
-
-        Args:
-            size: Side of the image in pixels; a multiple of the chain's whole stride.
-        """
-        channels, strides = {}, {}
+    def measure(self) -> Layout:
+        """What each block gives for a blank image of the chain's ``size``."""
+        layout, stride = Layout({}, {}, {}), 1.0
         training = self.training
         self.eval()
-        x = torch.zeros(1, 3, size, size)
-        for name, block in self.items():
-            x = block(x)
-            channels[name], strides[name] = x.shape[1], size // x.shape[2]
+        x, beside = torch.zeros(1, 3, self.size, self.size), None
+        for name in self.names:
+            before = x.shape[2]
+            x, beside = self.step(name, x, beside)
+            stride *= round(before / x.shape[2]) if x.shape[2] <= before else 1 / round(x.shape[2] / before)
+            layout.channels[name], layout.sides[name], layout.strides[name] = x.shape[1], x.shape[2], round(stride)
         self.train(training)
-        return channels, strides
+        return layout

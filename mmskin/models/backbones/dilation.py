@@ -5,13 +5,65 @@ dilation it had, all that follow it take that stride up in theirs. Each value of
 in the denser one.
 """
 
+import copy
 from collections.abc import Mapping
+from itertools import product
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from mmskin.models.backbones.chain import BlockChain
+from mmskin.errors import Mistake
+from mmskin.models.backbones.chain import BlockChain, Layout
 
-__all__ = ['dilate']
+__all__ = ['dilate', 'dilated']
+
+
+def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, output_stride: int) -> BlockChain:
+    """``branch`` with its map kept at ``output_stride``; ``strides`` says which each block has then.
+
+    Args:
+        task: Whose branch it is.
+        branch: Blocks whose strides beyond ``output_stride`` become dilations.
+        layout: Of the whole chain.
+        entry: Name of the block before the branch; None if the images enter it.
+        output_stride: The stride against the image that its last map is to have.
+
+    Raises:
+        Mistake: if the branch cannot have it: its strides are no convolutions' or poolings', or it looks at the whole
+            map at once, as attention and squeeze-and-excitation do, so that each value depends on how dense the map is.
+    """
+    before = layout.strides[entry] if entry else 1
+    own = layout.strides[branch.names[-1]]
+    if output_stride == own:
+        return branch
+    if before <= output_stride < own and output_stride in layout.strides.values():
+        dense = copy.deepcopy(branch)
+        dilate(dense, layout.strides, before, output_stride)
+        if _holds(branch, dense, layout, entry, output_stride):
+            dense.strides = {name: min(layout.strides[name], output_stride) for name in branch.names}
+            return dense
+    finer = sorted({stride for stride in layout.strides.values() if before <= stride < own} - {output_stride})
+    possible = [own]
+    for stride in reversed(finer):
+        other = copy.deepcopy(branch)
+        dilate(other, layout.strides, before, stride)
+        if _holds(branch, other, layout, entry, stride):
+            possible.append(stride)
+    if before > output_stride:
+        why = f'but what comes before it, up to {entry!r}, already has stride {before}. Split earlier'
+    elif output_stride > own:
+        why = f'but its last map has stride {own}. Leave output_stride out'
+    elif output_stride not in layout.strides.values():
+        why = 'but it has no block of that stride. Leave output_stride out'
+    else:
+        why = (
+            'but at that stride its map would not hold the values that it has without. Leave output_stride out, end '
+            "the branch at a finer level with out_blocks=('/16',)"
+        )
+    raise Mistake(
+        f'Branch {task!r} asks for output_stride={output_stride}, {why}, or ask for {" or ".join(map(str, possible))}.'
+    )
 
 
 def dilate(chain: BlockChain, strides: Mapping[str, int], entry_stride: int, output_stride: int) -> None:
@@ -30,6 +82,36 @@ def dilate(chain: BlockChain, strides: Mapping[str, int], entry_stride: int, out
         if before > output_stride:
             _dilate_block(block, rate)
             rate *= grows
+
+
+@torch.no_grad()
+def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | None, stride: int) -> bool:
+    """Whether the dense branch has as many rows as the level of ``stride``, and all values of the plain one.
+
+    Norms and scales are drawn at random for it: with a fresh network's ones and zeros, residual paths say nothing.
+    """
+    networks = copy.deepcopy(branch).eval(), copy.deepcopy(dense).eval()
+    generators = [torch.Generator().manual_seed(0) for _ in range(3)]
+    for network, generator in zip(networks, generators, strict=False):
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and tensor.ndim < 2 and 'running_mean' not in name:
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    channels, side = (layout.channels[entry], layout.sides[entry]) if entry else (3, branch.size)
+    x = torch.randn(1, channels, side, side, generator=generators[2])
+    try:
+        plain, finer = (network(x) for network in networks)
+    except (RuntimeError, TypeError, ValueError):  # an attention that was built for the strided map
+        return False
+    level = [name for name, found in layout.strides.items() if found == stride][-1]
+    factor = layout.strides[branch.names[-1]] // stride
+    if finer.shape[2] != layout.sides[level]:
+        return False
+    return any(_recurs(plain, finer, factor, *start) for start in product(range(factor), repeat=2))
+
+
+def _recurs(plain: Tensor, finer: Tensor, factor: int, top: int, left: int) -> bool:
+    part = finer[..., top::factor, left::factor][..., : plain.shape[2], : plain.shape[3]]
+    return part.shape == plain.shape and bool((part - plain).abs().max() <= 1e-4 * plain.abs().max())
 
 
 def _dilate_block(block: nn.Module, rate: int) -> None:
@@ -51,8 +133,22 @@ def _dilate_block(block: nn.Module, rate: int) -> None:
 
 def _dilate_conv(conv: nn.Conv2d, rate: int) -> None:
     conv.dilation = (rate, rate)
+    if type(conv) is nn.Conv2d and not isinstance(conv.padding, str):
+        missing = (conv.kernel_size[0] - 1 - 2 * conv.padding[0]) * rate
+        if missing > 0:  # as in ConvNeXt's 2x2 convolutions, which look below and to the right of their cell alone
+            conv.register_forward_pre_hook(_PadEnd(missing))
     if not isinstance(conv.padding, str):
         conv.padding = (conv.padding[0] * rate, conv.padding[1] * rate)
+
+
+class _PadEnd:
+    """Gives a convolution its map with zeros below and to the right."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, layer: nn.Module, args: tuple[Tensor]) -> Tensor:
+        return F.pad(args[0], (0, self.count, 0, self.count))
 
 
 def _dense_pool(pool: nn.MaxPool2d, rate: int) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import Passing
+from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 
 __all__ = ['ParallelBackbone']
@@ -32,25 +33,25 @@ class ParallelBackbone(nn.Module):
         """Load the weights that the networks' configs name."""
         for task, chains in self.chains.items():
             for name, chain in chains.items():
-                if chain.get('weights'):
+                if without_lookups(chain) != chain:
                     self.branch(task)[name].load_state_dict(MODELS.build(chain).state_dict())
 
-    def channels_of(self, task: str) -> int:
-        """Channels of the last map that the head of ``task`` gets."""
-        last = cast(BlockChain, [*self.branch(task).values()][-1])
-        return [*last.measure()[0].values()][-1]
+    def maps_of(self, task: str) -> list[tuple[int, int]]:
+        """Channels and stride of each network's last map."""
+        layouts = [cast(BlockChain, chain).measure() for chain in self.branch(task).values()]
+        return [(layout.channels[layout.names[-1]], layout.strides[layout.names[-1]]) for layout in layouts]
 
     def branch(self, task: str) -> nn.ModuleDict:
         """The networks of ``task``."""
         return cast(nn.ModuleDict, self.branches[task])
 
-    def check_passing_site(self, block: str, tasks: Sequence[str]) -> None:
+    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
         """Refuse to pass features.
 
         Raises:
             Mistake: always.
         """
-        raise Mistake(f'Features cannot be passed at {block!r}: a ParallelBackbone has no blocks in common.')
+        raise Mistake(f'Features cannot be passed at {site!r}: a ParallelBackbone has no blocks in common.')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None
@@ -61,5 +62,4 @@ class ParallelBackbone(nn.Module):
 
 def _build(chains: Mapping[str, dict]) -> nn.ModuleDict:
     """The networks of one task, without the weights that their configs name."""
-    plain = {name: {**chain, 'weights': None} if 'weights' in chain else {**chain} for name, chain in chains.items()}
-    return nn.ModuleDict({name: MODELS.build(chain) for name, chain in plain.items()})
+    return nn.ModuleDict({name: MODELS.build(without_lookups(chain)) for name, chain in chains.items()})

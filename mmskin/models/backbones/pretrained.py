@@ -11,7 +11,7 @@ from mmskin.models.weights import download_checkpoint, read_weights
 
 __all__ = ['read_pretrained', 'match_by_order']
 
-_OFFLINE = (
+OFFLINE = (
     'Without a network, put the file in place and name it, or start from random initialisation: '
     '--cfg-options model.backbone.chain.weights=None.'
 )
@@ -33,7 +33,7 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
     if source.startswith(('http://', 'https://')):
         return _download(source)
     if not Path(source).is_file():
-        raise MissingFile(f'There is no file with weights at {source!r}. {_OFFLINE}')
+        raise MissingFile(f'There is no file with weights at {source!r}. {OFFLINE}')
     return read_weights(source)
 
 
@@ -41,7 +41,7 @@ def _download(url: str) -> dict[str, Tensor]:
     try:
         return download_checkpoint(url)
     except OSError as error:
-        raise MissingFile(f'The weights {url!r} could not be fetched ({error}). {_OFFLINE}') from error
+        raise MissingFile(f'The weights {url!r} could not be fetched ({error}). {OFFLINE}') from error
 
 
 def match_by_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:

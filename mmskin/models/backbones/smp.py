@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake, needs
@@ -60,7 +61,6 @@ class SMPBackbone(nn.Module):
         self.branches = nn.ModuleDict(
             {task: network.decoder if place == 'decoder' else nn.Identity() for task, place in self.places.items()}
         )
-        self.widths = {'encoder': network.encoder.out_channels[-1], 'decoder': network.segmentation_head[0].in_channels}
         self.multiple = network.encoder.output_stride
 
     def init_weights(self) -> None:
@@ -79,13 +79,18 @@ class SMPBackbone(nn.Module):
             raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
         return self.branches[task]
 
-    def channels_of(self, task: str) -> int:
-        """Channels of the map that the head of ``task`` gets."""
-        return self.widths[self.places[task]]
+    @torch.no_grad()
+    def maps_of(self, task: str) -> list[tuple[int, int]]:
+        """Channels and stride of the map that the head of ``task`` gets."""
+        training = self.training
+        side = 2 * self.multiple
+        (feature,) = self.eval()(torch.zeros(1, 3, side, side), [task])[task]
+        self.train(training)
+        return [(feature.shape[1], side // feature.shape[2])]
 
-    def check_passing_site(self, block: str, tasks: Sequence[str]) -> None:
+    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
         """Refuse: SMP's networks have no blocks at which branches could exchange features."""
-        raise Mistake(f'passing at {block!r}: a network of SMP has no branches that pass features; leave passing out')
+        raise Mistake(f'passing at {site!r}: a network of SMP has no branches that pass features; leave passing out')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Any] | None = None

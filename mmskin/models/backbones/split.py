@@ -1,14 +1,16 @@
-"""One network cut in two: what comes first is shared, what follows is copied once per task."""
+"""One network cut in two, what comes first shared and what follows copied per task, or a network for each task."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from itertools import zip_longest
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
-from mmskin.models.backbones.chain import BlockChain, position
-from mmskin.models.backbones.dilation import dilate
+from mmskin.models.backbones.chain import BlockChain, Layout, position
+from mmskin.models.backbones.dilation import dilated
+from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 
 __all__ = ['SplitBackbone']
@@ -19,68 +21,75 @@ Passing = Callable[[Features, Features], Features]
 
 @MODELS.register_module()
 class SplitBackbone(nn.Module):
-    """A shared beginning and one branch per task, cut from one chain of blocks.
+    """A shared beginning and one branch per task, cut from one chain of blocks; or branches with networks of their own.
 
-    All branches start from the same weights. Those that ``chain`` names are read by `init_weights`, which MMEngine's
-    Runner calls before it trains: a model built to test a checkpoint needs none.
+    All branches of one chain start from the same weights. Those that a chain's config names are read by
+    `init_weights`, which MMEngine's Runner calls before it trains: a model built to test a checkpoint needs none.
+
+    Wherever a block is named, so may be a level: '/16' is the last block whose map has that stride against the image,
+    in the network of the branch, before ``output_stride`` changes it.
 
     Args:
-        chain: Config of a `BlockChain`.
+        chain: Config of a `BlockChain`; None if every branch has its own.
         split_after: Name of the last shared block; None shares nothing.
         branches: Per task, ``output_stride`` (default: the chain's own; 16 or 8: strides beyond it become dilations in
-            this branch) and ``out_blocks`` (default: the last block), the names of the blocks whose maps the task's
-            head gets. Shared blocks may be named. A branch ends with the last of them.
+            this branch), ``out_blocks`` (default: the last block), the names of the blocks whose maps the task's
+            head gets, and ``chain``, the config of a network of its own, which shares nothing. Shared blocks may be
+            named in ``out_blocks``. A branch ends with the last of them.
 
     Raises:
-        Mistake: if a name is unknown, or the shared part is already coarser than an ``output_stride``.
+        Mistake: if a name is unknown, or a branch cannot have its ``output_stride``.
     """
 
-    def __init__(self, chain: dict, split_after: str | None, branches: dict[str, dict]) -> None:
+    def __init__(
+        self, chain: dict | None = None, split_after: str | None = None, branches: Mapping[str, dict] | None = None
+    ) -> None:
         super().__init__()
-        self.chain = {**chain}
-        blocks: BlockChain = MODELS.build({**chain, 'weights': None} if 'weights' in chain else self.chain)
-        self.names = blocks.names
-        self.channels, self.strides = blocks.measure()
-        self.num_shared = 0 if split_after is None else position(split_after, self.names) + 1
-        self.shared = BlockChain(_part(blocks, 0, self.num_shared))
+        branches = branches or {}
+        self.chains: dict[str | None, dict] = {None: {**chain}} if chain else {}
+        self.chains |= {task: {**options['chain']} for task, options in branches.items() if options.get('chain')}
+        built = {key: cast(BlockChain, MODELS.build(without_lookups(config))) for key, config in self.chains.items()}
+        layouts = {key: blocks.measure() for key, blocks in built.items()}
+        self.shared = BlockChain({})
+        if chain and split_after is not None:
+            end = layouts[None].names.index(layouts[None].find(split_after)) + 1
+            self.shared = BlockChain(_part(built[None], 0, end))
+        self.layouts: dict[str, Layout] = {}
         self.out_blocks: dict[str, tuple[str, ...]] = {}
         self.branches = nn.ModuleDict()
         for task, options in branches.items():
-            self.branches[task] = self._branch(task, blocks, **options)
-
-    def _branch(
-        self,
-        task: str,
-        blocks: BlockChain,
-        output_stride: int | None = None,
-        out_blocks: Sequence[str] | None = None,
-    ) -> BlockChain:
-        names = self.names[-1:] if out_blocks is None else tuple(out_blocks)
-        end = 1 + max(position(name, self.names) for name in names)
-        self.out_blocks[task] = names
-        branch = BlockChain(copy.deepcopy(_part(blocks, self.num_shared, end)))
-        if output_stride is not None:
-            stride = self.strides[self.names[self.num_shared - 1]] if self.num_shared else 1
-            self._check_stride(task, stride, output_stride)
-            dilate(branch, self.strides, stride, output_stride)
-        return branch
-
-    def _check_stride(self, task: str, shared: int, output_stride: int) -> None:
-        if output_stride not in (8, 16, 32):
-            raise Mistake(f'output_stride of branch {task!r} is {output_stride}; it can be 8, 16, 32 or None.')
-        if shared > output_stride:
-            raise Mistake(
-                f'Branch {task!r} asks for output_stride={output_stride}, but the shared part, up to '
-                f'{self.names[self.num_shared - 1]!r}, already has stride {shared}. Split earlier, or ask for {shared}.'
+            key = self._key(task)
+            if key not in built:
+                raise Mistake(f'Branch {task!r} has no chain; give SplitBackbone one, or the branch its own.')
+            self.layouts[task] = layouts[key]
+            self.branches[task] = self._branch(
+                task, built[key], **{name: value for name, value in options.items() if name != 'chain'}
             )
 
+    def _key(self, task: str) -> str | None:
+        return task if task in self.chains else None
+
+    def _branch(
+        self, task: str, blocks: BlockChain, output_stride: int | None = None, out_blocks: Sequence[str] | None = None
+    ) -> BlockChain:
+        layout = self.layouts[task]
+        names = [layout.find(name) for name in (layout.names[-1:] if out_blocks is None else out_blocks)]
+        self.out_blocks[task] = tuple(names)
+        start = 0 if self._key(task) else len(self.shared.names)
+        end = 1 + max(layout.names.index(name) for name in names)
+        branch = BlockChain(copy.deepcopy(_part(blocks, start, end)), blocks.size)
+        if output_stride is None:
+            return branch
+        return dilated(task, branch, layout, self.shared.names[-1] if start else None, output_stride)
+
     def init_weights(self) -> None:
-        """Load the weights that the chain's config names into the shared part and every branch."""
-        if not self.chain.get('weights'):
-            return
-        state = MODELS.build(self.chain).state_dict()
-        for part in (self.shared, *self.branches.values()):
-            part.load_state_dict({key: state[key] for key in part.state_dict()})
+        """Load the weights that the chains' configs name into the shared part and every branch."""
+        for key, chain in self.chains.items():
+            if without_lookups(chain) != chain:
+                state = MODELS.build(chain).state_dict()
+                parts = [self.branch(task) for task in self.branches if self._key(task) == key]
+                for part in [*parts, self.shared] if key is None else parts:
+                    part.load_state_dict({name: state[name] for name in part.state_dict()})
 
     def branch(self, task: str) -> BlockChain:
         """The blocks of ``task`` behind the shared part.
@@ -92,32 +101,39 @@ class SplitBackbone(nn.Module):
             raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
         return cast(BlockChain, self.branches[task])
 
-    def channels_in(self, block: str) -> int:
-        """Channels of the map that enters ``block``, in every branch."""
-        index = position(block, self.names)
-        return self.channels[self.names[index - 1]] if index else 3
+    def channels_in(self, site: str, task: str) -> int:
+        """Channels of the map that enters the block or level ``site`` in the network of ``task``."""
+        layout = self.layouts[task]
+        index = layout.names.index(layout.find(site))
+        return layout.channels[layout.names[index - 1]] if index else 3
 
-    def channels_out(self, block: str) -> int:
-        """Channels of the map that ``block`` gives, in every branch."""
-        return self.channels[self.names[position(block, self.names)]]
+    def channels_out(self, site: str, task: str) -> int:
+        """Channels of the map that the block or level ``site`` gives in the network of ``task``."""
+        return self.layouts[task].channels[self.layouts[task].find(site)]
 
-    def channels_of(self, task: str) -> int:
-        """Channels of the last map that the head of ``task`` gets."""
-        return self.channels_out(self.out_blocks[task][-1])
+    def maps_of(self, task: str) -> list[tuple[int, int]]:
+        """Channels and stride against the image of each map that the head of ``task`` gets."""
+        layout, branch = self.layouts[task], self.branch(task)
+        strides = getattr(branch, 'strides', layout.strides)
+        return [(layout.channels[name], strides.get(name, layout.strides[name])) for name in self.out_blocks[task]]
 
-    def check_passing_site(self, block: str, tasks: Sequence[str]) -> None:
-        """Make sure that features can be passed at ``block`` between ``tasks``.
+    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
+        """The blocks of ``tasks`` at which features can be passed between them, at the block or level ``site``.
 
         Raises:
-            Mistake: if ``block`` is shared or unknown, or a task's branch ends before it.
+            Mistake: if it is shared or unknown, or a task's branch ends before it.
         """
+        found = {}
         for task in tasks:
-            if block in self.shared:
+            block, branch = self.layouts[task].find(site), self.branch(task)
+            if block in self.shared and not self._key(task):
                 raise Mistake(
-                    f'Features cannot be passed at {block!r}: it is shared. The first block of the branches is '
-                    f'{self.names[self.num_shared]!r}.'
+                    f'Features cannot be passed at {site!r}: it is shared. The first block of the branches is '
+                    f'{branch.names[0]!r}.'
                 )
-            position(block, self.branch(task).names)
+            position(block, branch.names)
+            found[task] = block
+        return found
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None
@@ -127,28 +143,53 @@ class SplitBackbone(nn.Module):
         Args:
             images: (N, 3, H, W), normalised.
             tasks: Names of branches.
-            passing: What exchanges features, by the block at which it does. It is called with the maps that entered
-                the block and those that it gave, each by task, and returns what goes on from there, by task.
+            passing: What exchanges features, by the block or level at which it does. It is called with the maps that
+                entered the block and those that it gave, each by task, and returns what goes on from there, by task.
 
         Returns:
             Per task the maps of its ``out_blocks``, each (N, C, h, w).
         """
-        passing = passing or {}
+        beside: Any = None  # what travels with the map
         x, shared = images, {}
-        for name, block in self.shared.items():
-            x = shared[name] = block(x)
-        features = dict.fromkeys(tasks, x)
+        for name in self.shared.names:
+            x, beside = self.shared.step(name, x, beside)
+            shared[name] = x
+        state = {task: (images, None) if self._key(task) else (x, beside) for task in tasks}
         maps = {task: {**shared} for task in tasks}
-        for name in self.names[self.num_shared :]:
-            features = self._step(name, features, passing)
-            for task, feature in features.items():
-                maps[task][name] = feature
+        for site, steps in self._schedule(tasks, passing or {}):
+            entered = {task: state[task][0] for task in steps}
+            for task, name in steps.items():
+                state[task] = self.branch(task).step(name, *state[task])
+            if site is not None and passing:
+                passed = passing[site](entered, {task: state[task][0] for task in steps})
+                state |= {task: (passed[task], state[task][1]) for task in steps}
+            for task, name in steps.items():
+                maps[task][name] = state[task][0]
         return {task: tuple(maps[task][name] for name in self.out_blocks[task]) for task in tasks}
 
-    def _step(self, name: str, features: Features, passing: Mapping[str, Passing]) -> Features:
-        inputs = {task: feature for task, feature in features.items() if name in self.branch(task)}
-        outputs = {task: self.branch(task)[name](feature) for task, feature in inputs.items()}
-        return passing[name](inputs, outputs) if name in passing else outputs
+    def _schedule(
+        self, tasks: Sequence[str], sites: Sequence[str] | Mapping
+    ) -> list[tuple[str | None, dict[str, str]]]:
+        """The next block of each branch, step by step; where features are passed, those between which they are."""
+        at: dict[str, dict[str, int]] = {}  # by site and task, the place of the block
+        for site in sites:
+            places = {task: (self.layouts[task].find(site), self.branch(task).names) for task in tasks}
+            at[site] = {task: names.index(block) for task, (block, names) in places.items() if block in names}
+        schedule: list[tuple[str | None, dict[str, str]]] = []
+        done = dict.fromkeys(tasks, 0)
+        pending = sorted(at, key=lambda site: [*at[site].values()])
+        for number, site in enumerate([*pending, None]):
+            runs = []
+            for task in tasks:
+                stops = [at[later][task] for later in pending[number:] if task in at[later]]
+                runs.append(self.branch(task).names[done[task] : stops[0] if stops else None])
+                done[task] += len(runs[-1])
+            for names in zip_longest(*runs):
+                schedule.append((None, {task: name for task, name in zip(tasks, names, strict=True) if name}))
+            if site is not None:
+                schedule.append((site, {task: self.branch(task).names[place] for task, place in at[site].items()}))
+                done.update({task: place + 1 for task, place in at[site].items()})
+        return schedule
 
 
 def _part(chain: BlockChain, start: int, end: int) -> dict[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""AlexNet, GoogLeNet, ResNet and VGG, as torchvision has them, as chains of blocks."""
+"""AlexNet, GoogLeNet and VGG, as torchvision has them, as chains of blocks."""
 
 import torchvision
 from torch import nn
@@ -9,41 +9,11 @@ from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS
 
-__all__ = ['AlexNetChain', 'GoogLeNetChain', 'ResNetChain', 'VGGChain', 'fully_connected_blocks']
+__all__ = ['AlexNetChain', 'GoogLeNetChain', 'VGGChain', 'fully_connected_blocks']
 
-RESNETS = (18, 34, 50, 101, 152)
 VGGS = {11: 'A', 13: 'B', 16: 'D', 19: 'E'}
 INCEPTIONS = ('3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b')
 POOLED = {'conv2': 'maxpool1', 'inception3a': 'maxpool2', 'inception4a': 'maxpool3', 'inception5a': 'maxpool4'}
-
-
-@MODELS.register_module()
-class ResNetChain(BlockChain):
-    """torchvision's ResNet (https://arxiv.org/abs/1512.03385): ``stem``, then ``layer1.0`` ... ``layer4.2``.
-
-    Args:
-        depth: 18, 34, 50, 101 or 152.
-        weights: ``torchvision://resnet101`` (a download), an address or a file of torchvision's format, or None.
-
-    Raises:
-        Mistake: if torchvision has no ResNet of that depth.
-        MissingFile: if the weights are unavailable.
-    """
-
-    def __init__(self, depth: int = 101, weights: str | None = None) -> None:
-        if depth not in RESNETS:
-            raise Mistake(f'There is no ResNet of depth {depth}; depths are {", ".join(map(str, RESNETS))}.')
-        network = torchvision.models.get_model(f'resnet{depth}')
-        if weights is not None:
-            network.load_state_dict(read_pretrained(weights))
-        stem = nn.Sequential()
-        for name in ('conv1', 'bn1', 'relu', 'maxpool'):
-            stem.add_module(name, network.get_submodule(name))
-        blocks: dict[str, nn.Module] = {'stem': stem}
-        for stage in ('layer1', 'layer2', 'layer3', 'layer4'):
-            for index, block in network.get_submodule(stage).named_children():
-                blocks[f'{stage}.{index}'] = block
-        super().__init__(blocks)
 
 
 @MODELS.register_module()

@@ -101,7 +101,6 @@ def test_failed_download_says_how_to_do_without(monkeypatch):
         read_pretrained('torchvision://resnet101')
 
 
-@pytest.mark.parametrize(('name', 'depths'), [('VGG', '11, 13, 16, 19'), ('ResNet', '18, 34, 50, 101, 152')])
-def test_unknown_depth(name, depths):
-    with pytest.raises(ValueError, match=f'no {name} of depth 17; depths are {depths}'):
-        MODELS.build({'type': f'{name}Chain', 'depth': 17})
+def test_unknown_depth():
+    with pytest.raises(ValueError, match='no VGG of depth 17; depths are 11, 13, 16, 19'):
+        MODELS.build({'type': 'VGGChain', 'depth': 17})

@@ -9,8 +9,8 @@ from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import SplitBackbone
 
 CHAINS = {
-    'resnet18': ({'type': 'ResNetChain', 'depth': 18}, 'layer2.0'),
-    'resnet50': ({'type': 'ResNetChain', 'depth': 50}, 'layer3.3'),
+    'resnet18': ({'type': 'TimmChain', 'model': 'resnet18'}, 'layer2.0'),
+    'resnet50': ({'type': 'TimmChain', 'model': 'resnet50'}, 'layer3.3'),
     'lite0': ({'type': 'EfficientNetLite0Chain'}, 'blocks.2.1'),
     'vgg16': ({'type': 'VGGChain', 'depth': 16}, 'conv3_2'),
     'vgg11_bn': ({'type': 'VGGChain', 'depth': 11, 'batch_norm': True}, 'conv3_1'),
@@ -125,14 +125,14 @@ def test_dilation_stays_in_its_branch(chain):
 def test_channels(chain):
     backbone = build(chain[0], chain[1], cls={'out_blocks': (chain[1], backbone_end(chain))})
     maps = run(backbone, images(), ['cls'])['cls']
-    assert tuple(m.shape[1] for m in maps) == tuple(backbone.channels[name] for name in backbone.out_blocks['cls'])
-    names = backbone.names
-    assert backbone.channels_in(names[0]) == 3
-    assert [backbone.channels_in(n) for n in names[1:]] == [backbone.channels_out(n) for n in names[:-1]]
+    assert [m.shape[1] for m in maps] == [width for width, _ in backbone.maps_of('cls')]
+    names = (*backbone.shared.names, *backbone.branch('cls').names)
+    assert backbone.channels_in(names[0], 'cls') == 3
+    assert [backbone.channels_in(n, 'cls') for n in names[1:]] == [backbone.channels_out(n, 'cls') for n in names[:-1]]
 
 
 def backbone_end(chain):
-    return build(chain[0], None, any={}).names[-1]
+    return build(chain[0], None, any={}).branch('any').names[-1]
 
 
 def test_state_dict_keys_read_like_the_network():
@@ -158,7 +158,7 @@ def test_passing_gets_what_entered_and_what_left_the_block():
 
     plain = run(backbone, images(), ['cls', 'seg'])
     swapped = run(backbone, images(), ['cls', 'seg'], passing={'layer3.1': swap})
-    assert seen['inputs']['cls'].shape[1] == backbone.channels_in('layer3.1')
+    assert seen['inputs']['cls'].shape[1] == backbone.channels_in('layer3.1', 'cls')
     torch.testing.assert_close(backbone.branch('seg')['layer3.1'](seen['inputs']['seg']), seen['outputs']['seg'])
     torch.testing.assert_close(plain, swapped)  # the branches still agree in stride and weights up to layer3
 
@@ -170,12 +170,12 @@ def test_out_blocks_end_the_branch():
     assert (low.shape[1:], high.shape[1:]) == ((64, 24, 24), (256, 6, 6))
     assert backbone.branch('seg').names[-1] == 'layer3.1'
     with pytest.raises(ValueError, match="No block is named 'layer4.0'"):
-        backbone.check_passing_site('layer4.0', ['cls', 'seg'])
+        backbone.blocks_at('layer4.0', ['cls', 'seg'])
 
 
 def test_measuring_leaves_statistics_and_mode():
     chain = BlockChain({'a': torch.nn.BatchNorm2d(3), 'b.0': torch.nn.AvgPool2d(2)})
-    assert chain.measure() == ({'a': 3, 'b.0': 3}, {'a': 1, 'b.0': 2})
+    assert chain.measure() == ({'a': 3, 'b.0': 3}, {'a': 64, 'b.0': 32}, {'a': 1, 'b.0': 2})
     assert chain.training and chain['a'].num_batches_tracked == 0
 
 
@@ -185,8 +185,14 @@ def test_measuring_leaves_statistics_and_mode():
         ('layer3_0', {}, "No block is named 'layer3_0'. Near matches: layer3.0"),
         ('Sturm', {}, "No block is named 'Sturm'. The blocks are stem, layer1.0"),
         ('stem', {'out_blocks': ['layer9.0']}, "No block is named 'layer9.0'. Near matches"),
-        ('layer3.0', {'output_stride': 8}, "the shared part, up to 'layer3.0', already has stride 16"),
-        ('stem', {'output_stride': 12}, "output_stride of branch 'seg' is 12; it can be 8, 16, 32 or None"),
+        (
+            'layer3.0',
+            {'output_stride': 8},
+            "what comes before it, up to 'layer3.0', already has stride 16. Split earlier",
+        ),
+        ('stem', {'output_stride': 12}, "Branch 'seg' asks for output_stride=12, but it has no block of that stride."),
+        ('stem', {'output_stride': 64}, 'its last map has stride 32. Leave output_stride out, or ask for 32 or 16 or'),
+        ('/4', {'out_blocks': ['/64']}, "No block has a map of level '/64'. The levels are /4, /8, /16, /32."),
     ],
 )
 def test_illegal_configs_say_what_is_wrong(split_after, options, message):
@@ -196,18 +202,18 @@ def test_illegal_configs_say_what_is_wrong(split_after, options, message):
 
 def test_passing_site_must_be_behind_the_split():
     backbone = build(*CHAINS['resnet18'], cls={}, seg={})
-    backbone.check_passing_site('layer3.1', ['cls', 'seg'])
+    assert backbone.blocks_at('/16', ['cls', 'seg']) == {'cls': 'layer3.1', 'seg': 'layer3.1'}
     with pytest.raises(ValueError, match="'layer2.0': it is shared. The first block of the branches is 'layer2.1'"):
-        backbone.check_passing_site('layer2.0', ['cls'])
+        backbone.blocks_at('layer2.0', ['cls'])
     with pytest.raises(ValueError, match='Near matches: layer3.1'):
-        backbone.check_passing_site('layer3.2', ['cls'])
+        backbone.blocks_at('layer3.2', ['cls'])
 
 
 def test_weights_reach_shared_part_and_branches(tmp_path):
     file = tmp_path / 'resnet18.pth'
     network = torchvision.models.resnet18()
     torch.save(network.state_dict(), file)
-    backbone = build({'type': 'ResNetChain', 'depth': 18, 'weights': str(file)}, 'layer2.0', cls={}, seg={})
+    backbone = build({'type': 'TimmChain', 'model': 'resnet18', 'weights': str(file)}, 'layer2.0', cls={}, seg={})
     backbone.init_weights()
     state = backbone.state_dict()
     torch.testing.assert_close(state['shared.stem.conv1.weight'], network.conv1.weight.data)
@@ -216,7 +222,7 @@ def test_weights_reach_shared_part_and_branches(tmp_path):
 
 
 def test_a_model_for_a_checkpoint_needs_no_weights():
-    chain = {'type': 'ResNetChain', 'depth': 18, 'weights': 'missing.pth'}
+    chain = {'type': 'TimmChain', 'model': 'resnet18', 'weights': 'missing.pth'}
     backbone = build(chain, 'layer2.0', cls={})
     with pytest.raises(FileNotFoundError, match='backbone.chain.weights=None'):
         backbone.init_weights()

@@ -61,7 +61,7 @@ def test_chain_is_torchvisions_network(chain, name, tmp_path):
 
 class TestParallelBackbone:
     CHAINS = dict(
-        a=dict(type='ResNetChain', depth=18, weights='file'), b=dict(type='VGGChain', depth=11, last_pool=False)
+        a=dict(type='TimmChain', model='resnet18', weights='file'), b=dict(type='VGGChain', depth=11, last_pool=False)
     )
 
     def test_gives_each_networks_last_map(self):
@@ -79,7 +79,7 @@ class TestParallelBackbone:
 
     def test_passes_nothing(self):
         with pytest.raises(ValueError, match="Features cannot be passed at 'x'"):
-            ParallelBackbone(dict(cls=self.CHAINS)).check_passing_site('x', ['cls'])
+            ParallelBackbone(dict(cls=self.CHAINS)).blocks_at('x', ['cls'])
 
 
 def test_fully_connected_blocks_keep_vggs_order():

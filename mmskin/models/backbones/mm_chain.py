@@ -1,0 +1,48 @@
+"""Backbones of mmpretrain and mmseg as chains of blocks."""
+
+from unittest.mock import patch
+
+from mmskin.errors import Mistake
+from mmskin.models.backbones.chain import BlockChain
+from mmskin.models.backbones.cut import cut
+from mmskin.models.backbones.pretrained import read_pretrained
+from mmskin.registry import MODELS, options_of
+
+__all__ = ['MMChain']
+
+
+@MODELS.register_module()
+class MMChain(BlockChain):
+    """A backbone of mmpretrain or mmseg: its stages and blocks under their own names there.
+
+    Its ``out_indices`` make no difference, since a branch names its ``out_blocks``; its ``frozen_stages`` and
+    ``norm_eval`` neither, for which the model has ``frozen``.
+
+    Args:
+        backbone: Its config, e.g. ``dict(type='mmpretrain.SwinTransformer', arch='tiny')``. Weights that ``init_cfg``
+            names are loaded as ``weights`` are.
+        weights: Address or file of a checkpoint, of the backbone alone or of a network with it, or None.
+        size: Side of the images in pixels, for networks that are built for one, and to measure the network at; by
+            default the one of the config's pipeline, else 224.
+
+    Raises:
+        Mistake: if the network is no sequence of blocks, or the weights are another network's.
+        MissingFile: if the weights are unavailable.
+    """
+
+    def __init__(self, backbone: dict, weights: str | None = None, size: int | None = None) -> None:
+        sized = {'img_size': size} if size and 'img_size' in options_of(MODELS.get(backbone['type'])) else {}
+        size = size or backbone.get('img_size') or 224
+        network = MODELS.build({**sized, **backbone})
+        with patch.object(network, '_dump_init_info'):  # a line for every tensor
+            network.init_weights()
+        if weights is not None:
+            state = read_pretrained(weights)
+            inner = {key.removeprefix('backbone.'): value for key, value in state.items() if key[:9] == 'backbone.'}
+            try:
+                missing = network.load_state_dict(inner or state, strict=False).missing_keys
+            except RuntimeError as error:
+                raise Mistake(f'{weights} holds the weights of another network: {error}') from error
+            if lacking := {*missing} & {name for name, _ in network.named_parameters()}:
+                raise Mistake(f'{weights} lacks {len(lacking)} tensors of {backbone["type"]}, such as {min(lacking)}.')
+        super().__init__(cut(network, 'forward', size), size)
