@@ -2,6 +2,7 @@
 
 import re
 import struct
+import zlib
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     'MAX_PIXELS',
     'TooLargeError',
     'check_size',
+    'check_whole',
     'decode_plain',
     'most_bytes',
     'open_image',
@@ -28,7 +30,8 @@ __all__ = [
 MAX_PIXELS = 50_000_000  # of an image, unless the user says otherwise
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 IMAGE_FILES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # how their names end
-REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # what OpenCV decodes; MPO is a JPEG with a preview, as phones write it
+REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # MPO is a JPEG with a preview, as phones write it
+PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')  # a PNG's others only describe it
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 EXIF_ORIENTATION = 0x0112
@@ -74,15 +77,17 @@ def read_image(
             return rgb, rgb.shape[:2]
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels)
-            if is_truncated(data):
-                raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+            check_whole(data)
             if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
                 rgb = rgb_of_pil(image)
                 return rgb, rgb.shape[:2]
             orientation = exif_orientation(image)
             shape = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
-        scales = [scale for scale in (8, 4, 2) if min_size and min(shape) // scale >= min_size]
-        bgr = decode_plain(data, REDUCED[scales[0] if scales else 1])
+            scale = next((scale for scale in (8, 4, 2) if min_size and min(shape) // scale >= min_size), 1)
+            if image.format != 'PNG':  # of a damaged JPEG, OpenCV paints grey what it cannot decode
+                image.draft('RGB', (image.width // scale, image.height // scale))
+                return turned(np.array(image.convert('RGB')), orientation), shape
+        bgr = decode_plain(data, REDUCED[scale])
         return cv2.cvtColor(turned(bgr, orientation), cv2.COLOR_BGR2RGB), shape
     except FileNotFoundError as error:
         raise MissingFile(f'{name}: no such file') from error
@@ -146,21 +151,38 @@ def decode_plain(data: bytes, flags: int) -> np.ndarray:
     return image
 
 
-def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV's older versions paint what is missing grey without a word.
+def check_whole(data: bytes) -> None:
+    """Make sure that a JPEG or PNG has its end, and a PNG the pixels that its checksums are of.
 
-    Bytes after the end are allowed, as phones append a film. An end before the pixels is a thumbnail's: the segments of
-    a JPEG, which say how long they are (ITU-T T.81, B.1.1), are passed over.
+    OpenCV's older versions paint what is missing grey without a word, and Pillow checks no pixels of a PNG. Bytes after
+    the end are allowed, as phones append a film. An end before the pixels is a thumbnail's: the segments of a JPEG,
+    which say how long they are (ITU-T T.81, B.1.1), are passed over.
+
+    Raises:
+        Mistake: if it is truncated or damaged.
     """
+    end = 0
     if data[:2] == b'\x89P':
-        return data.find(b'IEND', data.find(b'IDAT')) < 0
-    if data[:2] != b'\xff\xd8':
-        return False
-    at = 2
-    while (at := data.find(b'\xff', at)) >= 0 and data[at + 1 : at + 2] != b'\xda':
-        is_fill = data[at + 1 : at + 2] == b'\xff'
-        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
-    return at < 0 or data.find(b'\xff\xd9', at) < 0
+        end, view = -1, memoryview(data)
+        at = 8
+        while end < 0 and at + 12 <= len(data):
+            length, kind = struct.unpack_from('>I4s', data, at)
+            body, at = view[at + 4 : at + 8 + length], at + 12 + length
+            if (
+                kind in PIXEL_CHUNKS
+                and at <= len(data)
+                and zlib.crc32(body) != int.from_bytes(view[at - 4 : at], 'big')
+            ):
+                raise Mistake(f'damaged: the checksum of its {kind.decode()} is wrong; copy it again')
+            end = at if kind == b'IEND' else -1
+    elif data[:2] == b'\xff\xd8':
+        at = 2
+        while (at := data.find(b'\xff', at)) >= 0 and data[at + 1 : at + 2] != b'\xda':
+            is_fill = data[at + 1 : at + 2] == b'\xff'
+            at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+        end = data.find(b'\xff\xd9', at) if at >= 0 else -1
+    if end < 0:
+        raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
 
 
 def exif_orientation(image: Image.Image) -> int:

@@ -9,9 +9,9 @@ from PIL import Image, UnidentifiedImageError
 from mmskin.errors import MissingFile, Mistake
 from mmskin.readers.images import (
     check_size,
+    check_whole,
     decode_plain,
     exif_orientation,
-    is_truncated,
     open_image,
     read_file,
     turned,
@@ -53,10 +53,9 @@ def read_levels(path: str | Path) -> np.ndarray:
         data = read_file(Path(path))
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels=2**28)
-            if is_truncated(data):
-                raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+            check_whole(data)
             orientation = exif_orientation(image)
-            if image.mode == 'L' and image.format in ('JPEG', 'PNG') and not image.has_transparency_data:
+            if image.mode == 'L' and image.format == 'PNG' and not image.has_transparency_data:
                 return turned(decode_plain(data, cv2.IMREAD_UNCHANGED), orientation)
             image.load()
             return turned(one_channel(image), orientation if image.format != 'TIFF' else 1)

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.errors import Mistake
 from mmskin.readers.images import read_image
 
 LEFT_RED = np.zeros((64, 96, 3), np.uint8)
@@ -156,6 +157,32 @@ def test_other_formats_are_refused_before_pillow_starts_a_program_for_them(tmp_p
 
 def noisy_jpeg(**options):
     return jpeg(np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8), **options)
+
+
+def test_a_jpeg_whose_pixels_cannot_be_decoded_is_named(tmp_path):
+    """OpenCV gives a grey picture."""
+    data = bytearray(jpeg(LEFT_RED))
+    table = data.find(b'\xff\xc4')  # of Huffman codes
+    data[table + 5 : table + 21] = b'\xff' * 16
+    with pytest.raises(Mistake, match='image.jpg: not an image that can be read'):
+        load(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize('kind', ['RGB', 'RGBA', 'P', '1', 'L', 'I;16'])
+def test_a_png_whose_checksums_are_wrong_is_named(tmp_path, kind):
+    photo = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    image = Image.fromarray(photo).convert('L' if kind == 'I;16' else kind)
+    if kind == 'I;16':
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    buffer = BytesIO()
+    image.save(buffer, 'png', compress_level=0)
+    data = bytearray(buffer.getvalue())
+    data[data.find(b'IDAT') + 40] ^= 1  # a stored pixel
+    for read in (LoadImage(), LoadMask()):
+        (tmp_path / 'image.png').write_bytes(data)
+        names = {'img_path': str(tmp_path / 'image.png'), 'seg_map_path': str(tmp_path / 'image.png')}
+        with pytest.raises(Mistake, match='image.png: damaged: the checksum of its IDAT is wrong'):
+            read({**names, 'ori_shape': (64, 96)})
 
 
 @pytest.mark.parametrize('progressive', [False, True])
