@@ -1,6 +1,5 @@
 """Pictures: outlines, captions and thumbnails, how figures are written, and the cases of a test."""
 
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mmskin.errors import Mistake
-from mmskin.files import write_json
+from mmskin.files import read_note, write_note
 from mmskin.readers.images import read_image
 
 __all__ = [
@@ -213,23 +211,20 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
         }
         for case in sorted(cases, key=lambda case: case.image_id)
     ]
-    write_json(path, images)
+    write_note(path, {'cases': images}, indent=None)
 
 
 def read_cases(path: str | Path) -> list[Case]:
     """The cases in a file of ``write_cases``.
 
     Raises:
-        Mistake: if the file is no such file.
+        Mistake: if it was changed since.
     """
-    try:
-        images = json.loads(Path(path).read_text(encoding='utf-8'))
-        for image in images:
-            image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']
-            image |= {key: [np.array(line, np.float16) for line in image[key]] for key in OUTLINES}
-        return [Case(**image) for image in images]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise Mistake(f'{path} is no file of cases ({error!r}); test again to have it written anew.') from error
+    images = read_note(path)['cases']
+    for image in images:
+        image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']
+        image |= {key: [np.array(line, np.float16) for line in image[key]] for key in OUTLINES}
+    return [Case(**image) for image in images]
 
 
 def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int = 18) -> None:

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, what is in them, and which names they may have."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -21,13 +22,17 @@ __all__ = [
     'finite',
     'json_text',
     'markdown_table',
+    'number_in',
     'plain_cell',
+    'read_cells',
     'read_csv',
     'read_json',
+    'read_note',
     'refuse_links',
     'whole_file',
     'write_csv',
     'write_json',
+    'write_note',
     'write_text',
     'write_whole',
 ]
@@ -35,7 +40,7 @@ __all__ = [
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
 UNFINISHED = '.part'  # how the name of a file ends that is not whole yet
-NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
+NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', re.ASCII)
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
 
 
@@ -165,21 +170,62 @@ def plain_cell(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
+def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, list[str]]]:
+    """The lines of any CSV in UTF-8 that are not empty: the number in the file, and the cells.
+
+    A quote that keeps a spreadsheet from running a cell is taken off; see ``csv_line``. Empty cells at a line's end are
+    not counted, since spreadsheets write more of them or less.
+
+    Raises:
+        MissingFile: if it is missing.
+        Mistake: if it is no text in UTF-8, a quote does not end, or a line has other numbers of cells than the first.
+    """
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            width = fewest = 0
+            for cells in reader:
+                if not cells:
+                    continue
+                cells = [plain_cell(cell.strip()) for cell in cells]
+                count = max((place for place, cell in enumerate(cells, start=1) if cell), default=0)
+                if not width:
+                    width, fewest = len(cells), count
+                if len(cells) < fewest or count > width:
+                    raise Mistake(
+                        f'{path}, line {reader.line_num}: has {len(cells)} cells, and the first line has {width}; '
+                        'it is cut off, or a cell with the separator in it lacks its quotes'
+                    )
+                yield reader.line_num, [*cells[:width], *[''] * (width - len(cells))]
+    except FileNotFoundError as error:
+        raise MissingFile(f'{path}: not there') from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8, or copy it again') from error
+
+
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a table of ours, whose first line names the columns.
+    """The rows of a table of ours, whose first line names the columns, and whose last one ends.
 
     Raises:
         MissingFile: if it is missing.
         Mistake: if it is no such table, or a row is not complete.
     """
-    try:
-        with open(path, newline='', encoding='utf-8') as file:
-            names, *rows = [[plain_cell(cell) for cell in cells] for cells in csv.reader(file) if cells] or [[]]
-        return [dict(zip(names, cells, strict=True)) for cells in rows]
-    except FileNotFoundError as error:
-        raise MissingFile(f'{path}: not there') from error
-    except (csv.Error, ValueError) as error:
-        raise Mistake(f'{path}: damaged, or no table ({error}); make it again by what wrote it') from error
+    names, *rows = [cells for _, cells in read_cells(path)] or [[]]
+    if len(set(names)) < len(names) or not Path(path).read_bytes().endswith(b'\n'):
+        what = 'a column twice' if len(set(names)) < len(names) else 'no end of its last line'
+        raise Mistake(f'{path}: damaged, it has {what}; make it again by what wrote it')
+    return [dict(zip(names, cells, strict=True)) for cells in rows]
+
+
+def number_in(cell: str) -> float:
+    """The number that a cell states.
+
+    Raises:
+        ValueError: if it is none: Python would take ``nan``, ``1e999``, ``1_0`` and digits of other scripts, too.
+    """
+    if not NUMBER.fullmatch(cell) or not math.isfinite(value := float(cell)):
+        raise ValueError(f'{cell[:40]!r} is no number')
+    return value
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -200,3 +246,30 @@ def read_json(path: str | Path) -> Any:
         raise MissingFile(f'{path}: not there') from error
     except (RecursionError, ValueError) as error:
         raise Mistake(f'{path}: damaged, or no JSON ({error}); make it again by what wrote it') from error
+
+
+SEAL = 'sha256'
+
+
+def write_note(path: str | Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write JSON that is read again, with a digest, ``sha256``, of what it says."""
+    content = json.loads(json_text(content))  # as it will be read: with lists, and text as keys
+    write_json(path, {**content, SEAL: _digest(Path(path).name, content)}, indent)
+
+
+def read_note(path: str | Path) -> dict[str, Any]:
+    """What ``write_note`` wrote under this name, unchanged: it has the keys and kinds of values that were written.
+
+    Raises:
+        MissingFile: if it is missing.
+        Mistake: if it is damaged, was changed or comes from elsewhere.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop(SEAL, None) != _digest(Path(path).name, content):
+        raise Mistake(f'{path}: was changed after it was written; restore it, or make it again by what wrote it')
+    return content
+
+
+def _digest(name: str, content: Any) -> str:
+    """SHA-256 of what a file of this name says, however it is laid out."""
+    return hashlib.sha256(json.dumps([name, content], sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,18 @@ import resource
 import numpy as np
 import pytest
 
-from mmskin.files import read_csv, read_json, write_csv, write_json, write_text, write_whole
+from mmskin.errors import Mistake
+from mmskin.files import (
+    number_in,
+    read_csv,
+    read_json,
+    read_note,
+    write_csv,
+    write_json,
+    write_note,
+    write_text,
+    write_whole,
+)
 
 FORMULAS = [
     '=1+1',
@@ -98,10 +109,64 @@ def test_json_has_null_for_what_it_has_no_number_for(tmp_path):
 
 
 def test_a_table_of_ours_that_is_damaged_is_named(tmp_path):
-    for text in ('image_id,JA\na,1\nb', 'image_id,JA\na,1,2\n', f'image_id,JA\n"{"x" * 200_000}",1\n'):
+    for text, fault in (
+        ('image_id,JA\na,1\nb', 'line 3: has 1 cells, and the first line has 2'),
+        ('image_id,JA\na,1,2\n', 'line 2: has 3 cells, and the first line has 2'),
+        (f'image_id,JA\n"{"x" * 200_000}",1\n', 'field larger than field limit'),
+        ('image_id,JA\na,"1\nb,2\n', 'is no table in UTF-8 .unexpected end of data'),
+        ('image_id,JA\na,1\nb,2', 'no end of its last line'),
+        ('image_id,JA,JA\na,1,2\n', 'a column twice'),
+    ):
         (tmp_path / 'a.csv').write_text(text)
-        with pytest.raises(ValueError, match='a.csv: damaged, or no table'):
+        with pytest.raises(Mistake, match=f'a.csv.*{fault}'):
             read_csv(tmp_path / 'a.csv')
+
+
+@pytest.mark.parametrize('text', ['nan', 'inf', '1e999', '1_0', '٣', '0x10', '', 'True', '9' * 400])
+def test_what_is_no_number_to_a_reader_is_none_to_us(text):
+    with pytest.raises(ValueError, match='is no number'):
+        number_in(text)
+
+
+def test_numbers_are_read_as_they_are_written():
+    assert [number_in(text) for text in ('1', '-.5', '2.', '1e-3', '+7')] == [1, -0.5, 2, 1e-3, 7]
+
+
+def test_a_note_comes_back_as_it_was(tmp_path):
+    path = tmp_path / 'run.json'
+    write_note(path, {'a': (1, None, 0.1), 3: {'b': 'é'}})
+    assert read_note(path) == {'a': [1, None, 0.1], '3': {'b': 'é'}}
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=7))  # laid out otherwise
+    assert read_note(path)['a'] == [1, None, 0.1]
+    write_note(path, {'a': float('nan')})
+    assert read_note(path) == {'a': None}
+
+
+@pytest.mark.parametrize(
+    ('damage', 'fault'),
+    [
+        (lambda text: text.replace('0.5', '0.6'), 'was changed'),
+        (lambda text: text.replace('"a"', '"b"'), 'was changed'),
+        (lambda text: '{"a": 0.5}', 'was changed'),
+        (lambda text: '[]', 'was changed'),
+        (lambda text: 'null', 'was changed'),
+        (lambda text: text[:-5], 'damaged, or no JSON'),
+        (lambda text: '[' * 100_000, 'damaged, or no JSON'),
+        (lambda text: '\0', 'damaged, or no JSON'),
+    ],
+)
+def test_a_note_that_was_changed_is_refused(tmp_path, damage, fault):
+    path = tmp_path / 'run.json'
+    write_note(path, {'a': 0.5})
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(Mistake, match=f'run.json: {fault}'):
+        read_note(path)
+
+
+def test_a_note_under_another_name_is_refused(tmp_path):
+    write_note(tmp_path / 'plan.json', {'a': 1})
+    with pytest.raises(Mistake, match='run.json: was changed'):
+        read_note((tmp_path / 'plan.json').rename(tmp_path / 'run.json'))
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path):

@@ -23,7 +23,7 @@ from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
-from mmskin.files import read_json, write_json
+from mmskin.files import read_note, write_note
 from mmskin.models.weights import hash_tensors, read_weights
 
 __all__ = ['Run', 'check_suite', 'deal_folds', 'runs_of']
@@ -202,22 +202,14 @@ class Run:
         """What a finished run left in ``run.json``.
 
         Raises:
-            Mistake: if it holds something else.
+            Mistake: if it was changed since.
         """
-        note = read_json(self.record / NOTE)
-        parts = ('results', 'cost', 'made_with', 'networks', 'plan')
-        is_note = isinstance(note, dict) and 'results' in note
-        if not is_note or not all(isinstance(note.get(part, {}), dict) for part in parts):
-            raise Mistake(f'{self.record / NOTE}: not what a finished run leaves; remove it, and the run is done again')
-        return note
+        return read_note(self.record / NOTE)
 
     def noted_plan(self) -> dict[str, Any]:
         """The plan that was noted with the result, or when the run began; empty if it has not."""
         path = self.folder / 'plan.json'
-        plan = self.noted().get('plan', {}) if self.finished else read_json(path) if path.is_file() else {}
-        if not isinstance(plan, dict) or not isinstance(plan.get('fingerprints', {}), dict):
-            raise Mistake(f'{self.record if self.finished else path}: holds no plan of a run; remove it')
-        return plan
+        return self.noted().get('plan', {}) if self.finished else read_note(path) if path.is_file() else {}
 
     def check_settings(self) -> None:
         """Raise if the run began with other settings than it would now; needs no data.
@@ -266,7 +258,7 @@ class Run:
 
     def execute(self) -> None:
         """Train what is missing, and test unless the result is there."""
-        write_json(self.folder / 'plan.json', self.plan, indent=2)
+        write_note(self.folder / 'plan.json', self.plan)
         if self.trainer is self:
             cfg = self.config('train')
             if self.starter is not None:
@@ -276,7 +268,7 @@ class Run:
             note = self.noted()
             again = [*note['networks'].get('trained_again', ()), network_hash(self)]
             note['networks']['trained_again'] = sorted({*again} - {note['networks']['tested']})
-            write_json(self.record / NOTE, note, indent=2)
+            write_note(self.record / NOTE, note)
             return
         cfg = self.config('test')
         cost = self.folder / 'test' / 'cost.json'
@@ -289,14 +281,14 @@ class Run:
         write_results(self.record, results, replace(table, columns=short))
         summary = {
             'results': results,
-            'cost': read_json(cost),
+            'cost': read_note(cost),
             'finished': date.today().isoformat(),
             'made_with': {'mmskin': mmskin.__version__, 'torch': torch.__version__},
             'networks': {'tested': network_hash(self.trainer), 'needed': self.needed and network_hash(self.needed)},
             'classes': list(build_dataset(cfg.test_dataloader.dataset).metainfo.get('classes', ())),
             'plan': self.plan,
         }
-        write_json(self.record / NOTE, summary, indent=2)
+        write_note(self.record / NOTE, summary)
 
 
 def network_hash(run: Run) -> str:

@@ -75,8 +75,11 @@ class SyntheticLesions:
         manifest = dict(version=VERSION, seed=self.seed, shape=list(self.shape), **counts)
         written = out_dir / MANIFEST
         if written.is_file():
-            if json.loads(written.read_text(encoding='utf-8')) == manifest:
-                return
+            try:
+                if json.loads(written.read_text(encoding='utf-8')) == manifest:
+                    return
+            except (RecursionError, ValueError) as error:
+                raise Mistake(f'{written}: damaged; remove {out_dir}, and run this again') from error
         elif out_dir.exists() and any(out_dir.iterdir()):
             raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
         out_dir.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """The tables of data sets: diagnoses, and lists of samples from elsewhere."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import check_name, plain_cell, write_csv
+from mmskin.files import check_name, number_in, read_cells, write_csv
 
 COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')  # of the challenge's Part 3 tables
 EXTRA_COLUMNS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
@@ -84,9 +83,7 @@ def write_extra_samples(path: str | Path, samples: Iterable[Mapping]) -> None:
 def read_rows(
     path: Path, columns: Collection[str], if_missing: str, if_no_column: str, delimiter: str = ','
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV in UTF-8, without the spaces around the cells; what a short row lacks is ''.
-
-    A quote that keeps a spreadsheet from running a cell is taken off; see ``csv_line``.
+    """The rows of a CSV in UTF-8, without the spaces around the cells; see ``read_cells``.
 
     Args:
         path: the table, whose first line names the columns.
@@ -100,26 +97,21 @@ def read_rows(
 
     Raises:
         MissingFile: if there is no such file.
-        Mistake: if a column is missing or stands twice, the file is no text in UTF-8, or the delimiter is not one
-            character.
+        Mistake: if a column is missing or there twice, a row is not complete, the file is no text in UTF-8, or the
+            delimiter is not one character.
     """
     if not path.is_file():
         raise MissingFile(f'{path} is missing; {if_missing}')
     if len(delimiter) != 1:
         raise Mistake(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            rows = csv.DictReader(file, delimiter=delimiter, skipinitialspace=True)
-            rows.fieldnames = [plain_cell(name.strip()) for name in rows.fieldnames or ()]
-            if twice := [name for name, count in Counter(rows.fieldnames).items() if name and count > 1]:
-                raise Mistake(f'{path} has the column {", ".join(twice)} twice; rename or remove one of them')
-            if missing := [column for column in columns if column not in rows.fieldnames]:
-                raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
-            for row in rows:
-                cells = {key: plain_cell((value or '').strip()) for key, value in row.items() if key is not None}
-                yield f'{path}, line {rows.line_num}', cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
+    rows = read_cells(path, delimiter)
+    _, names = next(rows, (0, []))
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise Mistake(f'{path} has the column {", ".join(twice)} twice; rename or remove one of them')
+    if missing := [column for column in columns if column not in names]:
+        raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
+    for number, cells in rows:
+        yield f'{path}, line {number}', dict(zip(names, cells, strict=True))
 
 
 def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list[str] | None:
@@ -129,7 +121,7 @@ def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list
     values = {}
     for column in columns:
         try:
-            values[column] = float(row[column])
+            values[column] = number_in(row[column])
         except ValueError:
             values[column] = -1.0
         if values[column] not in (0.0, 1.0):

@@ -13,7 +13,7 @@ from mmskin.config import tested_dataset
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
-from mmskin.files import write_json
+from mmskin.files import write_note
 from mmskin.models.ensemble import load_members
 
 __all__ = ['evaluate_checkpoint']
@@ -66,7 +66,7 @@ def evaluate_checkpoint(
     load_members(runner.model, files)
     metrics = runner.test()
     if is_main_process():
-        write_json(out_dir / 'test.json', test_note(cfg, names), indent=2)
+        write_note(out_dir / 'test.json', test_note(cfg, names))
         print(results_table(metrics))
     return metrics
 

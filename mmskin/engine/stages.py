@@ -177,7 +177,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         _ = runner.train_loop  # built at first sight, data set and all
         _rehearse_validation(runner)
         runner.model.train()  # a weighting looks for its library
-        if cfg.load_from:
+        if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
         _forget(outdated)
     _say('training; the first line follows after some steps')

@@ -17,7 +17,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import read_csv, read_json, write_csv, write_json
+from mmskin.files import number_in, read_csv, read_note, write_csv, write_note
 from mmskin.registry import EVALUATOR
 from mmskin.structures import names_key, names_of
 
@@ -280,14 +280,15 @@ class PerImageTable:
         note = path.with_name(RESULTS)
         if folder is not None and not note.is_file():
             raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
-        rows = read_csv(path)
         if path.name == PER_IMAGE and note.is_file():
-            check_unchanged(path, len(rows), note)
+            check_unchanged(path, note)
+        rows = read_csv(path)
         if not rows:
             raise Mistake(f'{path} lists no image; was the test set empty?')
         try:
             image_ids = [row.pop('image_id') for row in rows]
-            columns = {name: np.array([float(row[name] or 'nan') for row in rows]) for name in rows[0]}
+            cells = {name: [row[name] for row in rows] for name in rows[0]}
+            columns = {name: np.array([number_in(c) if c else math.nan for c in cells[name]]) for name in cells}
         except (KeyError, ValueError) as error:
             raise Mistake(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
         if len(set(image_ids)) < len(image_ids):
@@ -313,13 +314,11 @@ def as_cell(name: str, value: float) -> float | int | None:
     return int(value) if name.endswith('_label') else float(value)
 
 
-def check_unchanged(path: Path, num_rows: int, note: Path) -> None:
+def check_unchanged(path: Path, note: Path) -> None:
     """Raise unless the table at ``path`` is the one that ``note``, its ``results.json``, was written with."""
-    results = read_json(note)
-    noted = results.get('per_image') if isinstance(results, dict) else None
-    if not isinstance(noted, dict) or not {'rows', 'sha256'} <= noted.keys():
-        raise Mistake(f'{note}: does not say which {path.name} it belongs to; test again.')
-    if noted['sha256'] != hashlib.sha256(path.read_bytes()).hexdigest():
+    noted, content = read_note(note)['per_image'], path.read_bytes()
+    if noted['sha256'] != hashlib.sha256(content).hexdigest():
+        num_rows = max(len(content.splitlines()) - 1, 0)
         raise Mistake(
             f'{path}: was changed after the test; it has {num_rows} rows, and {noted["rows"]} were written. '
             'Restore it, or test again.'
@@ -335,7 +334,7 @@ def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerIm
     table.write(path)
     noted = {'rows': len(table), 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
     numbers = {name: float(value) for name, value in sorted(metrics.items())}
-    write_json(path.with_name(RESULTS), {**numbers, 'per_image': noted}, indent=2)
+    write_note(path.with_name(RESULTS), {**numbers, 'per_image': noted})
 
 
 @EVALUATOR.register_module()

@@ -5,7 +5,6 @@ https://github.com/ImageMarkup/isic-challenge-scoring. It passed over what a sub
 error, since it is mostly a sign of the wrong folder.
 """
 
-import csv
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -22,7 +21,7 @@ from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import mean_over_images, segmentation_scores
 from mmskin.evaluation.submission import MASKS, TABLE
-from mmskin.files import markdown_table, plain_cell
+from mmskin.files import markdown_table, number_in, read_cells
 from mmskin.readers.images import open_image, read_file
 from mmskin.readers.masks import read_levels, read_mask
 
@@ -119,26 +118,22 @@ def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
             outside [0, 1].
     """
     rows: dict[str, tuple[float, float]] = {}
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8.') from error
-    for number, cells in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), start=1):
-        if not cells or (number == 1 and tuple(cells[1:]) == CATEGORIES):
+    for number, cells in read_cells(path):
+        if number == 1 and tuple(cells[1:]) == CATEGORIES:
             continue
         where = f'{path}, line {number}'
         if len(cells) != 3:
             raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
-        if (image_id := plain_cell(cells[0])) in rows:
-            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row.')
-        rows[image_id] = (probability(cells[1], where), probability(cells[2], where))
+        if cells[0] in rows:
+            raise Mistake(f'{where}: the id {cells[0]} occurs twice; keep one row.')
+        rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
     return rows
 
 
 def probability(cell: str, where: str) -> float:
     """The number in a cell."""
     try:
-        value = float(cell)
+        value = number_in(cell)
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:

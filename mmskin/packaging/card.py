@@ -15,7 +15,7 @@ from mmskin.drawing import readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL
-from mmskin.files import markdown_table, read_json
+from mmskin.files import markdown_table, read_note
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
@@ -100,8 +100,8 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
-    values = read_json(path)
-    note = read_json(path.with_name('test.json'))
+    values = read_note(path)
+    note = read_note(path.with_name('test.json'))
     if note['test-time augmentation'].startswith('yes') != tta:
         raise Mistake(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'

@@ -32,7 +32,7 @@ from mmskin.evaluation.statistics import (
     weighted_specificity,
 )
 from mmskin.evaluation.submission_scores import SENSITIVITIES
-from mmskin.files import read_json, write_json, write_text
+from mmskin.files import read_note, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
@@ -101,7 +101,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
     calibration = fit_on(calibrate_on, tested) if calibrate_on else None
-    about = read_json(folder / NOTE) if (folder / NOTE).is_file() else {}
+    about = read_note(folder / NOTE) if (folder / NOTE).is_file() else {}
     places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
 

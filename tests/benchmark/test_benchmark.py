@@ -15,6 +15,7 @@ from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import is_held, select_shard, work
 from mmskin.evaluation.per_image import PerImageTable
+from mmskin.files import write_note
 
 pytestmark = pytest.mark.slow
 
@@ -147,7 +148,7 @@ def finish(run, result='run.json'):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'last.pth').write_bytes(b'')
     (folder / 'last_checkpoint').write_text('last.pth')
-    (run.folder / result).write_text('{}')
+    write_note(run.folder / result, {})
 
 
 def again(finished, tmp_path, data_root=None, **options):

@@ -9,6 +9,7 @@ from mmskin.benchmark.runs import Run, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import spawn
 from mmskin.cli import main
+from mmskin.files import write_note
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def finish(run):
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath('last.pth').write_bytes(b'')
     folder.joinpath('last_checkpoint').write_text('last.pth')
-    run.folder.joinpath('run.json').write_text('{}')
+    write_note(run.folder / 'run.json', {})
 
 
 def test_all_is_well(command, runs, capsys):

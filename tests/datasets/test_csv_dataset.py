@@ -11,6 +11,7 @@ from mmengine.dataset import ClassBalancedDataset
 
 from mmskin.config import class_names, set_in_datasets
 from mmskin.datasets.csv_dataset import CsvLesionDataset
+from mmskin.errors import Mistake
 from mmskin.evaluation.classification import ClassificationMetric
 from mmskin.registry import DATASETS
 
@@ -342,3 +343,32 @@ def test_an_image_is_not_its_own_mask(table, root):
 
     with pytest.raises(ValueError, match='SYN_0000000 is the image itself; name its mask'):
         dataset(table(without_masks))
+
+
+@pytest.mark.parametrize(
+    ('change_text', 'fault'),
+    [
+        (lambda text: text.rpartition(',')[0], 'line 7: has 3 cells, and the first line has 4'),
+        (lambda text: text.replace('naevus', 'naevus,benign', 1), r'line \d: has 5 cells, and the first line has 4'),
+        (lambda text: text.replace('naevus', '"naevus', 1), 'is no table in UTF-8 .unexpected end of data'),
+        (lambda text: text.replace('note', 'photo', 1), 'has the column photo twice; rename or remove'),
+    ],
+)
+def test_a_table_that_is_cut_off_or_ambiguous_is_named(tmp_path, change_text, fault):
+    """None of these may leave a row or a label out without a word."""
+    lines = ['photo,outline,diagnosis,note', *(f'{n}.jpg,,naevus,x' for n in range(6))]
+    for n in range(6):
+        (tmp_path / f'{n}.jpg').touch()
+    path = tmp_path / 'list.csv'
+    path.write_text(change_text('\n'.join(lines)))
+    with pytest.raises(Mistake, match=f'list.csv.*{fault}'):
+        CsvLesionDataset(path, 'photo', 'outline', 'diagnosis', metainfo=dict(classes=('naevus',)))
+
+
+def test_empty_cells_at_a_lines_end_do_not_count(tmp_path):
+    """Spreadsheets write more of them, or less."""
+    (tmp_path / 'a.jpg').touch()
+    (tmp_path / 'b.jpg').touch()
+    (tmp_path / 'list.csv').write_text('photo,diagnosis,,\na.jpg,naevus\nb.jpg,naevus,,,,\n')
+    found = CsvLesionDataset(tmp_path / 'list.csv', 'photo', None, 'diagnosis', metainfo=dict(classes=('naevus',)))
+    assert [found.get_data_info(index)['gt_label'] for index in range(len(found))] == [0, 0]

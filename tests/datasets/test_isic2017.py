@@ -182,7 +182,7 @@ def test_a_value_that_is_neither_0_nor_1(root, value):
 
 def test_a_cut_off_row(root):
     edit_table(root, 'SYN_0000003,1.0,0.0', 'SYN_0000003,1.0')
-    with pytest.raises(ValueError, match="line 5: seborrheic_keratosis is ''"):
+    with pytest.raises(ValueError, match='line 5: has 2 cells, and the first line has 3'):
         ISIC2017Dataset(root)
 
 

@@ -1,6 +1,5 @@
 """Each error of docs/faq.md is made to happen here, and says what the page quotes; ... stands for anything."""
 
-import json
 import re
 import shutil
 import sys
@@ -15,6 +14,7 @@ from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.engine.checkpoints import find_checkpoint
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
+from mmskin.files import write_note
 from mmskin.models.weights import read_weights
 from mmskin.registry import DATASETS, MODELS
 
@@ -145,7 +145,7 @@ def begun(user_folder):
 
     (run,) = runs(TINY)
     run.folder.mkdir(parents=True)
-    (run.folder / 'plan.json').write_text(json.dumps(run.plan))
+    write_note(run.folder / 'plan.json', run.plan)
     return runs
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from mmskin.config import load_config
 from mmskin.evaluation.per_image import PerImageTable
+from mmskin.files import write_note
 from mmskin.inference.zoo import model_folder
 from mmskin.models.weights import read_metadata, read_weights, without_lookups
 from mmskin.packaging.card import METRICS, Recipe, failures, model_card, read_test
@@ -160,7 +161,7 @@ def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config)
 
 
 def test_results_without_per_image_numbers(tmp_path):
-    (tmp_path / 'results.json').write_text('{}')
-    (tmp_path / 'test.json').write_text('{"test-time augmentation": "no"}')
+    write_note(tmp_path / 'results.json', {})
+    write_note(tmp_path / 'test.json', {'test-time augmentation': 'no'})
     with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
         read_test(tmp_path / 'results.json', tta=False)

@@ -1,7 +1,6 @@
 """Downloading large files over connections that break off, stall and lie."""
 
 import errno
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from mmskin.errors import Mistake
-from mmskin.files import write_json
+from mmskin.files import read_note, write_note
 
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
@@ -80,13 +79,13 @@ class PartialFile:
         try:
             if self.path.is_symlink() or (self.path.exists() and self.path.stat().st_nlink > 1):
                 return None
-            return Origin(**json.loads(self.notes.read_text(encoding='utf-8')))
-        except (FileNotFoundError, ValueError, TypeError):
+            return Origin(**read_note(self.notes))
+        except (FileNotFoundError, Mistake):
             return None
 
     def begin(self, origin: Origin) -> None:
         """Note the origin of the bytes that come next."""
-        write_json(self.notes, asdict(origin))
+        write_note(self.notes, asdict(origin))
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """What a preparation did and found: the checks of its splits, and a record for programs and for people."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,8 @@ from rich.progress import track
 from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
 from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.files import write_json, write_text
+from mmskin.errors import Mistake
+from mmskin.files import read_note, write_note, write_text
 
 OFFICIAL_COUNTS = dict(train=2000, val=150, test=600)
 NAME = 'preparation'
@@ -92,7 +92,7 @@ class Preparation:
 
     def write(self, folder: Path) -> None:
         """Write ``preparation.json`` and ``preparation.txt``."""
-        write_json(folder / f'{NAME}.json', asdict(self), indent=1)
+        write_note(folder / f'{NAME}.json', asdict(self), indent=1)
         write_text(folder / f'{NAME}.txt', self.text())
 
     def text(self) -> str:
@@ -116,15 +116,15 @@ class Preparation:
 
 
 def read_preparation(folder: Path) -> Preparation:
-    """What an earlier run left in a folder; nothing if there is none, or it cannot be read."""
+    """What an earlier run left in a folder; nothing if there is none, or it was changed."""
     try:
-        known = json.loads((folder / f'{NAME}.json').read_text(encoding='utf-8'))
-        archives = {name: ArchiveRecord(**archive) for name, archive in known['archives'].items()}
-        splits = {name: split_record(split) for name, split in known['splits'].items()}
-        copied_splits = {name: split_record(split) for name, split in known['copied_splits'].items()}
-        return Preparation(archives, splits, known['copy'], copied_splits)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        known = read_note(folder / f'{NAME}.json')
+    except Mistake:
         return Preparation()
+    archives = {name: ArchiveRecord(**archive) for name, archive in known['archives'].items()}
+    splits = {name: split_record(split) for name, split in known['splits'].items()}
+    copied_splits = {name: split_record(split) for name, split in known['copied_splits'].items()}
+    return Preparation(archives, splits, known['copy'], copied_splits)
 
 
 def split_record(known: dict) -> SplitRecord:

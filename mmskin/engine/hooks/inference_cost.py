@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmskin.files import write_json
+from mmskin.files import write_note
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
@@ -43,7 +43,7 @@ class InferenceCost(Hook):
             return
         loader = runner.test_dataloader
         cost = measure(runner.model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
-        write_json(self.out_file, cost)
+        write_note(self.out_file, cost)
 
 
 @torch.no_grad()

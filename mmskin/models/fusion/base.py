@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
+from mmskin.files import number_in
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, is_known
 
@@ -100,8 +101,8 @@ class Numeric(Input):
 
     def number_of(self, value: Any) -> float:
         try:
-            number = float(value)
-        except (TypeError, ValueError):
+            number = number_in(value.strip()) if isinstance(value, str) else float(value)
+        except (OverflowError, TypeError, ValueError):
             return math.nan
         return number if self.minimum <= number <= self.maximum else math.nan
 

@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import json
 import os
 import resource
 
@@ -9,6 +8,7 @@ import pytest
 from mmskin.datasets.preparation.archives import read_checksums, write_checksums
 from mmskin.datasets.preparation.download import Origin, PartialFile, Patience, download, remote_size
 from mmskin.errors import Mistake
+from mmskin.files import read_note, write_note
 
 DATA = bytes(range(256)) * 400  # 102400 bytes
 NEW = DATA[::-1]
@@ -203,8 +203,7 @@ def test_a_part_longer_than_the_whole_is_not_trusted(get, server, tmp_path):
 
 def test_a_range_that_the_server_refuses_starts_over(get, server, tmp_path):
     interrupt(get, server)
-    notes = json.loads((tmp_path / 'file.part.json').read_text())
-    (tmp_path / 'file.part.json').write_text(json.dumps({**notes, 'size': None}))
+    write_note(tmp_path / 'file.part.json', {**read_note(tmp_path / 'file.part.json'), 'size': None})
     (tmp_path / 'file.part').write_bytes(DATA)
     assert get() == DATA
     assert server.asked == ['bytes=102400-', None]
