@@ -135,7 +135,7 @@ def read_config(path: str | Path) -> Config:
 SETTINGS = {
     *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
     *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
-    *('average_of', 'command_line_options', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
+    *('average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
 }
 
 

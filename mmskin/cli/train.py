@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--resume', action='store_true', help='go on where an earlier run in the same work folder stopped'
     )
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='one batch of every stage through training and validation; leaves no file',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--seed', type=int, help="seed, in place of the config's")
     parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there too, beside TensorBoard')
@@ -34,9 +39,13 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.dist import is_main_process
 
     from mmskin.config import load_config
+    from mmskin.engine.dry_run import dry_run
     from mmskin.engine.stages import run_stages
 
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
+    if args.dry_run:
+        dry_run(cfg)
+        return
     if args.track:
         if not cfg.get('visualizer'):
             cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

@@ -145,8 +145,8 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
 
 def mark_finished(folder: str | Path, checkpoint: Path) -> None:
     """Note that a stage is finished, and what it ended with; the notes name nothing else."""
+    write_json(Path(folder) / DONE, {'checkpoint': checkpoint.name})  # first: it may be the best, not the last
     write_text(Path(folder) / NOTE, str(checkpoint))
-    write_json(Path(folder) / DONE, {'checkpoint': checkpoint.name})
 
 
 def finished_checkpoint(folder: str | Path) -> Path | None:

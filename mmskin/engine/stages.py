@@ -20,12 +20,13 @@ from mmskin.engine.checkpoints import (
     noted_checkpoints,
     sole_training,
 )
+from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
 from mmskin.registry import RUNNERS
 
-__all__ = ['build_runner', 'run_stages', 'stage_configs']
+__all__ = ['build_runner', 'find_stage', 'run_stages', 'stage_configs']
 
 TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 RUN_NUMBER = itertools.count(1)
@@ -36,7 +37,8 @@ def stage_configs(cfg: Config) -> list[Config]:
 
     ``cfg.stages`` lists dicts: ``name``, and any setting that differs, nested or as ``{'train_cfg.max_epochs': 80}``.
     A stage with ``average_of=3`` trains three times from the same start, with seeds of their own, and ends with the
-    mean of the three networks' weights (a uniform soup, https://arxiv.org/abs/2203.05482).
+    mean of the three networks' weights (a uniform soup, https://arxiv.org/abs/2203.05482). One with
+    ``ends_with='best:cls/AUC_mean'`` ends with the checkpoint whose validation was best, not with the last.
     A config without stages is its own only stage, in the work folder itself.
     """
     if not cfg.get('stages'):
@@ -47,6 +49,19 @@ def stage_configs(cfg: Config) -> list[Config]:
     if len(set(names)) < len(names):
         raise Mistake(f'the stages are named {names}; give each a name of its own')
     return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
+
+
+def find_stage(cfg: Config, name: str) -> Config:
+    """The config of one stage.
+
+    Raises:
+        Mistake: if there is none of that name.
+    """
+    found = {stage.get('stage'): stage for stage in stage_configs(cfg)}
+    if name not in found:
+        listed = ', '.join(str(one) for one in found) if cfg.get('stages') else 'none'
+        raise Mistake(f'{cfg.filename}: no stage is named {name!r}; there are {listed}')
+    return found[name]
 
 
 def _stage_config(cfg: Config, stage: dict, number: int) -> Config:
@@ -171,11 +186,12 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
     _say('building the network and opening the data')
+    metric = keep_best(cfg)
     runner = build_runner(cfg)
     if outdated:  # what may fail, first
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
-        _rehearse_validation(runner)
+        _rehearse_validation(runner, metric)
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
@@ -186,11 +202,12 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     saved = noted_checkpoints(cfg.work_dir)
     if not saved:
         raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
+    final = best_checkpoint(runner, metric) if metric else saved[0]
     if is_main_process():
         _slim(runner, saved[0])
-        mark_finished(cfg.work_dir, saved[0])
+        mark_finished(cfg.work_dir, final)
     barrier()
-    return saved[0]
+    return final
 
 
 def _say(what: str) -> None:
@@ -218,18 +235,24 @@ def _slim(runner: Runner, final: Path) -> None:
         spare.unlink(missing_ok=True)
 
 
-def _rehearse_validation(runner: Runner) -> None:
+def _rehearse_validation(runner: Runner, metric: str | None) -> None:
     """Send one batch through validation, so that data and network that do not fit show before an epoch's end.
 
     No random number of the training is used up.
+
+    Raises:
+        Mistake: if it gives no ``metric``, by which the stage is to end.
     """
     if (loop := runner.val_loop) is None:
         return
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         batch = next(iter(loop.dataloader))
         loop.evaluator.process(data_samples=runner.model.eval().val_step(batch), data_batch=batch)
-    for metric in loop.evaluator.metrics:
-        metric.results.clear()
+        names = loop.evaluator.evaluate(len(loop.dataloader.dataset)) if metric else {}
+    if metric and metric not in names:
+        raise Mistake(f'ends_with: the validation gives no {metric!r}; it gives {", ".join(sorted(names))}')
+    for part in loop.evaluator.metrics:
+        part.results.clear()
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -1,0 +1,35 @@
+"""Print a config as a training uses it: its bases, your options and a stage's own settings merged in.
+
+mmskin config configs/fpm/lite0_isic2017.py --stage joint > joint.py
+
+What is printed is a config that can be read again.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which config, and what is different."""
+    from mmskin.config import SettingsAction
+
+    parser.add_argument('config', help='Python config')
+    parser.add_argument(
+        '--stage', help='name of a stage, whose own settings are merged in (the whole, with its stages)'
+    )
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print it."""
+    from mmskin.config import load_config
+    from mmskin.engine.stages import find_stage
+
+    cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
+    if args.stage is not None:
+        cfg = find_stage(cfg, args.stage)
+    for key in ('command_line_options', 'launcher'):
+        cfg.pop(key, None)
+    print(cfg.pretty_text, end='')

@@ -1,0 +1,100 @@
+"""One batch of every stage, to see what would stop a training before it costs any time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmskin.engine.runner import LesionRunner
+from mmskin.engine.stages import build_runner, join_processes, stage_configs
+from mmskin.errors import Mistake
+from mmskin.registry import RUNNERS
+
+__all__ = ['DryRunner', 'dry_run']
+
+
+class OneBatch:
+    """A loader that ends after its first batch."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        yield next(iter(self.loader))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+
+@RUNNERS.register_module()
+class DryRunner(LesionRunner):
+    """A runner whose epochs are one batch long."""
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loader's first batch."""
+        return OneBatch(LesionRunner.build_dataloader(dataloader, *args, **kwargs))
+
+
+def dry_run(cfg: Config) -> None:
+    """Train and validate one batch in every stage, each from what the one before ended with; no file is left.
+
+    Args:
+        cfg: As ``load_config`` gives it; its work folder is not touched.
+
+    Raises:
+        Mistake: whatever a training would say, and if the config names a runner of its own.
+    """
+    if cfg.get('runner_type', 'LesionRunner') != 'LesionRunner':
+        raise Mistake(f'{cfg.filename}: a dry run works with LesionRunner, not with {cfg.runner_type}')
+    join_processes(cfg)
+    stages = stage_configs(cfg)
+    with TemporaryDirectory(prefix='mmskin-dry-run-') as folder:
+        shared = [folder]
+        broadcast_object_list(shared)
+        start = None
+        for number, stage in enumerate(stages):
+            stage.work_dir = str(Path(shared[0]) / str(number))
+            if start is not None and not stage.get('load_from'):
+                stage.load_from = start
+            runner = build_runner(shortened(stage))
+            runner.train()
+            barrier()
+            start = str(Path(stage.work_dir) / 'dry.pth')
+            runner.save_checkpoint(stage.work_dir, 'dry.pth', save_optimizer=False, save_param_scheduler=False)
+            barrier()
+            if is_main_process():
+                print(described(stage.get('stage', 'the only stage'), runner), flush=True)
+
+
+def shortened(stage: Config) -> Config:
+    """The stage with one step, one validation and one checkpoint, logged nowhere else."""
+    stage.runner_type = 'DryRunner'
+    stage.resume = False
+    by_epoch = stage.train_cfg.get('by_epoch', 'max_iters' not in stage.train_cfg)
+    if 'max_epochs' in stage.train_cfg or 'max_iters' in stage.train_cfg:
+        stage.train_cfg['max_epochs' if by_epoch else 'max_iters'] = 1
+        stage.train_cfg.update(val_interval=1, val_begin=1)
+        stage.train_cfg.pop('dynamic_intervals', None)
+    if stage.get('default_hooks', {}).get('checkpoint'):
+        stage.default_hooks.checkpoint.interval = 1  # also tries what it takes for the best
+    if stage.get('visualizer'):
+        stage.visualizer.vis_backends = [dict(type='LocalVisBackend')]
+    return stage
+
+
+def described(name: str, runner: Runner) -> str:
+    """What a stage's step found."""
+    hub = runner.message_hub
+    losses = [(key, hub.get_scalar(key).current()) for key in hub.log_scalars if key.startswith('train/')]
+    found = [f'{key.removeprefix("train/")} {value:.4f}' for key, value in losses if 'loss' in key or '/' in key[6:]]
+    is_validated = any(key.startswith('val/') for key in hub.log_scalars)
+    return f'{name}: a batch trained ({", ".join(found)}){" and one validated" if is_validated else ""}'

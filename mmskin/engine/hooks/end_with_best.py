@@ -1,0 +1,68 @@
+"""Ending a stage with the best checkpoint instead of the last."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmskin.errors import Mistake
+from mmskin.registry import HOOKS
+
+__all__ = ['EndWithBest', 'best_checkpoint', 'keep_best']
+
+
+def keep_best(cfg: Config) -> str | None:
+    """Let a stage keep the checkpoint that ``ends_with`` names, such as ``'best:cls/AUC_mean'``; gives the metric.
+
+    Raises:
+        Mistake: if it names no metric, or the stage does not validate or save.
+    """
+    wanted = cfg.get('ends_with')
+    if not wanted:
+        return None
+    kind, _, metric = str(wanted).partition(':')
+    if kind != 'best' or not metric:
+        raise Mistake(f"ends_with={wanted!r}: give 'best:' and a metric of the validation, as 'best:cls/AUC_mean'")
+    saves = cfg.get('default_hooks', {}).get('checkpoint')
+    if not (saves and cfg.get('val_dataloader') and cfg.get('val_evaluator')):
+        raise Mistake(f'ends_with={wanted!r} needs a val_dataloader, a val_evaluator and default_hooks.checkpoint')
+    saves.save_best = metric
+    saves.setdefault('rule', 'less' if metric.rpartition('/')[2].startswith('MAE') else 'greater')
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or ()), dict(type='EndWithBest')]
+    return metric
+
+
+@HOOKS.register_module()
+class EndWithBest(Hook):
+    """Makes ``save_best`` of ``CheckpointHook`` survive a kill; a stage's ``ends_with`` adds it.
+
+    mmengine notes the best checkpoint in the next one only, so that a training which is killed in between forgets it. A
+    resumed training therefore validates its checkpoint once more, where that was due.
+
+    """
+
+    priority = 'LOWEST'  # after CheckpointHook, which looks up what it knows of the best
+
+    def before_train(self, runner: Runner) -> None:
+        """Repeat the validation that followed the checkpoint."""
+        loop: Any = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        if done and done >= loop.val_begin and (done % loop.val_interval == 0 or done == last):
+            runner.val_loop.run()
+
+
+def best_checkpoint(runner: Runner, metric: str) -> Path:
+    """The best checkpoint of a training that kept it, found by name: the folder may have moved.
+
+    Raises:
+        Mistake: if no validation gave one, as one that gives nan alone.
+    """
+    best = next(
+        (hook.best_ckpt_path for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best), None
+    )
+    if not best:
+        raise Mistake(f'{runner.work_dir}: no validation gave a {metric} to end with; leave ends_with out')
+    return Path(runner.work_dir, Path(best).name)
