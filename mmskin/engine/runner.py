@@ -1,13 +1,14 @@
 """MMEngine's runner with a console that a person can follow."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import OptimWrapper
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
+from mmskin.engine.resume import continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
@@ -94,6 +96,30 @@ class LesionRunner(Runner):
 
         with patch('mmengine.runner.runner.save_checkpoint', write):
             super().save_checkpoint(*args, **kwargs)
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'default',
+    ) -> None:
+        """Go on from a checkpoint of this training, by the config's own schedule; see ``continue_training``."""
+        checkpoint = self.load_checkpoint(filename, get_device() if map_location == 'default' else map_location)
+        if self._randomness_cfg.get('seed') is None and checkpoint['meta'].get('seed') is not None:
+            self._randomness_cfg['seed'] = checkpoint['meta']['seed']
+            self.set_randomness(**self._randomness_cfg)
+        continue_training(self, checkpoint, filename)
+        self._has_loaded = True
+        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
+
+    def load_or_resume(self) -> None:
+        """MMEngine's way; only now is it sure that what the config says is what is done."""
+        super().load_or_resume()
+        super().dump_config()
+
+    def dump_config(self) -> None:
+        """Not as the runner is built, which may yet be refused: see ``load_or_resume``."""
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """MMEngine's loop, through the registry also where the config names no type; likewise the other two.

@@ -21,6 +21,7 @@ from mmskin.engine.checkpoints import (
     sole_training,
 )
 from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
+from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
@@ -94,12 +95,13 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
 
     Args:
         cfg: A config with ``work_dir`` set.
-        resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted. Otherwise
+        resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted, or of the last
+            one if it has more epochs now, by the schedule, rates and weight decay that the config has now. Otherwise
             what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
 
     Raises:
         Mistake: if the config is for tests only, a stage is not as it should be, another training works in the folder,
-            or what is there to resume from is damaged.
+            what is there to resume from is damaged or has gone too far to heed what the config says now.
 
     Returns:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
@@ -118,7 +120,7 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
             print(f'stage {number} of {len(stages)}: {stage.work_dir}', flush=True)
-        checkpoint, outdated = _average(stage, checkpoint, outdated), []
+        checkpoint, outdated = _average(stage, checkpoint, outdated, number == len(stages)), []
         if number > 1 and not cfg.get('keep_stages', True):
             _drop_weights(stages[number - 2])
     assert checkpoint is not None, 'there is at least one stage'
@@ -131,13 +133,13 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     return checkpoint
 
 
-def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
+def _average(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:
     """Run a stage as often as it says, in folders below its own, and average; once, unless it says anything."""
     times = cfg.get('average_of', 1)
     if times < 1:
         raise Mistake(f'{cfg.work_dir}: average_of={times}; train once or more')
     if times == 1:
-        return _run_stage(cfg, start, outdated)
+        return _run_stage(cfg, start, outdated, is_last)
     first = cfg.get('randomness', {}).get('seed', 0) * times
     outcomes = []
     for number in range(times):
@@ -145,7 +147,7 @@ def _average(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
         member.merge_from_dict(
             {'randomness.seed': (first + number) % 2**32, 'work_dir': str(Path(cfg.work_dir) / str(number))}
         )
-        outcomes.append(_run_stage(member, start, outdated))
+        outcomes.append(_run_stage(member, start, outdated, is_last))
         outdated = []
     mean = Path(cfg.work_dir) / 'average.pth'
     if is_main_process():
@@ -170,17 +172,26 @@ def _drop_weights(stage: Config) -> None:
     barrier()
 
 
-def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
+def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:
     """Train one stage, or find that it is done; gives its final checkpoint.
 
     The ``outdated`` folders hold an earlier training, which is forgotten once model and data have turned out to be
     sound: a mistyped command must not cost a training.
     """
-    if not outdated and (finished := finished_checkpoint(cfg.work_dir)):
+    settings = settings_of(cfg)
+    changed = {} if outdated else changes(cfg.work_dir, settings)
+    finished = None if outdated else finished_checkpoint(cfg.work_dir)
+    if finished and not (is_last and trains_longer(changed)):
+        if changed:
+            raise Mistake(
+                f'{cfg.work_dir}: this training has finished, and cannot heed {described(changed)}; restore it, '
+                'say it of a later stage, as stages.2.optim_wrapper.optimizer.lr=1e-4, or train in another --work-dir'
+            )
         return finished
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
+        refuse_changes(cfg.work_dir, settings, changed)
         cfg.load_from = str(latest)
         _go_on_logging(cfg)
     elif start is not None and not cfg.get('load_from'):
@@ -188,6 +199,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str]) -> Path:
     _say('building the network and opening the data')
     metric = keep_best(cfg)
     runner = build_runner(cfg)
+    runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE))
     if outdated:  # what may fail, first
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all

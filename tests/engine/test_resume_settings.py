@@ -1,0 +1,163 @@
+"""What a resumed training is told is heeded, or refused by name."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.hooks import Hook
+
+from mmskin.config import load_config
+from mmskin.engine.stages import run_stages
+from mmskin.errors import Mistake
+from mmskin.models.weights import read_checkpoint
+
+STEPS = 3  # of an epoch
+
+
+class Interrupt(Hook):
+    """Ends the training after an epoch, as Ctrl-C does; and notes what each step was made with."""
+
+    epochs = 99
+    steps: list
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        group = runner.optim_wrapper.param_groups[0]
+        Interrupt.steps.append((group['lr'], group['weight_decay']))
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == Interrupt.epochs:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def train(repository, data_root, tiny, tmp_path):
+    """Train the narrow network's one stage in a folder; gives the rate and weight decay of each step."""
+    sys.path.append(str(Path(__file__).parent))
+    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
+    options = {**tiny, **widths, 'model.backbone.chain.type': 'narrow.NarrowChain', 'stages': None}
+    options |= {'train_dataloader.num_workers': 0, 'visualizer': None, 'train_cfg.val_interval': 99}
+    options |= {'param_scheduler.0.T_max': 2, 'param_scheduler.0.end': 2}
+
+    def train(folder='run', resume=False, epochs=99, **more):
+        Interrupt.epochs, Interrupt.steps = epochs, []
+        config = repository / 'configs/fpm/r18_synthetic.py'
+        cfg = load_config(config, str(tmp_path / folder), str(data_root), options={**options, **more})
+        cfg.custom_hooks.append(dict(type=Interrupt))
+        if epochs == 99:
+            run_stages(cfg, resume)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run_stages(cfg, resume)
+        return Interrupt.steps
+
+    return train
+
+
+LONGER = {'train_cfg.max_epochs': 4, 'param_scheduler.0.T_max': 4, 'param_scheduler.0.end': 4}
+OTHER = {**LONGER, 'optim_wrapper.optimizer.lr': 1e-4, 'optim_wrapper.optimizer.weight_decay': 0.5}
+
+
+def cosine(rate, epochs, steps):
+    """As CosineAnnealingLR has it, iteration by iteration, down to 1e-5."""
+    return [1e-5 + (rate - 1e-5) * (1 + math.cos(math.pi * step / (epochs * STEPS))) / 2 for step in steps]
+
+
+def test_an_interrupted_training_heeds_schedule_rate_decay_and_epochs(train, tmp_path):
+    first = train(epochs=1)
+    assert first == [(pytest.approx(rate), 0.02) for rate in cosine(1e-3, 2, range(3))]
+    second = train(resume=True, **OTHER)
+    assert [decay for _, decay in second] == [0.5] * 9
+    straight = train('straight', **OTHER)
+    assert [rate for rate, _ in second] == [rate for rate, _ in straight[3:]]
+    saved = (tmp_path / 'run/r18_synthetic.py').read_text()
+    assert all(setting in saved for setting in ('lr=0.0001', 'weight_decay=0.5', 'T_max=4', 'max_epochs=4'))
+    texts = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert any('optim_wrapper.optimizer.lr (0.001 before, 0.0001 now)' in text for text in texts)
+
+
+def test_a_finished_training_with_more_epochs_goes_on(train, tmp_path):
+    train()
+    assert not train(resume=True)
+    steps = train(resume=True, **LONGER)
+    assert len(steps) == 2 * STEPS
+    assert (tmp_path / 'run/last_checkpoint').read_text().endswith('epoch_4.pth')
+    assert json.loads((tmp_path / 'run/stage.json').read_text()) == {'checkpoint': 'epoch_4.pth'}
+    assert read_checkpoint(tmp_path / 'run/epoch_4.pth')['meta']['epoch'] == 4
+    assert not train(resume=True, **LONGER)
+
+
+def test_goes_on_after_a_kill_in_the_added_epochs(train, tmp_path):
+    train()
+    train(resume=True, epochs=3, **LONGER)
+    assert not (tmp_path / 'run/stage.json').exists()
+    assert len(train(resume=True, **LONGER)) == STEPS
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'optim_wrapper.optimizer.type': 'Adam'}, r'optim_wrapper\.optimizer\.type \(AdamW before, Adam now\)'),
+        ({'train_cfg': dict(by_epoch=False, max_iters=9)}, r'train_cfg\.by_epoch \(True before, False now\)'),
+        ({'load_from': 'other.pth'}, r'load_from \(None before, other\.pth now\)'),
+        ({'model.weighting': dict(type='UncertaintyWeights')}, r'another network than the config, .*weighting\.'),
+        ({'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0)}, 'optimizer has other parameters'),
+    ],
+)
+def test_what_a_training_under_way_cannot_heed_is_refused_by_name(options, words, train, tmp_path):
+    train(epochs=1)
+    saved = (tmp_path / 'run/r18_synthetic.py').read_text()
+    before = (tmp_path / 'run/epoch_1.pth').read_bytes()
+    with pytest.raises(Mistake, match=words):
+        train(resume=True, **options)
+    assert (tmp_path / 'run/r18_synthetic.py').read_text() == saved
+    assert (tmp_path / 'run/epoch_1.pth').read_bytes() == before
+    assert len(train(resume=True)) == STEPS
+
+
+def test_what_a_finished_training_cannot_heed_is_refused_by_name(train):
+    train(**{'train_cfg.max_epochs': 1})
+    with pytest.raises(Mistake, match=r'has finished, and cannot heed optim_wrapper\.optimizer\.lr \(0\.001 before'):
+        train(resume=True, **{'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 1.0})
+
+
+def test_fewer_epochs_than_there_were_are_refused(train):
+    train(epochs=2, **LONGER)
+    with pytest.raises(Mistake, match='has 2 epochs, and train_cfg says 1'):
+        train(resume=True, **{**LONGER, 'train_cfg.max_epochs': 1})
+
+
+def test_a_seed_is_heeded(train, tmp_path):
+    train(epochs=1)
+    train(resume=True, randomness=dict(seed=7))
+    assert read_checkpoint(tmp_path / 'run/epoch_2.pth')['meta']['seed'] == 7
+
+
+def test_another_batch_size_is_heeded_and_said(train, tmp_path):
+    """The schedule is by epochs: after one of two it is half through, whatever the steps are."""
+    train(epochs=1)
+    steps = train(resume=True, **{'train_dataloader.batch_size': 2})
+    assert len(steps) == 6
+    assert steps[0][0] == pytest.approx((1e-3 + 1e-5) / 2)
+    assert any('an epoch has 6 steps now' in path.read_text() for path in (tmp_path / 'run').glob('*/*.log'))
+
+
+def test_another_number_of_processes_is_said(train, tmp_path):
+    train(epochs=1)
+    note = json.loads((tmp_path / 'run/settings.json').read_text())
+    assert note['processes'] == 1
+    (tmp_path / 'run/settings.json').write_text(json.dumps({**note, 'processes': 2}))
+    train(resume=True)
+    logs = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert any('resumed in 1 process, and begun in 2' in log and 'results will differ' in log for log in logs)
+
+
+def test_a_rate_that_follows_the_validation_goes_on_and_does_not_change(train):
+    plateau = dict(type='ReduceOnPlateauLR', monitor='cls/AC', rule='greater', patience=0, factor=0.1)
+    options = {'param_scheduler': [plateau], 'train_cfg.val_interval': 1, 'train_cfg.max_epochs': 4}
+    before = train(epochs=3, **options)
+    assert before[-1][0] < before[0][0] == 1e-3
+    with pytest.raises(Mistake, match=r'param_scheduler\.0\.factor \(0\.1 before, 0\.5 now\)'):
+        train(resume=True, **{**options, 'param_scheduler': [{**plateau, 'factor': 0.5}]})
+    assert train(resume=True, **options)[0] == before[-1]
