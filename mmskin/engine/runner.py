@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
+from mmskin.engine.paramwise import check_paramwise
 from mmskin.engine.resume import continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
@@ -169,6 +170,11 @@ class LesionRunner(Runner):
             )
         model.fit_inputs(samples)
         return loop
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """MMEngine's way, after a look at the options for single parameters; see ``check_paramwise``."""
+        check_paramwise(optim_wrapper, self.model)
+        return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:

@@ -203,6 +203,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     if outdated:  # what may fail, first
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         _rehearse_validation(runner, metric)
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
