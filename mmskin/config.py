@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
@@ -49,7 +48,7 @@ def load_config(
         work_dir: Where checkpoints and logs go; ``work_dirs/<config's name>`` if neither this nor the config says.
         data_root: Data folder for training, validation and test, in place of the config's.
         seed: Seed of weights, sampling and augmentation.
-        amp: Train in mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU.
+        amp: Train in mixed precision; see ``mmskin.engine.mixed_precision``.
         options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else,
             a stage's own settings included.
         launcher: How the processes were started: 'none', 'pytorch' or 'slurm'.
@@ -78,7 +77,7 @@ def load_config(
     if amp:
         if not cfg.get('optim_wrapper'):
             raise Mistake(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'BFloat16OptimWrapper'
+        cfg.amp = True
     if options:
         try:
             cfg.merge_from_dict(ConfigDict(copy.deepcopy(options)))
@@ -135,7 +134,7 @@ def read_config(path: str | Path) -> Config:
 SETTINGS = {
     *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
     *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
-    *('average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
+    *('amp', 'average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
 }
 
 

@@ -1,8 +1,7 @@
 """MMEngine's runner with a console that a person can follow."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -11,10 +10,8 @@ import torch
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
-from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mmskin.datasets.lesion_dataset import lesion_datasets
@@ -25,9 +22,9 @@ from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
 from mmskin.models.weights import write_checkpoint
-from mmskin.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS, described
+from mmskin.registry import HOOKS, RUNNERS, described
 
-__all__ = ['BFloat16OptimWrapper', 'ChannelsLast', 'LesionRunner']
+__all__ = ['ChannelsLast', 'LesionRunner']
 
 
 NOISE = (
@@ -204,21 +201,6 @@ def is_for_training(hook: Hook) -> bool:
     """Whether a hook has something to do in trainings or validations, and nothing in tests."""
     stages = [stage for stage in hook.get_triggered_stages() if stage not in ('before_run', 'after_run')]
     return any('train' in stage or 'val' in stage for stage in stages) and not any('test' in stage for stage in stages)
-
-
-@OPTIM_WRAPPERS.register_module()
-class BFloat16OptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast on the CPU.
-
-    mmengine's ``AmpOptimWrapper`` refuses to work without an accelerator. bfloat16 has the range of float32, so the
-    loss needs no scaling.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast around one training step's forward pass."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
-            yield
 
 
 @HOOKS.register_module()

@@ -21,6 +21,7 @@ from mmskin.engine.checkpoints import (
     sole_training,
 )
 from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
+from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, write_text
@@ -271,8 +272,12 @@ def _rehearse_validation(runner: Runner, metric: str | None) -> None:
 def build_runner(cfg: Config) -> Runner:
     """The runner of one stage, or of a test; several may follow each other in one process."""
     cfg.setdefault('experiment_name', _experiment_name(cfg))
-    if is_distributed() and not torch.cuda.is_available():
-        cfg.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
+    if cfg.get('amp') and cfg.get('optim_wrapper'):
+        in_mixed_precision(cfg)
+    if is_distributed():
+        devices = [int(os.environ['LOCAL_RANK'])] if torch.cuda.is_available() else None
+        cfg.setdefault('model_wrapper_cfg', {'device_ids': devices, 'broadcast_buffers': devices is None})
+        cfg.model_wrapper_cfg.setdefault('type', 'mmskin.DistributedModel')
     cfg.setdefault('runner_type', 'LesionRunner')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
