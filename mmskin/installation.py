@@ -159,7 +159,7 @@ def data(data_root: str | Path | None) -> Section:
 
 def counts(dataset: 'ISIC2017Dataset') -> str:
     """How many images there are, and of which class."""
-    from mmskin.datasets.lesion_dataset import CLASSES
+    from mmskin.datasets.tables import CLASSES
 
     labels = Counter(sample['gt_label'] for sample in map(dataset.get_data_info, range(len(dataset))))
     return f'{len(dataset)} images with masks, ' + ', '.join(f'{labels[i]} {name}' for i, name in enumerate(CLASSES))

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import io
+import math
 import tokenize
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from mmskin.config import load_config
+from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import stage_configs
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
@@ -30,12 +32,12 @@ PATHS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.par
 assert PATHS, f'no config in {FOLDER}'
 every_config = pytest.mark.parametrize('path', PATHS, ids=[path.relative_to(FOLDER).as_posix() for path in PATHS])
 
-PREDICTIONS = dict(gt_label='cls_score', gt_sem_seg='seg_mask', gt_values='shape_values')  # by the label of the task
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NO_CODE = {getattr(tokenize, kind) for kind in ('COMMENT', 'NL', 'NEWLINE', 'INDENT', 'DEDENT', 'ENDMARKER')}
 TRAINING_IMAGES = {
     'data/isic2017': 2000,
     'data/synthetic': inspect.signature(SyntheticLesions.write).parameters['num_train'].default,
+    'data/fundus': inspect.signature(SyntheticFundus.write).parameters['num_train'].default,
 }
 
 
@@ -76,8 +78,12 @@ def make_batch(count=2, size=64):
     for index in range(count):
         sample = TaskSample(metainfo=dict(image_id=str(index), ori_shape=(70, 90), img_shape=(size, size)))
         sample.gt_label, sample.gt_values = torch.tensor([index % 3]), torch.tensor([0.5, 0.1])
-        mask = torch.randint(2, (1, size, size), generator=generator, dtype=torch.uint8)
-        samples.append(sample.set_field(PixelData(data=mask), 'gt_sem_seg') or sample)
+        sample.gt_sex = sample.gt_grade = sample.gt_eye = torch.tensor([index % 2])
+        sample.gt_findings = torch.tensor([index % 2, math.nan])
+        for field, channels in (('gt_sem_seg', 1), ('gt_vessels', 1), ('gt_lesions', 2)):
+            mask = torch.randint(2, (channels, size, size), generator=generator, dtype=torch.uint8)
+            sample.set_field(PixelData(data=mask), field)
+        samples.append(sample)
     images = [torch.randint(256, (3, size, size), generator=generator, dtype=torch.uint8) for _ in samples]
     return dict(inputs=images, data_samples=samples)
 
@@ -94,8 +100,9 @@ def test_every_stage_steps(path):
         assert logged['loss'].isfinite()
         assert any(not torch.equal(p, trained[name]) for name, p in model.named_parameters() if name in trained)
     sample = model.val_step(make_batch())[0]
-    expected = {PREDICTIONS[model.tasks[name].target] for name in model.active_tasks}
-    assert {name for name in sample.all_keys() if name in PREDICTIONS.values()} == expected
+    estimated = {name: task.probability for name, task in model.tasks.items()}
+    assert {name for name, field in estimated.items() if field in sample} == {*model.active_tasks}
+    assert {*sample.targets} == {*model.active_tasks}
 
 
 @every_config

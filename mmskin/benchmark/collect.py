@@ -12,7 +12,7 @@ import numpy as np
 from mmskin.benchmark.fingerprint import check_comparable
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
-from mmskin.datasets.lesion_dataset import read_folds
+from mmskin.datasets.task_dataset import read_folds
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmskin.datasets.lesion_dataset import read_folds
+from mmskin.datasets.task_dataset import read_folds
 from mmskin.engine.stages import stage_configs
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric

@@ -13,7 +13,7 @@ from mmskin.benchmark.collect import join, resampled_metric
 from mmskin.benchmark.fingerprint import build_dataset
 from mmskin.benchmark.runs import Run, deal_folds
 from mmskin.benchmark.suite import Suite
-from mmskin.datasets.lesion_dataset import read_folds
+from mmskin.datasets.task_dataset import read_folds
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL, image_counts
 from mmskin.files import markdown_table

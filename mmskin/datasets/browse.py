@@ -1,9 +1,11 @@
 """Looking at a config's data as the network sees it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +13,15 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset
+from mmengine.structures import PixelData
 
-from mmskin.datasets.lesion_dataset import lesion_datasets
+from mmskin.datasets.task_dataset import task_datasets
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.drawing import THUMBNAIL, TRUE, outlines, plot_outlines, save_figure
+from mmskin.datasets.transforms.packing import FIELDS
+from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
+from mmskin.structures import names_of
 
 __all__ = ['Sample', 'View', 'browse_dataset', 'read_samples']
 
@@ -30,16 +35,16 @@ class View:
 
     Attributes:
         image: uint8 RGB (H, W, 3).
-        mask: (H, W) of any size, not 0 on the lesion; None without one.
+        masks: (H, W) of any size each, by their names; a name is there without a mask where it shows nothing.
     """
 
     image: np.ndarray
-    mask: np.ndarray | None
+    masks: dict[str, np.ndarray]
 
 
 @dataclass(eq=False)
 class Sample:
-    """A sample's original and its views; ``label`` is '' without a diagnosis."""
+    """A sample's original and its views; ``label`` is all that is known of it but the masks."""
 
     image_id: str
     label: str
@@ -87,7 +92,7 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
         name = Path(cfg.filename or 'the config').name
         raise Mistake(f'{name} has no {split}_dataloader; choose another split.')
     dataset = DATASETS.build(loader.dataset)
-    for part in lesion_datasets(dataset):
+    for part in task_datasets(dataset):
         part.seed = cfg.get('randomness', {}).get('seed', part.seed)
     count = min(count, len(dataset))
     if count < 1:
@@ -95,31 +100,62 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = [read_original(dataset, index) for index in indices]
     for epoch in range(views):
-        for part in lesion_datasets(dataset):
+        for part in task_datasets(dataset):
             part.set_epoch(epoch)
         for sample, index in zip(samples, indices, strict=True):
             packed = dataset[index]
             if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
                 raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
             image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
-            mask = packed['data_samples'].get('gt_sem_seg')
-            sample.views.append(View(image, None if mask is None else mask.data[0].numpy()))
+            fields = {field: value.data.numpy() for field, value in packed['data_samples'].items() if is_mask(value)}
+            sample.views.append(View(image, named_masks(fields, dataset.metainfo)))
     return samples
 
 
 def read_original(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
     """A sample as its files have it, upright, without views."""
     info = dict(dataset.get_data_info(index))
-    label, classes = info.get('gt_label'), dataset.metainfo.get('classes')
-    name = ''
-    if label is not None:
-        name = classes[label] if classes else str(label)
+    known = [told(field, info[field], dataset.metainfo) for field in info if field.startswith('gt_')]
     results = LoadMask().transform(LoadImage(THUMBNAIL).transform(info))
-    return Sample(info['image_id'], name, View(results['img'], results.get('gt_seg_map')))
+    fields = {
+        FIELDS.get(field, field): value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
+        for field, value in results.items()
+        if field.startswith('gt_') and isinstance(value, np.ndarray) and value.ndim > 1
+    }
+    return Sample(info['image_id'], '\n'.join(known), View(results['img'], named_masks(fields, dataset.metainfo)))
+
+
+def is_mask(value: Any) -> bool:
+    """Whether a field of a packed sample is an array of pixels."""
+    return isinstance(value, PixelData)
+
+
+def told(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:
+    """What a sample's field says, in words: the class alone for ``gt_label``, else with the field's name."""
+    names = names_of(metainfo, field)
+    if isinstance(value, np.ndarray):
+        labels = names or [str(index) for index in range(len(value))]
+        text = ', '.join(f'{name} {number:g}' for name, number in zip(labels, value, strict=False) if number == number)
+    else:
+        text = names[value] if names and isinstance(value, int) and value < len(names) else f'{value:g}'
+    return text if field == 'gt_label' else f'{field.removeprefix("gt_")}: {text}'
+
+
+def named_masks(fields: Mapping[str, np.ndarray], metainfo: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Masks (H, W) by name, of fields (C, H, W): those of a map of classes by class, and of several masks by theirs."""
+    found: dict[str, np.ndarray] = {}
+    for target, levels in fields.items():
+        names = names_of(metainfo, target)
+        if len(levels) == 1 and len(names) > 1:
+            found |= {name: levels[0] == number for number, name in enumerate(names, 1)}
+        else:
+            labels = names or [target if len(levels) == 1 else f'{target} {index}' for index in range(len(levels))]
+            found |= dict(zip(labels, levels, strict=False))
+    return found
 
 
 def draw_sheet(samples: Sequence[Sample], out_file: str | Path, title: str) -> None:
-    """Draw each original and right of it its views, all with the mask's outline."""
+    """Draw each original and right of it its views, all with the masks' outlines, each mask in a colour of its own."""
     columns, width = min(COLUMNS, len(samples)), 1 + len(samples[0].views)
     rows = math.ceil(len(samples) / columns)
     size = SIDE * width * columns, (SIDE + 0.25) * rows + 0.5
@@ -131,13 +167,13 @@ def draw_sheet(samples: Sequence[Sample], out_file: str | Path, title: str) -> N
         for axis, view in zip(axes, [sample.original, *sample.views], strict=True):
             height, width = view.image.shape[:2]
             axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
-            if view.mask is not None:
-                plot_outlines(axis, outlines(view.mask), color=TRUE)
+            for mask, color in zip(view.masks.values(), cycle((TRUE, *FURTHER))):  # noqa: B905
+                plot_outlines(axis, outlines(mask), color=color)
             axis.set(xlim=(0, 1), ylim=(1, 0))
         for number, axis in enumerate(axes[1:]):
             axis.set_title(f'epoch {number}', fontsize=7, color='grey')
-        name = f'{sample.image_id}\n{sample.label.replace("_", " ") or "no diagnosis"}'
-        if sample.original.mask is None:
+        name = f'{sample.image_id}\n{sample.label.replace("_", " ") or "no label"}'
+        if not sample.original.masks:
             name += ', no mask'
         axes[0].set_title(name, fontsize=7, loc='left')
     figure.suptitle(title, fontsize=9)

@@ -1,4 +1,4 @@
-"""Any collection of lesions, listed in a table."""
+"""Any collection of images, listed in a table."""
 
 import math
 import re
@@ -11,13 +11,13 @@ import numpy as np
 
 from mmskin.datasets.inputs import known_cells
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.datasets.lesion_dataset import LesionDataset, left_in
-from mmskin.datasets.tables import named_file, read_rows, set_columns
+from mmskin.datasets.tables import CLASSES, class_or_number, named_file, number, read_rows, set_columns
+from mmskin.datasets.task_dataset import TaskDataset, check_fields, left_in
 from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
-from mmskin.structures import is_known, names_key, names_of
+from mmskin.structures import is_known, names_of
 
 PLACE = re.compile(r'\{([^{}]+)\}')  # of a column in a pattern
 SHOWN = 10  # wrong rows in an error
@@ -26,7 +26,7 @@ MASK_ENDINGS = [MASK_SUFFIX, '_Segmentation.png']  # the latter of ISIC 2016
 
 
 @DATASETS.register_module()
-class CsvLesionDataset(LesionDataset):
+class CsvDataset(TaskDataset):
     """Images that a CSV lists, with the mask and the diagnosis where it names them.
 
     The table and the files that it names are checked when the dataset is loaded; image and mask when a sample is. The
@@ -60,8 +60,8 @@ class CsvLesionDataset(LesionDataset):
         masks: further masks by field, each a column or a pattern as in ``mask``, such as
             ``dict(gt_vessels='vessels')``; several are masks that may overlap. With more than one name in ``metainfo``
             a single file holds the number of a class per pixel.
-        options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
-            ``metainfo``, whose ``classes`` are ISIC-2017's three by default.
+        options: those of ``TaskDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
+            ``metainfo``, which names the classes.
 
     Raises:
         MissingFile: if there is no such table.
@@ -93,8 +93,7 @@ class CsvLesionDataset(LesionDataset):
         self.mask_places = places(mask or mask_column or ())
         self.columns = {field: places(names) for field, names in (columns or {}).items()}
         self.masks = {field: places(names) for field, names in (masks or {}).items()}
-        if odd := [field for field in (*self.columns, *self.masks) if not field.startswith('gt_')]:
-            raise Mistake(f'{odd[0]}: fields of ground truth begin with gt_; call it gt_{odd[0]}')
+        check_fields([*self.columns, *self.masks])
         self.csv, self.delimiter, self.inputs = csv, delimiter, inputs or {}
         self.id_column = id_column
         self.name_column = label_column if isinstance(label_column, str) else None
@@ -224,7 +223,7 @@ class CsvLesionDataset(LesionDataset):
             if not any(known):
                 continue
             if len(columns) == 1:
-                sample[field] = self._class_or_number(field, columns[0], row[columns[0]])
+                sample[field] = class_or_number(field, columns[0], row[columns[0]], self.metainfo)
             else:
                 cells = [
                     number(row[one], one) if there else math.nan for one, there in zip(columns, known, strict=True)
@@ -245,23 +244,6 @@ class CsvLesionDataset(LesionDataset):
                 )
         return sample
 
-    def _class_or_number(self, field: str, column: str, cell: str) -> int | float:
-        """What one column says: a class by its name, or a number where the field's classes have no names."""
-        names = names_of(self.metainfo, field)
-        if not names:
-            try:
-                return number(cell, column)
-            except Mistake as error:
-                raise Mistake(
-                    f'{error}, or name the classes in their order: metainfo=dict({names_key(field)}=({cell!r}, ...))'
-                ) from error
-        if cell not in names:
-            raise Mistake(
-                f'{column} is {cell!r}, and {field} is one of {", ".join(names)}; correct it, or name the classes by '
-                f'metainfo=dict({names_key(field)}=...)'
-            )
-        return names.index(cell)
-
     def _is_filled(self, cell: str, column: str) -> bool:
         """Whether a cell is filled, which it has to be without ``partial_labels``."""
         if not cell and not self.partial_labels:
@@ -269,21 +251,13 @@ class CsvLesionDataset(LesionDataset):
         return bool(cell)
 
 
+@DATASETS.register_module()
+class CsvLesionDataset(CsvDataset):
+    """A ``CsvDataset`` of skin lesions, whose classes are ISIC-2017's three unless ``metainfo`` names others."""
+
+    METAINFO = dict(classes=CLASSES)
+
+
 def places(where: str | Sequence[str]) -> list[str]:
     """Columns, or patterns of files, of which one may stand for itself."""
     return [where] if isinstance(where, str) else [*where]
-
-
-def number(cell: str, column: str) -> int | float:
-    """A whole number, which may be written 1.0, or a fraction.
-
-    Raises:
-        Mistake: if the cell holds neither.
-    """
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise Mistake(f'{column} is {cell!r}, which is no number; correct it')
-    return int(value) if value.is_integer() else value

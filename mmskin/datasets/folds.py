@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mmskin.datasets.duplicates import find_pairs, fingerprint
-from mmskin.datasets.lesion_dataset import FOLD_COLUMNS, listed, read_folds
 from mmskin.datasets.tables import read_rows
+from mmskin.datasets.task_dataset import FOLD_COLUMNS, listed, read_folds
 from mmskin.errors import Mistake
 from mmskin.files import write_csv
 

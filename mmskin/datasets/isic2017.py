@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mmskin.datasets.inputs import read_inputs
-from mmskin.datasets.lesion_dataset import LesionDataset, left_in, listed
-from mmskin.datasets.tables import read_extra_samples, read_labels
+from mmskin.datasets.tables import CLASSES, class_or_number, read_extra_samples, read_labels
+from mmskin.datasets.task_dataset import TaskDataset, check_fields, left_in, listed
 from mmskin.errors import MissingFile, Mistake
 from mmskin.registry import DATASETS
 
@@ -27,7 +27,7 @@ OFFICIAL_LAYOUT = (
 
 
 @DATASETS.register_module()
-class ISIC2017Dataset(LesionDataset):
+class ISIC2017Dataset(TaskDataset):
     """Dermoscopic images with a lesion mask (``'seg'``) and a diagnosis (``'cls'``), from an official-layout folder.
 
     Folders, table and ids are checked when the dataset is loaded; image and mask when a sample is.
@@ -45,13 +45,17 @@ class ISIC2017Dataset(LesionDataset):
             folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
         inputs: columns of the split's ``..._Data/..._Data_metadata.csv`` that the network is told beside the image, by
             the input's name: ``dict(age='age_approximate', sex='sex')``. Cells may be empty or "unknown".
-        options: those of ``LesionDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
+        columns: columns of the same table that are ground truth, by their fields in the sample: ``dict(gt_sex='sex')``
+            with the names of the classes in ``metainfo=dict(gt_sex=('female', 'male'))``; without names a number.
+        options: those of ``TaskDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         MissingFile: if a folder or the table is missing.
         Mistake: if the split is empty, an id is duplicated or lacks its counterpart, a label is neither 0 nor 1 or
             an image has both, or an argument names nothing known.
     """
+
+    METAINFO = dict(classes=CLASSES)
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class ISIC2017Dataset(LesionDataset):
         extra: str | Path | None = None,
         outside_data_root: bool = False,
         inputs: Mapping[str, str] | None = None,
+        columns: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.splits = (split,) if isinstance(split, str) else tuple(split)
@@ -73,7 +78,8 @@ class ISIC2017Dataset(LesionDataset):
         self.split, self.tasks = '+'.join(self.splits), tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         self.outside_data_root = outside_data_root
-        self.inputs = inputs or {}
+        self.inputs, self.columns = inputs or {}, columns or {}
+        check_fields(self.columns)
         super().__init__(data_root, **options)
 
     def load_data_list(self) -> list[dict]:
@@ -90,19 +96,36 @@ class ISIC2017Dataset(LesionDataset):
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
-        told = {}
+        told, further = {}, {}
+        table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
         if self.inputs:
-            table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
             told = read_inputs(
                 table, self.inputs, images, "it is the split's table of ages and sexes; leave out inputs to do without."
+            )
+        if self.columns:
+            further = read_inputs(
+                table,
+                self.columns,
+                images,
+                "it is the split's table of ages and sexes; leave out columns to do without.",
             )
         return [
             dict(image_id=image_id, img_path=str(path))
             | told.get(image_id, {})
+            | self._further(further.get(image_id))
             | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
             | ({'gt_label': labels[image_id]} if image_id in labels else {})
             for image_id, path in sorted(images.items())
         ]
+
+    def _further(self, row: dict[str, dict[str, str]] | None) -> dict[str, int | float]:
+        """The ground truth in a row of ``columns``, as ``read_inputs`` gives it."""
+        cells = row['inputs'] if row else {}
+        return {
+            field: class_or_number(field, row['inputs_from'][field], cell, self.metainfo)
+            for field, cell in cells.items()
+            if row
+        }
 
     def _extra_samples(self, images: set[str]) -> list[dict]:
         roots = None if self.outside_data_root else [self.data_root]

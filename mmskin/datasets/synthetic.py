@@ -15,9 +15,8 @@ import numpy as np
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
-from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
-from mmskin.datasets.tables import COLUMNS
+from mmskin.datasets.tables import CLASSES, COLUMNS
 from mmskin.errors import Mistake
 from mmskin.files import write_csv, write_json
 

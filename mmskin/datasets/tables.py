@@ -4,11 +4,13 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from mmskin.datasets.lesion_dataset import CLASSES
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, number_in, read_cells, write_csv
+from mmskin.structures import names_key, names_of
 
+CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')  # of ISIC-2017, in the order of their labels
 COLUMNS = ('image_id', 'melanoma', 'seborrheic_keratosis')  # of the challenge's Part 3 tables
 EXTRA_COLUMNS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 
@@ -166,3 +168,44 @@ def _with_ending(path: Path, column: str, endings: Sequence[str]) -> Path:
     if len({file.stat().st_ino for file in found}) > 1:
         raise Mistake(f'{column}: {path} may be {" or ".join(file.name for file in found)}; name the file in full')
     return found[0] if found else path
+
+
+def class_or_number(field: str, column: str, cell: str, metainfo: Mapping[str, Any]) -> int | float:
+    """What a cell says: a class by its name, or a number where the field's classes have no names.
+
+    Args:
+        field: of the sample.
+        column: what an error calls the cell.
+        cell: the text.
+        metainfo: the data set's, which may name the field's classes.
+
+    Raises:
+        Mistake: if it is no such class, or no number.
+    """
+    names, key = names_of(metainfo, field), names_key(field)
+    if not names:
+        try:
+            return number(cell, column)
+        except Mistake as error:
+            raise Mistake(
+                f'{error}, or name the classes in their order: metainfo=dict({key}=({cell!r}, ...))'
+            ) from error
+    if cell not in names:
+        raise Mistake(
+            f'{column} is {cell!r}, and {field} is one of {", ".join(names)}; correct it, or name the classes by '
+            f'metainfo=dict({key}=...)'
+        )
+    return names.index(cell)
+
+
+def number(cell: str, column: str) -> int | float:
+    """A whole number, which may be written 1.0, or a fraction.
+
+    Raises:
+        Mistake: if the cell holds neither.
+    """
+    try:
+        value = number_in(cell)
+    except ValueError as error:
+        raise Mistake(f'{column} is {cell!r}, which is no number; correct it') from error
+    return int(value) if value.is_integer() else value

@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch.utils.data import DataLoader
 
-from mmskin.datasets.lesion_dataset import lesion_datasets
+from mmskin.datasets.task_dataset import task_datasets
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
 from mmskin.engine.resume import continue_training
@@ -151,7 +151,7 @@ class LesionRunner(Runner):
         model = unwrap(self.model)
         if not isinstance(model, MultiTaskModel) or not model.inputs:
             return loop
-        parts = lesion_datasets(loop.dataloader.dataset)
+        parts = task_datasets(loop.dataloader.dataset)
         samples = [part.get_data_info(index) for part in parts for index in range(len(part))]
         found = set()
         for sample in samples:

@@ -51,15 +51,18 @@ class ContourSheet(BaseMetric):
 def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     """What a picture needs of a sample (``TaskSample.to_dict()``).
 
-    Class and outlines are those of the first tasks that gave them; further tasks are noted in words.
+    Class and outlines are those of the tasks that learn ``gt_label`` and ``gt_sem_seg``, or else of the first that gave
+    some; further tasks are noted in words.
 
     Args:
         sample: With predictions, ground truth, or both.
         metainfo: The data set's, whose names classes get; a class is its number where it has no name.
     """
     targets = sample.get('targets', {})
-    diagnosis = next((task for task in targets if f'{task}_label' in sample), '')
-    outline = next((task for task in targets if f'{task}_mask' in sample), '')
+    diagnosis, outline = (
+        next((task for task in sorted(targets, key=lambda one: targets[one] != usual) if f'{task}_{end}' in sample), '')
+        for usual, end in (('gt_label', 'label'), ('gt_sem_seg', 'mask'))
+    )
     label, shape = targets.get(diagnosis, 'gt_label'), targets.get(outline, 'gt_sem_seg')
 
     def named(target: str, index: Any) -> str:

@@ -23,7 +23,7 @@ from mmskin.structures import names_key, names_of
 
 PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
 SIZES = ('small', 'medium', 'large')
-SCORE = 'score_'
+SCORE, PROBABILITY = 'score_', 'prob_'  # of one of several classes, and of a label for itself
 Row = dict[str, Any]
 
 
@@ -138,7 +138,7 @@ class PerImageTable:
 
     @property
     def tasks(self) -> dict[str, str]:
-        """The kind of each task: 'classification', 'segmentation', or 'other'."""
+        """The kind of each task: 'classification', 'segmentation', 'labels' (any of several), or 'other'."""
         kinds: dict[str, str] = {}
         for column in self.columns:
             task, _, name = column.partition('/')
@@ -146,6 +146,8 @@ class PerImageTable:
                 kinds[task] = 'classification'
             elif name == 'JA':
                 kinds[task] = 'segmentation'
+            elif name.startswith(PROBABILITY):
+                kinds[task] = 'labels'
             else:
                 kinds.setdefault(task, 'other')
         return kinds

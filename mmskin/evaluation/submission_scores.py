@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
 from mmskin.datasets.isic2017 import SPLITS, index_masks, listed
-from mmskin.datasets.lesion_dataset import CLASSES
-from mmskin.datasets.tables import read_labels
+from mmskin.datasets.tables import CLASSES, read_labels
 from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.per_image import mean_of_defined

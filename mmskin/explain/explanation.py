@@ -148,12 +148,12 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     if not isinstance(model, MultiTaskModel):
         return explanation
     inputs = inferencer.inputs([source])
-    diagnoses = [name for name in model.active_tasks if isinstance(model.tasks[name], Classification)]
-    if diagnoses and prediction.label is not None:
-        predicted = inferencer.classes.index(prediction.label)
+    diagnosis = inferencer.diagnosis
+    if diagnosis and prediction.probabilities and prediction.label is not None:
+        predicted = [*prediction.probabilities].index(prediction.label)
         told = values_of(model.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
         values = {name: value.to(inputs.device) for name, value in told.items()}
-        explanation.activation = class_activation(model, inputs, diagnoses[0], [predicted], values)[0]
+        explanation.activation = class_activation(model, inputs, diagnosis, [predicted], values)[0]
     explanation.gates = {
         f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
         for site, routes in model.gates(inputs).items()
@@ -189,7 +189,9 @@ def class_activation(
         *others, last = network.extract_feat(inputs, values)[task]
     with torch.enable_grad():
         last = last.detach().requires_grad_()
-        logits = network.tasks[task](Fused((*others, last), values or {}))
+        found = network.tasks[task]
+        assert isinstance(found, Classification), f'{task} names no class'
+        logits = found.by_class(found(Fused((*others, last), values or {})))
         (slopes,) = torch.autograd.grad(logits[range(len(inputs)), classes].sum(), last)
     with torch.no_grad():
         maps = network.over_image(task, slopes.mean(dim=(2, 3), keepdim=True) * last, inputs)

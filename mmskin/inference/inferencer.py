@@ -94,8 +94,14 @@ class LesionInferencer:
 
     @property
     def diagnosis(self) -> str | None:
-        """The first task that names one of several classes; it gives ``LesionPrediction.label``."""
-        return next((name for name, task in self.tasks.items() if task.kind == 'classes'), None)
+        """The task that gives ``LesionPrediction.label``: the only one that names a class, or that of ``gt_label``."""
+        return self._main('classes')
+
+    def _main(self, kind: str) -> str | None:
+        """The only task of a kind, or the one that learns what this kind does by default; the order says nothing."""
+        names = [name for name, task in sorted(self.tasks.items()) if task.kind == kind]
+        usual = [name for name in names if self.tasks[name].target == type(self.tasks[name]).target]
+        return next(iter(usual or (names if len(names) == 1 else [])), None)
 
     @property
     def classes(self) -> list[str]:
@@ -263,9 +269,9 @@ class LesionInferencer:
         for name, task in self.tasks.items():
             if task.probability in sample:
                 answer = task.answer(sample, self.names[name], lesion_probability)
-                if task.kind == 'classes' and prediction.probabilities is None:
+                if name == self.diagnosis:
                     prediction.probabilities, prediction.label = answer.numbers, answer.label
-                elif len(answer.masks) == 1 and prediction.mask is None:
+                elif name == self._main('masks') and len(answer.masks) == 1:
                     (prediction.mask,) = answer.masks.values()
                     prediction.lesion_probability = next(iter(answer.maps.values()), None)
                 else:

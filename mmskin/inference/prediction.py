@@ -20,9 +20,10 @@ class LesionPrediction:
         image_id: The file's name without its suffix, or ``image_<number>`` for what came from memory.
         path: The file, or None.
         size: (height, width) of the upright image, in pixels.
-        label: The likeliest class, of the network's first task that names one of several.
+        label: The likeliest class, of the network's only task that names one, or of the one that learns ``gt_label``.
         probabilities: By class, adding up to 1. How far they can be trusted depends on the network's calibration.
-        mask: True on the lesion, (height, width); of the first task that gives one mask.
+        mask: True on the lesion, (height, width); of the only task that outlines, or of the one that learns
+            ``gt_sem_seg``.
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
         inputs: What the network was told beside the image, by the input's name.
         gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and

@@ -208,7 +208,7 @@ class MultiTaskModel(BaseModel):
         return super().parse_losses(losses) if self.weighting is None else (losses['loss'], losses)
 
     def fit_inputs(self, samples: Iterable[Mapping[str, Any]]) -> None:
-        """Let the tasks' fusions count what they want to, in a training set as ``LesionDataset`` lists it."""
+        """Let the tasks' fusions count what they want to, in a training set as ``TaskDataset`` lists it."""
         samples = [*samples]
         for task in self.tasks.values():
             labelled = [one for one in samples if isinstance(one.get(task.target), int)]

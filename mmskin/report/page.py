@@ -17,7 +17,7 @@ from mmskin.datasets.isic2017 import listed
 from mmskin.drawing import Case, read_cases, readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
-from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.per_image import PROBABILITY, PerImageTable
 from mmskin.evaluation.statistics import (
     AREAS,
     FEWEST,
@@ -118,6 +118,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
         'notices': list(notices(tested, cases)),
         **tables(tested, probabilities, by_group),
         'calibration': calibration,
+        'further': list(further_tasks(tested)),
         'figures': pictures(tested, cases, probabilities, by_group, folder / FIGURES),
         'num_resamples': NUM_RESAMPLES,
         'fewest': FEWEST,
@@ -162,6 +163,42 @@ def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_gr
         rows = [[name, sizes[name], *row.values()] for name, row in by_group.items()]
         content['groups'] = Table(['group', 'images', *next(iter(by_group.values()))], rows)
     return content
+
+
+def further_tasks(tested: PerImageTable) -> Iterator[tuple[str, Table]]:
+    """A title and a table for each task but those two that the page is about at length."""
+    for task, kind in tested.tasks.items():
+        if task in (tested.diagnosis, tested.outline):
+            continue
+        if kind == 'classification':
+            one = tested.of(task)
+            head, names = ['class', 'images', 'recall', 'precision', 'AUC'], class_areas(one, 'AUC')
+            rows = [
+                [readable(name), row['recall'].num_images, *row.values(), names[name]]
+                for name, row in class_results(one).items()
+            ]
+            found = estimate({'accuracy': mean_over(one.right)})
+            rows.append(['all', found['accuracy'].num_images, found['accuracy'], '', ''])
+        elif kind == 'labels':
+            head, measures = ['label', 'images', 'AUC', 'AP'], {}
+            start = f'{task}/{PROBABILITY}'
+            for column in [name for name in tested.columns if name.startswith(start)]:
+                name = column.removeprefix(start)
+                true, scores = tested.column(task, f'gt_{name}'), tested.columns[column]
+                known = ~np.isnan(true) & ~np.isnan(scores)
+                for area, weighted in AREAS.items():
+                    measures[name, area] = Measure(partial(weighted, true[known] > 0.5, scores[known]), known)
+            areas = estimate(measures)
+            labels = dict.fromkeys(name for name, _ in measures)
+            rows = [[readable(n), areas[n, 'AUC'].num_images, areas[n, 'AUC'], areas[n, 'AP']] for n in labels]
+        else:
+            head = ['score', 'images', 'mean']
+            is_score = ('JA', 'DI', 'AC', 'sensitivity', 'specificity', 'MAE')
+            names_of_scores = [name.partition('/')[2] for name in tested.columns if name.startswith(f'{task}/')]
+            means = {n: mean_over(tested.column(task, n)) for n in names_of_scores if n.startswith(is_score)}
+            rows = [[readable(name), value.num_images, value] for name, value in estimate(means).items()]
+        if rows:
+            yield readable(task), Table(head, rows)
 
 
 def notices(tested: PerImageTable, cases: Sequence[Case]) -> Iterator[str]:

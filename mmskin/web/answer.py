@@ -11,11 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.drawing import MAP_COLORS, overlay, readable, thumbnail
+from mmskin.drawing import FURTHER, MAP_COLORS, overlay, readable, thumbnail
 from mmskin.explain.explanation import Explanation, answer, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.masks import Polygon, contours_of
 
 __all__ = ['Refused', 'answer_html', 'look_at']
 
@@ -52,13 +53,17 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     """
     explanation = explain(inferencer, source)
     prediction = explanation.prediction
+    masks = [(f'{task}_{name}', mask) for task, one in prediction.others.items() for name, mask in one.masks.items()]
+    further = [(name, mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
     image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
     return {
         'name': prediction.image_id,
         'prediction': prediction,
         'probabilities': by_score(prediction),
         'image': data_uri(image, '.jpg'),
-        'outline': outline(prediction),
+        'outline': polygons(prediction.contours or ()),
+        'further': [(points, color) for _, mask, color in further for points in polygons(contours_of(mask))],
+        'further_masks': [(name, color, data_uri(np.uint8(255) * mask, '.png')) for name, mask, color in further],
         'mask': None if prediction.mask is None else data_uri(np.uint8(255) * prediction.mask, '.png'),
         'mask_name': f'{prediction.image_id}{MASK_SUFFIX}',
         'maps': list(color_maps(explanation, image)),
@@ -86,9 +91,9 @@ def by_score(prediction: LesionPrediction) -> list[tuple[str, float]]:
     return sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1])
 
 
-def outline(prediction: LesionPrediction) -> list[str]:
+def polygons(contours: Sequence[Polygon]) -> list[str]:
     """Polygons as SVG has them, in pixels of the original image."""
-    return [' '.join(f'{x},{y}' for x, y in polygon) for polygon in prediction.contours or ()]
+    return [' '.join(f'{x},{y}' for x, y in polygon) for polygon in contours]
 
 
 def color_maps(explanation: Explanation, image: np.ndarray) -> Iterator[ColorMap]:

@@ -31,8 +31,8 @@ def test_originals_labels_and_views(cfg):
     assert [sample.label for sample in samples] == ['melanoma', 'nevus', 'seborrheic_keratosis'] * 2
     first = samples[0]
     assert first.original.image.shape == (48, 64, 3)
-    assert first.original.mask.shape == (48, 64)
-    assert [(view.image.shape, view.mask.shape) for view in first.views] == [((40, 40, 3), (40, 40))] * 2
+    assert [mask.shape for mask in first.original.masks.values()] == [(48, 64)]
+    assert [(view.image.shape, view.masks['gt_sem_seg'].shape) for view in first.views] == [((40, 40, 3), (40, 40))] * 2
     assert not np.array_equal(first.views[0].image, first.views[1].image)
 
 
@@ -57,7 +57,7 @@ def test_another_seed_gives_other_views(cfg):
 def test_other_splits(cfg, split):
     samples = read_samples(cfg, split, count=9, views=1)
     assert len(samples) == 3
-    assert samples[0].views[0].mask.shape == (48, 64), 'scored at its own size'
+    assert samples[0].views[0].masks['gt_sem_seg'].shape == (48, 64), 'scored at its own size'
 
 
 def test_samples_without_a_mask_or_a_diagnosis(cfg, root, tmp_path):
@@ -65,7 +65,7 @@ def test_samples_without_a_mask_or_a_diagnosis(cfg, root, tmp_path):
     (root / 'ISIC-2017_Training_Part3_GroundTruth.csv').unlink()
     cfg.train_dataloader.dataset.partial_labels = True
     [sample] = read_samples(cfg, 'train', count=1, views=1)
-    assert (sample.label, sample.original.mask, sample.views[0].mask) == ('', None, None)
+    assert (sample.label, sample.original.masks, sample.views[0].masks) == ('', {}, {})
     browse_dataset(cfg, count=1, views=1, out_file=tmp_path / 'sheet.png')
     assert (tmp_path / 'sheet.png').is_file()
 

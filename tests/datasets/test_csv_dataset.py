@@ -4,6 +4,8 @@ import csv
 import re
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -372,3 +374,91 @@ def test_empty_cells_at_a_lines_end_do_not_count(tmp_path):
     (tmp_path / 'list.csv').write_text('photo,diagnosis,,\na.jpg,naevus\nb.jpg,naevus,,,,\n')
     found = CsvLesionDataset(tmp_path / 'list.csv', 'photo', None, 'diagnosis', metainfo=dict(classes=('naevus',)))
     assert [found.get_data_info(index)['gt_label'] for index in range(len(found))] == [0, 0]
+
+
+# Further ground truth, and files by patterns.
+
+
+FURTHER = [{'type': 'LoadImage', 'size': 32}, {'type': 'LoadMask'}, {'type': 'RandomWarp'}, {'type': 'PackTaskSample'}]
+FOLDERS = ('ISIC-2017_Training_Data', 'ISIC-2017_Training_Part1_GroundTruth')
+
+
+def further(rows):
+    """Columns of a second class, two labels, a number, and an id instead of files."""
+    for index, row in enumerate(rows):
+        row.update(id=f'SYN_000000{index}', sex=('female', 'male', 'unknown')[index % 3], age=5 * index)
+        row.update(hair=index % 2, ruler='' if index == 1 else 1)
+
+
+def test_further_columns_by_field(table):
+    columns = dict(gt_sex='sex', gt_signs=('hair', 'ruler'), gt_age='age')
+    metainfo = dict(**CLASSES['metainfo'], gt_sex=('female', 'male'))
+    found = dataset(table(further), columns=columns, metainfo=metainfo, pipeline=LOADING)
+    samples = [found[index]['data_samples'] for index in range(3)]
+    assert [sample.get('gt_sex') for sample in samples] == [torch.tensor([0]), torch.tensor([1]), None]
+    assert samples[0].gt_sex.dtype == torch.int64
+    assert samples[0].gt_signs.tolist() == [0, 1]
+    assert samples[1].gt_signs.isnan().tolist() == [False, True]
+    assert [sample.gt_age.tolist() for sample in samples] == [[0], [5], [10]]
+    assert samples[0].gt_label.tolist() == [2]
+
+
+def test_images_and_masks_by_patterns(table):
+    """The first pattern with a file counts; a mask that is not there is unknown, if that is allowed."""
+    arguments = dict(
+        image=('nowhere/{id}.jpg', f'{FOLDERS[0]}/{{id}}.jpg'), mask=f'{FOLDERS[1]}/{{id}}_segmentation.png'
+    )
+    path = table(further)
+    found = dataset(path, pipeline=LOADING, **arguments)
+    assert [found[index]['data_samples'].image_id for index in (0, 5)] == ['SYN_0000000', 'SYN_0000005']
+    assert 'gt_sem_seg' in found[0]['data_samples']
+    (path.parent / FOLDERS[1] / 'SYN_0000002_segmentation.png').unlink()
+    assert 'gt_sem_seg' not in dataset(path, pipeline=LOADING, **arguments)[2]['data_samples']
+    with pytest.raises(ValueError, match='SYN_0000002_segmentation.png is missing'):
+        dataset(path, partial_labels=False, **arguments).full_init()
+
+
+def test_every_mask_follows_the_warp(table, root):
+    """Masks in one field are channels; a map of classes keeps its numbers. All move as the first one does."""
+    (root / 'maps').mkdir()
+    for file in (root / FOLDERS[1]).iterdir():
+        mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(root / 'maps' / f'{file.stem}.png'), np.where(mask > 0, 2, 0).astype(np.uint8))
+    single, other = f'{FOLDERS[1]}/{{id}}_segmentation.png', 'maps/{id}_segmentation.png'
+    masks = dict(gt_both=(single,) * 5, gt_kinds=other)
+    metainfo = dict(**CLASSES['metainfo'], gt_kinds=('a', 'b'))
+    sample = dataset(table(further), masks=masks, metainfo=metainfo, pipeline=FURTHER)[1]['data_samples']
+    lesion = sample.gt_sem_seg.data
+    assert lesion.shape == (1, 32, 32)
+    assert 0 < lesion.float().mean() < 1
+    assert torch.equal(sample.gt_both.data, lesion.expand(5, 32, 32))
+    assert torch.equal(sample.gt_kinds.data, 2 * lesion)
+
+
+def test_packing_takes_the_keys(table):
+    steps = [*LOADING[:2], dict(type='PackTaskSample', keys=('gt_age', 'gt_sem_seg'))]
+    sample = dataset(table(further), columns=dict(gt_age='age'), pipeline=steps)[1]['data_samples']
+    assert {*sample.keys()} == {'gt_age', 'gt_sem_seg'}
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(columns=dict(gt_sex='sex')), r"sex is 'female', .* metainfo=dict\(gt_sex=\('female', ...\)\)"),
+        (dict(columns=dict(sex='sex')), 'sex: fields of ground truth begin with gt_; call it gt_sex'),
+        (dict(columns=dict(gt_x='weight')), 'no column weight'),
+        (dict(image='{nothing}.jpg'), 'no column nothing'),
+        (dict(image='../{id}.jpg'), 'is outside'),
+        (dict(masks=dict(gt_m=('outline', 'nowhere/{id}.png'))), 'nowhere/{id}.png: no file, but other masks of gt_m'),
+    ],
+)
+def test_mistakes_in_further_columns(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(table(further), **options).full_init()
+
+
+def test_a_column_that_stands_twice_is_refused(table):
+    path = table()
+    path.write_text(path.read_text().replace('finding', 'photo', 1))
+    with pytest.raises(ValueError, match='has the column photo twice; rename or remove one'):
+        dataset(path)

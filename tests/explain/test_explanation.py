@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.tables import CLASSES
 from mmskin.explain.explanation import Effect, Explanation, class_activation, draw_explanation, effect_of, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer

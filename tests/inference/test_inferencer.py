@@ -15,7 +15,7 @@ from PIL import Image
 from mmskin import FailedImage, LesionInferencer
 from mmskin.config import load_config
 from mmskin.datasets.isic2017 import index_images
-from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.tables import CLASSES
 from mmskin.inference.image_sources import find_images
 from mmskin.models.weights import load_weights
 from mmskin.packaging.publish import publish_weights

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
-from mmskin.datasets.lesion_dataset import CLASSES
+from mmskin.datasets.tables import CLASSES
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.errors import Mistake
 from mmskin.files import read_note, write_note, write_text

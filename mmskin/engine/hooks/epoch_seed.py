@@ -9,7 +9,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmskin.datasets.lesion_dataset import UNSEEDED, lesion_datasets
+from mmskin.datasets.task_dataset import UNSEEDED, task_datasets
 from mmskin.registry import HOOKS
 
 __all__ = ['EpochSeed']
@@ -27,7 +27,7 @@ class EpochSeed(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Let every dataset of ours draw its augmentation from the run's seed."""
-        for dataset in lesion_datasets(runner.train_dataloader.dataset):
+        for dataset in task_datasets(runner.train_dataloader.dataset):
             dataset.seed = runner.seed
             if not isinstance(runner.train_loop, EpochBasedTrainLoop):
                 dataset.set_epoch(UNSEEDED)
@@ -35,7 +35,7 @@ class EpochSeed(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell every dataset of ours the epoch, before the workers fetch its first batch."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            for dataset in lesion_datasets(runner.train_dataloader.dataset):
+            for dataset in task_datasets(runner.train_dataloader.dataset):
                 dataset.set_epoch(runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

@@ -27,6 +27,10 @@ class Classification(Task):
         """Logits (N, num_classes) and labels (N,)."""
         return logits, torch.cat([self.truth(sample) for sample in samples])
 
+    def by_class(self, logits: Tensor) -> Tensor:
+        """What speaks for each class (N, num_classes), of the head's logits."""
+        return logits
+
     def upstream(self, sample: TaskSample) -> TaskSample:
         """A sample with a ``gt_label``."""
         return TaskSample(gt_label=self.truth(sample))
@@ -63,6 +67,10 @@ class OrdinalClassification(Classification):
         _, grades = super().match(logits, samples)
         above = grades[:, None] > torch.arange(logits.shape[1], device=grades.device)
         return logits, above.to(logits.dtype)
+
+    def by_class(self, logits: Tensor) -> Tensor:
+        """For a grade speaks what says that it is above the one before, and for the first what says that it is not."""
+        return torch.cat([-logits[:, :1], logits], dim=1)
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, num_grades), of logits that are made to fall from grade to grade."""

@@ -126,7 +126,7 @@ class MultiClassSegmentation(Segmentation):
     )
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size.
+        """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size; what does not count is torch's -100.
 
         Raises:
             Mistake: if a mask holds a class that the head does not have.
@@ -138,7 +138,11 @@ class MultiClassSegmentation(Segmentation):
                 f'the head of {self.name} has {logits.shape[1]} outputs, the background among them, and {self.target} '
                 f'the class {int(counted.max())}; give it one for each class and the background'
             )
-        return resize(logits, classes.shape[1:]), classes
+        return resize(logits, classes.shape[1:]), classes.masked_fill(classes == IGNORED, -100)
+
+    def is_labelled(self, sample: TaskSample) -> bool:
+        """Whether any pixel of a sample counts."""
+        return super().is_labelled(sample) and bool((self.truth(sample).data != IGNORED).any())
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, K + 1, h, w), the background's first, at the input's ``size``."""

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 
-from mmskin.datasets.lesion_dataset import LesionDataset
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.datasets.task_dataset import TaskDataset
 from mmskin.registry import TRANSFORMS
 
 V2 = 'torchvision.transforms.v2'
@@ -130,7 +130,7 @@ class OfTheUser(BaseTransform):
 
 
 def dataset(root, *steps, seed=0):
-    class Listed(LesionDataset):
+    class Listed(TaskDataset):
         def load_data_list(self):
             image = next(root.glob('*Training_Data/*.jpg'))
             mask = next(root.glob(f'*Training_Part1*/{image.stem}*.png'))

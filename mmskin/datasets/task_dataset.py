@@ -16,7 +16,6 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
 from mmskin.registry import TRANSFORMS
 
-CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 UNSEEDED = -1  # the epoch of a loop that has none
 FOLD_COLUMNS = ('image_id', 'fold', 'group')
 
@@ -37,11 +36,12 @@ def seeded(*entropy: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-class LesionDataset(BaseDataset):
+class TaskDataset(BaseDataset):
     """An mmengine dataset whose random transforms repeat for the same (seed, epoch, index), whatever the worker.
 
     A subclass writes ``load_data_list``, which gives a dict per image: ``image_id``, ``img_path``, and where known
-    ``seg_map_path`` and ``gt_label``.
+    ``seg_map_path``, ``gt_label`` and any other field of ground truth (see ``LoadMask`` for further masks). Its
+    ``METAINFO`` may name classes.
 
     Args:
         data_root: the folder that holds the data.
@@ -50,7 +50,8 @@ class LesionDataset(BaseDataset):
         indices: keep only the first ``indices`` samples, or those listed; for quick trials.
         test_mode: a pipeline that returns None is an error instead of a reason to draw another sample.
         lazy_init: read the annotations at the first use instead of now.
-        metainfo: ``dict(classes=...)`` names the classes, in the order of their labels, where they are not ``CLASSES``.
+        metainfo: ``dict(classes=...)`` names the classes of ``gt_label``, in the order of their labels, and any other
+            target's by its field, such as ``gt_sex=('female', 'male')``.
         folds: a table that deals the images into folds (``image_id,fold,group``), as a suite's cross-validation writes
             it. It has to list every image, but those that a training gets besides (``extra``).
         in_folds: keep the images of these folds alone; goes with ``folds``.
@@ -58,8 +59,6 @@ class LesionDataset(BaseDataset):
     Raises:
         Mistake: if the table of folds lacks an image, or no image is left.
     """
-
-    METAINFO = dict(classes=CLASSES)
 
     def __init__(
         self,
@@ -136,13 +135,13 @@ class LesionDataset(BaseDataset):
         return [info['gt_label']] if 'gt_label' in info else []
 
 
-def lesion_datasets(dataset: Dataset) -> Iterator[LesionDataset]:
+def task_datasets(dataset: Dataset) -> Iterator[TaskDataset]:
     """Our datasets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``."""
-    if isinstance(dataset, LesionDataset):
+    if isinstance(dataset, TaskDataset):
         yield dataset
     inner = [*getattr(dataset, 'datasets', []), *([dataset.dataset] if hasattr(dataset, 'dataset') else [])]
     for part in inner:
-        yield from lesion_datasets(part)
+        yield from task_datasets(part)
 
 
 def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
@@ -157,6 +156,16 @@ def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
         return {row['image_id']: (int(row['fold']), row['group']) for row in read_csv(path)}
     except (KeyError, ValueError) as error:
         raise Mistake(f'{path}: no table of folds, whose columns are {", ".join(FOLD_COLUMNS)} ({error})') from error
+
+
+def check_fields(fields: Collection[str]) -> None:
+    """Make sure that fields of ground truth are named as such, by which transforms and ``PackTaskSample`` know them.
+
+    Raises:
+        Mistake: if one is not.
+    """
+    if odd := [field for field in fields if not field.startswith('gt_')]:
+        raise Mistake(f'{odd[0]}: fields of ground truth begin with gt_; call it gt_{odd[0]}')
 
 
 def left_in(samples: Sequence[dict], exclude: Collection[str], where: str) -> list[dict]:

@@ -1,0 +1,190 @@
+"""Tasks of any kind, several of one kind, from a table to predictions: what the fundus configs do, on tiny images."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+
+from mmskin.config import load_config
+from mmskin.datasets.fundus import SyntheticFundus
+from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.engine.evaluate import evaluate_checkpoint
+from mmskin.engine.stages import run_stages
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.inference.image_sources import find_images
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.inference.prediction_files import PredictionFiles
+from mmskin.models.tasks.classification import MultiLabelClassification, OrdinalClassification
+from mmskin.models.tasks.segmentation import MultiClassSegmentation, MultiLabelSegmentation
+from mmskin.packaging.export import export_model
+from mmskin.structures import TaskSample
+
+LOADERS = ('train', 'val', 'test')
+TINY = {
+    **{f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in LOADERS},
+    **{f'{name}_dataloader.num_workers': 0 for name in LOADERS},
+    **{f'{name}_dataloader.persistent_workers': False for name in ('train', 'val')},
+    'train_dataloader.batch_size': 4,
+    'train_cfg.max_epochs': 1,
+    'train_cfg.val_interval': 1,
+    'param_scheduler': None,
+    'default_hooks.visualization.num_images': 1,
+}
+
+
+@pytest.fixture(scope='module')
+def fundus(repository, tmp_path_factory):
+    """The config with five tasks, trained for two steps, and its checkpoint."""
+    folder = tmp_path_factory.mktemp('fundus')
+    SyntheticFundus(size=64).write(folder / 'data', num_train=8, num_val=4, num_test=4)
+    path = repository / 'configs/fundus/five_tasks_r18_synthetic.py'
+    cfg = load_config(path, str(folder / 'work'), str(folder / 'data'), options=TINY)
+    checkpoint = run_stages(cfg)
+    return cfg, checkpoint, folder
+
+
+def test_every_task_is_measured_under_its_name(fundus):
+    cfg, checkpoint, folder = fundus
+    results = evaluate_checkpoint(cfg, checkpoint, folder / 'tested')
+    assert {'grade/kappa', 'eye/AC', 'findings/AUC_mean', 'vessels/JA_vein', 'lesions/JA_exudate'} <= {*results}
+    table = PerImageTable.read(folder / 'tested')
+    columns = {*table.columns}
+    assert {
+        'grade/gt_label',
+        'grade/score_3',
+        'eye/score_left',
+        'findings/prob_exudate',
+        'vessels/JA_artery',
+    } <= columns
+    cases = json.loads((folder / 'tested' / 'cases.json').read_text())
+    assert {*cases[0]['notes']} == {'eye', 'findings'}
+    assert cases[0]['notes']['eye'].startswith(('left', 'right'))
+
+
+def test_every_task_is_predicted_under_its_name(fundus):
+    cfg, checkpoint, folder = fundus
+    cfg.dump(folder / 'config.py')
+    inferencer = LesionInferencer(folder / 'config.py', checkpoint)
+    images = sorted((folder / 'data' / 'images').iterdir())[:2]
+    with PredictionFiles(folder / 'out', inferencer.classes, overlays=True, measurements=True) as files:
+        for source, prediction in zip(find_images(images), inferencer.iterate(images), strict=True):
+            files.write(prediction, source)
+    assert {*prediction.others} == {'grade', 'vessels', 'eye', 'findings', 'lesions'}
+    assert sum(prediction.others['grade'].numbers.values()) == pytest.approx(1, abs=1e-5)
+    assert [*prediction.others['vessels'].masks] == ['artery', 'vein']
+    rows = list(csv.DictReader((folder / 'out' / 'predictions.csv').open()))
+    assert len(rows) == 2
+    assert {'eye/left', 'eye/right', 'eye/label', 'findings/exudate', 'findings/label'} <= {*rows[0]}
+    assert rows[1]['eye/label'] == prediction.others['eye'].label
+    name = images[1].stem
+    mask = cv2.imread(str(folder / 'out' / 'masks' / f'{name}_vessels_vein.png'), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(mask > 0, prediction.others['vessels'].masks['vein'])
+    line = json.loads((folder / 'out' / 'predictions.jsonl').read_text().splitlines()[1])
+    assert line['others']['eye']['label'] == rows[1]['eye/label']
+
+
+def test_averaged_views_and_members_give_every_task(fundus):
+    cfg, checkpoint, folder = fundus
+    cfg.dump(folder / 'config.py')
+    image = min((folder / 'data' / 'images').iterdir())
+    plain = LesionInferencer(folder / 'config.py', checkpoint)(image)
+    same = LesionInferencer(folder / 'config.py', [checkpoint, checkpoint])(image)
+    assert same.others['eye'].numbers == pytest.approx(plain.others['eye'].numbers, abs=1e-6)
+    assert np.array_equal(same.others['lesions'].masks['exudate'], plain.others['lesions'].masks['exudate'])
+    views = LesionInferencer(folder / 'config.py', checkpoint, tta=True)(image)
+    assert {*views.others} == {*plain.others}
+
+
+@pytest.mark.slow
+def test_an_exported_file_answers_alike(fundus):
+    pytest.importorskip('onnxruntime')
+    cfg, checkpoint, folder = fundus
+    cfg.dump(folder / 'config.py')
+    export_model(load_config(folder / 'config.py'), checkpoint, folder / 'model.onnx')
+    image = min((folder / 'data' / 'images').iterdir())
+    ours, exported = (
+        LesionInferencer(*which)(image) for which in ((folder / 'config.py', checkpoint), (folder / 'model.onnx',))
+    )
+    assert exported.others['grade'].label == ours.others['grade'].label
+    assert exported.others['eye'].numbers == pytest.approx(ours.others['eye'].numbers, abs=1e-4)
+    assert np.mean(exported.others['vessels'].masks['vein'] == ours.others['vessels'].masks['vein']) > 0.99
+
+
+def test_a_second_classification_of_skin_lesions(repository, tmp_path):
+    SyntheticLesions(seed=5, shape=(48, 64)).write(tmp_path / 'data', num_train=8, num_val=4, num_test=4)
+    path = repository / 'configs/multitask/sex_r18_synthetic.py'
+    cfg = load_config(path, str(tmp_path / 'work'), str(tmp_path / 'data'), options={**TINY, 'stages': None})
+    results = evaluate_checkpoint(cfg, run_stages(cfg), tmp_path / 'tested')
+    assert {'cls/AC', 'cls/AUC_mean', 'seg/JA', 'sex/AC', 'sex/mAP'} <= {*results}
+    classes = PerImageTable.read(tmp_path / 'tested').of('sex').classes
+    assert classes == ('female', 'male')
+
+
+# By hand.
+
+HEAD = dict(type='torch.nn.Identity')
+
+
+def of_logits(task, *logits):
+    """A task's predictions for logits, which pass its head by."""
+    samples = [TaskSample(metainfo=dict(ori_shape=(2, 2), img_shape=(2, 2))) for _ in logits]
+    task.head = torch.nn.Identity()
+    task.predict(torch.tensor(logits), samples)
+    return samples
+
+
+def test_grades_by_hand():
+    """Above 0 surely, above 1 as likely as not, above 2 likelier than above 1, which cannot be and counts as that."""
+    task = OrdinalClassification(head=HEAD)
+    (sample,) = of_logits(task, [100.0, 1.0, 2.0])
+    likely = torch.tensor(1.0).sigmoid()
+    torch.testing.assert_close(sample.task_score, torch.tensor([0.0, 1 - likely, 0.0, likely]))
+    assert sample.task_label.tolist() == [3]
+    labelled = TaskSample(gt_label=torch.tensor([2]))
+    assert task.match(torch.zeros(1, 3), [labelled])[1].tolist() == [[1, 1, 0]]
+
+
+def test_labels_by_hand():
+    task = MultiLabelClassification(
+        head=HEAD, losses=dict(bce=dict(type='torch.nn.BCEWithLogitsLoss', reduction='sum'))
+    )
+    (sample,) = of_logits(task, [-1.0, 0.5, 3.0])
+    assert sample.task_labels.tolist() == [0, 1, 1]
+    assert task.answer(sample, ('a', 'b', 'c')).label == 'b, c'
+    partly = TaskSample(gt_labels=torch.tensor([1.0, torch.nan, 0.0]))
+    logits = torch.zeros(1, 3, requires_grad=True)
+    loss = task.losses['bce'](*task.match(logits, [partly]))
+    loss.backward()
+    torch.testing.assert_close(loss, 2 * torch.tensor(2.0).log())
+    assert logits.grad.tolist() == [[-0.5, 0.0, 0.5]]
+    assert not task.is_labelled(TaskSample(gt_labels=torch.full((3,), torch.nan)))
+
+
+def test_classes_of_pixels_by_hand():
+    """Background, then two classes; 255 in the ground truth counts nowhere."""
+    task = MultiClassSegmentation(head=HEAD, losses=dict(ce=dict(type='CrossEntropy')))
+    logits = torch.tensor([[[5.0, 0.0], [0.0, 0.0]], [[0.0, 5.0], [0.0, 0.0]], [[0.0, 0.0], [5.0, 5.0]]])
+    (sample,) = of_logits(task, logits.tolist())
+    assert sample.task_mask.data.tolist() == [[[0, 1], [0, 0]], [[0, 0], [1, 1]]]
+    truth = [TaskSample(gt_sem_seg=PixelData(data=torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)))]
+    before = task.losses['ce'](*task.match(logits[None], truth))
+    logits[:, 1, 1] = torch.tensor([9.0, 0.0, 0.0])
+    torch.testing.assert_close(task.losses['ce'](*task.match(logits[None], truth)), before)
+
+
+@pytest.mark.parametrize(
+    ('task', 'field', 'truth', 'message'),
+    [
+        (MultiLabelSegmentation, 'gt_masks', PixelData(data=torch.zeros(5, 2, 2)), 'has 2 outputs, .* 5 names'),
+        (MultiClassSegmentation, 'gt_sem_seg', PixelData(data=torch.full((1, 2, 2), 4)), 'the class 4'),
+        (MultiLabelClassification, 'gt_labels', torch.zeros(3), 'has 2 outputs'),
+    ],
+)
+def test_a_head_of_other_outputs_than_the_data(task, field, truth, message):
+    logits = torch.zeros(1, 2) if field == 'gt_labels' else torch.zeros(1, 2, 2, 2)
+    with pytest.raises(ValueError, match=message):
+        task(head=HEAD).match(logits, [TaskSample(**{field: truth})])
