@@ -139,6 +139,8 @@ def _predict(
             if with_reasons:
                 _explain(inferencer, source, files.out_dir / 'explanations' / f'{source.image_id}.png')
             files.write(item, source)
+            if item.note:
+                print(f'{source.image_id}: {item.note}')
         except Mistake as error:
             failed += 1
             print(f'skipped: {error}', file=sys.stderr)

@@ -233,7 +233,8 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
 
 def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Titles and panels of the upper row."""
-    panels = [(answer(explanation.prediction), outlined(image, explanation.prediction))]
+    title = '\n'.join(filter(None, (answer(explanation.prediction), explanation.prediction.note)))
+    panels = [(title, outlined(image, explanation.prediction))]
     if explanation.activation is not None:
         title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
         panels.append((title, overlay(image, explanation.activation)))

@@ -22,6 +22,7 @@ from mmskin.files import check_name
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
+from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 from mmskin.models.ensemble import Ensemble, load_members
@@ -30,7 +31,7 @@ from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap, watched
-from mmskin.models.weights import without_lookups
+from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
 from mmskin.structures import TaskSample, is_known, not_finite
 
@@ -91,6 +92,7 @@ class LesionInferencer:
         self.network.eval().to(find_device(device))
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
+        self.novelty = read_novelty(self.network, files)
 
     @property
     def diagnosis(self) -> str | None:
@@ -251,12 +253,24 @@ class LesionInferencer:
         gates = GateRates()
         with torch.inference_mode(), watched(gates.note):
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
+        novelties = self._novelties(data)
         return [
-            self._prediction(sample, rates, lesion_probability)
-            for sample, rates in zip(samples, gates.by_image(len(samples)), strict=True)
+            self._prediction(sample, rates, lesion_probability, novelty)
+            for sample, rates, novelty in zip(samples, gates.by_image(len(samples)), novelties, strict=True)
         ]
 
-    def _prediction(self, sample: TaskSample, rates: Rates, lesion_probability: bool) -> LesionPrediction | FailedImage:
+    def _novelties(self, data: Sequence[dict]) -> list[float] | list[None]:
+        """How unlike the training images each is, if the model's folder says what these are like."""
+        network = unwrap(self.network)
+        if self.novelty is None or not isinstance(network, MultiTaskModel):
+            return [None] * len(data)
+        batch = {key: [one[key] for one in data] for key in ('inputs', 'data_samples')}
+        inputs = network.data_preprocessor(batch, False)['inputs']
+        return self.novelty.of(shared_features(network, inputs)).tolist()
+
+    def _prediction(
+        self, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
+    ) -> LesionPrediction | FailedImage:
         if wrong := not_finite(sample.predictions):
             text = (
                 f'{sample.image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
@@ -264,7 +278,7 @@ class LesionInferencer:
             return FailedImage(sample.image_id, sample.img_path, Mistake(text))
         told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
         prediction = LesionPrediction(
-            sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told
+            sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
         )
         for name, task in self.tasks.items():
             if task.probability in sample:
@@ -321,6 +335,14 @@ def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tupl
     if model is None:
         raise Mistake(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
     return Path(model) if is_config else model_folder(model).config, find_checkpoint(checkpoint)
+
+
+def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
+    """What the training images of one network are like, if its folder says so."""
+    if len(files) != 1 or not isinstance(unwrap(network), MultiTaskModel):
+        return None
+    path = files[0].with_name(NOVELTY_FILE)
+    return Novelty.read(path, read_metadata(files[0]).get(HASH, '')) if path.is_file() else None
 
 
 def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:

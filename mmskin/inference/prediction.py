@@ -11,6 +11,9 @@ from mmskin.models.tasks.task import Answer
 
 __all__ = ['FailedImage', 'LesionPrediction']
 
+UNLIKE = 'unlike the training images'
+NO_LESION = 'no lesion found'
+
 
 @dataclass(eq=False)
 class LesionPrediction:
@@ -26,6 +29,8 @@ class LesionPrediction:
             ``gt_sem_seg``.
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
         inputs: What the network was told beside the image, by the input's name.
+        novelty: How unlike the training images it is: above 1 it is one of those that the network should not be asked
+            about. None of a model without a ``novelty.safetensors``.
         gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and
             views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
             says what it is for others. Empty without gates.
@@ -41,7 +46,15 @@ class LesionPrediction:
     lesion_probability: np.ndarray | None = field(default=None, repr=False)
     gates: dict[str, dict[str, float]] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    novelty: float | None = None
     others: dict[str, Answer] = field(default_factory=dict)
+
+    @cached_property
+    def note(self) -> str:
+        """What stands in the way of taking the answer for one: '', or why there may be no lesion to name."""
+        if self.novelty is not None and self.novelty > 1:
+            return UNLIKE
+        return NO_LESION if self.mask is not None and not self.mask.any() else ''
 
     @cached_property
     def contours(self) -> list[Polygon] | None:
@@ -77,6 +90,8 @@ class LesionPrediction:
             **({'inputs': self.inputs} if self.inputs else {}),
             'label': self.label,
             'probabilities': self.probabilities,
+            'note': self.note,
+            'novelty': self.novelty,
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
             **({'others': {name: told(one) for name, one in self.others.items()}} if self.others else {}),

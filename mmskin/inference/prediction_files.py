@@ -25,10 +25,11 @@ OVERLAY_SIZE = 1024  # pixels on the longer side
 class PredictionFiles:
     """Writes what was predicted for an image as soon as it is handed over, so that an interruption loses nothing.
 
-    ``predictions.csv`` has the columns ``image_id``, the classes and ``label``; a network without diagnosis leaves
-    ``label`` empty. ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further
-    tasks have columns ``<task>/<number>`` and ``<task>/label``, and masks ``<image id>_<task>.png`` or
-    ``<image id>_<task>_<outline>.png``. An image's row comes after its other files.
+    ``predictions.csv`` has the columns ``image_id``, the classes, ``label`` and ``note``, which says where there may be
+    no lesion to name; a network without diagnosis leaves ``label`` empty. ``masks/<image id>_segmentation.png`` is
+    8-bit, 0 and 255, and of the image's own size. Further tasks have columns ``<task>/<number>`` and ``<task>/label``,
+    and masks ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other
+    files.
 
     Args:
         out_dir: The folder; files of the same names are replaced.
@@ -67,7 +68,7 @@ class PredictionFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._has_head:
-            self._write_row(['image_id', *self.classes, 'label'])
+            self._write_row(['image_id', *self.classes, 'label', 'note'])
         self._rows.close()
         if self._lines:
             self._lines.close()
@@ -94,9 +95,9 @@ class PredictionFiles:
         cells = [f'{scores[name]:.6f}' if name in scores else '' for name in self.classes]
         further = dict(columns_of(prediction.others))
         if not self._has_head:
-            self._write_row(['image_id', *self.classes, 'label', *further])
+            self._write_row(['image_id', *self.classes, 'label', 'note', *further])
             self._has_head = True
-        self._write_row([name, *cells, prediction.label or '', *further.values()])
+        self._write_row([name, *cells, prediction.label or '', prediction.note, *further.values()])
 
     def _write_row(self, cells: Sequence[str]) -> None:
         self._rows.write(csv_line(cells))
@@ -132,6 +133,8 @@ def overlay(prediction: LesionPrediction, source: ImageSource) -> np.ndarray:
     if prediction.probabilities:
         by_score = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
         picture = add_caption(picture, '    '.join(f'{readable(name)} {score:.2f}' for name, score in by_score))
+    if prediction.note:
+        picture = add_caption(picture, prediction.note)
     for task, answer in prediction.others.items():
         if answer.label is not None or answer.numbers:
             numbers = [f'{readable(name)} {number:.2f}' for name, number in answer.numbers.items()]

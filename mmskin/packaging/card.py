@@ -16,6 +16,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL
 from mmskin.files import markdown_table, read_note
+from mmskin.inference.novelty import NOVELTY_FILE
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
@@ -47,6 +48,9 @@ A folder outside mmskin is named by its path. `config.py` is Python and runs as 
 trust. `weights.safetensors` holds numbers only."""
 WARNING = '**Not a medical device.** For research and teaching: no diagnosis or treatment may rest on what it says.'
 FORCED = '- Every image is forced into one of {classes}; there is no "none of these".\n'
+NOTED = """- Every image gets one of {classes}. One that is unlike the training images, or on which no
+  lesion is outlined, has a note that says so; its class means nothing.
+"""
 LIMITS = """- How well it does on other data than these was not measured.
 - Probabilities are not calibrated: 0.9 does not mean nine times out of ten."""
 LIMITS_OF_ISIC2017 = """- It has seen dermoscopic images of one lesion each. Photographs without a dermatoscope, several
@@ -126,7 +130,8 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         limits = LIMITS_OF_ISIC2017 + limits
     if 'Classification' in kinds:
         does.append(f'tells {classes} apart')
-        limits = FORCED.format(classes=classes) + limits
+        has_notes = folder.weights.with_name(NOVELTY_FILE).is_file()
+        limits = (NOTED if has_notes else FORCED).format(classes=classes) + limits
     purpose = f'This network {" and ".join(does) or "analyses dermoscopic images"}.'
     metadata: dict[str, Any] = read_metadata(folder.weights)
     size = folder.weights.stat().st_size / 2**20

@@ -16,7 +16,7 @@ from mmskin.cli import main
 from mmskin.files import read_csv
 from mmskin.masks import measure_lesion
 
-HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label'
+HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label,note'
 
 
 @pytest.fixture(scope='module')
