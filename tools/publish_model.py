@@ -13,7 +13,7 @@ import sys
 
 from mmskin.cli import run_tool
 from mmskin.config import SettingsAction, load_config
-from mmskin.files import write_text
+from mmskin.files import read_json, write_text
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
     parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
+    parser.add_argument('--audit', help='audit.json of mmskin audit, for the card')
     parser.add_argument('--recipe', help='command that trained the model, for the card')
     parser.add_argument('--card-text', default='', help='more about the training, for the card')
     parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)
-    write_text(folder.card, model_card(folder, cfg, recipe, tests))
+    shortcuts = read_json(args.audit) if args.audit else None
+    write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
 

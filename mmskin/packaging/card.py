@@ -1,7 +1,7 @@
 """The card of a published model: what it is for, how well it does, and where it fails."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from mmskin.drawing import readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL
+from mmskin.explain.audit import audit_table
 from mmskin.files import markdown_table, read_note
 from mmskin.inference.novelty import NOVELTY_FILE
 from mmskin.inference.zoo import ModelFolder
@@ -112,7 +113,13 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     return ModelTest(title, option, split, values, PerImageTable.read(path.parent))
 
 
-def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence[ModelTest] = ()) -> str:
+def model_card(
+    folder: ModelFolder,
+    cfg: Config,
+    recipe: Recipe,
+    tests: Sequence[ModelTest] = (),
+    shortcuts: Mapping[str, Any] | None = None,
+) -> str:
     """The card, in Markdown with Hugging Face's front matter (https://huggingface.co/docs/hub/model-cards).
 
     Args:
@@ -120,6 +127,7 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         cfg: The model's config.
         recipe: What is said about its training.
         tests: The failure cases are the first one's.
+        shortcuts: What ``mmskin audit`` found: its ``audit.json``.
     """
     name = folder.config.resolve().parent.name
     dataset, classes = dataset_name(cfg), listed(class_names(cfg))
@@ -150,6 +158,7 @@ def model_card(folder: ModelFolder, cfg: Config, recipe: Recipe, tests: Sequence
         'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
         'Results': results,
         'Known failure cases': known,
+        'Shortcuts': audit_table(shortcuts) if shortcuts else 'Not looked for yet (`mmskin audit`).',
         'Intended use and limits': f'{WARNING}\n\n{limits}',
         'Files': files,
     }

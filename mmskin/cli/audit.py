@@ -1,0 +1,28 @@
+"""Look for shortcuts: the diagnosis without the lesion, without the background, without ruler or patch, in other light.
+
+mmskin audit lite0_isic2017 --data-root DATA --split val
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What an audit is told on the command line."""
+    parser.add_argument('model', help='model folder, the name of one that comes with mmskin, or a config')
+    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
+    parser.add_argument('--out-dir', help='table and picture go here (work_dirs/audit)', default='work_dirs/audit')
+    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument(
+        '--tta', action=argparse.BooleanOptionalAction, default=False, help='average over views, which takes longer'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Audit, and print the table."""
+    from mmskin.explain.audit import audit
+    from mmskin.inference.inferencer import LesionInferencer
+
+    path = audit(LesionInferencer(args.model, args.checkpoint, tta=args.tta), args.out_dir, args.data_root, args.split)
+    print(path.read_text(encoding='utf-8'))
+    print(f'written: {path.parent}')

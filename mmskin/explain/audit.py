@@ -1,0 +1,283 @@
+"""Shortcuts: what a diagnosis is worth where the lesion is gone, the background is, or what lies beside the lesion is.
+
+In ISIC-2017 coloured patches appear next to nevi alone, and rulers, gel and dark corners go along with diagnoses, so
+networks learn them; https://arxiv.org/abs/1904.08818 shows it by removing the lesion.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmskin.config import set_in_datasets, tested_dataset
+from mmskin.drawing import read_thumbnail, readable, save_figure
+from mmskin.errors import Mistake
+from mmskin.evaluation.statistics import NUM_RESAMPLES, image_counts, interval, weighted_auc, weighted_mean
+from mmskin.files import markdown_table, write_csv, write_json, write_text
+from mmskin.inference.image_sources import ImageSource
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.inference.prediction import LesionPrediction
+from mmskin.readers.masks import read_mask
+from mmskin.registry import DATASETS
+
+__all__ = ['VARIANTS', 'Variant', 'audit', 'audit_table']
+
+SIZE = 320  # pixels on the longer side; networks see fewer
+MARGIN = 0.06  # by which a lesion is widened before it is painted over, as a share of the image's longer side
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A changed image.
+
+    Attributes:
+        name: As the table has it.
+        meaning: What a good diagnosis on it says.
+        change: From image, RGB (h, w, 3), and mask of the lesion (h, w), widened, to the changed image.
+    """
+
+    name: str
+    meaning: str
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def as_it_is(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    return image
+
+
+def without_lesion(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """The lesion in the colour of the skin around it; its outline's shape is hidden by its box."""
+    rows, columns = np.nonzero(lesion)
+    if not len(rows):
+        return image
+    box = np.zeros_like(lesion)
+    box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    return np.where(box[..., None], skin_of(image, lesion), image).astype(np.uint8)
+
+
+def lesion_alone(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """Everything else in the colour of the skin."""
+    return np.where(lesion[..., None], image, skin_of(image, lesion)).astype(np.uint8)
+
+
+def without_things(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """Patches, and the marks of rulers and hairs, painted over by what is around them; the lesion stays."""
+    things = things_beside(image, lesion)
+    return cv2.inpaint(image, things.astype(np.uint8), 5, cv2.INPAINT_TELEA) if things.any() else image
+
+
+def with_patch(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """A blue and an orange patch in the two corners with the least lesion, as they lie next to nevi in ISIC-2017."""
+    height, width = lesion.shape
+    radius = int(0.16 * min(height, width))
+    corners = [(y, x) for y in (0, height - 1) for x in (0, width - 1)]
+    grid = np.mgrid[:height, :width]
+    discs = [np.hypot(grid[0] - y, grid[1] - x) < 2 * radius for y, x in corners]
+    order = sorted(range(4), key=lambda index: int((discs[index] & lesion).sum()))
+    image = image.copy()
+    for index, color in zip(order[:2], ((60, 120, 190), (230, 150, 60)), strict=True):
+        image[discs[index] & ~lesion] = color
+    return image
+
+
+def tinted(gains: tuple[float, float, float]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The image in another light, by gains of red, green and blue."""
+    return lambda image, lesion: np.clip(image * np.array(gains) + 0.5, 0, 255).astype(np.uint8)
+
+
+VARIANTS = (
+    Variant('as it is', '', as_it_is),
+    Variant('background alone', 'what is better than chance comes from beside the lesion', without_lesion),
+    Variant('lesion alone', 'what is lost came from beside the lesion, or from the skin around it', lesion_alone),
+    Variant('ruler, hair, patch painted over', 'what is lost came from them', without_things),
+    Variant('patches added', 'what moves is what patches mean to the network', with_patch),
+    Variant('warmer light', 'what moves depends on the lamp', tinted((1.10, 1.0, 0.82))),
+    Variant('cooler light', 'likewise', tinted((0.88, 1.0, 1.16))),
+)
+
+
+def skin_of(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """The median colour (3,) outside the lesion, of pixels that are neither black nor a thing."""
+    skin = ~lesion & (image.max(axis=2) > 60)
+    outside = image[skin] if skin.sum() > 50 else image.reshape(-1, 3)
+    return np.median(outside, axis=0)
+
+
+def things_beside(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
+    """Where there are patches, far from the skin in colour, or thin dark lines (h, w), outside the lesion."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    skin = lab[~lesion] if (~lesion).any() else lab.reshape(-1, 3)
+    away = np.linalg.norm(lab[..., 1:] - np.median(skin, axis=0)[1:], axis=2)
+    patches = cv2.morphologyEx((away > 22).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    lines = (cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((9, 9), np.uint8)) > 18).astype(np.uint8)
+    found = cv2.dilate(patches | lines, np.ones((3, 3), np.uint8)) > 0
+    return found & ~lesion & (image.max(axis=2) > 40)  # dark corners stay
+
+
+def audit(
+    inferencer: LesionInferencer, out_dir: str | Path, data_root: str | None = None, split: str | None = None
+) -> Path:
+    """Diagnose a test set's images and their changed versions.
+
+    Args:
+        inferencer: Whose config names the test set; images need a diagnosis, and an outline, true or else predicted.
+        out_dir: Gets ``audit.md``, ``audit.json``, ``audit.csv`` with each image's probabilities, and ``audit.png``.
+        data_root: In place of the config's.
+        split: Likewise.
+
+    Returns:
+        The path of ``audit.md``.
+
+    Raises:
+        Mistake: if the network names no disease, or no image has a diagnosis.
+    """
+    if not inferencer.classes:
+        raise Mistake('this network names no disease, so there is no diagnosis to audit')
+    cfg = inferencer.cfg
+    if data_root:
+        set_in_datasets(cfg.test_dataloader, 'data_root', data_root)
+    if split:
+        set_in_datasets(cfg.test_dataloader, 'split', split)
+    dataset = DATASETS.build(tested_dataset(cfg))
+    samples = [one for one in map(dataset.get_data_info, range(len(dataset))) if 'gt_label' in one]
+    if not samples:
+        raise Mistake('no image of this test set has a diagnosis; name another split')
+    labels = np.array([one['gt_label'] for one in samples])
+    scores = {variant.name: np.empty((len(samples), len(inferencer.classes))) for variant in VARIANTS}
+    painted = 0
+    for index, sample in enumerate(samples):
+        image, lesion = _image_and_lesion(inferencer, sample)
+        painted += bool(things_beside(image, lesion).sum() > 0.002 * lesion.size)
+        told = sample.get('inputs', {})
+        sources = [ImageSource(f'variant_{n}', v.change(image, lesion), inputs=told) for n, v in enumerate(VARIANTS)]
+        for variant, prediction in zip(VARIANTS, inferencer(sources), strict=True):
+            scores[variant.name][index] = list((prediction.probabilities or {}).values())
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    rows = _rows(scores, labels, inferencer.classes)
+    tested = split or tested_dataset(cfg).get('split') or ''
+    found = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows}
+    write_json(out_dir / 'audit.json', found, indent=2)
+    _write_scores(out_dir / 'audit.csv', samples, scores, inferencer.classes)
+    _draw(out_dir / 'audit.png', inferencer, samples, scores)
+    write_text(out_dir / 'audit.md', audit_table(found))
+    return out_dir / 'audit.md'
+
+
+def _image_and_lesion(inferencer: LesionInferencer, sample: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The image, at most ``SIZE`` pixels, and its lesion (h, w), widened: the true one, or else the predicted."""
+    image = read_thumbnail(sample['img_path'], SIZE)
+    height, width = image.shape[:2]
+    if 'seg_map_path' in sample:
+        mask = read_mask(sample['seg_map_path'])
+    else:
+        prediction = inferencer(ImageSource(sample['image_id'], image))
+        assert isinstance(prediction, LesionPrediction), 'one source is one image'
+        mask = np.zeros((height, width), np.uint8) if prediction.mask is None else prediction.mask.astype(np.uint8)
+    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    side = 2 * round(MARGIN * max(height, width) / 2) + 1
+    return image, cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
+
+
+def _rows(scores: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """What the table has of each variant."""
+    counts = image_counts(len(labels), NUM_RESAMPLES, np.random.default_rng(0))
+    plain = scores[VARIANTS[0].name]
+    told_apart = [index for index in range(len(classes)) if 0 < (labels == index).sum() < len(labels)]
+    rows = []
+    for variant in VARIANTS:
+        values = scores[variant.name]
+        right = (values.argmax(axis=1) == labels).astype(float)
+        areas = {
+            index: weighted_auc(labels == index, values[:, index], np.vstack([np.ones_like(counts[:1]), counts]))
+            for index in told_apart
+        }
+        mean = np.mean(list(areas.values()), axis=0) if areas else np.full(len(counts) + 1, np.nan)
+        rows.append(
+            {
+                'variant': variant.name,
+                'meaning': variant.meaning,
+                'AC': float(right.mean()),
+                'AC_interval': interval(weighted_mean(right, counts)),
+                'AUC_mean': float(mean[0]),
+                'AUC_mean_interval': interval(mean[1:]),
+                **{f'AUC_{classes[index]}': float(area[0]) for index, area in areas.items()},
+                'decided_otherwise': int((values.argmax(axis=1) != plain.argmax(axis=1)).sum()),
+                'moved': float(np.abs(values - plain).max(axis=1).mean()),
+                'most_called': float(np.bincount(values.argmax(axis=1)).max() / len(labels)),
+            }
+        )
+    return rows
+
+
+def audit_table(found: Mapping[str, Any]) -> str:
+    """``audit.json`` in Markdown."""
+    rows = found['rows']
+    areas = [key for key in rows[0] if key.startswith('AUC_') and not key.startswith('AUC_mean')]
+    names = [f'AUC, {readable(key[4:])}' for key in areas]
+    head = ['image', 'accuracy', 'mean AUC', *names, 'decided otherwise', 'moved by']
+    body = [
+        (
+            row['variant'],
+            '{:.3f} ({:.3f} to {:.3f})'.format(row['AC'], *row['AC_interval']),
+            '{:.3f} ({:.3f} to {:.3f})'.format(row['AUC_mean'], *row['AUC_mean_interval']),
+            *(f'{row[key]:.3f}' for key in areas),
+            str(row['decided_otherwise']),
+            f'{row["moved"]:.3f}',
+        )
+        for row in rows
+    ]
+    lines = [
+        f'{found["images"]} images{" of the split `" + str(found["split"]) + "`" if found["split"] else ""}, with 95 % '
+        'bootstrap intervals over images. Mean AUC: of each class against the rest; chance is 0.5. Moved: the mean '
+        "over images of the largest change of any class's probability. "
+        f'Something beside the lesion was painted over in {found["painted"]} images. '
+        f'The class called most often is called on {rows[0]["most_called"]:.0%} of the images as they are.',
+        '',
+        markdown_table(head, body),
+        '',
+        *(f'- {row["variant"]}: {row["meaning"]}.' for row in rows if row['meaning']),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+Scores = Mapping[str, np.ndarray]
+
+
+def _write_scores(path: Path, samples: Sequence[Mapping], scores: Scores, classes: Sequence[str]) -> None:
+    head = ['image_id', 'gt_label', *(f'{name}/score_{one}' for name in scores for one in classes)]
+    rows = [
+        [sample['image_id'], sample['gt_label'], *(f'{value:.6f}' for name in scores for value in scores[name][index])]
+        for index, sample in enumerate(samples)
+    ]
+    write_csv(path, [head, *rows])
+
+
+def _draw(
+    path: Path, inferencer: LesionInferencer, samples: Sequence[Mapping], scores: Mapping[str, np.ndarray]
+) -> None:
+    """Images of each class that move most, changed in every way, with what is said of them."""
+    plain = scores[VARIANTS[0].name]
+    moved = np.max([np.abs(values - plain).max(axis=1) for values in scores.values()], axis=0)
+    chosen = []
+    for index in range(len(inferencer.classes)):
+        members = [number for number, sample in enumerate(samples) if sample['gt_label'] == index]
+        chosen += sorted(members, key=lambda number: -moved[number])[:2]
+    figure = Figure(figsize=(1.75 * len(VARIANTS), 1.85 * len(chosen)), layout='constrained', dpi=110)
+    grid = figure.subplots(len(chosen), len(VARIANTS), squeeze=False)
+    for axes, number in zip(grid, chosen, strict=True):
+        image, lesion = _image_and_lesion(inferencer, samples[number])
+        for axis, variant in zip(axes, VARIANTS, strict=True):
+            values = scores[variant.name][number]
+            axis.imshow(variant.change(image, lesion))
+            axis.set(xticks=[], yticks=[])
+            axis.set_xlabel(f'{readable(inferencer.classes[int(values.argmax())])} {values.max():.2f}', fontsize=7)
+        axes[0].set_ylabel(readable(inferencer.classes[samples[number]['gt_label']]), fontsize=8)
+    for axis, variant in zip(grid[0], VARIANTS, strict=True):
+        axis.set_title(variant.name, fontsize=7)
+    save_figure(figure, path)
