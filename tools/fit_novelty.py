@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
     from mmskin.inference.zoo import model_folder
+    from mmskin.models.backbones.chain import BlockChain
     from mmskin.models.multitask import MultiTaskModel
     from mmskin.models.watch import unwrap
     from mmskin.models.weights import HASH, read_metadata
@@ -52,8 +53,9 @@ def run(args: argparse.Namespace) -> None:
         path.unlink(missing_ok=True)  # it may be that of other weights
     inferencer = LesionInferencer(args.model, tta=False)
     network = unwrap(inferencer.network)
-    if not isinstance(network, MultiTaskModel):
-        raise Mistake(f'{args.model}: is no MultiTaskModel, whose shared blocks the features are of')
+    shared = network.backbone.shared if isinstance(network, MultiTaskModel) else None
+    if not isinstance(shared, BlockChain) or not shared.names:
+        raise Mistake(f'{args.model}: has no shared blocks, whose features would tell its training images from others')
 
     def features_of(images: list, what: str) -> torch.Tensor:
         batches: Iterator = (images[start : start + 16] for start in range(0, len(images), 16))
