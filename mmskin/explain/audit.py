@@ -112,11 +112,11 @@ def things_beside(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     skin = lab[~lesion] if (~lesion).any() else lab.reshape(-1, 3)
     away = np.linalg.norm(lab[..., 1:] - np.median(skin, axis=0)[1:], axis=2)
-    patches = cv2.morphologyEx((away > 22).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    odd = (away > 22) & (image.max(axis=2) > 40)  # dark corners stay
+    patches = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     lines = (cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((9, 9), np.uint8)) > 18).astype(np.uint8)
-    found = cv2.dilate(patches | lines, np.ones((3, 3), np.uint8)) > 0
-    return found & ~lesion & (image.max(axis=2) > 40)  # dark corners stay
+    return (cv2.dilate(patches | lines, np.ones((3, 3), np.uint8)) > 0) & ~lesion
 
 
 def audit(
