@@ -10,6 +10,7 @@ READY := $(VENV)/.ready
 TESTS_READY := $(VENV)/.ready_for_tests
 DEMO := work_dirs/demo
 KILLS ?= 20
+SECONDS ?= 3600
 
 # A stamp that names another folder comes from a copied or moved checkout.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
@@ -17,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint format docs pictures types clean distclean
+.PHONY: help setup demo test torture fuzz lint format docs pictures types clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ test: $(TESTS_READY) lint types  ## check lint, format and types, run all tests,
 
 torture: $(TESTS_READY)  ## kill 20 trainings at random moments, resume them, and compare (some minutes; KILLS=6 for fewer)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/torture/kill_trainings.py --kills $(KILLS)
+
+fuzz: $(TESTS_READY)  ## hand damaged files of every kind to mmskin for an hour (SECONDS=60 for less)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/fuzz/attack.py --seconds $(SECONDS)
 
 lint: $(TESTS_READY)  ## check lint and format
 	$(BIN)/python -m ruff check .

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing
-from mmskin.registry import DATASETS, MODELS, options_of
+from mmskin.registry import DATASETS, MODELS, is_of, options_of
 from mmskin.structures import names_of
 
 __all__ = [
@@ -64,6 +64,7 @@ def load_config(
     cfg = read_config(path)
     if 'model' not in cfg:
         raise Mistake(f'{path}: says no model, so it is no config to train or test')
+    refuse_wrong_kinds(cfg, str(path))
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
     cfg.launcher = launcher
     if data_root is not None:
@@ -84,9 +85,8 @@ def load_config(
         except (AttributeError, KeyError, TypeError) as error:
             raise Mistake(f'{path}: {", ".join(options)} cannot be set ({error.args[0]})') from error
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
-    if not isinstance(cfg.model, Mapping):
-        raise Mistake(f'{path}: model={cfg.model!r}; give a dict')
     refuse_unknown_settings(cfg, path, options or {})
+    refuse_wrong_kinds(cfg, str(path))
     if imports := cfg.get('custom_imports'):
         modules = imports.get('imports') if isinstance(imports, dict) else None
         if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:
@@ -136,6 +136,42 @@ SETTINGS = {
     *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
     *('amp', 'average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
 }
+
+
+Part, Parts = Mapping[str, Any], Sequence[Mapping[str, Any]]
+KINDS: list[tuple[Any, str, str]] = [
+    (Part, 'model', 'a dict'),
+    (Part | None, 'default_hooks env_cfg log_processor model_wrapper_cfg optim_wrapper randomness', 'a dict'),
+    (Part | None, 'test_cfg test_dataloader train_cfg train_dataloader tta_model', 'a dict'),
+    (Part | None, 'val_cfg val_dataloader visualizer', 'a dict'),
+    (Part | Parts | None, 'param_scheduler test_evaluator val_evaluator', 'a dict, or a list of dicts'),
+    (Parts | None, 'custom_hooks stages', 'a list of dicts'),
+    (str | None, 'default_scope ends_with experiment_name launcher load_from work_dir', 'a text'),
+    (bool | None, 'keep_stages resume tta', 'True or False'),
+    (int, 'average_of', 'a whole number'),
+]
+
+
+def refuse_wrong_kinds(settings: Mapping[str, Any], where: str) -> None:
+    """Raise a ``Mistake`` at a setting of a config or a stage that is of another kind than everybody expects."""
+    for kind, names, wanted in KINDS:
+        for name in names.split():
+            if name in settings and not is_of(settings[name], kind):
+                raise Mistake(f'{where}: {name}={settings[name]!r}; give {wanted}')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        pending = [loader['dataset']] if (loader := settings.get(name)) and 'dataset' in loader else []
+        while pending:
+            dataset = pending.pop()
+            if not is_of(dataset, Part) or not all(is_of(dataset.get(key) or [], Parts) for key in DATA_LISTS):
+                raise Mistake(
+                    f'{where}: {name}.dataset has {dataset!r}; give a dict, whose pipeline is a list of dicts'
+                )
+            pending += [*(dataset.get('datasets') or ()), *([dataset['dataset']] if 'dataset' in dataset else [])]
+    for number, stage in enumerate(settings.get('stages') or ()):
+        refuse_wrong_kinds(stage, f'{where}: stages[{number}]')
+
+
+DATA_LISTS = ('pipeline', 'datasets')
 
 
 def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any]) -> None:

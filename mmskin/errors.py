@@ -39,6 +39,10 @@ LIBRARIES = {
 }
 
 
+# What a wrong value in a config makes code raise that takes it apart, such as a list where there should be a dict.
+OF_VALUES = (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError)
+
+
 class Mistake(ValueError):
     """A value, file or setting that cannot be used.
 
@@ -135,8 +139,8 @@ def _home(frame: FrameType) -> str:
 def refusals(what: str) -> Iterator[None]:
     """Turn what libraries raise at the values of a config into a ``Mistake`` about ``what``.
 
-    An error of ours or of a plugin passes as it is, with its traceback: it was raised in code of ours, or in or below
-    a plugin's. Since our code raises a ``Mistake``, a plain ValueError or RuntimeError in it is a library's.
+    An error of a plugin, or below one, passes as it is, with its traceback. So does one of ours that no value of a
+    config could cause.
     """
     try:
         yield
@@ -145,8 +149,9 @@ def refusals(what: str) -> Iterator[None]:
     except Exception as error:
         homes = [_home(frame) for frame in _frames(error)]
         is_plugins = {*homes} - LIBRARIES - sys.stdlib_module_names - {'mmskin'}
-        is_ours = homes[-1] == 'mmskin' and not isinstance(error, ValueError | RuntimeError)
+        is_ours = homes[-1] == 'mmskin' and not isinstance(error, OF_VALUES)
         is_systems = isinstance(error, OSError) and error.errno is not None  # it says itself what it refuses
         if is_plugins or is_ours or is_systems:
             raise
-        raise Mistake(f'{what}: {in_one_line(error)}') from error
+        plain = isinstance(error, ValueError | RuntimeError)
+        raise Mistake(f'{what}: {in_one_line(error) if plain else f"{type(error).__name__}: {error}"}') from error

@@ -178,7 +178,8 @@ def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, li
 
     Raises:
         MissingFile: if it is missing.
-        Mistake: if it is no text in UTF-8, a quote does not end, or a line has other numbers of cells than the first.
+        Mistake: if it is no text in UTF-8, has a NUL in it, a quote does not end, or a line has other
+            numbers of cells than the first.
     """
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:
@@ -187,6 +188,8 @@ def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, li
             for cells in reader:
                 if not cells:
                     continue
+                if any('\0' in cell for cell in cells):
+                    raise Mistake(f'{path}, line {reader.line_num}: has a NUL in it, so it is damaged; copy it again')
                 cells = [plain_cell(cell.strip()) for cell in cells]
                 count = max((place for place, cell in enumerate(cells, start=1) if cell), default=0)
                 if not width:

@@ -148,7 +148,7 @@ def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
 
 
 def is_of(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a plain type: a number, text, path, or a sequence of these; True of any other type."""
+    """Whether a value is of a plain type: number, text, path, a sequence or mapping of these; True of any other."""
     origin, inner = get_origin(wanted) or wanted, get_args(wanted)
     if origin in (Union, UnionType):
         return any(is_of(value, kind) for kind in inner)
@@ -165,7 +165,11 @@ def is_of(value: Any, wanted: Any) -> bool:
     if origin is tuple and inner and inner[-1] is not ...:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(is_of, value, inner))
     if origin in (tuple, list, Sequence):
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(is_of(one, inner[0]) for one in value)
+        is_listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_listed and all(is_of(one, kind) for one in value for kind in inner[:1])
+    if origin in (dict, Mapping):
+        key, kind = inner or (Any, Any)
+        return isinstance(value, Mapping) and all(is_of(one, key) and is_of(value[one], kind) for one in value)
     return True
 
 

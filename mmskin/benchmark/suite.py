@@ -11,16 +11,23 @@ from mmskin.benchmark.fingerprint import OF_TRAINING
 from mmskin.config import read_config
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
+from mmskin.registry import is_of
 
 __all__ = ['Assumptions', 'Folds', 'Method', 'Suite', 'read_suite']
 
 
-KINDS: list[tuple[set[str], type | tuple[type, ...], str]] = [
-    ({'methods', 'seeds', 'metrics', 'may_differ', 'splits'}, (list, tuple), 'a list'),
-    ({'options', 'paper', 'margins', 'power', 'sd', 'seed_sd', 'difference'}, dict, 'a dict'),
+KINDS: list[tuple[set[str], Any, str]] = [
+    ({'methods'}, Sequence[Mapping[str, Any]], 'a list of dicts'),
+    ({'seeds'}, Sequence[int], 'a list of whole numbers'),
+    ({'metrics', 'may_differ'}, Sequence[str], 'a list of texts'),
+    ({'splits'}, Sequence[str] | None, 'a list of texts'),
+    ({'groups'}, str | Mapping[str, str] | Sequence[str | Mapping[str, str]], 'a table, or a list of tables'),
+    ({'options', 'power'}, Mapping[str, Any], 'a dict'),
+    ({'paper', 'margins', 'sd', 'seed_sd', 'difference'}, Mapping[str, float], 'a dict with numbers'),
     ({'name', 'config', 'title', 'note'}, str, 'a text'),
+    ({'weights_of', 'starts_from', 'baseline', 'data_root'}, str | None, 'a text'),
     ({'count', 'seed'}, int, 'a whole number'),
-    ({'churn'}, (int, float), 'a number'),
+    ({'churn'}, float | None, 'a number'),
 ]
 
 
@@ -171,8 +178,9 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     _check_methods(methods, path)
     if settings.get('baseline') not in (None, *(method.name for method in methods)):
         raise Mistake(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
-    if strange := [seed for seed in settings['seeds'] if type(seed) is not int]:
-        raise Mistake(f'{path}: seeds has {strange[0]!r}; give whole numbers.')
+    for key in ('seeds', 'metrics'):
+        if len({*settings[key]}) < len(settings[key]):
+            raise Mistake(f'{path}: {key}={settings[key]} has one twice; keep it once.')
     if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
         raise Mistake(
             f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
@@ -219,9 +227,9 @@ def _check_names(settings: dict, kind: type, path: Path) -> None:
             f'{path}: {", ".join(sorted(wrong)) or "something"} of a {kind.__name__.lower()} is unknown, missing or '
             f'empty; it needs {", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
         )
-    for names, types, kinds in KINDS:
-        for name in names & settings.keys():
-            if not isinstance(settings[name], types):
+    for names, wanted, kinds in KINDS:
+        for name in sorted(names & settings.keys()):
+            if not is_of(settings[name], wanted):
                 raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}.')
 
 
