@@ -272,7 +272,7 @@ def trainings(scene: Scene, folder: Path) -> Iterator[Door]:
         return (work / 'last_checkpoint').read_text()
 
     yield Door('stage.json', work / 'stage.json', 'json', resume)
-    yield Door('last_checkpoint', work / 'last_checkpoint', 'bytes', lambda: test_of(scene, work, folder))
+    yield Door('last_checkpoint', work / 'last_checkpoint', 'bytes', lambda: test_of(scene, work, folder), named=False)
 
 
 def test_of(scene: Scene, work: Path, folder: Path) -> Answer:

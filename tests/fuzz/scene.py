@@ -34,7 +34,7 @@ model = dict(
     data_preprocessor=dict(type='mmengine.ImgDataPreprocessor', mean=[127.0] * 3, std=[64.0] * 3),
     backbone=dict(
         type='SplitBackbone',
-        chain=dict(type='narrow.NarrowChain'),
+        chain=dict(type='narrow.NarrowChain', model='narrow'),
         split_after='layer2.1',
         branches=dict(cls=dict(), seg=dict(output_stride=16)),
     ),
