@@ -71,11 +71,24 @@ def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 def changes(folder: str | Path, settings: Mapping[str, Any]) -> Changes:
     """Which settings are others now than those that a folder's training was begun or resumed with last."""
     path = Path(folder) / NOTE
-    before = read_json(path).get('settings', {}) if path.is_file() else settings
+    before = _noted(path)['settings'] if path.is_file() else settings
     now = dict(settings)
     return {
         name: (before.get(name), now.get(name)) for name in sorted({*before, *now}) if before.get(name) != now.get(name)
     }
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What ``NoteSettings`` wrote.
+
+    Raises:
+        Mistake: if the file holds something else.
+    """
+    note = read_json(path)
+    is_note = isinstance(note, dict) and isinstance(note.get('settings'), dict)
+    if not is_note or not isinstance(note.get('processes'), int):
+        raise Mistake(f'{path}: not what a training leaves; remove it, and the settings now are taken for those before')
+    return note
 
 
 def described(changed: Changes) -> str:
@@ -124,7 +137,7 @@ class NoteSettings(Hook):
         if runner._resume and self.path.is_file():
             if changed := changes(self.path.parent, self.settings):
                 runner.logger.info(f'resumed with other settings: {described(changed)}')
-            processes, now = read_json(self.path).get('processes', 1), get_world_size()
+            processes, now = _noted(self.path)['processes'], get_world_size()
             if processes != now:
                 runner.logger.warning(
                     f'resumed in {now} process{"es"[: 2 * (now > 1)]}, and begun in {processes}: batches are others, '

@@ -122,6 +122,13 @@ def test_a_mark_that_no_stage_left_is_named(mark, folder, training):
         run_stages(training(folder), resume=True)
 
 
+@pytest.mark.parametrize('note', ['', '[]', '{}', '{"settings": 5, "processes": 1}', '{"settings": {}}', 'null'])
+def test_settings_that_no_training_left_are_named(note, folder, training):
+    (folder / 'settings.json').write_text(note)
+    with pytest.raises(ValueError, match=r'settings\.json: (damaged|not what a training leaves)'):
+        run_stages(training(folder), resume=True)
+
+
 def test_a_finished_stage_whose_network_is_gone_is_named(folder, training):
     (folder / 'stage.json').write_text('{"checkpoint": "epoch_3.pth"}')
     with pytest.raises(FileNotFoundError, match=r'epoch_3\.pth: gone'):
