@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmskin.inference.image_sources import ImageSource
+from mmskin.inference.prediction import UNLIKE
 from mmskin.web.answer import Refused, answer_html, look_at
 from mmskin.web.limits import Limits
 from mmskin.web.page import import_gradio, predict_uploads
@@ -38,7 +39,9 @@ def test_the_mask_is_that_of_the_prediction(html, inferencer, photo):
 def test_image_maps_outline_and_numbers(html, inferencer, photo):
     image, *maps = pictures(html, 'src')
     prediction = inferencer(photo)
-    assert len(maps) == 1 + sum(len(routes) for routes in prediction.gates.values())
+    assert len(maps) == 1  # the routes of the shipped network move nothing, and have no maps
+    assert html.count('<td>moves nothing</td>') == sum(len(routes) for routes in prediction.gates.values())
+    assert f'{UNLIKE.capitalize()}.' in html  # the photo is painted
     assert {one.shape for one in (image, *maps)} == {(160, 200, 3)}
     assert html.count('class="edge"') == len(prediction.contours)
     for probability in prediction.probabilities.values():
