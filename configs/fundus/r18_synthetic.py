@@ -14,7 +14,7 @@ model = dict(
     data_preprocessor=dict(type='mmengine.ImgDataPreprocessor', mean=[127.0] * 3, std=[64.0] * 3),
     backbone=dict(
         type='SplitBackbone',
-        chain=dict(type='ResNetChain', depth=18, weights=None),
+        chain=dict(type='TimmChain', model='resnet18', weights=None),
         split_after='layer1.1',
         branches=dict(grade=dict(), vessels=dict(output_stride=8)),
     ),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
@@ -39,6 +39,12 @@ METRICS = {
     'cls/AUC_mean': 'diagnosis: mean of these two AUCs',
 }
 NUM_WORST = 6
+DOES = {  # words before and after what a task is about, by its kind
+    'masks': ('outlines', ' in an image'),
+    'classes': ('tells', ' apart'),
+    'labels': ('finds', ''),
+    'values': ('measures', ''),
+}
 USAGE = """```python
 from mmskin import LesionInferencer
 
@@ -130,17 +136,19 @@ def model_card(
         shortcuts: What ``mmskin audit`` found: its ``audit.json``.
     """
     name = folder.config.resolve().parent.name
-    dataset, classes = dataset_name(cfg), listed(class_names(cfg))
-    kinds = [MODELS.get(task.type).__name__ for task in cfg.model.get('tasks', {}).values()]
-    does = ['outlines the lesion in a dermoscopic image'] if 'Segmentation' in kinds else []
-    limits = LIMITS
-    if dataset == 'ISIC-2017':
-        limits = LIMITS_OF_ISIC2017 + limits
-    if 'Classification' in kinds:
-        does.append(f'tells {classes} apart')
-        has_notes = folder.weights.with_name(NOVELTY_FILE).is_file()
-        limits = (NOTED if has_notes else FORCED).format(classes=classes) + limits
-    purpose = f'This network {" and ".join(does) or "analyses dermoscopic images"}.'
+    dataset, does, forced = dataset_name(cfg), [], ''
+    for task_name, task in sorted(cfg.model.get('tasks', {}).items(), key=lambda pair: kind_of(pair[1]) != 'masks'):
+        kind, target = kind_of(task), task.get('target') or getattr(MODELS.get(task.type), 'target', '')
+        names = class_names(cfg, target)
+        what = listed(names) if names else 'the lesion' if target == 'gt_sem_seg' else readable(task_name)
+        if kind in DOES:
+            before, after = DOES[kind]
+            does.append(f'{before} {what}{after}')
+        if kind == 'classes' and target == 'gt_label':
+            has_notes = folder.weights.with_name(NOVELTY_FILE).is_file()
+            forced = (NOTED if has_notes else FORCED).format(classes=what)
+    limits = forced + (LIMITS_OF_ISIC2017 if dataset == 'ISIC-2017' else '') + LIMITS
+    purpose = f'This network {" and ".join(does) or "analyses images"}.'
     metadata: dict[str, Any] = read_metadata(folder.weights)
     size = folder.weights.stat().st_size / 2**20
     files = (
@@ -188,6 +196,11 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
         **({'model-index': [{'name': name, 'results': [result]}]} if values else {}),
     }
     return f'---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n'
+
+
+def kind_of(task: ConfigDict) -> str:
+    """What a task gives, of its config."""
+    return getattr(MODELS.get(task.type), 'kind', '')
 
 
 def dataset_name(cfg: Config) -> str:

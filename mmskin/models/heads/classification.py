@@ -17,7 +17,7 @@ class ClsHead(nn.Module):
 
     Args:
         in_channels: Channels of the last feature map.
-        num_classes: Number of diseases.
+        num_classes: Number of classes.
         dropout: Share of the pooled features dropped while training.
     """
 
@@ -41,7 +41,7 @@ class BilinearHead(nn.Module):
 
     Args:
         in_channels: Channels of the maps, the last one's last; a number for one map.
-        num_classes: Number of diseases.
+        num_classes: Number of classes.
         dropout: Share of the joined features dropped while training.
     """
 

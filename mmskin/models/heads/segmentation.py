@@ -20,7 +20,7 @@ class ASPPHead(nn.Module):
 
     Args:
         in_channels: Channels of the last feature map.
-        out_channels: 1 for one lesion probability per pixel.
+        out_channels: Logits of a pixel: 1 for one outline, or one for each class or outline.
         rates: Dilation rates; they are in cells of the feature map, so a coarser map wants smaller ones.
     """
 
@@ -47,7 +47,7 @@ class UNetHead(nn.Module):
 
     Args:
         in_channels: Channels of the encoder's maps, from fine to coarse; a number for one map.
-        out_channels: 1 for one lesion probability per pixel.
+        out_channels: Logits of a pixel: 1 for one outline, or one for each class or outline.
         channels: Channels of every level; U-Net halves them with every level, from 512 to 64.
     """
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mmengine.structures import PixelData
 
 from mmskin.config import load_config
+from mmskin.datasets.browse import read_samples
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.evaluate import evaluate_checkpoint
@@ -21,7 +23,9 @@ from mmskin.inference.prediction_files import PredictionFiles
 from mmskin.models.tasks.classification import MultiLabelClassification, OrdinalClassification
 from mmskin.models.tasks.segmentation import MultiClassSegmentation, MultiLabelSegmentation
 from mmskin.packaging.export import export_model
+from mmskin.report.page import write_report
 from mmskin.structures import TaskSample
+from mmskin.web.answer import answer_html, look_at
 
 LOADERS = ('train', 'val', 'test')
 TINY = {
@@ -85,6 +89,28 @@ def test_every_task_is_predicted_under_its_name(fundus):
     assert np.array_equal(mask > 0, prediction.others['vessels'].masks['vein'])
     line = json.loads((folder / 'out' / 'predictions.jsonl').read_text().splitlines()[1])
     assert line['others']['eye']['label'] == rows[1]['eye/label']
+
+
+def test_the_report_and_the_page_show_every_task(fundus):
+    cfg, checkpoint, folder = fundus
+    evaluate_checkpoint(cfg, checkpoint, folder / 'reported')
+    report = write_report(folder / 'reported').read_text()
+    titles = re.findall(r'<h3>(\w+)</h3>', report)
+    assert {'eye', 'findings'} <= {*titles}
+    cfg.dump(folder / 'config.py')
+    inferencer = LesionInferencer(folder / 'config.py', checkpoint)
+    (source,) = find_images(min((folder / 'data' / 'images').iterdir()))
+    page = answer_html(inferencer.classes, [look_at(inferencer, source)])
+    for task in ('grade', 'eye', 'findings'):
+        assert f'<caption>{task}' in page
+    assert page.count('Download the mask') == 4
+
+
+def test_browsing_shows_every_label(fundus):
+    cfg, _, _ = fundus
+    sample, _ = read_samples(cfg, 'train', 2, 1)
+    assert sample.label.splitlines()[0] == 'grade: 0'
+    assert {'artery', 'vein', 'haemorrhage', 'exudate'} == {*sample.original.masks} == {*sample.views[0].masks}
 
 
 def test_averaged_views_and_members_give_every_task(fundus):
