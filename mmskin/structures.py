@@ -65,7 +65,8 @@ class TaskSample(BaseDataElement):
     @property
     def predictions(self) -> dict[str, Any]:
         """What the network says of the image, by field."""
-        return {name: value for name, value in self.items() if name != 'inputs' and not name.startswith('gt_')}
+        given = {'inputs', *self.get('targets', {}).values()}
+        return {name: value for name, value in self.items() if name not in given and not name.startswith('gt_')}
 
 
 def is_known(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Training and testing stop at the first number that is none, and say where."""
 
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from torch import nn
 from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
+from mmskin.engine.tracking import LocalVisBackend
 from mmskin.errors import Mistake
 from mmskin.models.weights import read_weights
 
@@ -112,8 +115,20 @@ def test_a_test_names_the_image_whose_answer_is_no_number(load, tmp_path):
     assert not (tmp_path / 'test/results.json').exists()
 
 
-@pytest.mark.parametrize('hook', [dict(type='EarlyStoppingHook', monitor='cls/AC', rule='greater', patience=1)])
-def test_hooks_of_trainings_rest_in_tests(hook, load, tmp_path):
-    cfg = load(99, 0.0, **{'train_cfg.max_epochs': 1})
-    cfg.custom_hooks = [*cfg.custom_hooks, hook]
-    assert 'cls/AC' in evaluate_checkpoint(cfg, run_stages(cfg), tmp_path / 'test')
+def test_hooks_of_trainings_rest_in_tests_whose_json_is_strict(load, tmp_path):
+    """Of a single image most metrics are undefined."""
+    cfg = load(99, 0.0, **{'train_cfg.max_epochs': 1, 'test_dataloader.dataset.indices': 1})
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EarlyStoppingHook', monitor='cls/AC', rule='greater', patience=1)]
+    final = run_stages(cfg)
+    assert math.isnan(evaluate_checkpoint(cfg, final, tmp_path / 'test')['cls/AUC_mean'])
+    files = [file for file in tmp_path.rglob('*.json') if file.parent.name != 'vis_data']  # which has a line a step
+    found = {file.name: json.loads(file.read_text(), parse_constant=pytest.fail) for file in files}
+    assert found['results.json']['cls/AUC_mean'] is None
+    assert any('cls/AC' in str(content) for name, content in found.items() if name[:2] == '20')  # mmengine's
+
+
+def test_a_log_of_scalars_is_strict_json(tmp_path):
+    LocalVisBackend(str(tmp_path)).add_scalars({'loss': math.nan, 'lr': 0.1}, step=3, file_path='log.json')
+    for name in ('log.json', 'scalars.json'):
+        line = json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+        assert line == {'loss': None, 'lr': 0.1, 'step': 3}
