@@ -29,7 +29,8 @@ EXTRAS = (
     'wandb',
     'weights',
 )
-DATA = ['py.typed', 'zoo/*/*', 'report/page.html', 'web/*.html', 'web/*.css', 'web/*.js']  # a model's config.py, too
+DATA = ['py.typed', 'zoo/*/*', 'samples/*', 'report/page.html']  # of a model its config.py, too
+DATA += ['web/*.html', 'web/*.css', 'web/*.js']
 
 
 def read(name: str) -> str:

@@ -10,7 +10,6 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.drawing import PREDICTED, TRUE, Case, add_caption, draw_sheet
 from mmskin.explain.explanation import draw_explanation, explain
 from mmskin.inference.image_sources import find_images
-from mmskin.inference.prediction_files import overlay
 from mmskin.web.page import part
 
 SQUARE = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.25]], np.float16)
@@ -43,8 +42,7 @@ def test_contour_sheet_and_its_key():
 def test_overlay_and_its_key(inferencer, image):
     prediction = inferencer(image)
     assert prediction.contours
-    (source,) = find_images(image)
-    picture = overlay(prediction, source)
+    picture = np.asarray(prediction.overlay(image))
     drawn, below = picture[: len(image)], picture[len(image) :]
     assert count(drawn, PREDICTED) > 100
     key = add_caption(image, 'predicted outline', PREDICTED)[len(image) :]

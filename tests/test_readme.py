@@ -1,4 +1,4 @@
-"""What README tells a user to do is done here, with the files as they stand there."""
+"""What README and the tutorial of a gate tell a user to do is done here, with the files as they stand there."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import sysconfig
 
 import pytest
+import torch
 
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
@@ -48,8 +49,25 @@ def python(tmp_path):
     return python
 
 
-def test_the_package_is_shown_as_it_is(readme, repository):
-    shown = dict(re.findall(r'`examples/my_gate/([\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```', readme, flags=re.DOTALL))
+def test_it_sells_in_one_screen(readme):
+    assert len(readme.split()) <= 700
+
+
+def test_the_gate_that_it_shows_is_one(readme):
+    """It gives rates, which learn."""
+    (code,) = (block for block in re.findall(r'```python\n(.*?)```', readme, flags=re.DOTALL) if 'HardGate' in block)
+    exec(code.replace('register_module()', 'register_module(force=True)'), {})
+    gate = MODELS.build(dict(type='HardGate', in_channels=2, out_channels=3))
+    rates = gate(torch.randn(4, 2, 5, 5))
+    assert rates.shape == (4, 3, 5, 5)
+    assert 0 <= rates.min() <= rates.max() <= 1
+    rates.sum().backward()
+    assert gate.conv.weight.grad.any()
+
+
+def test_the_package_is_shown_as_it_is(repository):
+    tutorial = (repository / 'docs/tutorials/own_gate.md').read_text()
+    shown = dict(re.findall(r'`examples/my_gate/([\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```', tutorial, flags=re.DOTALL))
     tracked = subprocess.run(
         ['git', 'ls-files', '--cached', '--others', '--exclude-standard', 'examples/my_gate'],
         cwd=repository,
@@ -72,7 +90,7 @@ def test_a_gate_of_ones_own(package):
 
 @pytest.mark.slow
 def test_the_package_installs_tests_and_trains(package, python, tmp_path):
-    """README's commands, with options that make the training small."""
+    """The tutorial's commands, with options that make the training small."""
     SyntheticLesions(seed=5, shape=(48, 64)).write(package / 'data' / 'synthetic', num_train=8, num_val=3, num_test=3)
 
     def call(*command, folder=package):

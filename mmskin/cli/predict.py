@@ -1,5 +1,6 @@
-"""Name the disease and outline the lesion in images: a table, masks, and more on request.
+"""Name the disease and outline the lesion in images: a line for each, and on request a table, masks and more.
 
+mmskin predict photo.jpg
 mmskin predict photo.jpg folder 'more/*.png' --out-dir OUT
 
 OUT/predictions.csv has a row for each image, and OUT/masks/<image id>_segmentation.png is its mask: 0 and 255, of the
@@ -10,10 +11,13 @@ image was skipped, 2 if nothing could be started or written. Research software, 
 import argparse
 import errno
 import sys
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+import mmskin
 from mmskin.errors import Mistake
 
 if TYPE_CHECKING:
@@ -24,8 +28,14 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a prediction is told on the command line."""
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image files, folders, or patterns in quotes')
-    parser.add_argument('--out-dir', required=True, type=Path, help='results go here, over earlier ones')
+    parser.add_argument('inputs', nargs='*', metavar='INPUT', help='image files, folders, or patterns in quotes')
+    parser.add_argument('--samples', action='store_true', help='painted lesions that come with mmskin, to try it out')
+    parser.add_argument('--recursive', action='store_true', help='of folders, all folders below, too')
+    parser.add_argument('--out-dir', type=Path, help='write a table, masks, and what else is asked for, here')
+    parser.add_argument(
+        '--json', metavar='FILE', help='write an object a line: probabilities, measurements, gate rates'
+    )
+    parser.add_argument('--contours', action='store_true', help='with outlines in --json')
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',
@@ -52,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mask = parser.add_argument_group('mask')
     mask.add_argument('--fill-holes', action='store_true', help='fill the holes of each mask')
     mask.add_argument('--largest-component', action='store_true', help='keep the largest piece of each mask')
-    more = parser.add_argument_group('more results')
+    more = parser.add_argument_group('more files in --out-dir')
     more.add_argument('--overlays', action='store_true', help='overlays/<image id>.jpg: the outline on the image')
     more.add_argument('--probabilities', action='store_true', help='probabilities/<image id>.png: of lesion, 0 to 255')
     more.add_argument(
@@ -60,22 +70,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='explanations/<image id>.png and .json: evidence, gates, and the answer without each route',
     )
-    more.add_argument('--json', action='store_true', help='predictions.jsonl: with measurements and gate rates')
-    more.add_argument('--contours', action='store_true', help='predictions.jsonl: with outlines, too')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and say where the result is."""
+    """Predict, and say the answers."""
+    print('loading the network ...', file=sys.stderr, flush=True)  # some seconds, most of them for importing torch
     from mmskin.inference.image_sources import find_files
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction_files import PredictionFiles
 
+    wanted = [name for name in ('overlays', 'probabilities', 'explain') if getattr(args, name)]
+    if wanted and args.out_dir is None:
+        raise Mistake(f'--{wanted[0]}: say where to: --out-dir FOLDER')
+    if args.contours and args.json is None:
+        raise Mistake('--contours go into --json; name a file, or - for standard output')
     if args.max_pixels < 1:
         raise Mistake(f'--max-pixels {args.max_pixels} would take no image at all; give a number above 0')
-    sources = find_files(args.inputs, args.max_pixels)
-    inferencer = LesionInferencer(
-        args.model, args.checkpoint, args.device, args.tta, _post(args), batch_size=args.batch_size
-    )
+    if not args.inputs and not args.samples:
+        raise Mistake('no image; name files, folders or patterns, or try --samples')
+    inputs = [*args.inputs, *([str(Path(mmskin.__file__).parent / 'samples')] if args.samples else [])]
+    sources = find_files(inputs, args.max_pixels, args.recursive)
+    steps = {'FillHoles': args.fill_holes, 'LargestComponent': args.largest_component}
+    post = [name for name, chosen in steps.items() if chosen] or None  # or what the model's config says
+    inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta, post, batch_size=args.batch_size)
     if args.explain and (len(args.model or ()) > 1 or len(args.checkpoint or ()) > 1):
         raise Mistake('the reasons are those of one network; leave out --explain, or name one')
     if args.explain and inferencer.is_exported:
@@ -83,12 +100,14 @@ def run(args: argparse.Namespace) -> int:
             f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
         )
     sources = _told(args, inferencer, sources)
-    files = PredictionFiles(
-        args.out_dir, inferencer.classes, args.overlays, args.probabilities, args.json, args.contours
-    )
-    with files:
-        failed = _predict(inferencer, sources, files, args.explain)
-    print(f'{len(sources) - failed} of {len(sources)} images predicted: {files.table}')
+    with ExitStack() as stack:
+        files = lines = None
+        if args.out_dir:
+            files = PredictionFiles(args.out_dir, inferencer.classes, args.overlays, args.probabilities)
+            stack.enter_context(files)
+        if args.json:
+            lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'w', encoding='utf-8'))
+        failed = _predict(args, inferencer, sources, files, lines)
     return 1 if failed else 0
 
 
@@ -106,49 +125,78 @@ def _told(
     return [replace(one, inputs={**for_all, **table.get(one.image_id, {})}) for one in sources]
 
 
-def _post(args: argparse.Namespace) -> list[str] | None:
-    """What finishes the masks, or None to leave it to the model's config."""
-    steps = [
-        name
-        for name, wanted in (('FillHoles', args.fill_holes), ('LargestComponent', args.largest_component))
-        if wanted
-    ]
-    return steps or None
-
-
 def _predict(
-    inferencer: 'LesionInferencer', sources: 'list[ImageSource]', files: 'PredictionFiles', with_reasons: bool
+    args: argparse.Namespace,
+    inferencer: 'LesionInferencer',
+    sources: 'list[ImageSource]',
+    files: 'PredictionFiles | None',
+    lines: TextIO | None,
 ) -> int:
-    """Predict and write image by image; how many were skipped."""
+    """Predict, write and say the answers one by one, then a summary; how many images were skipped."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from mmskin.drawing import readable
+    from mmskin.files import json_text
     from mmskin.inference.prediction import FailedImage
 
-    failed = 0
-    items = inferencer.iterate(sources, lesion_probability=files.probabilities)
+    failed = noted = 0
+    labels: Counter[str] = Counter()
+    out = sys.stderr if args.json == '-' else sys.stdout
     console = Console(stderr=True)
-    for source, item in track(
-        zip(sources, items, strict=True), 'predicting', len(sources), console=console, disable=not console.is_terminal
-    ):
-        if isinstance(item, FailedImage):
-            failed += 1
-            print(f'skipped: {item.error}', file=sys.stderr)
-            continue
-        try:
-            if with_reasons:
-                _explain(inferencer, source, files.out_dir / 'explanations' / f'{source.image_id}.png')
-            files.write(item, source)
-            if item.note:
-                print(f'{source.image_id}: {item.note}')
-        except Mistake as error:
-            failed += 1
-            print(f'skipped: {error}', file=sys.stderr)
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            failed += 1
-            print(f'skipped: {source.name}: its name is too long for those of its results', file=sys.stderr)
+    # where both are a terminal, what is printed goes above the bar
+    progress = Progress(
+        TextColumn('predicting'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('{task.fields[rate]}'),
+        TimeRemainingColumn(),
+        console=console,
+        redirect_stdout=sys.stdout.isatty(),
+        transient=True,
+        disable=not console.is_terminal or len(sources) < 2,
+    )
+    width = min(40, max(len(source.image_id) for source in sources))
+    with progress:
+        bar = progress.add_task('', total=len(sources), rate='')
+        for source, item in zip(
+            sources, inferencer.iterate(sources, lesion_probability=args.probabilities), strict=True
+        ):
+            speed = progress.tasks[bar].speed
+            progress.update(bar, advance=1, rate=f'{speed:.1f} images/s' if speed else '')
+            if isinstance(item, FailedImage):
+                failed += 1
+                print(f'skipped: {item.error}', file=sys.stderr)
+                continue
+            try:
+                if args.explain:
+                    _explain(inferencer, source, args.out_dir / 'explanations' / f'{source.image_id}.png')
+                if files:
+                    files.write(item, source)
+            except Mistake as error:
+                failed += 1
+                print(f'skipped: {error}', file=sys.stderr)
+                continue
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                failed += 1
+                print(f'skipped: {source.name}: its name is too long for those of its results', file=sys.stderr)
+                continue
+            if lines:
+                lines.write(json_text(item.to_dict(args.contours)) + '\n')
+                lines.flush()
+            name = item.image_id if item.image_id.isprintable() else repr(item.image_id)[1:-1]
+            print(f'{name:{width}}  {item.summary}', file=out, flush=True)
+            labels[readable(item.label or '')] += 1
+            noted += bool(item.note)
+    if len(sources) > 1:
+        counts = [f'{count} {label}' for label, count in labels.most_common() if label]
+        counts += [f'{noted} with a note'] if noted else []
+        counts += [f'{failed} skipped'] if failed else []
+        print(f'{len(sources) - failed} of {len(sources)} images predicted: {", ".join(counts)}', file=out)
+    if files:
+        print(f'results: {files.table}', file=out)
     return failed
 
 

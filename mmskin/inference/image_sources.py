@@ -1,8 +1,9 @@
 """Finding the images that a user means: files, folders, patterns, arrays, and lists of these."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +26,8 @@ class ImageSource:
     """One image that has not been read yet.
 
     Attributes:
-        image_id: The file's name without its suffix, or ``image_<number>`` for what comes from memory.
+        image_id: The file's name without its suffix, with folders in front where names occur twice, or
+            ``image_<number>`` for what comes from memory.
         content: The file, its bytes, an RGB array or a PIL image.
         max_pixels: The most that is decoded.
         file_name: What errors call it; its path or id by default.
@@ -70,18 +72,18 @@ class HeldImage(ImageSource):
 Inputs: TypeAlias = 'str | Content | ImageSource | Iterable[Inputs]'
 
 
-def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS) -> Iterator[ImageSource]:
+def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS, recursive: bool = False) -> Iterator[ImageSource]:
     """The images of a path, a folder, a pattern, an array, a PIL image, bytes, or any list of these, in order.
 
-    Of a folder these are its image files, not those in folders below, sorted by name, without masks and superpixel maps
-    as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is not there. None of
-    them is decoded if it has more than ``max_pixels``.
+    Of a folder these are its image files, if ``recursive`` with those in folders below, sorted by name, without masks
+    and superpixel maps as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is
+    not there. None of them is decoded if it has more than ``max_pixels``.
 
     Raises:
         MissingFile: if a folder holds no image, or no file fits a pattern.
         TypeError: if an input is none of these.
     """
-    for number, content in enumerate(_flat(inputs)):
+    for number, content in enumerate(_flat(inputs, recursive)):
         if isinstance(content, ImageSource):
             yield content
         else:
@@ -89,16 +91,23 @@ def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS) -> Iterator[ImageS
             yield ImageSource(name, content, max_pixels)
 
 
-def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS) -> list[ImageSource]:
+def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recursive: bool = False) -> list[ImageSource]:
     """The images of files, folders and patterns, checked before any of them is read.
+
+    Where two files have one name, the ids of all are their paths below the folder that they share, such as ``day1/7``.
 
     Raises:
         MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
-        Mistake: if two of them have one image id.
+        Mistake: if two of them still have one image id.
     """
-    sources = list(find_images(paths, max_pixels))
+    sources = list(find_images(paths, max_pixels, recursive))
     if not any(source.path and source.path.exists() for source in sources):
         raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
+    if len({source.image_id for source in sources}) < len(sources):
+        files = [Path(os.path.abspath(source.content)) for source in sources]  # type: ignore[arg-type]
+        root = os.path.commonpath([file.parent for file in files])
+        ids = [file.relative_to(root).with_suffix('').as_posix() for file in files]
+        sources = [replace(source, image_id=image_id) for source, image_id in zip(sources, ids, strict=True)]
     seen: dict[str, ImageSource] = {}
     for source in sources:
         if other := seen.get(source.image_id):
@@ -117,23 +126,23 @@ def is_single(inputs: Inputs) -> bool:
     return isinstance(inputs, bytes | bytearray | memoryview | np.ndarray | Image.Image | ImageSource)
 
 
-def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
+def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSource]:
     if isinstance(inputs, str | Path):
-        yield from _files(Path(inputs))
+        yield from _files(Path(inputs), recursive)
     elif isinstance(inputs, bytes | np.ndarray | Image.Image | ImageSource):
         yield inputs
     elif isinstance(inputs, bytearray | memoryview):
         yield bytes(inputs)
     elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
         for one in inputs:
-            yield from _flat(one)
+            yield from _flat(one, recursive)
     else:
         raise TypeError(f'{type(inputs).__name__} is no image; give a path, an RGB array, a PIL image or bytes')
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, recursive: bool = False) -> list[Path]:
     if path.is_dir():
-        files = _photos(path.iterdir())
+        files = _photos(path.rglob('*') if recursive else path.iterdir())
     elif _is_pattern(str(path)):
         folder, pattern = _split(path)
         files = _photos(map(Path, glob(str(Path(escape(str(folder)), pattern)), recursive=True)))

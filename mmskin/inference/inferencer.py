@@ -235,16 +235,18 @@ class LesionInferencer:
         size = self.load.size
         self.check_metadata(source.inputs, f'{source.name}: ')
         try:
-            check_name(source.image_id, f'{source.name}: the image id')
+            for part in source.image_id.split('/'):
+                check_name(part, f'{source.name}: the image id')
             image, shape = source.read(size / self.load.smallest_crop if size else None)
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return FailedImage(source.image_id, path, error)
         results: dict[str, Any] = dict(
-            image_id=source.image_id, img_path=path, img=image, ori_shape=shape, input_size=size
+            image_id=Path(source.image_id).name, img_path=path, img=image, ori_shape=shape, input_size=size
         )
         results['inputs'] = source.inputs
         for step in self.steps:
             results = step(results)
+        results['image_id'] = source.image_id  # folders in front, too, which no sample's has
         return results
 
     def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction | FailedImage]:
@@ -255,8 +257,8 @@ class LesionInferencer:
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
         novelties = self._novelties(data)
         return [
-            self._prediction(sample, rates, lesion_probability, novelty)
-            for sample, rates, novelty in zip(samples, gates.by_image(len(samples)), novelties, strict=True)
+            self._prediction(one['image_id'], sample, rates, lesion_probability, novelty)
+            for one, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
         ]
 
     def _novelties(self, data: Sequence[dict]) -> list[float] | list[None]:
@@ -269,16 +271,14 @@ class LesionInferencer:
         return self.novelty.of(shared_features(network, inputs)).tolist()
 
     def _prediction(
-        self, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
+        self, image_id: str, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
     ) -> LesionPrediction | FailedImage:
         if wrong := not_finite(sample.predictions):
-            text = (
-                f'{sample.image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
-            )
-            return FailedImage(sample.image_id, sample.img_path, Mistake(text))
+            text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
+            return FailedImage(image_id, sample.img_path, Mistake(text))
         told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
         prediction = LesionPrediction(
-            sample.image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
+            image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
         )
         for name, task in self.tasks.items():
             if task.probability in sample:

@@ -1,16 +1,23 @@
 """What is predicted for one image, as plain objects."""
 
+import io
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from mmskin.masks import LesionMeasurements, Polygon, borders_of, measure_lesion
+from mmskin.drawing import FURTHER, PREDICTED, add_caption, draw_outlines, readable, thumbnail
+from mmskin.errors import Mistake
+from mmskin.inference.image_sources import Content, ImageSource
+from mmskin.masks import LesionMeasurements, Polygon, borders_of, contours_of, measure_lesion
 from mmskin.models.tasks.task import Answer
 
 __all__ = ['FailedImage', 'LesionPrediction']
 
+OVERLAY_SIZE = 1024  # pixels on the longer side
 UNLIKE = 'unlike the training images'
 NO_LESION = 'no lesion found'
 
@@ -74,6 +81,63 @@ class LesionPrediction:
     def measurements(self) -> LesionMeasurements | None:
         """The lesion's size and shape; None also where no pixel is lesion."""
         return None if self.mask is None else measure_lesion(self.mask)
+
+    @property
+    def summary(self) -> str:
+        """The answer in a few words, such as ``nevus 0.93  lesion 6.2 % of the image``, and its note."""
+        words = []
+        if self.label is not None and self.probabilities:
+            words.append(f'{readable(self.label)} {self.probabilities[self.label]:.2f}')
+        if self.mask is not None and self.mask.any():
+            words.append(f'lesion {100 * self.mask.mean():.1f} % of the image')
+        return '  '.join([*words, *([f'({self.note})'] if self.note else [])])
+
+    def overlay(self, image: Content | ImageSource | None = None) -> Image.Image:
+        """The outlines on the image, at most 1024 pixels on the longer side; below it a key and what is said.
+
+        Args:
+            image: What was predicted, if it came from memory; otherwise its file is read again.
+
+        Raises:
+            Mistake: if the image came from memory and is not given, or cannot be read.
+        """
+        content = image if image is not None else self.path and Path(self.path)
+        if content is None:
+            raise Mistake(f'{self.image_id} came from memory; give it, too: prediction.overlay(image)')
+        source = content if isinstance(content, ImageSource) else ImageSource(self.image_id, content)
+        pixels, _ = source.read(OVERLAY_SIZE * min(self.size) / max(self.size))
+        picture = draw_outlines(thumbnail(pixels, OVERLAY_SIZE), self.contours or [], self.size)
+        masks = [(f'{task} {name}', mask) for task, one in self.others.items() for name, mask in one.masks.items()]
+        named = [(readable(name), mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
+        for _, mask, color in named:
+            picture = draw_outlines(picture, contours_of(mask), self.size, color)
+        if self.contours:
+            picture = add_caption(picture, 'predicted outline', PREDICTED)
+        for name, mask, color in named:
+            if mask.any():
+                picture = add_caption(picture, name, color)
+        if self.probabilities:
+            by_score = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+            picture = add_caption(picture, '    '.join(f'{readable(name)} {score:.2f}' for name, score in by_score))
+        if self.note:
+            picture = add_caption(picture, self.note)
+        for task, answer in self.others.items():
+            if answer.label is not None or answer.numbers:
+                numbers = [f'{readable(name)} {number:.2f}' for name, number in answer.numbers.items()]
+                picture = add_caption(picture, f'{readable(task)}: {", ".join(numbers)}')
+        return Image.fromarray(picture)
+
+    def show(self, image: Content | ImageSource | None = None) -> None:
+        """Open the overlay in the system's image viewer; a notebook shows it without being asked."""
+        self.overlay(image).show(self.image_id)
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the overlay, if the image's file is there."""
+        if self.path is None or not Path(self.path).is_file():
+            return None
+        buffer = io.BytesIO()
+        self.overlay().save(buffer, 'PNG')
+        return buffer.getvalue()
 
     def to_dict(self, contours: bool = True) -> dict[str, Any]:
         """What ``json.dumps`` takes: all but masks and maps of probability, which belong in images.

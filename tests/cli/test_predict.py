@@ -16,7 +16,9 @@ from mmskin.cli import main
 from mmskin.files import read_csv
 from mmskin.masks import measure_lesion
 
-HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label,note'
+HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label,note,area,area_fraction,perimeter,'
+
+SIZES = {'a': 200 * 150, 'b': 60 * 80, 'phone': 50 * 90}  # pixels
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +56,7 @@ def rows(out):
 def test_table_and_masks(predict, photos, model, capsys):
     status, out = predict(photos)
     assert status == 0
-    assert (out / 'predictions.csv').read_text().splitlines()[0] == HEADER
+    assert (out / 'predictions.csv').read_text().startswith(HEADER)
     found = rows(out)
     assert [row['image_id'] for row in found] == ['a', 'b', 'phone']
     assert {path.name for path in out.iterdir()} == {'predictions.csv', 'masks'}
@@ -68,7 +70,12 @@ def test_table_and_masks(predict, photos, model, capsys):
             assert (np.asarray(mask) == 255 * prediction.mask).all()
     with Image.open(out / 'masks' / 'phone_segmentation.png') as mask:
         assert mask.size == (50, 90)
-    assert f'3 of 3 images predicted: {out / "predictions.csv"}' in capsys.readouterr().out
+    for row in found:
+        assert float(row['area_fraction']) == pytest.approx(float(row['area']) / SIZES[row['image_id']], rel=1e-5)
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r'a      [a-z ]+ 0\.\d\d  lesion \d+\.\d % of the image', said[0])
+    assert said[-2].startswith('3 of 3 images predicted: ')
+    assert said[-1] == f'results: {out / "predictions.csv"}'
 
 
 def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, capsys):
@@ -88,7 +95,7 @@ def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_pat
     paths = [tmp_path / 'two\nlines.jpg', tmp_path / 'c:\\x.jpg']
     for path in (old, long, *paths):
         shutil.copy(photos / 'a.jpg', path)
-    status, out = predict(long, *paths, old, photos / 'b.png', '--json', '--overlays')
+    status, out = predict(long, *paths, old, photos / 'b.png', '--json', tmp_path / 'lines', '--overlays')
     assert status == 1
     assert [row['image_id'] for row in rows(out)] == [r'\udce4', 'b']
     assert len([*(out / 'masks').iterdir()]) == 2
@@ -119,11 +126,20 @@ def test_a_full_disk_is_said(predict, photos, tmp_path, capsys):
     assert capsys.readouterr().err.endswith('mmskin predict: error: No space left on device\n')
 
 
-def test_more_on_request(predict, photos):
-    switches = ['--overlays', '--probabilities', '--contours', '--fill-holes', '--largest-component', '--tta']
+def test_more_on_request(predict, photos, tmp_path):
+    switches = [
+        '--overlays',
+        '--probabilities',
+        '--json',
+        tmp_path / 'lines',
+        '--contours',
+        '--fill-holes',
+        '--largest-component',
+        '--tta',
+    ]
     status, out = predict(photos / 'a.jpg', *switches)
     assert status == 0
-    (line,) = (out / 'predictions.jsonl').read_text().splitlines()
+    (line,) = (tmp_path / 'lines').read_text().splitlines()
     found = json.loads(line)
     mask = cv2.imread(str(out / 'masks/a_segmentation.png'), cv2.IMREAD_UNCHANGED)
     measured = measure_lesion(mask)
@@ -137,9 +153,42 @@ def test_more_on_request(predict, photos):
     assert cv2.imread(str(out / 'overlays/a.jpg')).shape[1] == 150
 
 
-def test_json_without_contours(predict, photos):
-    _, out = predict(photos / 'a.jpg', '--json')
-    assert 'contours' not in json.loads((out / 'predictions.jsonl').read_text())
+def test_json_for_a_pipe(model, photos, capsys):
+    """Objects alone on the standard output; answers go to the other, and nothing is written."""
+    assert main(['predict', str(photos), '--json', '-', '--model', model, '--device', 'cpu']) == 0
+    output = capsys.readouterr()
+    found = [json.loads(line) for line in output.out.splitlines()]
+    assert [one['image_id'] for one in found] == ['a', 'b', 'phone']
+    assert 'contours' not in found[0]
+    assert '3 of 3 images predicted' in output.err
+
+
+def test_two_of_one_name_and_folders_below(predict, photos, tmp_path):
+    for name in ('day1', 'day2/left'):
+        (tmp_path / 'clinic' / name).mkdir(parents=True)
+        shutil.copy(photos / 'a.jpg', tmp_path / 'clinic' / name / '7.jpg')
+    status, out = predict(tmp_path / 'clinic', '--recursive', '--overlays')
+    assert status == 0
+    assert [row['image_id'] for row in rows(out)] == ['day1/7', 'day2/left/7']
+    assert (out / 'masks/day2/left/7_segmentation.png').is_file()
+    assert (out / 'overlays/day1/7.jpg').is_file()
+
+
+def test_nothing_of_an_earlier_run_is_left(predict, photos, tmp_path):
+    _, out = predict(photos, '--overlays')
+    (out / 'masks/mine.png').write_text('of a user')
+    assert predict(photos / 'b.png')[0] == 0
+    assert [row['image_id'] for row in rows(out)] == ['b']
+    assert {path.name for path in (out / 'masks').iterdir()} == {'b_segmentation.png', 'mine.png'}
+    assert [*(out / 'overlays').iterdir()] == []
+
+
+def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/predictions.csv').write_text('date,price\n2026,7\n')
+    assert predict(photos / 'b.png')[0] == 2
+    assert 'is no table of earlier predictions' in capsys.readouterr().err
+    assert (tmp_path / 'out/predictions.csv').read_text() == 'date,price\n2026,7\n'
 
 
 def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypatch):
@@ -162,6 +211,8 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '{photos}/a.jpg'], 'would both be image a'),
         (['{photos}', '--model', 'nowhere'], 'nowhere: no such folder, and no model'),
         (['{photos}', '--batch-size', '0'], 'batch_size=0'),
+        (['{photos}', '--contours'], '--contours go into --json'),
+        ([], 'no image; name files, folders or patterns, or try --samples'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(arguments, message, photos, model, tmp_path, capsys):

@@ -111,7 +111,8 @@ def test_explanations_are_of_the_told_answer(inferencer, images):
 @pytest.fixture
 def predict(folder, images, tmp_path, capsys):
     def predict(*options):
-        arguments = ['predict', *map(str, images), '--out-dir', str(tmp_path / 'out'), '--device', 'cpu', '--json']
+        arguments = ['predict', *map(str, images), '--out-dir', str(tmp_path / 'out'), '--device', 'cpu']
+        arguments += ['--json', str(tmp_path / 'lines')]
         status = main([*arguments, '--model', str(folder.config.parent), *map(str, options)])
         return status, capsys.readouterr().err
 
@@ -128,7 +129,7 @@ def test_the_command_takes_a_table_and_options(predict, inferencer, images, tmp_
     expected = inferencer(images, metadata=told)
     for row, one in zip(read_csv(tmp_path / 'out' / 'predictions.csv'), expected, strict=True):
         assert float(row['melanoma']) == pytest.approx(one.probabilities['melanoma'], abs=1e-5)
-    lines = (tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()
+    lines = (tmp_path / 'lines').read_text().splitlines()
     assert [json.loads(line)['inputs']['age'] for line in lines] == ['70', '30', '70']
 
 
