@@ -63,7 +63,12 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
         raise Mistake(f'{runs[0].root}: {what}, so there is nothing to report.')
     tables = _read_tables(tested)
-    groups = _groups(runs[0], next(iter(tables.values())).image_ids) if suite.folds else None
+    groups = None
+    if suite.folds:
+        folds, image_ids = read_folds(runs[0].folds_file), next(iter(tables.values())).image_ids
+        if missing := {*image_ids} - folds.keys():
+            raise Mistake(f'{runs[0].folds_file}: lacks {min(missing)}, which was tested; restore the table of results')
+        groups = np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
     values = _measure(suite, tables, tested, groups, num_resamples)
     methods = {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods}
     return {
@@ -104,14 +109,6 @@ def join(tables: Sequence[PerImageTable]) -> PerImageTable:
     names = dict.fromkeys(name for table in tables for name in table.columns)
     columns = {name: np.concatenate([table.column(*name.split('/', 1)) for table in tables]) for name in names}
     return PerImageTable([image_id for table in tables for image_id in table.image_ids], columns)
-
-
-def _groups(run: Run, image_ids: Sequence[str]) -> np.ndarray:
-    """The number (N,) of each image's group."""
-    folds = read_folds(run.folds_file)
-    if missing := {*image_ids} - folds.keys():
-        raise Mistake(f'{run.folds_file}: lacks {min(missing)}, which was tested; restore the table of these results')
-    return np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
 
 
 def _measure(

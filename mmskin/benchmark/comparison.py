@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmskin.drawing import save_figure
 from mmskin.files import markdown_table, write_json, write_text
 
-__all__ = ['draw', 'markdown', 'write_comparison']
+__all__ = ['differences', 'notes', 'write_comparison']
 
 EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number in brackets. Parameters of the network; \
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
@@ -35,67 +34,51 @@ def write_comparison(report: dict[str, Any], folder: str | Path) -> Path:
     """Write ``<suite>.json``, ``<suite>.md`` and ``<suite>.png``; gives the second."""
     path = Path(folder, f'{report["suite"]}.md')
     write_json(path.with_suffix('.json'), report, indent=1)
-    write_text(path, markdown(report))
+    parts = [f'# {report["title"]}', methods_table(report), EXPLANATION, *notes(report)]
+    if report['differences']:
+        parts += ['## Differences', *differences(report)]
+    write_text(path, '\n\n'.join(parts) + '\n')
     draw(report, path.with_suffix('.png'))
     return path
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """Heading, table, notes and differences."""
-    parts = [f'# {report["title"]}', methods_table(report), EXPLANATION, *notes(report)]
-    if report['differences']:
-        parts += ['## Differences', *differences(report)]
-    return '\n\n'.join(parts) + '\n'
-
-
-def differences(report: dict[str, Any]) -> list[str]:
-    """The table of differences, and what its intervals mean."""
-    if report['baseline'] is None:
-        return [differences_table(report), DIFFERENCES.format(**report)]
-    return [baseline_table(report), baseline_meaning(report)]
-
-
-def baseline_meaning(report: dict[str, Any]) -> str:
-    """What the intervals of the differences from a baseline mean, over seeds or, where there is one, without."""
-    rows = report['differences']
-    count = sum(row['images_and_seeds'] is not None for row in rows)
-    by_chance = count * (1 - report['level'])
-    parts = [FROM_BASELINE.format(**report, count=count, by_chance=by_chance)] if count else []
-    return ' '.join([*parts, *([ONE_SEED.format(**report)] if count < len(rows) else [])])
-
-
 def methods_table(report: dict[str, Any]) -> str:
-    """One row for each method."""
+    """One row for each method: metrics as ``0.801 ± 0.004 (0.801)``, and a dash for what was not measured."""
+    rows = []
+    for name, method in report['methods'].items():
+        row = [name, str(len(method['seeds']))]
+        for metric, found in method['metrics'].items():
+            value = f'{found["mean"]:.3f}' if found else '–'
+            spread = f' ± {found["std"]:.3f}' if found and found['std'] is not None else ''
+            paper = method['paper'].get(metric)
+            row.append(value + spread + ('' if paper is None else f' ({paper:.3f})'))
+        for key, unit, digits in COSTS:
+            row.append('–' if method[key] is None else f'{method[key] / unit:.{digits}f}')
+        rows.append(row)
     head = ['method', 'seeds', *report['metrics'], 'parameters (M)', 'GFLOPs', 'ms per image', 'activations (MB)']
-    return markdown_table(head, [method_row(name, method) for name, method in report['methods'].items()])
-
-
-def method_row(name: str, method: dict[str, Any]) -> list[str]:
-    """The cells of one method."""
-    metrics = [metric_cell(found, method['paper'].get(metric)) for metric, found in method['metrics'].items()]
-    costs = [cost_cell(method[key], unit, digits) for key, unit, digits in COSTS]
-    return [name, str(len(method['seeds'])), *metrics, *costs]
-
-
-def cost_cell(value: float | None, unit: float, digits: int) -> str:
-    """A cost in ``unit``, or a dash where it was not measured."""
-    return '–' if value is None else f'{value / unit:.{digits}f}'
-
-
-def metric_cell(found: dict[str, Any] | None, paper: float | None) -> str:
-    """A metric as ``0.801 ± 0.004 (0.801)``."""
-    value = '–' if found is None else f'{found["mean"]:.3f}'
-    spread = f' ± {found["std"]:.3f}' if found and found['std'] is not None else ''
-    return value + spread + (f' ({paper:.3f})' if paper is not None else '')
+    return markdown_table(head, rows)
 
 
 def notes(report: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know."""
-    devices = sorted({method['device'] for method in report['methods'].values() if method['device']})
+    methods = report['methods']
+    devices = sorted({method['device'] for method in methods.values() if method['device']})
     lines = [f'- Time measured on: {"; ".join(devices)}.']
-    lines += [f'- Runs were made with {text}.' for text in different_versions(report)]
-    lines += [f'- **No run measured {metric}**; they measured {names}.' for metric, names in unmeasured(report).items()]
-    lines += [f'- {name}: {method["note"]}' for name, method in report['methods'].items() if method['note']]
+    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    names: set[str] = set()
+    for name, method in methods.items():
+        for seed in method['seeds'].values():
+            names |= {*seed['results']}
+            for package, version in seed.get('made_with', {}).items():
+                users[package][version].append(name)
+    for package, versions in users.items():
+        if len(versions) > 1:
+            found = [f'{version} ({", ".join(dict.fromkeys(users))})' for version, users in versions.items()]
+            lines.append(f'- Runs were made with different versions of {package}: {"; ".join(found)}.')
+    for metric in report['metrics']:
+        if metric not in names:
+            lines.append(f'- **No run measured {metric}**; they measured {", ".join(sorted(names))}.')
+    lines += [f'- {name}: {method["note"]}' for name, method in methods.items() if method['note']]
     if report['may_differ']:
         lines.append(f'- The suite allows the methods to differ in: {", ".join(report["may_differ"])}.')
     if any(row['paired_seeds'] for row in report['differences']):
@@ -105,50 +88,30 @@ def notes(report: dict[str, Any]) -> list[str]:
     return ['\n'.join(lines)]
 
 
-def unmeasured(report: dict[str, Any]) -> dict[str, str]:
-    """The metrics that no run has, which may be mistyped, each with the names of those that there are."""
-    seeds = [seed for method in report['methods'].values() for seed in method['seeds'].values()]
-    names = {name for seed in seeds for name in seed['results']}
-    return {metric: ', '.join(sorted(names)) for metric in report['metrics'] if metric not in names}
+def differences(report: dict[str, Any]) -> list[str]:
+    """The table of differences, and what its intervals mean.
 
-
-def different_versions(report: dict[str, Any]) -> list[str]:
-    """For each package of which runs used several versions, these and the methods; a run may have noted none."""
-    users: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, method in report['methods'].items():
-        for seed in method['seeds'].values():
-            for package, version in seed.get('made_with', {}).items():
-                users[package][version].append(name)
-    return [
-        f'different versions of {package}: '
-        + '; '.join(f'{version} ({", ".join(dict.fromkeys(names))})' for version, names in found.items())
-        for package, found in users.items()
-        if len(found) > 1
-    ]
-
-
-def differences_table(report: dict[str, Any]) -> str:
-    """One row for each pair of methods and metric."""
-    head = ['metric', 'method', 'minus', 'difference', 'images', 'images and seeds', 'verdict']
-    rows = [
-        [row['metric'], row['first'], row['second'], f'{row["value"]:+.3f}']
-        + [*(interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')), row['verdict']]
-        for row in report['differences']
-    ]
-    return markdown_table(head, rows)
-
-
-def baseline_table(report: dict[str, Any]) -> str:
-    """One row for each method, one column for each metric."""
-    cells = {(row['first'], row['metric']): difference_cell(row) for row in report['differences']}
-    names = dict.fromkeys(row['first'] for row in report['differences'])
-    rows = [[name, *(cells.get((name, metric), '–') for metric in report['metrics'])] for name in names]
-    return markdown_table([f'minus {report["baseline"]}', *report['metrics']], rows)
-
-
-def difference_cell(row: dict[str, Any]) -> str:
-    """A difference and its interval, over seeds as well if there are several."""
-    return f'{row["value"]:+.3f} ({interval_cell(row["images_and_seeds"] or row["images"])}) {row["verdict"]}'
+    Without a baseline it has a row for each pair of methods and metric, with one a row for each method.
+    """
+    rows, baseline = report['differences'], report['baseline']
+    if baseline is None:
+        head = ['metric', 'method', 'minus', 'difference', 'images', 'images and seeds', 'verdict']
+        cells = [
+            [row['metric'], row['first'], row['second'], f'{row["value"]:+.3f}']
+            + [*(interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')), row['verdict']]
+            for row in rows
+        ]
+        return [markdown_table(head, cells), DIFFERENCES.format(**report)]
+    by_method: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        ends = interval_cell(row['images_and_seeds'] or row['images'])
+        by_method[row['first']][row['metric']] = f'{row["value"]:+.3f} ({ends}) {row["verdict"]}'
+    cells = [[name, *(found.get(metric, '–') for metric in report['metrics'])] for name, found in by_method.items()]
+    count = sum(row['images_and_seeds'] is not None for row in rows)
+    by_chance = count * (1 - report['level'])
+    meaning = [FROM_BASELINE.format(**report, count=count, by_chance=by_chance)] if count else []
+    meaning += [ONE_SEED.format(**report)] if count < len(rows) else []
+    return [markdown_table([f'minus {baseline}', *report['metrics']], cells), ' '.join(meaning)]
 
 
 def interval_cell(ends: tuple[float, float] | None) -> str:
@@ -166,9 +129,14 @@ def draw(report: dict[str, Any], path: str | Path) -> None:
     panels = figure.subplots(1, len(report['metrics']), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, report['metrics'], strict=True):
         for row, name in enumerate(names):
-            draw_method(
-                panel, row, report['methods'][name]['metrics'][metric], report['methods'][name]['paper'].get(metric)
-            )
+            found, paper = (report['methods'][name][key].get(metric) for key in ('metrics', 'paper'))
+            if found and found['images'] is not None:
+                panel.plot(found['images'], [row, row], color='tab:blue', linewidth=2)
+            if found:
+                panel.plot(found['values'], np.full(len(found['values']), row), '.', color='tab:blue', alpha=0.5)
+                panel.plot(found['mean'], row, 'o', color='tab:blue')
+            if paper is not None:
+                panel.plot(paper, row, 'x', color='tab:red')
         panel.set_title(metric)
         panel.grid(axis='x', alpha=0.3)
     panels[0].set_yticks(range(len(names)), names)
@@ -177,14 +145,3 @@ def draw(report: dict[str, Any], path: str | Path) -> None:
         f'dots: seeds; bar: {report["level"]:.0%} interval over images of their mean; ×: the paper', fontsize=9
     )
     save_figure(figure, path, dpi=120)
-
-
-def draw_method(panel: Axes, row: int, found: dict[str, Any] | None, paper: float | None) -> None:
-    """One row of a panel."""
-    if found is not None:
-        if found['images'] is not None:
-            panel.plot(found['images'], [row, row], color='tab:blue', linewidth=2)
-        panel.plot(found['values'], np.full(len(found['values']), row), '.', color='tab:blue', alpha=0.5)
-        panel.plot(found['mean'], row, 'o', color='tab:blue')
-    if paper is not None:
-        panel.plot(paper, row, 'x', color='tab:red')

@@ -16,7 +16,7 @@ from mmskin.benchmark.runs import Run
 from mmskin.errors import Mistake
 from mmskin.files import write_text
 
-__all__ = ['default_processes', 'failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
+__all__ = ['failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
 
 PAUSE = 10.0  # seconds
 GLANCE = 0.2  # seconds to wait for a lock: longer than another process takes to see whether it is held
@@ -30,34 +30,41 @@ def work(runs: Sequence[Run], pause: float = PAUSE) -> None:
     another process holds a run whose network one of ``runs`` needs, this one looks again after ``pause`` seconds.
     """
     tried: set[Path] = set()
-    held: set[Path] = set()
+    held: set[Path] = set()  # by another process, when last looked at
     while True:
-        executed = sum(claim(run, tried, held) for run in runs)  # in rounds, since one may be ready after another
-        if not executed and not any(waits(run, held) for run in runs):
+        executed = 0
+        for run in runs:  # in rounds, since one may be ready after another
+            if run.folder in held and run.failed:
+                tried.add(run.folder)  # by the other process
+            held.discard(run.folder)
+            if not run.is_open or not run.ready or run.folder in tried:
+                continue
+            run.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(run.folder / 'lock', timeout=GLANCE):
+                    if run.is_open:
+                        tried.add(run.folder)
+                        executed += 1
+                        attempt(run)
+            except Timeout:
+                held.add(run.folder)
+        if not executed and not any(run.is_open and run.needed and run.needed.folder in held for run in runs):
             return
         if not executed:
             time.sleep(pause)
 
 
-def claim(run: Run, tried: set[Path], held: set[Path]) -> bool:
-    """Execute ``run`` if it is free; whether it has been. ``held`` are those that another process was seen to hold."""
-    if run.folder in held and run.failed:
-        tried.add(run.folder)  # by the other process
-    held.discard(run.folder)
-    if not run.is_open or not run.ready or run.folder in tried:
-        return False
-    run.folder.mkdir(parents=True, exist_ok=True)
+def attempt(run: Run) -> None:
+    """Execute ``run``, and note a failure."""
+    print(f'benchmark: {run.name} in {run.folder}', flush=True)
+    error = run.folder / 'error.txt'
+    error.unlink(missing_ok=True)
     try:
-        with FileLock(run.folder / 'lock', timeout=GLANCE):
-            return run.is_open and attempt(run, tried)
-    except Timeout:
-        held.add(run.folder)
-        return False
-
-
-def waits(run: Run, held: set[Path]) -> bool:
-    """Whether ``run`` needs one that another process holds."""
-    return run.needed is not None and run.is_open and run.needed.folder in held
+        run.execute()
+    except Exception:
+        write_text(error, traceback.format_exc())
+        print(f'benchmark: {run.name} failed:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
+    gc.collect()  # a runner and its network refer to each other, and would stay beside the next
 
 
 def is_held(run: Run) -> bool:
@@ -71,21 +78,6 @@ def is_held(run: Run) -> bool:
         return True
 
 
-def attempt(run: Run, tried: set[Path]) -> bool:
-    """Execute ``run``, and note a failure."""
-    tried.add(run.folder)
-    print(f'benchmark: {run.name} in {run.folder}', flush=True)
-    error = run.folder / 'error.txt'
-    error.unlink(missing_ok=True)
-    try:
-        run.execute()
-    except Exception:
-        write_text(error, traceback.format_exc())
-        print(f'benchmark: {run.name} failed:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
-    gc.collect()  # a runner and its network refer to each other, and would stay beside the next
-    return True
-
-
 def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[str, str] = os.environ) -> list[Run]:
     """The part of the runs that a process of a cluster takes.
 
@@ -96,38 +88,22 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
         environment: holds SLURM_ARRAY_TASK_ID, and so on.
 
     Raises:
-        Mistake: if ``shard`` is not of this form, or the ids of the array are not those of all parts.
+        Mistake: if ``shard`` is not of this form, or the ids of the array are not 0 to n - 1: with others, as where
+            single tasks are submitted again, n is not known, and parts would be left out.
     """
-    if shard is None:
-        shard = array_shard(environment)
+    own, first, last, size = (environment.get(f'SLURM_ARRAY_TASK_{key}') for key in ('ID', 'MIN', 'MAX', 'COUNT'))
+    if shard is None and own is not None:
+        if (first, last) != ('0', f'{int(size or 0) - 1}'):
+            raise Mistake(
+                f'this Slurm array has {size} ids from {first} to {last}, so that its parts are not known; submit it '
+                'as --array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12.'
+            )
+        shard = f'{own}/{size}'
     index, _, count = (shard or '0/1').partition('/')
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise Mistake(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4.')
     origins = list(dict.fromkeys(run.origin.folder for run in runs))
     return [run for run in runs if origins.index(run.origin.folder) % int(count) == int(index)]
-
-
-def array_shard(environment: Mapping[str, str]) -> str | None:
-    """The part of a Slurm array's task, None outside an array.
-
-    Raises:
-        Mistake: unless the array has the ids 0 to n - 1. With others, as where single tasks are submitted again,
-            n is not known, and parts would be left out.
-    """
-    own, first, last, count = (environment.get(f'SLURM_ARRAY_TASK_{key}') for key in ('ID', 'MIN', 'MAX', 'COUNT'))
-    if own is None:
-        return None
-    if (first, last) != ('0', f'{int(count or 0) - 1}'):
-        raise Mistake(
-            f'this Slurm array has {count} ids from {first} to {last}, so that its parts are not known; submit it as '
-            '--array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12.'
-        )
-    return f'{own}/{count}'
-
-
-def default_processes() -> int:
-    """One for each GPU, or one."""
-    return max(torch.cuda.device_count(), 1)
 
 
 def spawn(count: int, command: Sequence[str]) -> list[int]:

@@ -63,14 +63,16 @@ def run(args: argparse.Namespace) -> None:
 
 def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
     """Do this command's share of ``runs``; what went wrong, in words."""
+    import torch
+
     from mmskin.benchmark.runs import check_suite
-    from mmskin.benchmark.workers import default_processes, faults, select_shard, spawn, work
+    from mmskin.benchmark.workers import faults, select_shard, spawn, work
 
     check_suite(runs)
     share = select_shard(runs, args.shard)
     if len(share) < len(runs):
         print(f'this part has {len(share)} of {len(runs)} runs')
-    processes = args.processes or default_processes()
+    processes = args.processes or max(torch.cuda.device_count(), 1)
     if processes > 1:
         command = [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1']
         return faults(share, spawn(processes, command))
