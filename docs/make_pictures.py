@@ -65,6 +65,12 @@ def draw_predictions(out: Path) -> None:
     save(Image.open(out / 'explanations' / 'SYN_2000003.png'), 'tour_explanation')
 
 
+def draw_samples(out: Path) -> None:
+    """README's strip: the painted lesions that come with the package, by the network that does."""
+    mmskin('predict', '--samples', '--out-dir', str(out), '--overlays')
+    save(side_by_side(sorted((out / 'overlays').glob('*.jpg'))), 'samples')
+
+
 def draw_report() -> None:
     """The sheet of contours, and the head of the evaluation report."""
     mmskin('report', DEMO[1])
@@ -119,6 +125,7 @@ def main() -> None:
     out = parser.parse_args().out_dir
     out.mkdir(parents=True, exist_ok=True)
     IMAGES.mkdir(exist_ok=True)
+    draw_samples(out / 'samples')
     draw_predictions(out / 'out')
     draw_report()
     draw_tracking()
