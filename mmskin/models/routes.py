@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.structures import PixelData
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.passing.base import FeaturePassing, Features
-from mmskin.models.tasks.classification import Classification
+from mmskin.models.tasks.task import Task
 from mmskin.models.tta import blank
 from mmskin.models.watch import closed, watched
 from mmskin.structures import TaskSample
@@ -88,7 +88,7 @@ def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSam
         flips = {
             task: whole[task].argmax(dim=1) != without[task].argmax(dim=1)
             for task in whole
-            if isinstance(model.tasks[task], Classification)
+            if cast(Task, model.tasks[task]).kind == 'classes'
         }
         readings[name] = RouteReading(gates.get(name), closing, flips)
     return readings

@@ -14,6 +14,7 @@ from mmskin.config import load_config
 from mmskin.datasets.browse import read_samples
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.drawing import read_cases
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
 from mmskin.evaluation.per_image import PerImageTable
@@ -64,9 +65,9 @@ def test_every_task_is_measured_under_its_name(fundus):
         'findings/prob_exudate',
         'vessels/JA_artery',
     } <= columns
-    cases = json.loads((folder / 'tested' / 'cases.json').read_text())
-    assert {*cases[0]['notes']} == {'eye', 'findings'}
-    assert cases[0]['notes']['eye'].startswith(('left', 'right'))
+    case = read_cases(folder / 'tested' / 'cases.json')[0]
+    assert {*case.notes} == {'eye', 'findings'}
+    assert case.notes['eye'].startswith(('left', 'right'))
 
 
 def test_every_task_is_predicted_under_its_name(fundus):
