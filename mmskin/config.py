@@ -133,7 +133,7 @@ def read_config(path: str | Path) -> Config:
 # What a config may set: what mmengine's runner takes, what it reads besides, and what is mmskin's own.
 SETTINGS = {
     *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
-    *('compile', 'custom_imports', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
+    *('compile', 'custom_imports', 'strategy', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
     *('amp', 'average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
 }
 

@@ -201,7 +201,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     metric = keep_best(cfg)
     runner = build_runner(cfg)
     runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE))
-    if outdated:  # what may fail, first
+    if outdated and isinstance(runner, Runner):  # what may fail, first
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
@@ -209,6 +209,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
+    if outdated:
         _forget(outdated)
     _say('training; the first line follows after some steps')
     runner.train()
@@ -279,6 +280,14 @@ def build_runner(cfg: Config) -> Runner:
         cfg.setdefault('model_wrapper_cfg', {'device_ids': devices, 'broadcast_buffers': devices is None})
         cfg.model_wrapper_cfg.setdefault('type', 'mmskin.DistributedModel')
     cfg.setdefault('runner_type', 'LesionRunner')
+    if isinstance(strategy := cfg.get('strategy'), dict):
+        wrapper = {'DDPStrategy': 'mmskin.DistributedModel', 'FSDPStrategy': 'MMFullyShardedDataParallel'}
+        if strategy.get('type') == 'FSDPStrategy':
+            strategy.setdefault('state_dict_cfg', 'full')  # a stage begins with whole weights, and ends with them
+        if strategy.get('type') in wrapper:
+            on_cpu = {'device_id': 'cpu'} if 'FSDP' in strategy.type else {'device_ids': None}
+            options = {'type': wrapper[strategy.type], **({} if torch.cuda.is_available() else on_cpu)}
+            strategy.model_wrapper = {**options, **(strategy.get('model_wrapper') or {})}
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     return RUNNERS.build(cfg)

@@ -29,6 +29,11 @@ VARIANTS = {
     'sam': {'optim_wrapper': TWICE},
     'own': {'optim_wrapper': SGD, 'model.type': 'TwoSteps'},
 }
+STRATEGIES = {
+    'ddp': dict(type='DDPStrategy'),
+    'fsdp': dict(type='FSDPStrategy', model_wrapper=dict(use_orig_params=True)),  # since parts are held
+}
+FLEXIBLE = {'optim_wrapper': SGD, 'runner_type': 'FlexibleRunner'}
 
 
 @pytest.fixture(scope='module')
@@ -88,6 +93,8 @@ def train_in_two(folder, config, data_root, variants):
 def two(config, data_root, tiny, tmp_path_factory):
     """The same by two processes, each with half of every batch."""
     halves = {name: {**tiny, **more, 'train_dataloader.batch_size': 3} for name, more in VARIANTS.items()}
+    for name, strategy in STRATEGIES.items():
+        halves[name] = {**halves['sgd'], **FLEXIBLE, 'strategy': strategy}
     return train_in_two(tmp_path_factory.mktemp('two'), config, data_root, halves)
 
 
@@ -102,6 +109,24 @@ def test_two_processes_step_as_one_does(name, one, two):
     torch.testing.assert_close(trained(two[name]), trained(one[name]), rtol=1e-3, atol=1e-5)  # summed in another order
     if name != 'sgd':
         assert (trained(one[name]) - trained(one['sgd'])).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ddp', 'fsdp'])
+def test_a_strategy_of_two_processes_trains_a_stage(name, one, two):
+    assert {key: tensor.shape for key, tensor in two[name].items()} == {
+        key: tensor.shape for key, tensor in one['sgd'].items()
+    }
+    torch.testing.assert_close(trained(two[name]), trained(one['sgd']), rtol=1e-3, atol=1e-5)
+
+
+def test_the_strategy_of_one_device_trains_stage_by_stage(config, data_root, tiny, tmp_path):
+    stages = [dict(name='cls', model=dict(active_tasks=['cls'], use_passing=False)), dict(name='joint')]
+    options = {**tiny, **FLEXIBLE, 'strategy': dict(type='SingleDeviceStrategy'), 'stages': stages, 'keep_stages': True}
+    train_all(config, tmp_path, str(data_root), {'single': {**options, 'train_cfg.val_interval': 1}})
+    first, last = (tmp_path / 'single' / name for name in ('cls/epoch_1.pth', 'joint/epoch_1.pth'))
+    assert read_weights(first).keys() == read_weights(last).keys()
+    assert 'Load checkpoint from' in next(last.parent.glob('*/*.log')).read_text()
 
 
 def quadratic():
