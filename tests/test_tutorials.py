@@ -66,6 +66,11 @@ def test_the_third_tasks_config_is_the_one_that_comes_with_mmskin(blocks, reposi
     assert blocks('add_a_task')[0] == shipped.replace('from ..fpm.', 'from mmskin.configs.fpm.')
 
 
+def test_the_second_classifications_config_is_the_one_that_comes_with_mmskin(blocks, repository):
+    shipped = (repository / 'configs/multitask/sex_r18_synthetic.py').read_text()
+    assert blocks('second_classification')[0] == shipped.replace('from ..fpm.', 'from mmskin.configs.fpm.')
+
+
 @pytest.mark.slow
 def test_add_a_task(blocks, folder):
     """All stages are trained, and the test has the third task's numbers, with augmented views too."""
