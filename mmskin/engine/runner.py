@@ -22,7 +22,7 @@ from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
 from mmskin.models.weights import write_checkpoint
-from mmskin.registry import HOOKS, RUNNERS, described
+from mmskin.registry import HOOKS, RUNNERS, described, is_of
 
 __all__ = ['ChannelsLast', 'LesionRunner']
 
@@ -182,6 +182,9 @@ class LesionRunner(Runner):
         Raises:
             Mistake: if its images do not fill one, or an option makes no sense.
         """
+        for name in ('batch_size', 'num_workers') if isinstance(dataloader, Mapping) else ():
+            if not is_of(dataloader.get(name, 0), int):
+                raise Mistake(f'{name}={dataloader[name]!r} of a loader; give a whole number')
         if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
             of_workers = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}
