@@ -58,7 +58,13 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     tested: dict[tuple[str, int], list[Run]] = {}
     for run in finished:
         tested.setdefault((run.method.name, run.seed), []).append(run)
-    tested = {key: found for key, found in tested.items() if len(found) == len(suite.fold_numbers)}
+    count = len(suite.fold_numbers)
+    partial = [
+        f'{name}, seed {seed} ({len(found)} of {count} folds)'
+        for (name, seed), found in tested.items()
+        if len(found) < count
+    ]
+    tested = {key: found for key, found in tested.items() if len(found) == count}
     if not tested:
         what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
         raise Mistake(f'{runs[0].root}: {what}, so there is nothing to report.')
@@ -84,6 +90,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'level': LEVEL,
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
+        'partial': partial,
         'fingerprints': fingerprints,
         'methods': methods,
         'differences': _differences(suite, values),

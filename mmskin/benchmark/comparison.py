@@ -83,6 +83,8 @@ def notes(report: dict[str, Any]) -> list[str]:
         lines.append(f'- The suite allows the methods to differ in: {", ".join(report["may_differ"])}.')
     if any(row['paired_seeds'] for row in report['differences']):
         lines.append('- Methods with a common start or the same networks are compared on the seeds that both have.')
+    if report['partial']:
+        lines.append(f'- **Left out until all folds of the seed are finished**: {"; ".join(report["partial"])}.')
     if report['unfinished']:
         lines.append(f'- **Not finished, and not in the table**: {"; ".join(report["unfinished"])}.')
     return ['\n'.join(lines)]

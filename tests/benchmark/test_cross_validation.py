@@ -56,6 +56,16 @@ def test_the_report_is_of_all_images(finished, tmp_path):
     assert 'verdict' in write_comparison(report, tmp_path).read_text()
 
 
+def test_a_seed_with_some_folds_is_left_out_and_named(finished, tmp_path):
+    suite = finished[0].suite
+    runs = runs_of(suite, tmp_path / 'work', shutil.copytree(finished[0].results, tmp_path / 'results'))
+    shutil.rmtree(next(run for run in runs if run.method.name == 'no passing').record)
+    report = collect(suite, runs, num_resamples=2)
+    assert report['partial'] == ['no passing, seed 0 (1 of 2 folds)']
+    assert report['methods']['no passing']['seeds'] == {}
+    assert 'finished**: no passing, seed 0 (1 of 2 folds).' in write_comparison(report, tmp_path).read_text()
+
+
 def test_a_later_session_goes_on_from_the_results(finished, tmp_path):
     """A network that is gone is trained again for the one that starts from it, and not tested again."""
     suite = finished[0].suite
