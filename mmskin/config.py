@@ -162,7 +162,7 @@ def refuse_wrong_kinds(settings: Mapping[str, Any], where: str) -> None:
         pending = [loader['dataset']] if (loader := settings.get(name)) and 'dataset' in loader else []
         while pending:
             dataset = pending.pop()
-            if not is_of(dataset, Part) or not all(is_of(dataset.get(key) or [], Parts) for key in DATA_LISTS):
+            if not is_of(dataset, Part) or not all(is_of(dataset.get(key, []), Parts) for key in DATA_LISTS):
                 raise Mistake(
                     f'{where}: {name}.dataset has {dataset!r}; give a dict, whose pipeline is a list of dicts'
                 )

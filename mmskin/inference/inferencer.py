@@ -347,7 +347,9 @@ def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
 
 def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:
     """The config's test pipeline: its first step, which is ours to do for any kind of image, and the others."""
-    pipeline = tested_dataset(cfg).pipeline
+    pipeline = tested_dataset(cfg).get('pipeline')
+    if not pipeline:
+        raise Mistake(f'{cfg.filename}: the test pipeline is empty; it has to begin with LoadImage')
     first, *others = (TRANSFORMS.build(step) for step in pipeline)
     if not isinstance(first, LoadImage):
         raise Mistake(f'the test pipeline of {cfg.filename} begins with {type(first).__name__}, not with LoadImage')
