@@ -67,6 +67,11 @@ class MultiTaskModel(BaseModel):
         blocks = [self.backbone.blocks_at(site, list(tasks)) for site in passing]
         if twice := [site for site, block in zip(passing, blocks, strict=True) if blocks.count(block) > 1]:
             raise Mistake(f'passing names one block as {" and as ".join(map(repr, twice))}; keep one of them')
+        shown = [{*block.values()} for block in blocks]  # a level is called by its block, if that is the same in all
+        passing = {
+            next(iter(names)) if len(names) == 1 else site: passing[site]
+            for site, names in zip(passing, shown, strict=True)
+        }
         self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
         self.passing = ModuleDict(
             {key: MODELS.build(as_config(passing[site], **self._channels(site))) for key, site in self.sites.items()}
