@@ -48,12 +48,12 @@ class MultiTaskModel(BaseModel):
         self,
         backbone: dict,
         tasks: Mapping[str, dict],
-        passing: Mapping[str, dict] | None = None,
+        passing: Mapping[str, dict | str] | None = None,
         use_passing: bool = True,
         active_tasks: Sequence[str] | None = None,
         frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
-        weighting: dict | None = None,
+        weighting: dict | str | None = None,
         inputs: Mapping[str, dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
