@@ -102,13 +102,19 @@ def trains_longer(changed: Changes) -> bool:
     return any(isinstance(before, int) and isinstance(now, int) and now > before for before, now in pairs)
 
 
-def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Changes) -> None:
+def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Changes, heeds: bool = True) -> None:
     """Raise a ``Mistake`` at changes that a training which is under way cannot heed.
 
     Those are what its progress is counted in, what its optimizer is, and a rate that follows the validations so far.
+
+    Args:
+        folder: Of the stage.
+        settings: Its ``settings_of``.
+        changed: Its ``changes``.
+        heeds: Whether the runner tells the optimizer what the config says, as ours does, not what the checkpoint says.
     """
     plateau = any(name.endswith('.type') and 'ReduceOnPlateau' in str(value) for name, value in settings.items())
-    fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau else FIXED
+    fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not heeds else FIXED
     refused = {name: pair for name, pair in changed.items() if name.startswith(fixed)}
     refused |= {name: pair for name, pair in changed.items() if name in LENGTHS and None in pair}
     if refused:

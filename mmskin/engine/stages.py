@@ -21,6 +21,7 @@ from mmskin.engine.checkpoints import (
     sole_training,
 )
 from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
+from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
 from mmskin.errors import MissingFile, Mistake
@@ -192,7 +193,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
-        refuse_changes(cfg.work_dir, settings, changed)
+        refuse_changes(cfg.work_dir, settings, changed, cfg.get('runner_type', 'LesionRunner') == 'LesionRunner')
         cfg.load_from = str(latest)
         _go_on_logging(cfg)
     elif start is not None and not cfg.get('load_from'):
@@ -201,6 +202,8 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     metric = keep_best(cfg)
     runner = build_runner(cfg)
     runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE))
+    if not any(isinstance(hook, FiniteNumbers) for hook in runner.hooks):  # of a runner that is not ours
+        runner.register_hook(FiniteNumbers())
     if outdated and isinstance(runner, Runner):  # what may fail, first
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all

@@ -82,6 +82,11 @@ def test_a_stage_is_named_and_where_it_started(load):
         {'optim_wrapper.accumulative_counts': 2},
         {'optim_wrapper.type': 'BFloat16OptimWrapper'},
         {'model.weighting': dict(type='UncertaintyWeights')},
+        {
+            'runner_type': 'FlexibleRunner',
+            'strategy': dict(type='SingleDeviceStrategy'),
+            'train_dataloader.persistent_workers': False,
+        },
     ],
 )
 def test_it_stops_whatever_the_way_of_training(options, load):

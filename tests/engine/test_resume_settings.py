@@ -122,6 +122,17 @@ def test_what_a_finished_training_cannot_heed_is_refused_by_name(train):
         train(resume=True, **{'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 1.0})
 
 
+def test_a_runner_that_heeds_the_checkpoint_alone_refuses(train):
+    flexible = {
+        'runner_type': 'FlexibleRunner',
+        'strategy': dict(type='SingleDeviceStrategy'),
+        'train_dataloader.persistent_workers': False,
+    }
+    train(epochs=1, **flexible)
+    with pytest.raises(Mistake, match=r'cannot heed optim_wrapper\.optimizer\.lr \(0\.001 before'):
+        train(resume=True, **flexible, **{'optim_wrapper.optimizer.lr': 1.0})
+
+
 def test_fewer_epochs_than_there_were_are_refused(train):
     train(epochs=2, **LONGER)
     with pytest.raises(Mistake, match='has 2 epochs, and train_cfg says 1'):
