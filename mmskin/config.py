@@ -100,13 +100,13 @@ def load_config(
 def _tell_size(backbone: Any, pipeline: Any) -> None:
     """Tell networks in ``backbone`` that take the images' ``size`` what the first step of ``pipeline`` has as it."""
     size = pipeline[0].get('size') if pipeline else None
-    pending = [backbone] if size and isinstance(backbone, Mapping) else []
+    pending: list[Any] = [backbone] if size and isinstance(backbone, Mapping) else []
     while pending:
         for part in pending.pop().values():
-            if isinstance(part, Mapping) and isinstance(part.get('type'), str | type):
+            if isinstance(part, dict) and isinstance(part.get('type'), str | type):
                 if 'size' not in part and part['type'] in MODELS and 'size' in options_of(MODELS.get(part['type'])):
                     part['size'] = size
-            elif isinstance(part, Mapping):
+            elif isinstance(part, dict):
                 pending.append(part)
 
 

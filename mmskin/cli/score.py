@@ -39,4 +39,8 @@ def run(args: argparse.Namespace) -> None:
     if not masks and not labels:
         raise Mistake('name the ground truth: --data-root with --split, --masks or --labels')
     sets = [read_predictions(folder, masks, labels) for folder in args.predictions]
-    print(compare(*args.compare, sets[0]) if args.compare else score_tables(sets), end='\n' if args.compare else '')
+    if args.compare:
+        first, second = args.compare
+        print(compare(first, second, sets[0]))
+    else:
+        print(score_tables(sets), end='')

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -124,7 +125,7 @@ def part_of_packaged(kind: str, number: int, generator: np.random.Generator) -> 
     files = [file for name in PACKAGED[kind] for file in sorted(folder.glob(f'{name}.*')) if file.suffix != '.tif']
     if kind == 'everyday':
         files += sorted((Path(sklearn.datasets.__file__).parent / 'images').glob('*.jpg'))
-    image = cv2.cvtColor(cv2.imread(str(files[number % len(files)]), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = np.asarray(Image.open(files[number % len(files)]).convert('RGB'))
     if number < len(files):
         return image
     height, width = image.shape[:2]

@@ -288,9 +288,9 @@ def build_runner(cfg: Config) -> Runner:
         if strategy.get('type') == 'FSDPStrategy':
             strategy.setdefault('state_dict_cfg', 'full')  # a stage begins with whole weights, and ends with them
         if strategy.get('type') in wrapper:
-            on_cpu = {'device_id': 'cpu'} if 'FSDP' in strategy.type else {'device_ids': None}
-            options = {'type': wrapper[strategy.type], **({} if torch.cuda.is_available() else on_cpu)}
-            strategy.model_wrapper = {**options, **(strategy.get('model_wrapper') or {})}
+            on_cpu = {'device_id': 'cpu'} if 'FSDP' in strategy['type'] else {'device_ids': None}
+            options = {'type': wrapper[strategy['type']], **({} if torch.cuda.is_available() else on_cpu)}
+            strategy['model_wrapper'] = {**options, **(strategy.get('model_wrapper') or {})}
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     return RUNNERS.build(cfg)

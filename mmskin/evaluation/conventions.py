@@ -398,10 +398,9 @@ def compare(first: str, second: str, found: Predictions) -> str:
     lines = []
     for kind in (OUTLINES, DIAGNOSES):
         predictions = found.outlines if kind is OUTLINES else found.diagnoses
-        both = [next((one for one in kind if who in one.papers), None) for who in (first, second)]
-        if predictions is None or both[0] is None or both[1] is None:
+        one, other = (next((each for each in kind if who in each.papers), None) for who in (first, second))
+        if predictions is None or one is None or other is None:
             continue
-        one, other = both
         what = 'outlines' if kind is OUTLINES else 'diagnoses'
         if one is other:
             chosen = ' Both choose on the tested images.' if one.on_test else ''

@@ -116,7 +116,7 @@ def things_beside(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     patches = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     lines = (cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((9, 9), np.uint8)) > 18).astype(np.uint8)
-    return (cv2.dilate(patches | lines, np.ones((3, 3), np.uint8)) > 0) & ~lesion
+    return (cv2.dilate(np.maximum(patches, lines), np.ones((3, 3), np.uint8)) > 0) & ~lesion
 
 
 def audit(
@@ -155,7 +155,9 @@ def audit(
         painted += bool(things_beside(image, lesion).sum() > 0.002 * lesion.size)
         told = sample.get('inputs', {})
         sources = [ImageSource(f'variant_{n}', v.change(image, lesion), inputs=told) for n, v in enumerate(VARIANTS)]
-        for variant, prediction in zip(VARIANTS, inferencer(sources), strict=True):
+        predictions = inferencer(sources)
+        assert isinstance(predictions, list)
+        for variant, prediction in zip(VARIANTS, predictions, strict=True):
             scores[variant.name][index] = list((prediction.probabilities or {}).values())
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)

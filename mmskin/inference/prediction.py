@@ -101,7 +101,7 @@ class LesionPrediction:
         Raises:
             Mistake: if the image came from memory and is not given, or cannot be read.
         """
-        content = image if image is not None else self.path and Path(self.path)
+        content = Path(self.path) if image is None and self.path else image
         if content is None:
             raise Mistake(f'{self.image_id} came from memory; give it, too: prediction.overlay(image)')
         source = content if isinstance(content, ImageSource) else ImageSource(self.image_id, content)

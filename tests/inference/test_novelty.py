@@ -87,11 +87,12 @@ def test_an_empty_mask_is_said():
 def test_table_json_overlay_and_terminal_say_it(tmp_path, capsys):
     Image.fromarray(np.full((64, 80, 3), (0, 0, 255), np.uint8)).save(tmp_path / 'blue.png')
     out = tmp_path / 'out'
-    assert main(['predict', str(tmp_path / 'blue.png'), '--out-dir', str(out), '--json', '--overlays', '--no-tta']) == 0
-    assert f'blue: {UNLIKE}' in capsys.readouterr().out
+    more = ['--json', str(tmp_path / 'lines'), '--overlays', '--no-tta']
+    assert main(['predict', str(tmp_path / 'blue.png'), '--out-dir', str(out), *more]) == 0
+    assert f'({UNLIKE})' in capsys.readouterr().out
     (row,) = csv.DictReader((out / 'predictions.csv').open(newline=''))
     assert row['note'] == UNLIKE
-    found = json.loads((out / 'predictions.jsonl').read_text())
+    found = json.loads((tmp_path / 'lines').read_text())
     assert found['note'] == UNLIKE
     assert found['novelty'] > 1
     plain = LesionInferencer(tta=False)(tmp_path / 'blue.png')

@@ -206,7 +206,8 @@ def _note_extras(call: Call, root: Call, given: Sequence[tuple[str | None, Any]]
             call.extras.append((keyword, value))
 
 
-class _Extra(NamedTuple):
+@dataclass(frozen=True)
+class _Extra:
     """Stands for one of the tensors that the stem gives to every block."""
 
     index: int

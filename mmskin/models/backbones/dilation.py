@@ -8,6 +8,7 @@ in the denser one.
 import copy
 from collections.abc import Mapping
 from itertools import product
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, ou
     if output_stride == own:
         return branch
     if before <= output_stride < own and output_stride in layout.strides.values():
-        dense = copy.deepcopy(branch)
+        dense = cast(Any, copy.deepcopy(branch))
         dilate(dense, layout.strides, before, output_stride)
         if _holds(branch, dense, layout, entry, output_stride):
             dense.strides = {name: min(layout.strides[name], output_stride) for name in branch.names}

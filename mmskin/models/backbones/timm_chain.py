@@ -84,7 +84,8 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
 
 def _create(model: str, size: int, options: dict[str, Any]) -> nn.Module:
     """The network for images of ``size``, as far as it is built for one, and of other sizes if it can do with them."""
-    for sized in (dict(img_size=size, dynamic_img_size=True), dict(img_size=size)):
+    tried: list[dict[str, Any]] = [dict(img_size=size, dynamic_img_size=True), dict(img_size=size)]
+    for sized in tried:
         try:
             return timm.create_model(model, **sized, **options)
         except TypeError as error:  # it has no such option
