@@ -16,7 +16,7 @@ class GatedRoute(nn.Module):
     """One way from a source to a target branch: its message, gate and op."""
 
     def __init__(
-        self, widths: dict[str, int], out_channels: int, gate: dict | None, message: dict, op: dict, gate_reads: str
+        self, widths: dict[str, int], out_channels: int, gate: Any, message: Any, op: Any, gate_reads: str
     ) -> None:
         super().__init__()
         self.gate_reads = gate_reads
@@ -72,9 +72,9 @@ class GatedFeaturePassing(RoutedPassing):
     def __init__(
         self,
         *args: Any,
-        gate: dict | None = {'type': 'ElementwiseGate'},  # noqa: B006 (never changed)
-        message: dict = {'type': 'ConvMessage'},  # noqa: B006
-        op: dict = {'type': 'SumOp'},  # noqa: B006
+        gate: dict | str | None = {'type': 'ElementwiseGate'},  # noqa: B006 (never changed)
+        message: dict | str = {'type': 'ConvMessage'},  # noqa: B006
+        op: dict | str = {'type': 'SumOp'},  # noqa: B006
         gate_reads: str = 'source',
         **options: Any,
     ) -> None:
