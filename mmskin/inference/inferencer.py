@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
@@ -244,8 +246,11 @@ class LesionInferencer:
             image_id=Path(source.image_id).name, img_path=path, img=image, ori_shape=shape, input_size=size
         )
         results['inputs'] = source.inputs
+        plain = dict(results, img=as_compressed(image))
         for step in self.steps:
             results = step(results)
+            plain = step(plain) if self.novelty else plain
+        results['compressed'] = plain.get('inputs') if self.novelty else None
         results['image_id'] = source.image_id  # folders in front, too, which no sample's has
         return results
 
@@ -266,7 +271,7 @@ class LesionInferencer:
         network = unwrap(self.network)
         if self.novelty is None or not isinstance(network, MultiTaskModel):
             return [None] * len(data)
-        batch = {key: [one[key] for one in data] for key in ('inputs', 'data_samples')}
+        batch = {'inputs': [one['compressed'] for one in data], 'data_samples': [one['data_samples'] for one in data]}
         inputs = network.data_preprocessor(batch, False)['inputs']
         return self.novelty.of(shared_features(network, inputs)).tolist()
 
@@ -335,6 +340,18 @@ def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tupl
     if model is None:
         raise Mistake(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
     return Path(model) if is_config else model_folder(model).config, find_checkpoint(checkpoint)
+
+
+def as_compressed(image: np.ndarray) -> np.ndarray:
+    """An image larger than 300 pixels as those are of which a model's novelty was fitted: a JPEG of 256 pixels.
+
+    Without it the sharpness of an original alone would make it unlike them.
+    """
+    if max(image.shape[:2]) <= 300:
+        return image
+    small = cv2.cvtColor(cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    data = cv2.imencode('.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
