@@ -1,5 +1,6 @@
 """Predicting for images of one's own."""
 
+import io
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
+from PIL import Image
 from torch import Tensor, nn
 
 from mmskin.config import class_names, load_config, tested_dataset
@@ -349,9 +351,10 @@ def as_compressed(image: np.ndarray) -> np.ndarray:
     """
     if max(image.shape[:2]) <= 300:
         return image
-    small = cv2.cvtColor(cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    data = cv2.imencode('.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    file = io.BytesIO()
+    small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
+    Image.fromarray(small).save(file, 'JPEG', quality=90)
+    return np.asarray(Image.open(file))
 
 
 def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
