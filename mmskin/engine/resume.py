@@ -1,4 +1,4 @@
-"""What a resumed training heeds of its config, and what it cannot heed any more."""
+"""Which settings a resumed training can still change, and which it cannot."""
 
 import math
 import warnings
@@ -102,8 +102,8 @@ def trains_longer(changed: Changes) -> bool:
     return any(isinstance(before, int) and isinstance(now, int) and now > before for before, now in pairs)
 
 
-def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Changes, heeds: bool = True) -> None:
-    """Raise a ``Mistake`` at changes that a training which is under way cannot heed.
+def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Changes, follows: bool = True) -> None:
+    """Raise a ``Mistake`` at changes that a training which is under way cannot make.
 
     Those are what its progress is counted in, what its optimizer is, and a rate that follows the validations so far.
 
@@ -111,16 +111,16 @@ def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Cha
         folder: Of the stage.
         settings: Its ``settings_of``.
         changed: Its ``changes``.
-        heeds: Whether the runner tells the optimizer what the config says, as ours does, not what the checkpoint says.
+        follows: Whether the runner tells the optimizer what the config says, as ours does, not the checkpoint.
     """
     plateau = any(name.endswith('.type') and 'ReduceOnPlateau' in str(value) for name, value in settings.items())
-    fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not heeds else FIXED
+    fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not follows else FIXED
     refused = {name: pair for name, pair in changed.items() if name.startswith(fixed)}
     refused |= {name: pair for name, pair in changed.items() if name in LENGTHS and None in pair}
     if refused:
         raise Mistake(
-            f'{folder}: a training that is under way cannot heed {described(refused)}; restore this, or train anew '
-            'in another --work-dir'
+            f'{folder}: a training that is under way can no longer change {described(refused)}; restore this, or train '
+            'anew in another --work-dir'
         )
 
 

@@ -143,7 +143,7 @@ class LesionRunner(Runner):
         return self._reading_inputs(super().build_test_loop(loop))
 
     def _reading_inputs(self, loop: BaseLoop, for_training: bool = False) -> BaseLoop:
-        """The loop, after a look at all inputs beside its images, which the fusions count in training.
+        """The loop, after a look at all inputs next to its images, which the fusions count in training.
 
         Raises:
             Mistake: if a value makes no sense, or an input is unknown for all of the training set.

@@ -103,7 +103,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
 
     Raises:
         Mistake: if the config is for tests only, a stage is not as it should be, another training works in the folder,
-            what is there to resume from is damaged or has gone too far to heed what the config says now.
+            what is there to resume from is damaged, or has gone too far for what the config says now.
 
     Returns:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
@@ -186,8 +186,8 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     if finished and not (is_last and trains_longer(changed)):
         if changed:
             raise Mistake(
-                f'{cfg.work_dir}: this training has finished, and cannot heed {described(changed)}; restore it, '
-                'say it of a later stage, as stages.2.optim_wrapper.optimizer.lr=1e-4, or train in another --work-dir'
+                f'{cfg.work_dir}: this training has finished, and can no longer change {described(changed)}; restore '
+                'it, say it of a later stage (stages.2.optim_wrapper.optimizer.lr=1e-4), or train in another --work-dir'
             )
         return finished
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)

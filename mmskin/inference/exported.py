@@ -37,7 +37,7 @@ class Session(NamedTuple):
     Attributes:
         path: The file.
         description: What it says of itself.
-        run: From normalised images, float32 (N, 3, h, w), and the values of the inputs beside them, float32 (N,) by
+        run: From normalised images, float32 (N, 3, h, w), and the values of the inputs next to them, float32 (N,) by
             name, to its outputs by name. Inputs that are left out are unknown.
     """
 

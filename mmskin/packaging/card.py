@@ -80,7 +80,7 @@ class ModelTest(NamedTuple):
         options: Of the command, such as ``--tta``.
         split: The part of the data.
         results: From ``results.json``.
-        evaluation: From the files beside it.
+        evaluation: From the files next to it.
     """
 
     title: str
@@ -99,7 +99,7 @@ class Recipe(NamedTuple):
 
 
 def read_test(results: str | Path, tta: bool) -> ModelTest:
-    """Read a test's ``results.json`` and the files beside it.
+    """Read a test's ``results.json`` and the files next to it.
 
     Args:
         results: The file.

@@ -77,7 +77,7 @@ def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
     Args:
         cfg: As ``load_config`` gives it.
         weights: Anything that ``load_weights`` reads.
-        out: ``.onnx``, or ``.xml`` for OpenVINO, which writes a ``.bin`` beside it.
+        out: ``.onnx``, or ``.xml`` for OpenVINO, which writes a ``.bin`` next to it.
 
     Returns:
         The largest difference between any two probabilities, over batches of several sizes.

@@ -64,7 +64,7 @@ class BlockChain(nn.Module):
 
     Args:
         blocks: The blocks by name, in the order they run. Each takes one map (N, C, H, W) and gives one; one with an
-            attribute ``carries`` takes and gives a pair, the map and what travels beside it.
+            attribute ``carries`` takes and gives a pair, the map and what travels next to it.
         size: Side of the images for which it is measured. A subclass with an argument of this name gets the config's.
     """
 
@@ -95,7 +95,7 @@ class BlockChain(nn.Module):
         return ((name, self[name]) for name in self.names)
 
     def step(self, name: str, x: Tensor, beside: Any = None) -> tuple[Tensor, Any]:
-        """Run one block over ``x`` (N, C, H, W), and over what travels beside it, such as a class token."""
+        """Run one block over ``x`` (N, C, H, W), and over what travels next to it, such as a class token."""
         block = self[name]
         return block(x, beside) if getattr(block, 'carries', False) else (block(x), beside)
 

@@ -372,7 +372,7 @@ class _Gate(nn.Module):
 
 
 class Stem(nn.Module):
-    """What a network does before its first block, as that block's input: a map, and what travels beside it.
+    """What a network does before its first block, as that block's input: a map, and what travels next to it.
 
     Args:
         network: Up to the first block.

@@ -111,7 +111,7 @@ class Task(BaseModule):
         return Fused((*others, self.fusion.on_maps(last, values)), values)
 
     def forward(self, feats: Feats) -> Tensor:
-        """Logits from the branch's feature maps, and the inputs that ``fuse`` has put beside them."""
+        """Logits from the branch's feature maps, and the inputs that ``fuse`` has put next to them."""
         logits = self.head(self.neck(feats))
         if self.fusion is None:
             return logits

@@ -46,7 +46,7 @@ PHOTOMETRIC = [
 
 
 def kind(step):
-    return step['type']
+    return step['type'] if isinstance(step, dict) else type(step).__name__
 
 
 def build(step):
@@ -157,7 +157,7 @@ LOAD = (dict(type='LoadImage', size=48), dict(type='LoadMask'))
         (dict(type=f'{V2}.ToDtype', dtype=torch.float32, scale=True), r'v2\.ToDtype gives float32'),
         (OfTheUser(), 'OfTheUser moves the image and leaves the mask'),
     ],
-    ids=str,
+    ids=kind,
 )
 def test_what_would_part_image_and_mask_is_refused_as_the_pipeline_is_built(step, message, root):
     with pytest.raises(ValueError, match=message):
