@@ -101,7 +101,10 @@ def test_means_are_those_of_the_runs(finished, report):
         results = [json.loads((run.record / 'results.json').read_text()) for run in finished if run.method.name == name]
         for metric, found in report['methods'][name]['metrics'].items():
             assert found['mean'] == pytest.approx(np.mean([one[metric] for one in results]))
-            assert found['images'][0] <= found['mean'] <= found['images'][1]
+            low, high = found['images']
+            assert low <= high
+            if metric in ('cls/AC', 'seg/JA'):  # means over images; ranks of nine images rise when some are drawn twice
+                assert low <= found['mean'] <= high
 
 
 @pytest.mark.parametrize(
