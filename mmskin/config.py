@@ -156,7 +156,9 @@ def refuse_wrong_kinds(settings: Mapping[str, Any], where: str) -> None:
     """Raise a ``Mistake`` at a setting of a config or a stage that is of another kind than everybody expects."""
     for kind, names, wanted in KINDS:
         for name in names.split():
-            if name in settings and not is_of(settings[name], kind):
+            value = settings.get(name)
+            by_place = 'list' in wanted and isinstance(value, Mapping) and all(str(key).isdigit() for key in value)
+            if name in settings and not by_place and not is_of(value, kind):  # a stage may change one of a list
                 raise Mistake(f'{where}: {name}={settings[name]!r}; give {wanted}')
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         pending = [loader['dataset']] if (loader := settings.get(name)) and 'dataset' in loader else []

@@ -133,7 +133,7 @@ def options_of(kind: Callable) -> dict[str, inspect.Parameter]:
 def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
     """Raise a ``Mistake`` at an option whose value is not as its annotation says.
 
-    An ``int`` of ours is a size or a count, and so at least 1.
+    An ``int`` of ours is a size or a count, and so at least 1, unless its default is below, as where -1 is all.
     """
     for name, parameter in options_of(kind).items():
         value, wanted = options.get(name), parameter.annotation
@@ -143,7 +143,8 @@ def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
         if not any(is_of(value, one) for one in kinds):
             text = getattr(wanted, '__name__', '') if inspect.isclass(wanted) and not get_args(wanted) else str(wanted)
             raise Mistake(f'{kind.__name__}({name}={value!r}): give {text.replace("collections.abc.", "")}')
-        if int in kinds and isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        is_count = int in kinds and not (isinstance(parameter.default, int) and parameter.default < 1)
+        if is_count and isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise Mistake(f'{kind.__name__}({name}={value!r}): give 1 or more')
 
 

@@ -196,7 +196,7 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('train_cfg.max_epochs=two', "train_cfg.max_epochs='two'; give a whole number from 1"),
         ('train_cfg.max_epoch=1', "EpochBasedTrainLoop has no option 'max_epoch'; did you mean max_epochs?"),
         ('optim_wrapper.optimizer.type=adam', "No optimizer is registered as 'adam'. Near matches: Adam"),
-        ('optim_wrapper.optimizer.type=Qqqqqq', 'There are: '),
+        ('optim_wrapper.optimizer.type=Qqqqqq', "No optimizer is registered as 'Qqqqqq'"),
         ('param_scheduler=[{"type": "Qqqqqq"}]', "No parameter scheduler is registered as 'Qqqqqq'. There are: "),
         ('custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'. Near matches: CopyBranch"),
         ('val_evaluator=[{"type": "Nope"}]', "No metric is registered as 'Nope'"),

@@ -7,7 +7,9 @@ import torch
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
+from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.registry import MODELS
 
 CONFIG = 'configs/fpm/r18_synthetic.py'
 SMALL = ['--data-root', 'data', '--cfg-options', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0']
@@ -67,7 +69,8 @@ def test_a_config_inside_a_checkpoint_is_not_run(folder, capfd):
     (folder / 'work').mkdir()
     meta = {'epoch': 1, 'iter': 1, 'config': "import os\nos.mkdir('made_by_the_file')\n", 'dataset_meta': {}}
     hub = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
-    torch.save({'state_dict': {}, 'meta': meta, 'message_hub': hub}, 'work/epoch_1.pth')
+    weights = MODELS.build(load_config(CONFIG).model).state_dict()
+    torch.save({'state_dict': weights, 'meta': meta, 'message_hub': hub}, 'work/epoch_1.pth')
     (folder / 'work/last_checkpoint').write_text('epoch_1.pth')
     one_stage = ['stages=None', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=9']
     assert main(['train', CONFIG, '--resume', '--work-dir', 'work', *SMALL, *one_stage]) == 0

@@ -181,7 +181,7 @@ def matches(said, quoted):
 def test_error(title, entries, user_folder, repository, capsys):
     try:
         PROVOCATIONS[title](user_folder, repository)
-        said = capsys.readouterr().err
+        said = capsys.readouterr().err.removeprefix('loading the network ...\n')
     except Exception as error:
         said = f'{type(error).__name__}: {error.args[0] if isinstance(error, KeyError) else error}'
     assert matches(said, entries[title]), said

@@ -64,7 +64,8 @@ def folder(stopped, tmp_path):
 
 def damage(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    middle = len(data) // 2
+    data[middle : middle + 4096] = bytes(byte ^ 1 for byte in data[middle : middle + 4096])  # more than padding
     path.write_bytes(data)
 
 

@@ -180,7 +180,7 @@ def test_a_network_that_does_not_fit_the_data_costs_no_earlier_training(num_clas
     (tmp_path / 'cls').mkdir()
     (tmp_path / 'cls' / 'stage.json').write_text('old')
     options = {**tiny, 'model.tasks.cls.head.num_classes': num_classes}
-    with pytest.raises(ValueError, match=f'the network has {num_classes} classes, and the data set 3'):
+    with pytest.raises(ValueError, match=f'the task cls has {num_classes} classes, and the data set 3'):
         run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
     assert (tmp_path / 'cls' / 'stage.json').read_text() == 'old'
 

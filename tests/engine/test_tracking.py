@@ -230,7 +230,8 @@ def test_a_picture_of_whatever_is_known(known):
     mask.data[:, 10:30, 10:30] = 1
     everything = dict(gt_label=torch.tensor([0]), cls_score=torch.tensor([0.25, 0.75]), cls_label=torch.tensor([1]))
     everything |= dict(gt_sem_seg=mask, seg_mask=mask)
-    sample = TaskSample(metainfo=dict(image_id='image 0', img_path=None))
+    targets = dict(cls='gt_label', seg='gt_sem_seg')
+    sample = TaskSample(metainfo=dict(image_id='image 0', img_path=None, targets=targets))
     for name in known:
         setattr(sample, name, everything[name])
     logged = Logged()

@@ -111,7 +111,11 @@ def test_the_command_fits_and_measures(tmp_path, capsys, repository):
     parser = argparse.ArgumentParser()
     tool['add_arguments'](parser)
     tool['run'](parser.parse_args([str(folder), '--data-root', str(tmp_path / 'data')]))
-    shares = {line[:24].strip(): line.split('%')[0].split()[-1] for line in capsys.readouterr().out.splitlines()[2:]}
+    shares = {
+        line[:24].strip(): line.split('%')[0].split()[-1]
+        for line in capsys.readouterr().out.splitlines()
+        if '%  ' in line
+    }
     assert float(shares['validation split']) < 20
     assert float(shares['blank']) == float(shares['noise']) == 100
     network = unwrap((inferencer := LesionInferencer(folder, tta=False)).network)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from mmskin.cli import main
 from mmskin.drawing import Case
+from mmskin.files import read_note, write_note
 from mmskin.report.figures import choose_rows
 from mmskin.report.page import write_report
 
@@ -101,9 +102,9 @@ def test_without_the_cases_there_are_no_contours(report, quick):
 def test_images_that_are_gone_are_named(report, quick, tmp_path):
     report(FULL)
     cases = tmp_path / 'test' / 'cases.json'
-    content = json.loads(cases.read_text())
-    content[0]['img_path'] = '/nowhere/a.jpg'
-    cases.write_text(json.dumps(content))
+    content = read_note(cases)
+    next(iter(content.values()))[0]['img_path'] = '/nowhere/a.jpg'
+    write_note(cases, content)
     page = write_report(tmp_path / 'test').read_text()
     assert re.search(r'1 of \d+ image files are gone, /nowhere/a.jpg among them', page)
 
@@ -111,7 +112,7 @@ def test_images_that_are_gone_are_named(report, quick, tmp_path):
 def test_command_with_a_temperature(tmp_path, make_evaluation, write_test, quick, capsys):
     folder, other = write_test(tmp_path / 'test', make_evaluation([0, 1, 2] * 4)), make_evaluation([0, 1, 2] * 5)
     other.image_ids = [f'VAL_{index}' for index in range(15)]
-    (folder / 'test.json').write_text('{"checkpoint": "<b>epoch_3.pth"}')
+    write_note(folder / 'test.json', {'checkpoint': '<b>epoch_3.pth'})
     table = write_test(tmp_path / 'val', other) / 'per_image.csv'
     assert main(['report', str(folder), '--calibrate-on', str(table), '--title', 'A & B']) == 0
     assert f'The report is {folder}/report.html' in capsys.readouterr().out

@@ -74,7 +74,8 @@ class OrdinalClassification(Classification):
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, num_grades), of logits that are made to fall from grade to grade."""
-        above = self(feats).float().sigmoid().cummin(dim=1).values
+        rates = self(feats).float().sigmoid()
+        above = torch.stack([rates[:, : k + 1].amin(dim=1) for k in range(rates.shape[1])], dim=1)  # ONNX has no cummin
         one, none = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
         return torch.cat([one, above], dim=1) - torch.cat([above, none], dim=1)
 

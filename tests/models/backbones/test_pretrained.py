@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 from urllib.error import URLError
 
 import pytest
@@ -85,18 +86,26 @@ def test_file_that_would_run_code_is_refused(tmp_path):
         read_pretrained(str(file))
 
 
-def test_torchvision_name_is_fetched_as_tensors_only(monkeypatch):
-    asked = {}
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', lambda url, **kwargs: asked.update(url=url, **kwargs))
-    read_pretrained('torchvision://resnet101')
-    assert asked['url'].endswith('resnet101-63fe2227.pth') and asked['weights_only'] is True
+def test_torchvision_name_is_fetched_as_tensors_only(monkeypatch, tmp_path):
+    asked = []
+
+    def fetch(url, file, start_of_hash):
+        asked.append((url.rpartition('/')[2], start_of_hash))
+        Path(file).write_bytes(pickle.dumps(print))
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+    with pytest.raises(ValueError, match='no weights that can be read without running code'):
+        read_pretrained('torchvision://resnet101')
+    assert asked == [('resnet101-63fe2227.pth', '63fe2227')]
 
 
-def test_failed_download_says_how_to_do_without(monkeypatch):
+def test_failed_download_says_how_to_do_without(monkeypatch, tmp_path):
     def fail(*_, **__):
         raise URLError('no route')
 
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
     with pytest.raises(FileNotFoundError, match='no route.*random initialisation: --cfg-options'):
         read_pretrained('torchvision://resnet101')
 

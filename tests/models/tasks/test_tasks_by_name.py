@@ -1,7 +1,6 @@
 """Tasks of any kind, several of one kind, from a table to predictions: what the fundus configs do, on tiny images."""
 
 import csv
-import json
 import re
 
 import cv2
@@ -75,7 +74,7 @@ def test_every_task_is_predicted_under_its_name(fundus):
     cfg.dump(folder / 'config.py')
     inferencer = LesionInferencer(folder / 'config.py', checkpoint)
     images = sorted((folder / 'data' / 'images').iterdir())[:2]
-    with PredictionFiles(folder / 'out', inferencer.classes, overlays=True, measurements=True) as files:
+    with PredictionFiles(folder / 'out', inferencer.classes, overlays=True) as files:
         for source, prediction in zip(find_images(images), inferencer.iterate(images), strict=True):
             files.write(prediction, source)
     assert {*prediction.others} == {'grade', 'vessels', 'eye', 'findings', 'lesions'}
@@ -88,8 +87,7 @@ def test_every_task_is_predicted_under_its_name(fundus):
     name = images[1].stem
     mask = cv2.imread(str(folder / 'out' / 'masks' / f'{name}_vessels_vein.png'), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(mask > 0, prediction.others['vessels'].masks['vein'])
-    line = json.loads((folder / 'out' / 'predictions.jsonl').read_text().splitlines()[1])
-    assert line['others']['eye']['label'] == rows[1]['eye/label']
+    assert prediction.to_dict()['others']['eye']['label'] == rows[1]['eye/label']
 
 
 def test_the_report_and_the_page_show_every_task(fundus):
