@@ -99,7 +99,9 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     both = outline and shape in sample
     pair = [sample[field]['data'] for field in (f'{outline}_mask', shape)] if both else []
     jaccards = [one['JA'] for one in outline_scores(*pair)] if pair else []
-    noted = {task: target for task, target in targets.items() if task not in (diagnosis, outline)}
+    drawn = {diagnosis, outline, *(task for task, target in targets.items() if target == label and not diagnosis)}
+    drawn |= {task for task, target in targets.items() if target == shape and not outline}
+    noted = {task: target for task, target in targets.items() if task not in drawn}
     return Case(
         image_id=sample['image_id'],
         img_path=os.path.abspath(path) if path else None,
