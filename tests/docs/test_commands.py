@@ -38,6 +38,7 @@ NOT_RUN = {
     r'^mmskin benchmark .*table1.py .*--report-only': 'reports what Slurm would have done',
     r'^mmskin benchmark suites/peers.py .*--processes': 'trains for a day; tests/test_configs.py builds its networks',
     r'^mmskin benchmark suites/passing.py': 'trains for a day; tests/test_configs.py builds its networks',
+    r'^mmskin benchmark suites/peers.py': 'likewise, with the groups of ISIC-2017',
     r'^python tools/prepare_isic2017.py': 'downloads, or wants 13 GB; tests/datasets/preparation runs it',
     r'^python tools/fit_novelty.py': 'wants more images than are here; tests/inference/test_novelty.py runs it',
     r'^python -m pytest tests$': "the gate's own tests; tests/test_readme.py runs them",
