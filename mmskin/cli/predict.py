@@ -145,12 +145,9 @@ def _predict(
     out = sys.stderr if args.json == '-' else sys.stdout
     console = Console(stderr=True)
     # where both are a terminal, what is printed goes above the bar
+    rate = TextColumn('{task.fields[rate]}')
     progress = Progress(
-        TextColumn('predicting'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[rate]}'),
-        TimeRemainingColumn(),
+        *(TextColumn('predicting'), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()),
         console=console,
         redirect_stdout=sys.stdout.isatty(),
         transient=True,
@@ -159,9 +156,8 @@ def _predict(
     width = min(40, max(len(source.image_id) for source in sources))
     with progress:
         bar = progress.add_task('', total=len(sources), rate='')
-        for source, item in zip(
-            sources, inferencer.iterate(sources, lesion_probability=args.probabilities), strict=True
-        ):
+        items = inferencer.iterate(sources, lesion_probability=args.probabilities)
+        for source, item in zip(sources, items, strict=True):
             speed = progress.tasks[bar].speed
             progress.update(bar, advance=1, rate=f'{speed:.1f} images/s' if speed else '')
             if isinstance(item, FailedImage):
@@ -173,15 +169,13 @@ def _predict(
                     _explain(inferencer, source, args.out_dir / 'explanations' / f'{source.image_id}.png')
                 if files:
                     files.write(item, source)
-            except Mistake as error:
-                failed += 1
-                print(f'skipped: {error}', file=sys.stderr)
-                continue
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
+            except (Mistake, OSError) as error:
+                is_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+                if not is_long and not isinstance(error, Mistake):
                     raise
                 failed += 1
-                print(f'skipped: {source.name}: its name is too long for those of its results', file=sys.stderr)
+                why = f'{source.name}: its name is too long for those of its results' if is_long else error
+                print(f'skipped: {why}', file=sys.stderr)
                 continue
             if lines:
                 lines.write(json_text(item.to_dict(args.contours)) + '\n')

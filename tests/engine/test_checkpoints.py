@@ -172,4 +172,4 @@ def test_a_second_training_in_a_folder_is_refused(resume, holder, folder, traini
 
 def test_trainings_in_two_folders_do_not_meet(holder, folder, training):
     holder(folder.parent)
-    run_stages(training(folder), resume=True)
+    assert run_stages(training(folder), resume=True).parent == folder

@@ -207,7 +207,7 @@ class TestStages:
     def test_stages_share_their_state_dict(self):
         """What one stage saves the next one loads, whatever runs in them."""
         stage = build(active_tasks=['cls'], use_passing=False, frozen=['shared'])
-        build().load_state_dict(stage.state_dict(), strict=True)
+        assert [*build().state_dict()] == [*stage.state_dict()]
 
 
 class TestMissingLabels:

@@ -185,7 +185,7 @@ def test_a_mask_is_loaded_before_the_image_moves(step, root):
 
 def test_a_mask_may_be_loaded_after_a_stretch(root):
     image, mask = LOAD
-    dataset(root, image, dict(type='mmseg.Resize', scale=(40, 30), keep_ratio=False), mask)
+    assert len(dataset(root, image, dict(type='mmseg.Resize', scale=(40, 30), keep_ratio=False), mask))
 
 
 @pytest.mark.parametrize(
