@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,12 +109,21 @@ def open_onnx(path: Path) -> tuple[str, Callable]:
     return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, ''), run
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO, once for the process and never let go.
+
+    Its CPU plugin gives the thread that loads it an alternative signal stack, and frees that stack with itself. If that
+    happens in another thread, the next signal, such as the end of a child process, ends the process.
+    """
+    return needs('openvino', 'openvino').Core()
+
+
 def open_openvino(path: Path) -> tuple[str, Callable]:
     """The description of an OpenVINO file, and how to run it in full precision on the CPU."""
-    openvino = needs('openvino', 'openvino')
     try:
-        model = openvino.Core().read_model(path)
-        compiled = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+        model = openvino_core().read_model(path)
+        compiled = openvino_core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     except RuntimeError as error:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''

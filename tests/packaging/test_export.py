@@ -1,6 +1,7 @@
 """Exported networks compute what torch does, say what they are, and predict in its place."""
 
 import json
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,6 +116,20 @@ def test_the_description_says_which_weights_these_are(exported_file, half_folder
     assert description['model'] == half_folder.config.parent.name
     assert description['input'] | {'mean': [127.0] * 3, 'std': [64.0] * 3, 'size': SIZE} == description['input']
     assert description['outputs']['cls_probabilities']['classes'] == CLASSES
+
+
+def test_a_network_let_go_in_another_thread_leaves_the_process_alive(openvino_file):
+    code = f'''
+import signal, subprocess, threading
+from mmskin.inference.exported import open_session
+sessions = [open_session({str(openvino_file)!r})]
+thread = threading.Thread(target=sessions.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as a loader with workers does
+subprocess.run(['true'], check=True)
+'''
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 
 def test_a_difference_from_torch_is_an_error(openvino_file):
