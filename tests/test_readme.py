@@ -88,7 +88,7 @@ def test_a_gate_of_ones_own(package):
     assert [gate.log_temperature.exp().item() for gate in gates] == pytest.approx([0.5, 0.5])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_package_installs_tests_and_trains(package, python, tmp_path):
     """The tutorial's commands, with options that make the training small."""
     SyntheticLesions(seed=5, shape=(48, 64)).write(package / 'data' / 'synthetic', num_train=8, num_val=3, num_test=3)

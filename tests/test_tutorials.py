@@ -71,7 +71,7 @@ def test_the_second_classifications_config_is_the_one_that_comes_with_mmskin(blo
     assert blocks('second_classification')[0] == shipped.replace('from ..fpm.', 'from mmskin.configs.fpm.')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_add_a_task(blocks, folder):
     """All stages are trained, and the test has the third task's numbers, with augmented views too."""
     config, routes, _ = blocks('add_a_task')
@@ -126,7 +126,7 @@ def two_folders(folder):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_partly_labelled_data(blocks, two_folders):
     """One stage of all tasks: both losses fall, and every parameter learns."""
     (two_folders / 'partly_labelled.py').write_text(blocks('partly_labelled_data')[0])

@@ -67,7 +67,7 @@ def test_tool(root, repository, tmp_path):
     assert (tmp_path / 'pairs.png').stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_leaks_of_isic2017(real_data):
     """The exact copy, and three images that were published twice in other colours."""
     pairs = find_pairs(read_splits(real_data / 'isic2017_256'))

@@ -256,7 +256,14 @@ def small_suites(user_folder):
         suite.write_text(suite.read_text() + ONE_SEED + ALL_IMAGES)
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if blocks(page)], ids=page_name)
+@pytest.mark.parametrize(
+    'page',
+    [
+        pytest.param(page, id=page_name(page), marks=[] if page.name == 'README.md' else pytest.mark.long)
+        for page in PAGES
+        if blocks(page)
+    ],
+)
 @pytest.mark.slow
 def test_page(page, user_folder, small_suites, trained, monkeypatch):
     names = {'__name__': 'documented'}

@@ -22,7 +22,7 @@ def test_it_is_kept_without_outputs(notebook):
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_cell_runs(notebook, tmp_path):
     environment = {**os.environ, **NO_NETWORK, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     client = nbclient.NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}})

@@ -101,7 +101,7 @@ def test_table_json_overlay_and_terminal_say_it(tmp_path, capsys):
         assert picture.height > 64 + 10 * (captions + 1)  # a line more than probabilities and key need
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_fits_and_measures(tmp_path, capsys, repository):
     """On painted lesions, which are then the known ones: new ones pass, and blank images do not."""
     folder = tmp_path / 'model'

@@ -119,7 +119,7 @@ def test_the_description_says_which_weights_these_are(exported_file, half_folder
 
 
 def test_a_network_let_go_in_another_thread_leaves_the_process_alive(openvino_file):
-    code = f'''
+    code = f"""
 import signal, subprocess, threading
 from mmskin.inference.exported import open_session
 sessions = [open_session({str(openvino_file)!r})]
@@ -128,7 +128,7 @@ thread.start()
 thread.join()
 signal.signal(signal.SIGCHLD, lambda *_: None)  # as a loader with workers does
 subprocess.run(['true'], check=True)
-'''
+"""
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
 
 

@@ -279,7 +279,7 @@ def abandon(address, name, content):
         return upload(client, (name, content)).status_code
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path('/proc/self/fd').exists(), reason='counts descriptors in /proc')
 def test_honest_users_are_answered_under_200_uploads_and_500_half_requests(photo, tmp_path, capsys):
     with socket.socket() as free:
