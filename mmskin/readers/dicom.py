@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmskin.errors import Mistake, needs
-from mmskin.readers.images import TooLargeError, check_size, most_bytes
+from mmskin.readers.images import TooLargeError, bytes_of, check_size, most_bytes
 
 if TYPE_CHECKING:
     import pydicom
@@ -24,6 +24,7 @@ J2K = b'\xff\x4f\xff\x51'  # a JPEG 2000 begins, then its size
 FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7)  # markers of a JPEG
 BEFORE_FRAME = (0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE)
 LONG = (b'OB', b'OD', b'OF', b'OL', b'OV', b'OW', b'SQ', b'SV', b'UC', b'UN', b'UR', b'UT', b'UV')
+COLOURS = ('MONOCHROME', 'PALETTE COLOR', 'RGB', 'YBR_')
 MAX_ELEMENTS = 100_000  # of the head, those inside sequences included
 MAX_ELEMENT = 1_000_000  # bytes, of an element that describes the picture; the largest, a table, has 131,072
 STEP = 1 << 20
@@ -50,7 +51,8 @@ def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
     if dataset.PhotometricInterpretation.startswith('MONOCHROME'):
         values = pixel_data.apply_modality_lut(pixels, dataset)
         return grey(pixel_data.apply_voi_lut(values, dataset), dataset)
-    return pixels
+    is_indirect = dataset.PhotometricInterpretation == 'PALETTE COLOR'  # whose table says how white is stored
+    return pixels if is_indirect else bytes_of(pixels, 2 ** int(dataset.BitsStored) - 1)
 
 
 def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview]:
@@ -145,6 +147,8 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
     if (frames := int(dataset.get('NumberOfFrames') or 1)) != 1:
         raise Mistake(f'{frames} frames in one DICOM file; export the one to look at')
     height, width, channels = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+    if channels not in (1, 3) or not str(dataset.PhotometricInterpretation).startswith(COLOURS):
+        raise Mistake(f'{channels} channels of {dataset.PhotometricInterpretation}; export it as RGB')
     check_size((height, width), max_pixels)
     depth = channels * max(1, int(dataset.BitsAllocated) // 8)
     if height * width * depth > most_bytes(max_pixels):

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 
@@ -17,9 +18,12 @@ __all__ = [
     'IMAGE_FILES',
     'MAX_PIXELS',
     'TooLargeError',
+    'bytes_of',
     'check_size',
     'check_whole',
+    'decode_deep',
     'decode_plain',
+    'is_cut_by_pillow',
     'most_bytes',
     'open_image',
     'read_file',
@@ -35,6 +39,9 @@ PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')  # a PNG's others o
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 EXIF_ORIENTATION = 0x0112
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_CHANNELS = 258, 262, 277
+TIFF_PLANES, TIFF_EXTRA, TIFF_SIGN = 284, 338, 339
+COLOURS_OF_TIFF = {0: 1, 1: 1, 3: 1, 4: 1, 5: 4}  # channels of grey, palettes, masks and CMYK by photometric; else 3
 WITHOUT_PREAMBLE = re.compile(rb'[\x02\x08]\x00.\x00([A-Z]{2}|..\x00\x00)|\x00\x08\x00.[A-Z]{2}|DICM', re.DOTALL)
 
 
@@ -46,8 +53,9 @@ def read_image(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The image as upright RGB, and its size before any reduction.
 
-    Grey is repeated, transparency laid over white, and 16 bits are cut to the upper 8. Arrays are RGB, not BGR. EXIF's
-    orientation is applied; a damaged block is ignored.
+    Grey is repeated, and transparency laid over white. Of 16 bits the whole range is scaled to 8, see ``bytes_of``.
+    Arrays are RGB, not BGR. EXIF's orientation is applied; a damaged block is ignored. What would lose a channel, a
+    page or a part of the range is refused, so that training and prediction see one image.
 
     Args:
         content: A file, its bytes, an array or a PIL image.
@@ -78,8 +86,14 @@ def read_image(
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels)
             check_whole(data)
-            if image.format not in REDUCIBLE or image.mode not in ('RGB', 'L') or image.has_transparency_data:
-                rgb = rgb_of_pil(image)
+            is_deep = is_cut_by_pillow(image)
+            if (
+                is_deep
+                or image.format not in REDUCIBLE
+                or image.mode not in ('RGB', 'L')
+                or image.has_transparency_data
+            ):
+                rgb = rgb_of_deep(data, image) if is_deep else rgb_of_pil(image)
                 return rgb, rgb.shape[:2]
             orientation = exif_orientation(image)
             shape = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
@@ -129,14 +143,82 @@ def open_image(data: bytes) -> Image.Image:
 
     Raises:
         UnidentifiedImageError: if it is of none of the ``FORMATS``.
+        Mistake: if it holds several images, or channels of which nothing says what they are.
     """
     Image.init()
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(data[:16]) is True:
             with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open has it
-                return factory(BytesIO(data), '')
+                image = factory(BytesIO(data), '')
+                check_one_image(image)
+                return image
+            if name == 'TIFF':
+                raise Mistake(
+                    'a TIFF of a kind that is not read; write one page, grey or RGB, of 8 or 16 bits a channel'
+                )
     raise UnidentifiedImageError('no image that can be read')
+
+
+def check_one_image(image: Image.Image) -> None:
+    """Make sure that reading a file's image leaves nothing of it out, but for the preview of a phone's JPEG.
+
+    Raises:
+        Mistake: if there are other pages or frames, or channels besides colours and a stated transparency.
+    """
+    if getattr(image, 'is_animated', False) and image.format != 'MPO':
+        raise Mistake('it holds several pages or frames; save the one to look at as a file of its own')
+    if isinstance(image, TiffImageFile):
+        if image.tag_v2.get(TIFF_PHOTOMETRIC) == 0 and max(image.tag_v2.get(TIFF_BITS, (1,))) > 8:
+            raise Mistake(
+                'a TIFF of more than 8 bits in which white is 0; write it with black at 0'
+            )  # Pillow inverts 8
+        channels = image.tag_v2.get(TIFF_CHANNELS, 1)
+        colours = COLOURS_OF_TIFF.get(image.tag_v2.get(TIFF_PHOTOMETRIC, 1), 3)
+        further = image.tag_v2.get(TIFF_EXTRA, ())
+        if channels > colours + 1 or (channels == colours + 1 and further not in ((1,), (2,))):
+            raise Mistake(
+                f'it has {channels} channels, and does not say that the last is transparency; '
+                f'write {"grey" if colours == 1 else "RGB"} alone'
+            )
+
+
+def is_cut_by_pillow(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits a channel, and several channels: Pillow keeps the upper 8 of them."""
+    if image.mode.startswith('I') or image.mode == 'F':
+        return False
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(TIFF_BITS, (1,))) > 8
+    return image.format == 'PNG' and any('16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
+
+
+def rgb_of_deep(data: bytes, image: Image.Image) -> np.ndarray:
+    """Upright RGB, uint8 (H, W, 3), of a file with several channels of 16 bits, whose head is in ``image``."""
+    pixels = decode_deep(data, image)
+    rgb, orientation = pixels[..., 2::-1], exif_orientation(image)
+    white = white_of(rgb)
+    if pixels.shape[2] == 3:
+        return turned(bytes_of(rgb, white), orientation)
+    opacity = np.minimum(pixels[..., 3:].astype(np.float32) / white, 1)
+    is_weighted = isinstance(image, TiffImageFile) and image.tag_v2.get(TIFF_EXTRA) == (1,)
+    shown = rgb.astype(np.float32) / white * (1 if is_weighted else opacity) + 1 - opacity
+    return turned(np.round(255 * shown.clip(0, 1)).astype(np.uint8), orientation)
+
+
+def decode_deep(data: bytes, image: Image.Image) -> np.ndarray:
+    """All channels of 16 bits as they are stored, uint16 (H, W, 3 or 4), BGR.
+
+    Raises:
+        Mistake: if they are no RGB, of another depth, or in planes, which OpenCV mistakes for pixels.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if tags.get(TIFF_PHOTOMETRIC, 2) != 2 or {*tags.get(TIFF_BITS, (16,))} != {16} or tags.get(TIFF_PLANES, 1) != 1:
+        raise Mistake(
+            f'more than 8 bits a channel of {image.mode}, of a kind that is not read; write RGB, pixel by pixel'
+        )
+    pixels = decode_plain(data, cv2.IMREAD_UNCHANGED)
+    assert pixels.dtype == np.uint16 and pixels.ndim == 3, 'of one channel, Pillow keeps all bits'
+    return pixels
 
 
 def decode_plain(data: bytes, flags: int) -> np.ndarray:
@@ -213,10 +295,20 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def rgb_of_pil(image: Image.Image) -> np.ndarray:
     """Any PIL image as upright RGB, uint8 (H, W, 3)."""
+    if is_cut_by_pillow(image):
+        raise Mistake('Pillow cuts its 16 bits a channel to 8; give the file, or an array of uint16')
     image.load()  # a TIFF is turned as it is loaded, and its orientation then forgotten
     orientation = exif_orientation(image)
     if image.mode.startswith('I') or image.mode == 'F':
-        return turned(rgb_of_array(np.asarray(image)), orientation)
+        levels, white = np.asarray(image), None
+        if isinstance(image, TiffImageFile):
+            bits, is_signed = image.tag_v2.get(TIFF_BITS, (16,))[0], image.tag_v2.get(TIFF_SIGN, (1,))[0] == 2
+            levels = levels.astype(np.int16) if bits == 16 and is_signed else levels
+            white = 2**bits - 1 if bits < 16 else None
+        rgb = rgb_of_array(levels, white)
+        if 'transparency' in image.info:
+            rgb[levels == image.info['transparency']] = 255
+        return turned(rgb, orientation)
     if image.mode == 'LAB':
         profiles = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
         converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, 'LAB', 'RGB'))
@@ -228,10 +320,14 @@ def rgb_of_pil(image: Image.Image) -> np.ndarray:
     return turned(np.asarray(image.convert('RGB')), orientation)
 
 
-def rgb_of_array(array: np.ndarray) -> np.ndarray:
-    """An array (H, W), or (H, W, 1, 3 or 4) as RGB, uint8 (H, W, 3).
+def rgb_of_array(array: np.ndarray, white: int | None = None) -> np.ndarray:
+    """An array (H, W), or (H, W, 1, 3 or 4) as RGB, uint8 (H, W, 3); a fourth channel is transparency.
 
     Integers are grey levels of 8 bits, or of 16 if any exceeds 255; floats run from 0 to 1.
+
+    Args:
+        array: Its values as they are stored.
+        white: The whitest value that integers can have, where the file says so.
 
     Raises:
         Mistake: if it is of another shape, or its values are no grey levels.
@@ -242,10 +338,8 @@ def rgb_of_array(array: np.ndarray) -> np.ndarray:
     low, high = array.min(), array.max()
     if array.dtype == np.uint8:
         levels = array
-    elif array.dtype == np.uint16:
-        levels = (array >> 8).astype(np.uint8)
     elif array.dtype.kind in 'iu' and low >= 0 and high <= 65535:
-        levels = (array if high <= 255 else array >> 8).astype(np.uint8)
+        levels = bytes_of(array, white or white_of(array[..., :3] if channels == 4 else array))
     elif array.dtype.kind in 'fb' and low >= 0 and high <= 1:
         levels = np.round(array.astype(np.float32) * 255).astype(np.uint8)
     else:
@@ -256,6 +350,29 @@ def rgb_of_array(array: np.ndarray) -> np.ndarray:
     if channels == 1:
         return np.repeat(levels.reshape(*array.shape[:2], 1), 3, axis=2)
     return levels if channels == 3 else rgb_of_pil(Image.fromarray(levels))
+
+
+def bytes_of(levels: np.ndarray, white: int) -> np.ndarray:
+    """Integers from 0 to ``white`` as uint8 from 0 to 255, rounded: the whole range is kept."""
+    if white == 255:
+        return levels.clip(0, 255).astype(np.uint8)
+    table = np.round(np.arange(65536) * (255 / white)).clip(0, 255).astype(np.uint8)
+    return table[levels]
+
+
+def white_of(levels: np.ndarray) -> int:
+    """The value that stands for white: 255 where 8 bits are stored as more, or else 65535 (32767 of signed 16 bits).
+
+    Raises:
+        Mistake: if the brightest level is below a quarter of that, as of 10, 12 or 14 bits that are stored in 16.
+    """
+    high, white = int(levels.max()), 32767 if levels.dtype == np.int16 else 65535
+    if 255 < high <= white // 4:
+        raise Mistake(
+            f'its brightest value is {high} of {white}, so it may hold fewer than 16 bits, and nothing says how many; '
+            f'scale its values to 0 to {white}, or to 8 bits'
+        )
+    return 255 if high <= 255 else white
 
 
 class TooLargeError(Mistake):

@@ -10,8 +10,10 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.readers.images import (
     check_size,
     check_whole,
+    decode_deep,
     decode_plain,
     exif_orientation,
+    is_cut_by_pillow,
     open_image,
     read_file,
     turned,
@@ -54,9 +56,12 @@ def read_levels(path: str | Path) -> np.ndarray:
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels=2**28)
             check_whole(data)
+            is_deep = is_cut_by_pillow(image)  # as long as nothing is loaded
             orientation = exif_orientation(image)
             if image.mode == 'L' and image.format == 'PNG' and not image.has_transparency_data:
                 return turned(decode_plain(data, cv2.IMREAD_UNCHANGED), orientation)
+            if is_deep:
+                return turned(one_of(decode_deep(data, image), 65535), orientation)
             image.load()
             return turned(one_channel(image), orientation if image.format != 'TIFF' else 1)
     except FileNotFoundError as error:
@@ -84,12 +89,20 @@ def one_channel(image: Image.Image) -> np.ndarray:
         if levels.dtype.kind == 'f':
             raise Mistake('it holds fractions; write 0 off the lesion and 255 on it')
         return levels.astype(np.uint8) if levels.dtype == bool else levels
-    pixels = np.asarray(image.convert('RGBA'))
-    color, alpha = pixels[..., 0], pixels[..., 3]
+    return one_of(np.asarray(image.convert('RGBA')), 255)
+
+
+def one_of(pixels: np.ndarray, opaque: int) -> np.ndarray:
+    """The channel that holds the mask, of three equal colours and maybe a transparency (H, W, 3 or 4).
+
+    Raises:
+        Mistake: if it is unclear which that is.
+    """
+    color = pixels[..., 0]
     if (pixels[..., 1:3] != color[..., None]).any():
         raise Mistake('its channels differ; write a mask as one channel, 0 off the lesion and 255 on it')
-    if (alpha == 255).all():
+    if pixels.shape[2] == 3 or (pixels[..., 3] == opaque).all():
         return color
     if (color != color.flat[0]).any():
         raise Mistake('both its colours and its transparency vary; write a mask as one channel')
-    return alpha
+    return pixels[..., 3]

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -51,15 +52,97 @@ def test_a_jpeg_with_a_preview_as_phones_write_it():
 
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
 def test_grey_of_8_and_16_bits(kind):
-    for levels in (RAMP, RAMP.astype(np.uint16) * 256 + 255):  # the lower 8 bits are cut off
+    for levels in (RAMP, RAMP.astype(np.uint16), RAMP.astype(np.uint16) * 257 + 100):  # 257 is one level of 255
         image, _ = read_image(encode(levels, kind))
         assert (image == RAMP[..., None]).all()
 
 
 @pytest.mark.parametrize('kind', ['.png', '.tiff'])
 def test_colours_of_16_bits(kind):
-    deep = cv2.imencode(kind, RGB[..., ::-1].astype(np.uint16) * 256)[1].tobytes()
-    assert (read_image(deep)[0] == RGB).all()
+    for deep in (RGB.astype(np.uint16) * 257 - np.uint16(100) * (RGB > 0), RGB.astype(np.uint16)):
+        assert (read_image(cv2.imencode(kind, deep[..., ::-1])[1].tobytes())[0] == RGB).all()
+
+
+def test_transparency_of_16_bits():
+    """255 + (colour - 255) * opacity / 255, worked out by hand."""
+    deep = np.array([[[100, 0, 200, 0], [100, 0, 200, 255], [100, 0, 200, 51]]], np.uint16) * 257
+    expected = [[255, 255, 255], [100, 0, 200], [224, 204, 244]]
+    assert read_image(cv2.imencode('.png', deep[..., [2, 1, 0, 3]])[1].tobytes())[0][0].tolist() == expected
+    assert read_image(deep)[0][0].tolist() == expected
+
+
+def test_one_level_of_16_bits_may_be_transparent():
+    deep = RAMP.astype(np.uint16) * 257
+    image = read_image(encode(deep, 'PNG', transparency=int(deep[1, 1])))[0]
+    assert image[1, 1].tolist() == [255] * 3
+    image[1, 1] = RAMP[1, 1]
+    assert (image == RAMP[..., None]).all()
+
+
+def tiff(pixels, **tags):
+    """The bytes of a TIFF whose tags say what tifffile is told."""
+    file = BytesIO()
+    tifffile.imwrite(file, pixels, **tags)
+    return file.getvalue()
+
+
+TWELVE = np.array([[0, 1000, 4095]], np.uint16)
+LOST = {
+    '12 bits in 16': (lambda: encode(TWELVE, 'PNG'), 'its brightest value is 4095 of 65535'),
+    'colours of 12 bits in 16': (lambda: cv2.imencode('.png', np.dstack([TWELVE] * 3))[1].tobytes(), '4095 of 65535'),
+    'an array of 12 bits': (lambda: TWELVE, '4095 of 65535'),
+    'signed 12 bits': (lambda: tiff(TWELVE.astype(np.int16)), '4095 of 32767'),
+    'a fourth band': (lambda: tiff(np.dstack([RGB, RAMP]), photometric='rgb', extrasamples=['unspecified']), '4 chan'),
+    'a fourth that nothing tells of': (lambda: cv2.imencode('.tif', np.dstack([RGB, RAMP]))[1].tobytes(), '4 channels'),
+    'five bands': (
+        lambda: tiff(np.dstack([RGB, RGB[..., :2]]), photometric='rgb', planarconfig='contig'),
+        '5 channels',
+    ),
+    'bands apart': (lambda: tiff(np.stack([RAMP] * 4), planarconfig='separate', photometric='minisblack'), 'TIFF of a'),
+    'pages': (lambda: tiff(np.stack([RAMP] * 4), photometric='minisblack'), 'several pages'),
+    'frames': (lambda: encode(RGB, 'WEBP', save_all=True, append_images=[Image.fromarray(255 - RGB)]), 'or frames'),
+    'PNG frames': (lambda: encode(RGB, 'PNG', save_all=True, append_images=[Image.fromarray(255 - RGB)]), 'or frames'),
+    'colours as fractions': (lambda: tiff(RGB.astype(np.float32) / 255, photometric='rgb'), 'a TIFF of a kind'),
+    'fractions above 1': (lambda: tiff(RAMP.astype(np.float32)), 'type float32 from 0.0 to 230.0'),
+    '32 bits': (lambda: tiff(RGB.astype(np.uint32), photometric='rgb'), 'a TIFF of a kind'),
+    'CMYK of 16 bits': (lambda: tiff(np.dstack([RGB, RAMP]).astype(np.uint16), photometric='separated'), 'of CMYK'),
+    'planes of 16 bits': (
+        lambda: tiff(np.moveaxis(RGB, 2, 0).astype(np.uint16) * 257, photometric='rgb', planarconfig='separate'),
+        'pixel by pixel',
+    ),
+    'white at 0': (lambda: tiff(RAMP.astype(np.uint16) * 257, photometric='miniswhite'), 'white is 0'),
+    'cut by Pillow': (
+        lambda: Image.open(BytesIO(cv2.imencode('.png', RGB.astype(np.uint16) * 257)[1].tobytes())),
+        'Pillow cuts its 16 bits',
+    ),
+}
+
+
+@pytest.mark.parametrize(('make', 'message'), LOST.values(), ids=LOST.keys())
+def test_what_would_be_lost_is_refused(make, message):
+    with pytest.raises(Mistake, match=f'lesion.*{message}'):
+        read_image(make(), name='lesion')
+
+
+KEPT = {
+    'planes': lambda: tiff(np.moveaxis(RGB, 2, 0), photometric='rgb', planarconfig='separate'),
+    'big-endian': lambda: tiff(RGB.astype(np.uint16) * 257, photometric='rgb', byteorder='>'),
+    'alpha': lambda: tiff(
+        np.dstack([RGB, np.full_like(RAMP, 255)]).astype(np.uint16) * 257,
+        photometric='rgb',
+        extrasamples=['unassalpha'],
+    ),
+    'white at 0': lambda: tiff(255 - RAMP, photometric='miniswhite'),
+    'signed': lambda: tiff((np.arange(24).reshape(4, 6) * 10 * 32767 / 255).round().astype(np.int16)),
+    'fractions': lambda: tiff(RAMP.astype(np.float32) / 255),
+    '32 bits of grey': lambda: tiff(RAMP.astype(np.uint32) * 257),
+}
+
+
+@pytest.mark.parametrize('name', KEPT)
+def test_kinds_of_tiff(name):
+    is_grey = name in ('white at 0', 'signed', 'fractions', '32 bits of grey')
+    assert (read_image(KEPT[name]())[0] == (RAMP[..., None] if is_grey else RGB)).all()
 
 
 def test_transparency_lies_over_white():
@@ -230,6 +313,14 @@ class TestDicom:
         image, _ = read_image(write(np.array([[0, 4095]], np.uint16), photometric, BitsStored=12))
         assert image[..., 0].tolist() == [[first, 255 - first]]
 
+    def test_twelve_bits_of_colour(self, write):
+        pixels = np.array([[[0, 2048, 4095]]], np.uint16)
+        assert read_image(write(pixels, 'RGB', BitsStored=12))[0].tolist() == [[[0, 128, 255]]]
+
+    def test_colours_of_another_kind_are_refused(self, write):
+        with pytest.raises(Mistake, match='3 channels of HSV'):
+            read_image(write(RGB, 'HSV'))
+
     def test_grey_that_is_rescaled_and_windowed(self, write):
         """Stored 0 to 4095 are -1024 to 3071; the window shows -1024 to 1023."""
         window = dict(WindowCenter=0, WindowWidth=2048, VOILUTFunction='LINEAR_EXACT')
@@ -281,6 +372,19 @@ class TestTrainingAndPredictionAgree:
         rgb, shape = self.both(tmp_path / f'a.{suffix}')
         assert rgb.shape == (30, 40, 3)
         assert shape == (30, 40)
+
+    def test_colours_of_16_bits(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint16)
+        for name in ('a.png', 'b.tif'):
+            cv2.imwrite(str(tmp_path / name), pixels[..., ::-1] * 257)
+            assert (self.both(tmp_path / name)[0] == pixels).all()
+
+    def test_the_same_is_refused(self, tmp_path):
+        cv2.imwrite(str(tmp_path / 'a.png'), np.full((30, 40, 3), 4095, np.uint16))
+        (source,) = find_images(tmp_path / 'a.png')
+        for read in (lambda: LoadImage(16).transform(dict(img_path=str(tmp_path / 'a.png'))), lambda: source.read(16)):
+            with pytest.raises(Mistake, match=r'a\.png: its brightest value is 4095 of 65535'):
+                read()
 
     def test_transparency_is_white(self, tmp_path):
         Image.new('RGBA', (40, 30), (10, 20, 30, 0)).save(tmp_path / 'a.png')

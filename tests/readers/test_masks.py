@@ -35,7 +35,7 @@ def inverted_palette(path):
 def alpha(path):
     pixels = np.zeros((40, 50, 4), np.uint8)
     pixels[..., 3] = MASK * 255
-    cv2.imwrite(str(path), pixels)
+    Image.fromarray(pixels).save(path)  # which says in a TIFF what the fourth channel is
 
 
 def turned(path):
@@ -50,6 +50,7 @@ GOOD = {
     '16 bits, 1': lambda path: cv2.imwrite(str(path), MASK.astype(np.uint16)),
     '16 bits, 255': lambda path: cv2.imwrite(str(path), MASK * np.uint16(255)),
     '16 bits, 65535': lambda path: cv2.imwrite(str(path), MASK * np.uint16(65535)),
+    '16 bits, three channels': lambda path: cv2.imwrite(str(path), np.dstack([MASK.astype(np.uint16)] * 3)),
     'bits': lambda path: Image.fromarray(MASK.astype(bool)).save(path),
     'grey palette': palette((0, 0, 0), (255, 255, 255)),
     'coloured palette': palette((0, 0, 0), (128, 0, 0)),
@@ -73,6 +74,14 @@ BAD = {
     'grey': (lambda path: cv2.imwrite(str(path), MASK * 100), 'holds the values 0, 100;'),
     'three values': (lambda path: cv2.imwrite(str(path), np.vstack([MASK, MASK * 255])), 'holds the values 0, 1, 255'),
     'colours': (lambda path: cv2.imwrite(str(path), np.dstack([MASK * 255, MASK, MASK])), 'its channels differ'),
+    'colours of 16 bits': (
+        lambda path: cv2.imwrite(str(path), np.dstack([MASK, MASK, MASK * 0]).astype(np.uint16)),
+        'its channels differ',
+    ),
+    'pages': (
+        lambda path: Image.fromarray(MASK).save(path, 'TIFF', save_all=True, append_images=[Image.fromarray(MASK)]),
+        'several pages',
+    ),
     'no image': (lambda path: path.write_bytes(b'none'), 'not a mask that can be read'),
     'empty': (lambda path: path.write_bytes(b''), 'not a mask that can be read'),
     'cut off': (lambda path: path.write_bytes(cv2.imencode('.png', MASK)[1].tobytes()[:-30]), 'truncated'),
