@@ -43,6 +43,7 @@ class Explanation:
         gates: Mean over channels of the gate's values, from 0 to 1 (h, w), over the whole image, by block and route;
             what they are, the operator's ``quantity`` says.
         without: What the answer would be with one route closed, by block and route.
+        words: What each route is, such as ``what the diagnosis tells the outline``.
     """
 
     prediction: LesionPrediction
@@ -50,6 +51,7 @@ class Explanation:
     activation: np.ndarray | None = None
     gates: dict[str, np.ndarray] = field(default_factory=dict)
     without: dict[str, LesionPrediction] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def effects(self) -> dict[str, 'Effect']:
@@ -69,10 +71,14 @@ class Explanation:
             rates = self.gates.get(name)
             gate = '' if rates is None else f' (gate {rates.min():.2f} to {rates.max():.2f})'
             if effect.is_nothing:
-                lines.append(f'closing {name}{gate} moves nothing: {effect}')
+                lines.append(f'{self.said(name)}{gate} moves nothing: {effect}')
             elif not effect.moves_mask:
-                lines.append(f'closing {name} leaves the outline as it is: {effect}')
+                lines.append(f'{self.said(name)}{gate} leaves the outline as it is: {effect}')
         return lines
+
+    def said(self, route: str) -> str:
+        """A route in words, as far as there are any."""
+        return self.words.get(route, route)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``json.dumps`` takes: the answer, and by route the answer without it and how far that is away."""
@@ -159,11 +165,15 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         for site, routes in model.gates(inputs).items()
         for route, rates in routes.items()
     }
-    for name, route in model.routes().items():
-        with closed(*route):
+    called = {inferencer.diagnosis: 'the diagnosis', inferencer.outline: 'the outline'}
+    for name, (operator, route) in model.routes().items():
+        with closed(operator, route):
             without = inferencer(source)
         assert isinstance(without, LesionPrediction), 'one source is one image'
         explanation.without[name] = without
+        source_task, target = (called.get(task, readable(task)) for task in operator.running(model.active_tasks)[route])
+        where = f' at {name.rpartition("/")[0]}' if len(model.passing_by_site()) > 1 else ''
+        explanation.words[name] = f'what {source_task} tells {target}{where}'
     return explanation
 
 
@@ -240,7 +250,7 @@ def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndar
         panels.append((title, overlay(image, explanation.activation)))
     return panels + [
         (
-            f'gate {name}\nviolet: {rates.min():.2f}, yellow: {rates.max():.2f}',
+            f'{explanation.said(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}',
             overlay(image, rates, Normalize(rates.min(), rates.max())),
         )
         for name, rates in explanation.gates.items()
@@ -252,7 +262,7 @@ def answers(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.n
     """Titles and panels of the lower row, of the routes that move the outline."""
     effects = explanation.effects
     return [
-        (f'without {name}\n{answer(prediction)}\nmoved: {effects[name]}', outlined(image, prediction))
+        (f'without {explanation.said(name)}\n{answer(prediction)}\nmoved: {effects[name]}', outlined(image, prediction))
         for name, prediction in explanation.without.items()
         if effects[name].moves_mask
     ]
@@ -273,7 +283,7 @@ def outlined(image: np.ndarray, prediction: LesionPrediction) -> np.ndarray:
 def draw_probabilities(axis: Axes, explanation: Explanation) -> None:
     """Bars of each class's probability, as it is and with each route closed."""
     answers = {'all routes': explanation.prediction}
-    answers |= {f'without {name.rpartition("/")[2]}': other for name, other in explanation.moving.items()}
+    answers |= {f'without {explanation.said(name)}': other for name, other in explanation.moving.items()}
     names = list(explanation.prediction.probabilities or ())
     places, height = np.arange(len(names)), 0.8 / len(answers)
     axis.axis('on')

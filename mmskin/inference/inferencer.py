@@ -103,6 +103,11 @@ class LesionInferencer:
         """The task that gives ``LesionPrediction.label``: the only one that names a class, or that of ``gt_label``."""
         return self._main('classes')
 
+    @property
+    def outline(self) -> str | None:
+        """The task that gives ``LesionPrediction.mask``: the only one that outlines, or that of ``gt_sem_seg``."""
+        return self._main('masks')
+
     def _main(self, kind: str) -> str | None:
         """The only task of a kind, or the one that learns what this kind does by default; the order says nothing."""
         names = [name for name, task in sorted(self.tasks.items()) if task.kind == kind]
@@ -292,7 +297,7 @@ class LesionInferencer:
                 answer = task.answer(sample, self.names[name], lesion_probability)
                 if name == self.diagnosis:
                     prediction.probabilities, prediction.label = answer.numbers, answer.label
-                elif name == self._main('masks') and len(answer.masks) == 1:
+                elif name == self.outline and len(answer.masks) == 1:
                     (prediction.mask,) = answer.masks.values()
                     prediction.lesion_probability = next(iter(answer.maps.values()), None)
                 else:

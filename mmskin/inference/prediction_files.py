@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,9 @@ from mmskin.errors import Mistake
 from mmskin.files import check_name, csv_line, plain_cell, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.masks import LesionMeasurements, write_mask
-from mmskin.models.tasks.task import Answer
+from mmskin.masks import LesionMeasurements
 
-__all__ = ['PredictionFiles']
+__all__ = ['PredictionFiles', 'cells_of', 'files_of']
 
 MEASURED = tuple(name for name in LesionMeasurements.__dataclass_fields__ if name not in ('bounding_box', 'centroid'))
 OF_IMAGES = (  # folders, and what follows an image's id in them
@@ -87,54 +86,55 @@ class PredictionFiles:
 
     def write(self, prediction: LesionPrediction, source: ImageSource) -> None:
         """Write everything about one image; ``source`` is read again for the overlay."""
-        name = prediction.image_id
-        if prediction.mask is not None:
-            write_mask(self.out_dir / 'masks' / f'{name}{MASK_SUFFIX}', prediction.mask)
-        if prediction.lesion_probability is not None:
-            write_image(self.out_dir / 'probabilities' / f'{name}.png', as_grey(prediction.lesion_probability))
-        for task, answer in prediction.others.items():
-            for folder, pictures in (('masks', answer.masks), ('probabilities', answer.maps)):
-                for outline, picture in pictures.items():
-                    parts = [name, task] if outline == task else [name, task, re.sub(r'[^\w.-]', '_', outline)]
-                    write_image(self.out_dir / folder / f'{"_".join(parts)}.png', as_grey(picture))
-        if self.overlays:
-            picture = np.asarray(prediction.overlay(source))
-            write_image(self.out_dir / 'overlays' / f'{name}.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        scores = prediction.probabilities or {}
-        cells = [f'{scores[name]:.6f}' if name in scores else '' for name in self.classes]
-        measured = asdict(prediction.measurements) if prediction.measurements else {}
-        if prediction.mask is not None and not measured:
-            measured = {'area': 0, 'area_fraction': 0.0, 'num_components': 0, 'touches_frame': False}
-        found = [measured.get(key, '') for key in MEASURED]
-        cells += [
-            prediction.label or '',
-            prediction.note,
-            *(f'{x:.6g}' if isinstance(x, float) else str(x) for x in found),
-        ]
-        further = dict(columns_of(prediction.others))
+        for name, content in files_of(prediction, source if self.overlays else None):
+            write_whole(self.out_dir / name, content)
+        cells = cells_of(prediction, self.classes)
         if not self._has_head:
-            self._write_row(['image_id', *self.classes, 'label', 'note', *MEASURED, *further])
+            self._write_row([*cells])
             self._has_head = True
-        self._write_row([name, *cells, *further.values()])
+        self._write_row([*cells.values()])
 
     def _write_row(self, cells: Sequence[str]) -> None:
         self._rows.write(csv_line(cells))
         self._rows.flush()
 
 
-def columns_of(others: Mapping[str, Answer]) -> Iterator[tuple[str, str]]:
-    """What further tasks say as columns of a table and their cells."""
-    for task, answer in others.items():
-        yield from ((f'{task}/{name}', f'{number:.6f}') for name, number in answer.numbers.items())
+def files_of(prediction: LesionPrediction, source: ImageSource | None = None) -> Iterator[tuple[str, bytes]]:
+    """The pictures of one image, by their paths in the folder of results; with the overlay if ``source`` is given."""
+    name = prediction.image_id
+    pictures = {}
+    if prediction.mask is not None:
+        pictures[f'masks/{name}{MASK_SUFFIX}'] = prediction.mask
+    if prediction.lesion_probability is not None:
+        pictures[f'probabilities/{name}.png'] = prediction.lesion_probability
+    for task, answer in prediction.others.items():
+        for folder, found in (('masks', answer.masks), ('probabilities', answer.maps)):
+            for outline, picture in found.items():
+                parts = [name, task] if outline == task else [name, task, re.sub(r'[^\w.-]', '_', outline)]
+                pictures[f'{folder}/{"_".join(parts)}.png'] = picture
+    for path, picture in pictures.items():  # from 0 to 1
+        yield path, cv2.imencode('.png', np.round(picture * 255.0).astype(np.uint8))[1].tobytes()
+    if source is not None:
+        overlay = cv2.cvtColor(np.asarray(prediction.overlay(source)), cv2.COLOR_RGB2BGR)
+        yield f'overlays/{name}.jpg', cv2.imencode('.jpg', overlay)[1].tobytes()
+
+
+def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, str]:
+    """The row of one image in the table of results, by column."""
+    scores = prediction.probabilities or {}
+    measured = asdict(prediction.measurements) if prediction.measurements else {}
+    if prediction.mask is not None and not measured:
+        measured = {'area': 0, 'area_fraction': 0.0, 'num_components': 0, 'touches_frame': False}
+    found = {key: measured.get(key, '') for key in MEASURED}
+    cells = {
+        'image_id': prediction.image_id,
+        **{name: f'{scores[name]:.6f}' if name in scores else '' for name in classes},
+        'label': prediction.label or '',
+        'note': prediction.note,
+        **{key: f'{value:.6g}' if isinstance(value, float) else str(value) for key, value in found.items()},
+    }
+    for task, answer in prediction.others.items():
+        cells |= {f'{task}/{name}': f'{number:.6f}' for name, number in answer.numbers.items()}
         if answer.label is not None:
-            yield f'{task}/label', answer.label
-
-
-def as_grey(values: np.ndarray) -> np.ndarray:
-    """Values from 0 to 1, or a mask, as grey levels from 0 to 255."""
-    return np.round(values * 255.0).astype(np.uint8)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a grey or BGR image in the format of the file's suffix."""
-    write_whole(path, cv2.imencode(path.suffix, image)[1].tobytes())
+            cells[f'{task}/label'] = answer.label
+    return cells

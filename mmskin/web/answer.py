@@ -1,8 +1,11 @@
 """The answer for some images, as HTML with all its pictures inside: nothing of it has to lie on the disk."""
 
 import base64
+import io
+import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import cv2
@@ -10,17 +13,19 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
-from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.drawing import FURTHER, MAP_COLORS, overlay, readable, thumbnail
 from mmskin.explain.explanation import Explanation, answer, explain
+from mmskin.files import csv_line
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.inference.prediction_files import cells_of, files_of
 from mmskin.masks import Polygon, contours_of
 
-__all__ = ['Refused', 'answer_html', 'look_at']
+__all__ = ['Refused', 'answer_html', 'look_at', 'samples_html']
 
 SIZE = 900  # pixels on the longer side of what is shown
+KINDS = {'.csv': 'text/csv', '.jpg': 'image/jpeg', '.png': 'image/png', '.zip': 'application/zip'}
 LEGEND = ', '.join(to_hex(color) for color in MAP_COLORS(np.linspace(0, 1, 9)))
 
 
@@ -56,19 +61,25 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     masks = [(f'{task}_{name}', mask) for task, one in prediction.others.items() for name, mask in one.masks.items()]
     further = [(name, mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
     image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
+    written = dict(files_of(prediction, source))
     return {
-        'name': prediction.image_id,
+        'name': source.file_name or prediction.image_id,
         'prediction': prediction,
+        'flags': flags_of(prediction),
+        'measured': measured(prediction),
+        'cells': cells_of(prediction, inferencer.classes),
+        'files': written,
+        'downloads': [
+            (label_of(path), path.rpartition('/')[2], file_uri(path, data)) for path, data in written.items()
+        ],
         'probabilities': by_score(prediction),
         'image': data_uri(image, '.jpg'),
         'outline': polygons(prediction.contours or ()),
         'further': [(points, color) for _, mask, color in further for points in polygons(contours_of(mask))],
-        'further_masks': [(name, color, data_uri(np.uint8(255) * mask, '.png')) for name, mask, color in further],
-        'mask': None if prediction.mask is None else data_uri(np.uint8(255) * prediction.mask, '.png'),
-        'mask_name': f'{prediction.image_id}{MASK_SUFFIX}',
+        'further_masks': [(name, color) for name, _, color in further],
         'maps': list(color_maps(explanation, image)),
         'without': [
-            (name, answer(other) if name in explanation.moving else 'moves nothing')
+            (name, explanation.said(name), answer(other) if name in explanation.moving else 'the same answer')
             for name, other in explanation.without.items()
         ],
     }
@@ -77,12 +88,63 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
 def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | Refused]) -> str:
     """What the page shows below the place for images: refusals, a table of several images, and each image."""
     images = [one for one in results if not isinstance(one, Refused)]
-    return template().render(
+    columns = list(dict.fromkeys(name for one in images for name in one['cells']))
+    rows = [columns, *([one['cells'].get(name, '') for name in columns] for one in images)]
+    written = {'predictions.csv': ''.join(map(csv_line, rows)).encode()}
+    for one in images:
+        written |= one['files']
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, 'w') as target:
+        for name, data in written.items():
+            target.writestr(name, data)
+    return template('answer.html').render(
         classes=classes,
         refused=[one.reason for one in results if isinstance(one, Refused)],
         images=images,
+        table=file_uri('.csv', written['predictions.csv']),
+        archive=file_uri('.zip', archive.getvalue()),
         legend=LEGEND,
         readable=readable,
+    )
+
+
+def flags_of(prediction: LesionPrediction) -> list[str]:
+    """What stands in the way of taking the answer for one, and of the outline for the lesion's."""
+    measurements = prediction.measurements
+    flags = [prediction.note] if prediction.note else []
+    if measurements and measurements.touches_frame:
+        flags.append('the lesion reaches the edge of the image: part of it may be missing')
+    if measurements and measurements.num_components > 1:
+        flags.append(f'the outline is in {measurements.num_components} pieces')
+    return flags
+
+
+def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
+    """Size and shape of the lesion in words, with what the numbers say."""
+    found = prediction.measurements
+    if found is None:
+        return []
+    return [
+        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f} % of the image'),
+        ('largest diameter', f'{found.max_feret_diameter:,.1f} pixels'),
+        ('perimeter', f'{found.perimeter:,.1f} pixels'),
+        ('asymmetry (0: symmetric)', f'{found.asymmetry:.2f}'),
+        ('compactness (1: a disc)', f'{found.compactness:.2f}'),
+        ('irregularity (0: no dents)', f'{found.irregularity:.2f}'),
+    ]
+
+
+def label_of(path: str) -> str:
+    """What a file of results is called on the page, by its folder."""
+    return {'masks': 'Mask (PNG)', 'overlays': 'Overlay (JPEG)'}.get(path.partition('/')[0], path)
+
+
+def samples_html() -> str:
+    """The painted lesions that come with mmskin, each a button."""
+    folder = files('mmskin').joinpath('samples')
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith('.jpg'))
+    return template('samples.html').render(
+        samples=[(name, file_uri(name, folder.joinpath(name).read_bytes())) for name in names]
     )
 
 
@@ -116,14 +178,18 @@ def color_map(title: str, values: np.ndarray, image: np.ndarray, scale: Normaliz
 def data_uri(image: np.ndarray, suffix: str) -> str:
     """A grey or RGB image as a picture inside the page."""
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    data = cv2.imencode(suffix, pixels)[1].tobytes()
-    return f'data:image/{"jpeg" if suffix == ".jpg" else "png"};base64,{base64.b64encode(data).decode()}'
+    return file_uri(suffix, cv2.imencode(suffix, pixels)[1].tobytes())
+
+
+def file_uri(name: str, data: bytes) -> str:
+    """A file inside the page, of the kind that its suffix says."""
+    return f'data:{KINDS[name[-4:]]};base64,{base64.b64encode(data).decode()}'
 
 
 @cache
-def template() -> Template:
-    """The HTML; names of files are escaped in it."""
+def template(name: str) -> Template:
+    """A file of HTML; names of images are escaped in it."""
     environment = Environment(
         loader=PackageLoader('mmskin', 'web'), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template('answer.html')
+    return environment.get_template(name)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmskin.errors import needs
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.fusion.base import Categorical, Input
-from mmskin.web.answer import Refused, answer_html, look_at
+from mmskin.web.answer import Refused, answer_html, look_at, samples_html
 from mmskin.web.limits import MEGA, Limits
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ logger = logging.getLogger(__name__)
 ABOUT = """# mmskin
 
 <div class="mmskin-notice"><b>Research software, not a medical device.</b>
-Do not use it to decide about anyone's health. The network has learned from a few thousand dermoscopic images, and does
-not notice when one shows something else. Show any mole that worries you to a doctor.</div>
+Do not use it to decide about anyone's health. The network has learned from a few thousand dermoscopic images, and
+notices only roughly when one shows something else. Show any mole that worries you to a doctor.</div>
 """
 Upload = tuple[str, Path]  # the name that its owner gave it, and where the file lies until it is read
 
@@ -48,9 +49,12 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
         gradio.Markdown(ABOUT)
         with gradio.Row():  # before the images, whose drop brings the answer
             fields = [field(name, one) for name, one in inferencer.inputs_beside.items()]
-        images = gradio.File(label='Drop one or several images here', file_count='multiple', height=150)
+        images = gradio.File(
+            label='Drop one or several images here', file_count='multiple', height=150, elem_id='mmskin-images'
+        )
         images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
         gradio.Markdown(conditions(limits, title))
+        gradio.HTML(samples_html(), js_on_load=None)
         result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
         images.upload(answer, [images, *fields], [images, result], concurrency_limit=1, api_visibility='private')
     return page.queue(max_size=20, api_open=False)
@@ -74,8 +78,14 @@ def predict_uploads(
     inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload], inputs: Mapping[str, Any] | None = None
 ) -> str:
     """The answer as HTML, with ``inputs`` beside each image; whatever happens, the files are gone afterwards."""
+    seen: Counter[str] = Counter()
+    results: list[dict[str, Any] | Refused] = []
     try:
-        results = [attempt(inferencer, limits, *upload, inputs or {}) for upload in uploads[: limits.images]]
+        for name, path in uploads[: limits.images]:
+            image_id = Path(name).stem
+            seen[image_id] += 1  # of two files of one name, the second one's results would replace the first one's
+            image_id += f'_{seen[image_id]}' if seen[image_id] > 1 else ''
+            results.append(attempt(inferencer, limits, name, path, image_id, inputs or {}))
     finally:
         for _, path in uploads:
             remove(path)
@@ -87,11 +97,11 @@ def predict_uploads(
 
 
 def attempt(
-    inferencer: LesionInferencer, limits: Limits, name: str, path: Path, inputs: Mapping[str, Any]
+    inferencer: LesionInferencer, limits: Limits, name: str, path: Path, image_id: str, inputs: Mapping[str, Any]
 ) -> dict[str, Any] | Refused:
     """The answer for one file, or why there is none."""
     try:
-        return look_at(inferencer, replace(limits.read(path, name), inputs=inputs))
+        return look_at(inferencer, replace(limits.read(path, name), image_id=image_id, inputs=inputs))
     except OSError:  # its message would tell where files lie here
         return Refused(f'{name}: could not be read; drop it once more')
     except (ValueError, ModuleNotFoundError) as error:

@@ -1,8 +1,11 @@
 """The answer as HTML, without a server or a browser."""
 
 import base64
+import csv
+import io
 import re
 import sys
+import zipfile
 
 import cv2
 import numpy as np
@@ -31,16 +34,38 @@ def html(inferencer, photo, tmp_path_factory):
 
 def test_the_mask_is_that_of_the_prediction(html, inferencer, photo):
     (mask,) = pictures(html, r'download="mole_segmentation.png" href')
-    expected = inferencer(photo).mask
-    assert expected.any()
-    np.testing.assert_array_equal(mask, np.uint8(255) * expected)
+    prediction = inferencer(photo)
+    assert prediction.mask.any()
+    np.testing.assert_array_equal(mask, np.uint8(255) * prediction.mask)
+    (overlay,) = pictures(html, r'download="mole.jpg" href')
+    assert overlay.shape == (*prediction.overlay(photo).size[::-1], 3)
+    measured = prediction.measurements
+    assert f'<td>{measured.area:,} pixels, {100 * measured.area_fraction:.1f} % of the image</td>' in html
+    assert f'<td>{measured.max_feret_diameter:,.1f} pixels</td>' in html
+
+
+def test_all_results_in_one_archive_even_where_two_files_have_one_name(inferencer, photo, upload):
+    html = predict_uploads(inferencer, Limits(), [upload('mole.png', photo), upload('mole.png', photo)])
+    data = base64.b64decode(re.search(r'download="mmskin.zip" href="data:application/zip;base64,([^"]+)"', html)[1])
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [f'{folder}/mole{end}' for end in ('', '_2') for folder in ('masks', 'overlays')]
+        names = [name + ('_segmentation.png' if 'masks' in name else '.jpg') for name in names]
+        assert archive.namelist() == ['predictions.csv', *names]
+        rows = [*csv.DictReader(io.StringIO(archive.read('predictions.csv').decode()))]
+        mask = cv2.imdecode(np.frombuffer(archive.read(names[0]), np.uint8), cv2.IMREAD_UNCHANGED)
+    expected = inferencer(photo)
+    assert [row['image_id'] for row in rows] == ['mole', 'mole_2']
+    assert {row['label'] for row in rows} == {expected.label}
+    assert float(rows[1]['area']) == (mask > 0).sum() == expected.measurements.area
+    assert html.count('<td class="name">mole.png</td>') == 2
 
 
 def test_image_maps_outline_and_numbers(html, inferencer, photo):
     image, *maps = pictures(html, 'src')
     prediction = inferencer(photo)
     assert len(maps) == 1  # the routes of the shipped network move nothing, and have no maps
-    assert html.count('<td>moves nothing</td>') == sum(len(routes) for routes in prediction.gates.values())
+    assert 'without what the diagnosis tells the outline' in html
+    assert html.count('<td>the same answer</td>') == sum(len(routes) for routes in prediction.gates.values())
     assert f'{UNLIKE.capitalize()}.' in html  # the photo is painted
     assert {one.shape for one in (image, *maps)} == {(160, 200, 3)}
     assert html.count('class="edge"') == len(prediction.contours)

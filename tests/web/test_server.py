@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -105,7 +106,7 @@ def test_an_image_in_the_browser(page, served, photo, tmp_path):
     page.locator('input[type=range]').fill('40')
     assert float(first.evaluate('map => getComputedStyle(map).opacity')) == pytest.approx(0.4)
     with page.expect_download() as download:
-        page.click('.download')
+        page.click('text=Mask (PNG)')
     assert download.value.suggested_filename == 'mole_segmentation.png'
     assert Image.open(BytesIO(download.value.path().read_bytes())).size == (200, 160)
     assert [*served[1].rglob('*')] == [], 'uploads stay'
@@ -113,17 +114,53 @@ def test_an_image_in_the_browser(page, served, photo, tmp_path):
     assert [url for url in page.asked if not url.startswith(local)] == []
 
 
+def test_a_sample_is_tried_by_keyboard_and_its_results_are_downloaded(page, served):
+    page.locator('.mmskin-samples .sample').nth(1).focus()
+    page.keyboard.press('Enter')
+    page.wait_for_selector('.mmskin-answer .image', timeout=60_000)
+    assert page.inner_text('h2').startswith('painted_2.jpg')
+    assert page.inner_text('.mmskin-status') == '1 answered, 0 refused'
+    assert page.locator('.mmskin-samples[open]').count() == 0
+    with page.expect_download() as download:
+        page.click('text=All results (ZIP)')
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ['predictions.csv', 'masks/painted_2_segmentation.png', 'overlays/painted_2.jpg']
+    assert [*served[1].rglob('*')] == [], 'uploads stay'
+    assert [url for url in page.asked if not url.startswith((served[0], 'data:', 'blob:'))] == []
+
+
+@pytest.mark.parametrize('colors', ['light', 'dark'])
+def test_the_page_suits_a_phone_a_keyboard_and_a_screen_reader(browser, served, photo, tmp_path, colors):
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='pip install axe-playwright-python').Axe()
+    for name in ('mole.png', 'a name that is longer than a telephone is wide, without a gap_' + 40 * 'x' + '.png'):
+        (tmp_path / name).write_bytes(photo)
+    page = browser.new_page(color_scheme=colors, viewport=dict(width=390, height=844))
+    page.goto(served[0])
+    page.wait_for_selector('.mmskin-samples', timeout=60_000)
+    before = axe.run(page)
+    page.set_input_files('input[type=file]', [*map(str, tmp_path.iterdir())])
+    page.wait_for_selector('.mmskin-answer .image', timeout=60_000)
+    page.locator('.mmskin-answer details').evaluate_all('found => found.forEach((one) => (one.open = true))')
+    for found in (before, axe.run(page)):
+        assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate('document.documentElement.scrollWidth') == 390
+    for table in page.locator('.mmskin-answer table').all():
+        box = table.bounding_box()
+        assert box['x'] >= 0 and box['x'] + box['width'] <= 390, table.inner_text()
+    page.close()
+
+
 def test_a_real_photograph_in_the_browser(page, served, inferencer, real_data, tmp_path):
     path = sorted((real_data / 'isic2017_native' / 'ISIC-2017_Validation_Data').glob('*.jpg'))[0]
     expected, photo = inferencer(path), Image.open(path)
     page.set_input_files('input[type=file]', str(path))
     page.wait_for_selector('.mmskin-answer .image', timeout=120_000)
-    assert page.inner_text('h3') == f'{path.stem} {photo.width} x {photo.height} pixels'
+    assert page.inner_text('h2') == f'{path.name} {photo.width} x {photo.height} pixels'
     assert page.inner_text('.probabilities .first th') == readable(expected.label)
     assert page.inner_text('.probabilities .first td:last-child') == f'{expected.probabilities[expected.label]:.2f}'
     assert page.locator('legend').inner_text() == 'Why this answer?'
     with page.expect_download() as download:
-        page.click('.download')
+        page.click('text=Mask (PNG)')
     mask = np.asarray(Image.open(BytesIO(download.value.path().read_bytes())))
     np.testing.assert_array_equal(mask > 0, expected.mask)
     page.screenshot(path=tmp_path / 'page.png', full_page=True)
