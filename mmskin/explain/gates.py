@@ -211,9 +211,12 @@ def correlations(table: GateTable) -> list[tuple[str, str, float, float]]:
 def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
     """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
     blocks = {route.rpartition('/')[0] for route in routes}
-    types = [as_config(cfg)['type'] for block, cfg in passing.items() if block in blocks]
+    is_here = {
+        key: not isinstance(key, str) or '/' in key or key in blocks for key in passing
+    }  # a level has a block's name
+    types = [as_config(cfg)['type'] for key, cfg in passing.items() if is_here[key]]
     operators: list[Any] = [MODELS.get(kind) for kind in types]
-    return {operator.__name__: operator.quantity for operator in operators}
+    return {operator.__name__: operator.quantity for operator in operators if operator.quantity}
 
 
 def summary(meanings: Mapping[str, str], means: Sequence[Group], ranks: list[tuple[str, str, float, float]]) -> str:

@@ -13,7 +13,7 @@ from mmskin.errors import Mistake
 from mmskin.files import check_name
 from mmskin.models.fusion.base import Values, build_inputs, values_of
 from mmskin.models.heads.widths import with_widths
-from mmskin.models.passing.base import FeaturePassing, Features
+from mmskin.models.passing.base import FeaturePassing, Features, Route
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
 from mmskin.registry import MODELS, as_config
@@ -31,7 +31,10 @@ class MultiTaskModel(BaseModel):
         tasks: Config of each task by name, e.g. ``cls=dict(type='Classification', head=...)``. Widths that a head or
             neck leaves out are those of the branch's maps, see ``with_widths``.
         passing: Config of the feature passing by the name of its block or level, e.g.
-            ``{'layer3.22': dict(type='GatedFeaturePassing')}`` or ``{'/16': 'CrossStitchPassing'}``.
+            ``{'layer3.22': dict(type='GatedFeaturePassing')}`` or ``{'/16': 'CrossStitchPassing'}``. 'decoder/16' is
+            the map of level '/16' that the heads get. A tuple of names is one operator at several sites, with
+            weights for each: x_j, what enters the block, is there what left the site before for branch j, in the
+            order in which they run: blocks as the branches come to them, then decoders' levels from coarse to fine.
         use_passing: False runs the network without passing, as the stages before the joint one do.
         active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
@@ -48,7 +51,7 @@ class MultiTaskModel(BaseModel):
         self,
         backbone: dict,
         tasks: Mapping[str, dict],
-        passing: Mapping[str, dict | str] | None = None,
+        passing: Mapping[str | tuple[str, ...], dict | str] | None = None,
         use_passing: bool = True,
         active_tasks: Sequence[str] | None = None,
         frozen: Sequence[str] = (),
@@ -61,21 +64,10 @@ class MultiTaskModel(BaseModel):
         self.inputs = build_inputs(inputs)
         self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})
         self._name_tasks()
-        passing = passing or {}
-        if not isinstance(passing, Mapping):
-            raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
-        blocks = [self.backbone.blocks_at(site, list(tasks)) for site in passing]
-        if twice := [site for site, block in zip(passing, blocks, strict=True) if blocks.count(block) > 1]:
-            raise Mistake(f'passing names one block as {" and as ".join(map(repr, twice))}; keep one of them')
-        shown = [{*block.values()} for block in blocks]  # a level is called by its block, if that is the same in all
-        passing = {
-            next(iter(names)) if len(names) == 1 else site: passing[site]
-            for site, names in zip(passing, shown, strict=True)
-        }
-        self.sites = {site.replace('.', '_'): site for site in passing}  # no dots in a module's name
-        self.passing = ModuleDict(
-            {key: MODELS.build(as_config(passing[site], **self._channels(site))) for key, site in self.sites.items()}
-        )
+        self.sites: dict[str, str] = {}  # by the name of the module, in which there are no dots
+        self.travels: dict[str, tuple[str, ...]] = {}  # the sites between which maps travel, by each of them
+        self.passing = ModuleDict()
+        self._place(passing or {})
         self.use_passing = use_passing
         self.active_tasks = list(tasks) if active_tasks is None else list(active_tasks)
         self._fixed = self._fixed_parts(frozen)
@@ -105,12 +97,64 @@ class MultiTaskModel(BaseModel):
     def _task_names(self) -> dict[str, list[str]]:
         return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
 
-    def _channels(self, site: str) -> dict[str, dict[str, int]]:
-        """Channels that enter and leave the block or level ``site``, by task."""
-        return {
-            'in_channels': {task: self.backbone.channels_in(site, task) for task in self.tasks},
-            'out_channels': {task: self.backbone.channels_out(site, task) for task in self.tasks},
+    def _place(self, passing: Mapping[str | tuple[str, ...], dict | str]) -> None:
+        """Build the operators, one at each site."""
+        if not isinstance(passing, Mapping):
+            raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
+        seen: dict[str, Any] = {}
+        for key, config in passing.items():
+            given = [key] if isinstance(key, str) else self.backbone.in_order(key)
+            before: str | None = None
+            for site in given:
+                blocks = self.backbone.blocks_at(site, list(self.tasks))
+                is_late = site.startswith('decoder/')
+                if twice := [other for other, found in seen.items() if found == (is_late, blocks)]:
+                    raise Mistake(f'passing names one block as {twice[0]!r} and as {site!r}; keep one of them')
+                seen[site] = is_late, blocks
+                # a level is called by its block, if that is the same in all
+                name = site if is_late or len({*blocks.values()}) > 1 else next(iter(blocks.values()))
+                operator = {**as_config(config), **self._channels(site, blocks, before)}
+                if is_late:
+                    operator |= self._late_routes(operator, blocks)
+                self.sites[name.replace('.', '_')] = name
+                self.passing[name.replace('.', '_')] = MODELS.build(operator)
+                before = site
+            if len(given) > 1:
+                names = tuple([*self.sites.values()][-len(given) :])
+                self.travels |= dict.fromkeys(names, names)
+
+    def _channels(self, site: str, tasks: Iterable[str], before: str | None) -> dict[str, dict[str, int]]:
+        """Channels that enter and leave the block or level ``site``, by task; what left ``before`` enters."""
+        leaving = {task: self.backbone.channels_out(site, task) for task in tasks}
+        earlier = self.backbone.blocks_at(before, list(self.tasks)) if before else ()
+        entering = {
+            task: self.backbone.channels_out(before, task) if task in earlier else self.backbone.channels_in(site, task)
+            for task in leaving
         }
+        return {'in_channels': entering, 'out_channels': leaving}
+
+    def _late_routes(self, operator: Mapping[str, Any], blocks: Mapping[str, str]) -> dict[str, list[Route]]:
+        """The routes of an operator at a decoder's level: those between heads that get a map, to such as read it."""
+        kind = cast(type[FeaturePassing], MODELS.get(operator['type']))
+        routes = operator.get('routes')
+        routes = [tuple(route) for route in (kind.default_routes([*blocks]) if routes is None else routes)]
+        if unknown := {task for route in routes for task in route} - {*self.tasks}:
+            raise Mistake(f'routes name {", ".join(sorted(unknown))}; the tasks are {", ".join(self.tasks)}')
+        read = {task: self.backbone.out_blocks[task].index(block) for task, block in blocks.items()}
+        read = {task: place for task, place in read.items() if place in self._read_maps(task)}
+        kept = [route for route in routes if {*route} <= {*blocks} and route[1] in read]
+        detached = [tuple(route) for route in operator.get('detach', ())]
+        return {'routes': kept, 'detach': [route for route in detached if route in kept or route not in routes]}
+
+    @torch.enable_grad()
+    def _read_maps(self, name: str) -> set[int]:
+        """The places of the maps that the head of a task reads, of those that it gets."""
+        task, shapes = self.tasks[name], self.head_maps(name)
+        side = 2 * max(stride for _, stride in shapes)
+        maps = tuple(torch.zeros(2, width, side // at, side // at, requires_grad=True) for width, at in shapes)
+        gradients = torch.autograd.grad(task.eval()(maps).sum(), maps, allow_unused=True)
+        task.train()
+        return {place for place, gradient in enumerate(gradients) if gradient is not None}
 
     def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:
         """The modules that ``frozen`` names, and those that do not run."""
@@ -145,7 +189,15 @@ class MultiTaskModel(BaseModel):
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         """The maps of the active tasks' branches for normalised images (N, 3, H, W)."""
-        passing = {site: partial(pass_features, site, operator) for site, operator in self.passing_by_site().items()}
+        left: dict[tuple[str, ...], Features] = {}  # what travels, by its sites
+
+        def passed(site: str, operator: FeaturePassing, entering: Features, leaving: Features) -> Features:
+            sites = self.travels.get(site, (site,))
+            entering = {task: left.get(sites, {}).get(task, x) for task, x in entering.items()}
+            left[sites] = pass_features(site, operator, entering, leaving)
+            return left[sites]
+
+        passing = {site: partial(passed, site, operator) for site, operator in self.passing_by_site().items()}
         return self.backbone(inputs, self.active_tasks, passing)
 
     def over_image(self, task: str, maps: Tensor, inputs: Tensor) -> Tensor:

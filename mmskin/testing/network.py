@@ -30,17 +30,24 @@ def conv_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-def tiny_network(passing: dict, **options: Any) -> MultiTaskModel:
+def tiny_network(passing: dict | str, at_scales: bool = False, **options: Any) -> MultiTaskModel:
     """Classification and segmentation that split after the second block and pass features at the next two.
 
     Segmentation's maps are twice as large as classification's at both.
 
     Args:
-        passing: Config of the operator.
+        passing: Config of the operator, or of several by their sites.
+        at_scales: One operator is at both blocks, and one in front of the decoders at their two levels, of which the
+            diagnosis reads the coarser one.
         options: Others of ``MultiTaskModel``.
     """
-    branches = dict(cls=dict(), seg=dict(output_stride=8))
+    out_blocks = ['b.1', 'c.0'] if at_scales else ['c.0']
+    branches = dict(cls=dict(out_blocks=out_blocks), seg=dict(out_blocks=out_blocks, output_stride=8))
     cls, seg = dict(type='ClsHead', in_channels=12), dict(type='ASPPHead', in_channels=12, rates=(1, 2))
+    if at_scales:
+        seg = dict(type='UNetHead', channels=4)
+    sites = [('b.0', 'b.1'), ('decoder/32', 'decoder/16')] if at_scales else ['b.0', 'b.1']
+    by_site = isinstance(passing, dict) and 'type' not in passing
     cfg = dict(
         type='MultiTaskModel',
         backbone=dict(type='SplitBackbone', chain=dict(type=TinyChain), split_after='a.0', branches=branches),
@@ -48,7 +55,7 @@ def tiny_network(passing: dict, **options: Any) -> MultiTaskModel:
             cls=dict(type='Classification', head=cls, losses=dict(ce=dict(type='CrossEntropy'))),
             seg=dict(type='Segmentation', head=seg, losses=dict(wce=dict(type='WeightedCrossEntropy'))),
         ),
-        passing=dict.fromkeys(('b.0', 'b.1'), passing),
+        passing=passing if by_site else dict.fromkeys(sites, passing),
     )
     torch.manual_seed(0)
     return MODELS.build({**cfg, **options})

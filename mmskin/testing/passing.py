@@ -237,6 +237,11 @@ class PassingContract(Contract):
         self.check_network(active_tasks=['seg'])
         self.check_network(count=1)
 
+    def test_at_several_scales(self) -> None:
+        """The same with one operator at two blocks and one at two levels of the decoders, where maps travel."""
+        self.check_network(at_scales=True)
+        self.check_network(at_scales=True, active_tasks=['seg'])
+
     def check_network(self, count: int = 2, **options: Any) -> None:
         """One step's gradients in a stage with ``options``, for ``count`` images, and its gates."""
         model = tiny_network(self.cfg, **options).train()
@@ -245,10 +250,12 @@ class PassingContract(Contract):
         torch.stack(list(model(images, samples, mode='loss').values())).sum().backward()
         waiting = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
         assert not waiting, f'no gradient with {options} for {waiting}'
-        assert model.eval().gates(images).keys() == ({'b.0', 'b.1'} if model.use_passing else set())
+        assert model.eval().gates(images).keys() == ({*model.sites.values()} if model.use_passing else set())
 
     def test_joined_network_starts_as_the_separate_ones(self) -> None:
         """With passing and without, the same logits."""
         images, _ = tiny_batch(1)
-        joined, separate = (tiny_network(self.cfg, use_passing=passing).eval()(images) for passing in (True, False))
-        assert all(torch.equal(joined[task], separate[task]) for task in separate)
+        for at_scales in (False, True):
+            networks = (tiny_network(self.cfg, at_scales, use_passing=passing) for passing in (True, False))
+            joined, separate = (network.eval()(images) for network in networks)
+            assert all(torch.equal(joined[task], separate[task]) for task in separate)

@@ -335,7 +335,7 @@ def test_a_task_without_losses_of_its_own_says_so():
         (dict(passing={'b.1': {**PASSING, 'routes': [('cls', 'sag')]}}), 'route cls -> sag'),
         (dict(passing={'b.1': {**PASSING, 'routes': ('cls', 'seg')}}), "routes has 'cls'; it is a list of pairs"),
         (dict(passing={'b.1': {**PASSING, 'routes': ['cls2seg']}}), "routes has 'cls2seg'; it is a list of pairs"),
-        (dict(passing='GBDPassing'), "passing='GBDPassing'): give Mapping[str, dict | str] | None"),
+        (dict(passing='GBDPassing'), "passing='GBDPassing'): give Mapping[str | tuple[str, ...], dict | str] | None"),
         (dict(passing={'b.1': dict(type='MTIPassing', reduction=0)}), 'MTIPassing(reduction=0): give 1 or more'),
         (dict(weighting=dict(type='FixedWeights', weights=[1, 2])), '(weights=[1, 2]): give Mapping[str, float]'),
         (dict(backbone=backbone(cls=dict())), "No branch is named 'seg'; the backbone has branches for cls"),

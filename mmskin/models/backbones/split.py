@@ -1,7 +1,7 @@
 """One network cut in two, what comes first shared and what follows copied per task, or a network for each task."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from mmskin.registry import MODELS
 
 __all__ = ['SplitBackbone']
 
+DECODER = 'decoder'  # 'decoder/16' is the map of '/16' that heads get
 Features = dict[str, Tensor]
 Passing = Callable[[Features, Features], Features]
 
@@ -27,7 +28,8 @@ class SplitBackbone(nn.Module):
     `init_weights`, which MMEngine's Runner calls before it trains: a model built to test a checkpoint needs none.
 
     Wherever a block is named, so may be a level: '/16' is the last block whose map has that stride against the image,
-    in the network of the branch, before ``output_stride`` changes it.
+    in the network of the branch, before ``output_stride`` changes it. Features are passed at a block of the branches,
+    or in front of their decoders: 'decoder/16' is the map of level '/16' that heads get.
 
     Args:
         chain: Config of a `BlockChain`; None if every branch has its own.
@@ -102,14 +104,16 @@ class SplitBackbone(nn.Module):
         return cast(BlockChain, self.branches[task])
 
     def channels_in(self, site: str, task: str) -> int:
-        """Channels of the map that enters the block or level ``site`` in the network of ``task``."""
+        """Channels of the map that enters ``site``, a block, level or decoder's level, in the network of ``task``."""
         layout = self.layouts[task]
-        index = layout.names.index(layout.find(site))
+        index = layout.names.index(layout.find(site.removeprefix(DECODER)))
+        if site.startswith(f'{DECODER}/'):
+            return layout.channels[layout.names[index]]
         return layout.channels[layout.names[index - 1]] if index else 3
 
     def channels_out(self, site: str, task: str) -> int:
-        """Channels of the map that the block or level ``site`` gives in the network of ``task``."""
-        return self.layouts[task].channels[self.layouts[task].find(site)]
+        """Channels of the map that leaves ``site``, a block, level or decoder's level, in the network of ``task``."""
+        return self.layouts[task].channels[self.layouts[task].find(site.removeprefix(DECODER))]
 
     def maps_of(self, task: str) -> list[tuple[int, int]]:
         """Channels and stride against the image of each map that the head of ``task`` gets."""
@@ -120,9 +124,20 @@ class SplitBackbone(nn.Module):
     def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
         """The blocks of ``tasks`` at which features can be passed between them, at the block or level ``site``.
 
+        At a decoder's level it is those tasks alone whose heads get a map of that level.
+
         Raises:
-            Mistake: if it is shared or unknown, or a task's branch ends before it.
+            Mistake: if it is shared or unknown, or a task's branch ends before it; if fewer than two heads get it.
         """
+        if site.startswith(f'{DECODER}/'):
+            found = self._at_decoder(site, tasks)
+            if len(found) < min(2, len(tasks)):
+                level = site.removeprefix(DECODER)
+                raise Mistake(
+                    f'Features cannot be passed at {site!r}: of the heads, {", ".join(found) or "none"} gets the map '
+                    f'{level!r}; name it in the out_blocks of two branches at least.'
+                )
+            return found
         found = {}
         for task in tasks:
             block, branch = self.layouts[task].find(site), self.branch(task)
@@ -135,6 +150,22 @@ class SplitBackbone(nn.Module):
             found[task] = block
         return found
 
+    def _at_decoder(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
+        """The blocks whose maps of the level of ``site`` heads get, by those of ``tasks`` whose heads do."""
+        blocks = {task: self.layouts[task].find(site.removeprefix(DECODER)) for task in tasks}
+        return {task: block for task, block in blocks.items() if block in self.out_blocks[task]}
+
+    def in_order(self, sites: Iterable[str]) -> list[str]:
+        """Blocks and levels as the branches come to them, then decoders' levels, from coarse to fine."""
+
+        def place(site: str) -> tuple[bool, int]:
+            layout = next(iter(self.layouts.values()))
+            index = layout.names.index(layout.find(site.removeprefix(DECODER)))
+            is_late = site.startswith(f'{DECODER}/')
+            return is_late, -index if is_late else index
+
+        return sorted(sites, key=place)
+
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None
     ) -> dict[str, tuple[Tensor, ...]]:
@@ -144,7 +175,8 @@ class SplitBackbone(nn.Module):
             images: (N, 3, H, W), normalised.
             tasks: Names of branches.
             passing: What exchanges features, by the block or level at which it does. It is called with the maps that
-                entered the block and those that it gave, each by task, and returns what goes on from there, by task.
+                entered the block and those that it gave, each by task, and returns what goes on from there, by task;
+                at a decoder's level both are the maps that heads get.
 
         Returns:
             Per task the maps of its ``out_blocks``, each (N, C, h, w).
@@ -156,25 +188,31 @@ class SplitBackbone(nn.Module):
             shared[name] = x
         state = {task: (images, None) if self._key(task) else (x, beside) for task in tasks}
         maps = {task: {**shared} for task in tasks}
-        for site, steps in self._schedule(tasks, passing or {}):
+        passing = passing or {}
+        late = [site for site in passing if site.startswith(f'{DECODER}/')]
+        for site, steps in self._schedule(tasks, [site for site in passing if site not in late]):
             entered = {task: state[task][0] for task in steps}
             for task, name in steps.items():
                 state[task] = self.branch(task).step(name, *state[task])
-            if site is not None and passing:
+            if site is not None:
                 passed = passing[site](entered, {task: state[task][0] for task in steps})
                 state |= {task: (passed[task], state[task][1]) for task in steps}
             for task, name in steps.items():
                 maps[task][name] = state[task][0]
+        for level in self.in_order(late):
+            blocks = self._at_decoder(level, tasks)
+            given = {task: maps[task][block] for task, block in blocks.items()}
+            passed = passing[level](given, {**given})
+            for task, block in blocks.items():
+                maps[task][block] = passed[task]
         return {task: tuple(maps[task][name] for name in self.out_blocks[task]) for task in tasks}
 
-    def _schedule(
-        self, tasks: Sequence[str], sites: Sequence[str] | Mapping
-    ) -> list[tuple[str | None, dict[str, str]]]:
+    def _schedule(self, tasks: Sequence[str], sites: Sequence[str]) -> list[tuple[str | None, dict[str, str]]]:
         """The next block of each branch, step by step; where features are passed, those between which they are."""
         at: dict[str, dict[str, int]] = {}  # by site and task, the place of the block
-        for site in sites:
-            places = {task: (self.layouts[task].find(site), self.branch(task).names) for task in tasks}
-            at[site] = {task: names.index(block) for task, (block, names) in places.items() if block in names}
+        for name in sites:
+            places = {task: (self.layouts[task].find(name), self.branch(task).names) for task in tasks}
+            at[name] = {task: names.index(block) for task, (block, names) in places.items() if block in names}
         schedule: list[tuple[str | None, dict[str, str]]] = []
         done = dict.fromkeys(tasks, 0)
         pending = sorted(at, key=lambda site: [*at[site].values()])
