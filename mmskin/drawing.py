@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, get_data_path
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -51,7 +51,8 @@ EDGE = '#ffffff'  # on both sides of a line, so that it stands out from a dark l
 MAP_COLORS = colormaps['viridis']
 THUMBNAIL = 224  # pixels on the longer side
 MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is kept of a mask has to stay small
-SMALLEST = 4  # pixels of a caption's letters
+FONT = str(Path(get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')  # Pillow's own lacks Greek and Cyrillic
+SMALLEST = 3  # pixels of a caption's letters
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 SIZE = 320  # pixels on the longer side of a case's picture
 OUTLINES = ('true_outlines', 'pred_outlines')
@@ -141,12 +142,12 @@ def overlay(image: np.ndarray, values: np.ndarray, scale: Normalize | None = Non
 
 def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarray:
     """``image`` (h, w, 3) with ``text`` on white below it, as large as fits; a narrow one gets white sides."""
-    lacking = max(0, round(ImageFont.load_default(SMALLEST).getlength(text) / 0.96) - image.shape[1])
+    lacking = max(0, round(ImageFont.truetype(FONT, SMALLEST).getlength(text) / 0.96) - image.shape[1])
     image = np.pad(image, ((0, 0), (lacking // 2, lacking - lacking // 2), (0, 0)), constant_values=255)
     width = image.shape[1]
     size = max(8, width / 28)
-    size *= min(1.0, 0.96 * width / ImageFont.load_default(size).getlength(text))
-    font = ImageFont.load_default(size)
+    size *= min(1.0, 0.96 * width / ImageFont.truetype(FONT, size).getlength(text))
+    font = ImageFont.truetype(FONT, size)
     strip = Image.new('RGB', (width, round(1.8 * size)), 'white')
     ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill=color, font=font, anchor='mm')
     return np.vstack([image, np.asarray(strip)])

@@ -29,6 +29,7 @@ __all__ = [
     'read_json',
     'read_note',
     'refuse_links',
+    'signed',
     'whole_file',
     'write_csv',
     'write_json',
@@ -234,6 +235,15 @@ def number_in(cell: str) -> float:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
+
+
+def signed(*values: float) -> list[str]:
+    """Differences with their sign and three digits, or with so many more that none but 0 itself reads as 0."""
+    digits = next((n for n in range(3, 6) if all(round(value, n) for value in values if value)), 6)
+    return [
+        f'{value:+.0e}' if value and not round(value, digits) else f'{value:{"+" if value else ""}.{digits}f}'
+        for value in (value or 0.0 for value in values)
+    ]
 
 
 def read_json(path: str | Path) -> Any:

@@ -227,6 +227,12 @@ def test_a_caption_fits_below(text):
     assert (strip[:, [0, -1]] == 255).all()
 
 
+def test_letters_of_other_alphabets_are_no_boxes():
+    image = np.full((60, 300, 3), 127, np.uint8)
+    captions = {text: add_caption(image, text).tobytes() for text in ('λ', 'Я', 'ż', 'ő', '\uffff')}
+    assert len({*captions.values()}) == len(captions)  # the last has no letter
+
+
 @pytest.mark.parametrize('shape', [(500, 1), (1, 500), (8, 8)])
 def test_a_narrow_image_gets_white_sides(shape):
     captioned = add_caption(np.full((*shape, 3), 127, np.uint8), 'nevus 0.97    melanoma 0.03')

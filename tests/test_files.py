@@ -12,6 +12,7 @@ from mmskin.files import (
     read_csv,
     read_json,
     read_note,
+    signed,
     write_csv,
     write_json,
     write_note,
@@ -183,3 +184,18 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 def test_the_longest_name_that_a_disk_takes(tmp_path):
     write_whole(tmp_path / ('x' * 255), b'1')
     assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
+@pytest.mark.parametrize(
+    ('values', 'shown'),
+    [
+        ((0.1234, -0.2), ['+0.123', '-0.200']),
+        ((0.0,), ['0.000']),
+        ((-0.0, 0.0004), ['0.0000', '+0.0004']),  # of an interval that does not hold 0
+        ((0.00012, 0.3), ['+0.0001', '+0.3000']),
+        ((4e-9,), ['+4e-09']),
+        ((math.nan,), ['+nan']),
+    ],
+)
+def test_no_difference_but_0_reads_as_0(values, shown):
+    assert signed(*values) == shown

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmskin.drawing import save_figure
-from mmskin.files import markdown_table, write_json, write_text
+from mmskin.files import markdown_table, signed, write_json, write_text
 
 __all__ = ['differences', 'notes', 'write_comparison']
 
@@ -99,7 +99,7 @@ def differences(report: dict[str, Any]) -> list[str]:
     if baseline is None:
         head = ['metric', 'method', 'minus', 'difference', 'images', 'images and seeds', 'verdict']
         cells = [
-            [row['metric'], row['first'], row['second'], f'{row["value"]:+.3f}']
+            [row['metric'], row['first'], row['second'], *signed(row['value'])]
             + [*(interval_cell(row[kind]) for kind in ('images', 'images_and_seeds')), row['verdict']]
             for row in rows
         ]
@@ -107,7 +107,7 @@ def differences(report: dict[str, Any]) -> list[str]:
     by_method: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         ends = interval_cell(row['images_and_seeds'] or row['images'])
-        by_method[row['first']][row['metric']] = f'{row["value"]:+.3f} ({ends}) {row["verdict"]}'
+        by_method[row['first']][row['metric']] = f'{signed(row["value"])[0]} ({ends}) {row["verdict"]}'
     cells = [[name, *(found.get(metric, '–') for metric in report['metrics'])] for name, found in by_method.items()]
     count = sum(row['images_and_seeds'] is not None for row in rows)
     by_chance = count * (1 - report['level'])
@@ -121,7 +121,7 @@ def interval_cell(ends: tuple[float, float] | None) -> str:
     if ends is None:
         return '–'
     mark = '**' if ends[0] > 0 or ends[1] < 0 else ''
-    return f'{mark}{ends[0]:+.3f} to {ends[1]:+.3f}{mark}'
+    return f'{mark}{" to ".join(signed(*ends))}{mark}'
 
 
 def draw(report: dict[str, Any], path: str | Path) -> None:

@@ -20,7 +20,7 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.classification import average_precision
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
-from mmskin.files import markdown_table, read_csv
+from mmskin.files import markdown_table, read_csv, signed
 from mmskin.readers.masks import read_levels, read_mask
 
 __all__ = [
@@ -370,7 +370,7 @@ def _table(title: str, conventions: Sequence[Convention], held: Sequence[tuple])
             continue
         other = convention.score(found)
         moved = {key: other[key] - own[key] for key in other if key in own}
-        shown = ', '.join(f'{key} {change:+.3f}' for key, change in moved.items())
+        shown = ', '.join(f'{key} {signed(change)[0]}' for key, change in moved.items())
         if max(map(abs, moved.values())) < ALIKE:
             lines.append(f'- "{convention.name}" and "{base.name}" agree on these predictions ({shown}).')
         else:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 from mmengine.config import Config
 from scipy.stats import spearmanr
 
@@ -246,9 +247,15 @@ def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> N
             label = name
             if name == 'lesion size':
                 axis.set_xscale('log')  # most are small
-                label = f'{name}, share of the image'
+                known = values[values > 0]
+                is_wide = known.size and known.max() > 10 * known.min()
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_wide else (1, 1.5, 2, 3, 4, 5, 7)))
+                axis.xaxis.set_major_formatter(lambda value, _: f'{100 * value:g}')
+                axis.xaxis.set_minor_formatter('')
+                label = f'{name}, % of the image'
             axis.set_xlabel(label, fontsize=8)
             axis.set_ylabel('rate', fontsize=8)
+            axis.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
             axis.tick_params(which='both', labelsize=8)
             axis.grid(alpha=0.3)
     save_figure(figure, path)
@@ -262,6 +269,8 @@ def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
     names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in groups]
     axis.set_yticks(range(len(groups)), names, fontsize=8)
     axis.invert_yaxis()
+    axis.xaxis.set_major_locator(MaxNLocator(4))  # of long numbers, since means differ little
+    axis.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
     axis.tick_params(which='both', labelsize=8)
     axis.grid(axis='x', alpha=0.3)

@@ -34,7 +34,7 @@ def test_with_a_baseline_there_is_a_row_for_each_method():
         '| minus none | cls/AC | seg/JA |',
         '| --- | --- | --- |',
         '| gated | +0.012 (-0.010 to +0.030) undecided | -0.020 (**-0.030 to -0.010**) undecided |',
-        '| blind | +0.000 (-0.200 to +0.200) undecided | – |',
+        '| blind | 0.000 (-0.200 to +0.200) undecided | – |',
     ]
     assert 'of the 2 here, about 0.1 at most would be so' in meaning
     assert 'single seed are 95% percentiles of 100 bootstrap resamples' in meaning

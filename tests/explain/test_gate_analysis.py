@@ -2,16 +2,19 @@
 
 import csv
 import re
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.explain.gates import draw_route, quantities, summary
+from mmskin.explain.gates import Group, draw_rates, draw_route, quantities, summary
 from mmskin.models.passing.base import OPENING, FeaturePassing
 from mmskin.models.passing.cross_attention import CrossAttentionPassing
 from mmskin.registry import MODELS
@@ -108,6 +111,26 @@ def test_operator_gate_and_head_may_be_classes(repository, data_root, tmp_path):
     assert f'- GatedFeaturePassing: {OPENING}.\n' in (out / 'gates.md').read_text()
     (passing,) = load_config(out / 'classes.py').model.passing.values()  # as the run has written it down
     assert passing.gate.type.endswith('gates.SpatialGate')
+
+
+@pytest.mark.parametrize(('smallest', 'largest'), [(0.002, 0.9), (0.1, 0.3)])
+def test_ticks_are_short_and_apart(tmp_path, smallest, largest):
+    """Of sizes, which span decades or less than one, and of rates that hardly differ."""
+    rng = np.random.default_rng(0)
+    sizes, rates = np.geomspace(smallest, largest, 40), 0.5 + 0.0001 * rng.normal(size=40)
+    group = Group('b.0/cls2seg', 'all images', 40, rates.mean(), (rates.min(), rates.max()))
+    table = SimpleNamespace(rates={group.route: rates}, largeness={'lesion size': sizes})
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmskin.explain.gates.save_figure', lambda figure, path: drawn.append(figure))
+        draw_rates(table, [group], tmp_path / 'rates.png')
+    FigureCanvasAgg(drawn[0]).draw()
+    for axis in drawn[0].axes:
+        assert axis.xaxis.get_offset_text().get_text() == axis.yaxis.get_offset_text().get_text() == ''
+        boxes = [one.get_window_extent() for one in axis.get_xticklabels(which='both') if one.get_text()]
+        inside = sorted((box.x0, box.x1) for box in boxes if axis.bbox.x0 <= box.x0 <= axis.bbox.x1)
+        assert len(inside) >= 2
+        assert all(left[1] < right[0] for left, right in pairwise(inside))
 
 
 def test_the_table_says_what_its_rates_are():

@@ -2,6 +2,7 @@ import base64
 import json
 import math
 import re
+import shutil
 
 import pytest
 from matplotlib.figure import Figure
@@ -47,6 +48,29 @@ def test_whole_report(report, quick):
     assert page.count('<img src="data:image/svg+xml;base64,') == len(figures)
     assert '3 of 18 images have no class label' in page
     assert not re.search(r'<(script|link|iframe)|@import|url\(|(src|href)="(https?:)?//', page)  # nothing is fetched
+
+
+@pytest.mark.parametrize('colors', ['light', 'dark'])
+def test_the_page_suits_a_phone_and_dark_mode(report, quick, tmp_path, colors):
+    api = pytest.importorskip('playwright.sync_api', reason='pip install playwright')
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='pip install axe-playwright-python').Axe()
+    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if chromium is None:
+        pytest.skip('no Chromium is on the path; apt install chromium')
+    report(FULL)
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        page = browser.new_page(color_scheme=colors, viewport=dict(width=390, height=844))
+        page.goto((tmp_path / 'test' / 'report.html').as_uri())
+        assert page.evaluate('document.documentElement.scrollWidth') == 390
+        for table in page.locator('table').all():
+            box = table.bounding_box()
+            assert box['x'] + box['width'] <= 390, table.inner_text()
+        paper = page.evaluate('getComputedStyle(document.body).backgroundColor')
+        assert (sum(map(int, re.findall(r'\d+', paper)[:3])) < 200) == (colors == 'dark')
+        found = axe.run(page)
+        assert found.violations_count == 0, found.generate_report()
+        browser.close()
 
 
 def test_the_page_holds_all_that_it_offers(report, quick, tmp_path):
