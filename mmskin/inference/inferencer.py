@@ -306,14 +306,21 @@ class LesionInferencer:
 
 
 def read_models(
-    model: str | Path | Sequence[str | Path] | None, checkpoint: str | Path | Sequence[str | Path] | None
+    model: str | Path | Sequence[str | Path] | None,
+    checkpoint: str | Path | Sequence[str | Path] | None,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Config, list[Path]]:
-    """The config of one network or of an ensemble, and its weights unless exported files hold them."""
+    """The config of one network or of an ensemble, with ``options``, and its weights unless exported files hold them.
+
+    Raises:
+        MissingFile: if one is missing.
+        Mistake: if the networks do not go together.
+    """
     models: list[str | Path | None] = [model] if model is None or isinstance(model, (str, Path)) else [*model]
     files: list[Path | None] = [None] if checkpoint is None else [*find_checkpoints(checkpoint)]
     if len(models) > 1 and checkpoint is not None:
         raise Mistake(f'{", ".join(map(str, models))}: name several models, or several checkpoints of one config')
-    found = [read_model(one, file) for one in models for file in files]
+    found = [read_model(one, file, options) for one in models for file in files]
     cfg = found[0][0]
     for other, _ in found[1:]:
         if (class_names(other), tested_dataset(other).pipeline) != (class_names(cfg), tested_dataset(cfg).pipeline):
@@ -326,11 +333,13 @@ def read_models(
     return cfg, weights
 
 
-def read_model(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Config, Path | None]:
+def read_model(
+    model: str | Path | None, checkpoint: str | Path | None, options: dict[str, Any] | None = None
+) -> tuple[Config, Path | None]:
     """The config that the arguments name, and its weights unless an exported network holds them."""
     if model is None or not is_exported(model):
         config, weights = model_files(model, checkpoint)
-        return load_config(config), weights
+        return load_config(config, options=options), weights
     if checkpoint is not None:
         raise Mistake(f'{model} holds its weights; leave {checkpoint} out')
     return exported_config(model), None

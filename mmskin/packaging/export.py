@@ -19,10 +19,11 @@ from mmskin.errors import Mistake, needs
 from mmskin.files import json_text
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
 from mmskin.inference.zoo import FILES
+from mmskin.models.ensemble import Ensemble, load_members
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
-from mmskin.models.weights import hash_tensors, load_weights, read_weights, without_lookups
+from mmskin.models.weights import hash_tensors, read_weights, without_lookups
 from mmskin.registry import MODELS, TRANSFORMS
 
 __all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
@@ -33,26 +34,45 @@ PIPELINE = ('LoadImage', 'ResizeImage', 'LoadMask', 'PackTaskSample')
 
 
 class Probabilities(nn.Module):
-    """A network whose outputs are what its tasks estimate, by ``<task>_probabilities`` or ``<task>_values``.
+    """Networks whose outputs are the means of what their tasks estimate, by ``<task>_probabilities`` or ``_values``.
 
     Attributes:
+        tasks: The active tasks of the first network, which say what the outputs are.
         inputs: What the active tasks are told beside the image, by name.
+
+    Raises:
+        Mistake: if the networks have other tasks, or are told other things.
     """
 
-    def __init__(self, network: MultiTaskModel) -> None:
+    def __init__(self, networks: Sequence[MultiTaskModel]) -> None:
         super().__init__()
-        self.network = network
-        fusions = [network.tasks[name].fusion for name in network.active_tasks]
-        read = {name for fusion in fusions if fusion for name in fusion.inputs}
-        self.inputs = {name: one for name, one in network.inputs.items() if name in read}
+        self.networks = nn.ModuleList(networks)
+        self.tasks = [cast(Task, networks[0].tasks[name]) for name in networks[0].active_tasks]
+        outputs, inputs = {*map(output_name, self.tasks)}, _told(networks[0])
+        for other in networks[1:]:
+            if {output_name(cast(Task, other.tasks[name])) for name in other.active_tasks} != outputs:
+                raise Mistake('the networks have other tasks; one file holds networks of the same tasks, as of folds')
+            if {name: one.describe() for name, one in _told(other).items()} != {
+                name: one.describe() for name, one in inputs.items()
+            }:
+                raise Mistake('the networks are told other things beside the image; export each by itself')
+        self.inputs = inputs
 
     def forward(self, images: Tensor, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Estimates for normalised images (N, 3, h, w) and the values (N,) of the inputs, NaN where unknown."""
-        tasks, size = self.network.tasks, images.shape[2:]
-        return {
-            output_name(tasks[name]): tasks[name].estimate(feats, size)
-            for name, feats in self.network.extract_feat(images, values).items()
-        }
+        size, found = images.shape[2:], []
+        for network in cast(Sequence[MultiTaskModel], self.networks):
+            feats = network.extract_feat(images, values)
+            found.append({name: network.tasks[name].estimate(feat, size) for name, feat in feats.items()})
+        mean = {task: torch.stack([one[task] for one in found]).mean(dim=0) for task in found[0]}
+        return {output_name(task): mean[task.name] for task in self.tasks}
+
+
+def _told(network: MultiTaskModel) -> dict[str, Input]:
+    """What the active tasks of a network are told beside the image."""
+    fusions = [network.tasks[name].fusion for name in network.active_tasks]
+    read = {name for fusion in fusions if fusion for name in fusion.inputs}
+    return {name: one for name, one in network.inputs.items() if name in read}
 
 
 def output_name(task: Task) -> str:
@@ -69,14 +89,14 @@ def output_name(task: Task) -> str:
     return f'{task.name}_{"values" if task.kind == "values" else "probabilities"}'
 
 
-def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
-    """Export the network of ``cfg`` and compare what the file computes with what torch does.
+def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: str | Path) -> float:
+    """Export the network of ``cfg``, or an ensemble as one file, and compare what it computes with what torch does.
 
     Only files that passed come to their place; what was there before stays until then.
 
     Args:
-        cfg: As ``load_config`` gives it.
-        weights: Anything that ``load_weights`` reads.
+        cfg: As ``load_config`` gives it, or ``read_models`` for an ensemble.
+        weights: Anything that ``load_weights`` reads; several for an ensemble, one for each network or of one config.
         out: ``.onnx``, or ``.xml`` for OpenVINO, which writes a ``.bin`` next to it.
 
     Returns:
@@ -90,8 +110,11 @@ def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
     out = Path(out)
     if out.suffix not in ('.onnx', '.xml'):
         raise Mistake(f'{out}: export writes .onnx, or .xml for OpenVINO')
-    network = build_for_export(cfg, weights)
-    description = describe(cfg, weights, network)
+    files = [weights] if isinstance(weights, (str, Path)) else [*weights]
+    if not files:
+        raise Mistake(f'{cfg.filename} holds its weights and is exported already; export the model that it was made of')
+    network = build_for_export(cfg, files)
+    description = describe(cfg, files, network)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f'.{out.stem}-', dir=out.parent) as folder:
         written = write_files(network, description, Path(folder) / out.name)
@@ -102,14 +125,17 @@ def export_model(cfg: Config, weights: str | Path, out: str | Path) -> float:
     return difference
 
 
-def build_for_export(cfg: Config, weights: str | Path) -> Probabilities:
-    """The network with its weights, in evaluation mode."""
+def build_for_export(cfg: Config, files: Sequence[str | Path]) -> Probabilities:
+    """The network or the ensemble with its weights, in evaluation mode."""
     init_default_scope(cfg.get('default_scope', 'mmskin'))
-    model = MODELS.build(without_lookups(cfg.model))
-    if not isinstance(model, MultiTaskModel):
-        raise Mistake(f'{cfg.filename}: a {type(model).__name__} cannot be exported, only a MultiTaskModel')
-    load_weights(model, weights)
-    return Probabilities(model).eval()
+    is_ensemble = len(files) > 1 and 'members' not in cfg.model
+    config = dict(type='Ensemble', members=[cfg.model] * len(files)) if is_ensemble else cfg.model
+    model = MODELS.build(without_lookups(config))
+    networks = [*model.members] if isinstance(model, Ensemble) else [model]
+    if odd := [one for one in networks if not isinstance(one, MultiTaskModel)]:
+        raise Mistake(f'{cfg.filename}: a {type(odd[0]).__name__} cannot be exported, only a MultiTaskModel')
+    load_members(model, files)
+    return Probabilities(networks).eval()
 
 
 def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> Path:
@@ -153,18 +179,18 @@ def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def describe(cfg: Config, weights: str | Path, network: Probabilities) -> dict[str, Any]:
+def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -> dict[str, Any]:
     """What a program has to know to use the file, as JSON holds it."""
-    tasks = [cast(Task, network.network.tasks[name]) for name in network.network.active_tasks]
+    hashes = [hash_tensors(read_weights(file)) for file in files]
     return {
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
         'model': model_name(cfg),
-        'weights_sha256': hash_tensors(read_weights(weights)),
+        'weights_sha256': hashes[0] if len(hashes) == 1 else hashes,
         'input': describe_input(cfg),
         'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},
         'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
-        'outputs': {output_name(task): task.describe(class_names(cfg, task.target)) for task in tasks},
+        'outputs': {output_name(task): task.describe(class_names(cfg, task.target)) for task in network.tasks},
     }
 
 
@@ -185,7 +211,8 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     size = pipeline[0].get('size')
     if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:
         raise Mistake(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
-    prepare = dict(cfg.model.get('data_preprocessor') or {})
+    model = cfg.model.members[0] if 'members' in cfg.model else cfg.model  # which prepare images alike
+    prepare = dict(model.get('data_preprocessor') or {})
     kind = prepare.pop('type', None)
     if not kind or MODELS.get(kind) is not ImgDataPreprocessor or prepare.keys() != {'mean', 'std'}:
         raise Mistake(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')

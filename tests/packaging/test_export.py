@@ -92,6 +92,62 @@ def test_views_and_post_processing_go_with_an_exported_network(onnx_file, half_f
     assert (found.mask != expected.mask).mean() < 0.001
 
 
+@pytest.fixture(scope='module')
+def folds(small_config, tmp_path_factory):
+    """The config in a file, and a suite's folder of two folds with weights of their own."""
+    folder = tmp_path_factory.mktemp('method')
+    config = folder / 'small.py'
+    config.write_text(small_config.pretty_text)
+    for fold in range(2):
+        torch.manual_seed(fold)
+        work = folder / f'fold{fold}' / 'train'
+        work.mkdir(parents=True)
+        weights = MODELS.build(small_config.model).state_dict()
+        torch.save({'state_dict': {name: x * (1 + fold) for name, x in weights.items()}}, work / 'last.pth')
+        (work / 'last_checkpoint').write_text('last.pth')
+    return config, folder
+
+
+def test_an_ensemble_is_one_file(folds, images, tmp_path, capsys):
+    config, folder = folds
+    out = tmp_path / 'both.onnx'
+    assert main(['export', str(config), str(folder), '--out', str(out)]) == 0
+    assert 'largest difference from torch' in capsys.readouterr().out
+    found = LesionInferencer(out, tta=False)(images[:2], lesion_probability=True)
+    expected = LesionInferencer(config, folder, tta=False)(images[:2], lesion_probability=True)
+    alone = LesionInferencer(config, folder / 'fold0/train', tta=False)(images[:2])
+    for one, other, single in zip(found, expected, alone, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=TOLERANCE)
+        assert one.probabilities != pytest.approx(single.probabilities, abs=10 * TOLERANCE)
+        np.testing.assert_allclose(one.lesion_probability, other.lesion_probability, atol=TOLERANCE)
+    hashes = open_session(out).description['weights_sha256']
+    assert len({*hashes}) == 2
+
+
+def test_models_by_name_become_one_file(half_folder, images, tmp_path):
+    folder = str(half_folder.config.parent)
+    assert main(['export', '--model', folder, folder, '--out', str(tmp_path / 'twice.onnx')]) == 0
+    twice, once = LesionInferencer(tmp_path / 'twice.onnx')(images[0]), LesionInferencer(folder)(images[0])
+    assert twice.probabilities == pytest.approx(once.probabilities, abs=TOLERANCE)
+
+
+def test_networks_that_do_not_go_together_are_refused(folds, half_folder, onnx_file, tmp_path, capsys):
+    config, folder = folds
+    files = [folder / f'fold{fold}' / 'train/last.pth' for fold in range(2)]
+    cfg = load_config(config)
+    other = {**cfg.model, 'active_tasks': ['cls'], 'use_passing': False}
+    cfg.model = dict(type='Ensemble', members=[cfg.model, other])
+    with pytest.raises(ValueError, match='the networks have other tasks'):
+        export_model(cfg, files, tmp_path / 'x.onnx')
+    for given, message in (
+        ([str(half_folder.config.parent), '--model', 'a'], 'name all models behind --model'),
+        (['--model', str(onnx_file), str(onnx_file)], 'holds its weights'),
+        ([str(onnx_file)], 'holds its weights'),
+    ):
+        assert main(['export', *given, '--out', str(tmp_path / 'x.onnx')]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_the_description_is_enough_without_mmskin(onnx_file, half_folder, images):
     """The image is prepared by what the file says, in plain OpenCV and numpy."""
     session = onnxruntime.InferenceSession(onnx_file)
