@@ -33,7 +33,7 @@ def fingerprints(cfg: Config) -> dict[str, str]:
 
     ``train`` and ``test`` with ``images``, ``cls`` and ``seg``: ids with image files, with labels, and with mask files;
     for files ``sizes+contents``. Training data are those of all stages. ``scoring cls`` and ``scoring seg``: the
-    metrics' settings, and for masks the size at which they are scored. ``folds``: which image is in which. What a
+    metrics' settings, and for masks the size at which they are scored. ``folds``: fold and group of each image. What a
     config does not use is not there: a network may lack the ground truth of a task. ``files of the model``, which
     methods need not share: contents of the files that the model is built from.
     """
@@ -45,7 +45,7 @@ def fingerprints(cfg: Config) -> dict[str, str]:
     found |= {f'test {kind}': value for kind, value in _data_digests([test]).items()}
     found |= {f'scoring {kind}': _digest(lines) for kind, lines in _scoring(cfg.test_evaluator, test).items()}
     if table := cfg.test_dataloader.dataset.get('folds'):
-        found[FOLDS] = _digest(f'{image_id} {fold}' for image_id, (fold, _) in read_folds(table).items())
+        found[FOLDS] = _digest(' '.join(map(str, (name, *place))) for name, place in read_folds(table).items())
     texts = {text for stage in stages for text in _texts([stage.model, stage.get('load_from')])}
     if files := sorted(text for text in texts if '\n' not in text and len(text) < 999 and Path(text).is_file()):
         found[WEIGHTS] = _digest(f'{Path(file).name} {_content(file)}' for file in files)

@@ -55,6 +55,17 @@ def test_files_of_the_same_size_with_other_content_are_other_data(found, path, p
     assert before[name].split('+')[0] == after[name].split('+')[0]
 
 
+@pytest.mark.parametrize('place', ['1,a', '0,b'])
+def test_another_fold_or_group_is_seen(place, found, data_root, tmp_path):
+    table = tmp_path / 'folds.csv'
+    names = sorted(path.stem for path in (data_root / 'ISIC-2017_Test_v2_Data').glob('*.jpg'))
+    in_folds = {'test_dataloader.dataset.folds': str(table), 'test_dataloader.dataset.in_folds': [0, 1]}
+    table.write_text('image_id,fold,group\n' + ''.join(f'{name},0,a\n' for name in names))
+    before = found(**in_folds)
+    table.write_text(table.read_text().replace(f'{names[0]},0,a', f'{names[0]},{place}'))
+    assert differing(before, found(**in_folds)) == {'folds'}
+
+
 @pytest.mark.parametrize('stage', [0, 1])
 def test_a_stage_with_data_of_its_own_is_looked_at(found, stage):
     stages = [{'name': 'first'}, {'name': 'second'}]
