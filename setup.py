@@ -89,7 +89,7 @@ setup(
     package_dir={'': '.'},  # an editable install is then a path, which a clone's own folder `mmskin` does not hide
     package_data={'mmskin': DATA},
     python_requires='>=3.10',
-    entry_points={'console_scripts': ['mmskin = mmskin.cli:main']},
+    entry_points={'console_scripts': ['mmskin = mmskin.__main__:run']},
     install_requires=requirements('runtime'),
     extras_require={name: requirements(name) for name in EXTRAS},
     cmdclass={'build_py': BuildWithConfigs},

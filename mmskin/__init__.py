@@ -1,8 +1,6 @@
 """mmskin: multi-task analysis of dermoscopic images on MMEngine."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing has it, whose import would be most of this one's time
 if TYPE_CHECKING:
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction import FailedImage, LesionPrediction
@@ -18,8 +16,10 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import what is asked for: `import mmskin` alone loads neither torch nor OpenCV."""
     if name in HOMES:
+        from importlib import import_module
+
         return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

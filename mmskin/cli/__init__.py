@@ -83,6 +83,11 @@ def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
         if not error.filename and error.errno not in FULL:
             raise
         line = f'{error.filename}: {error.strerror}' if error.filename else str(error.strerror)
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # which Python wraps where a class is being made
+            raise
+        print(f'{name}: interrupted', file=sys.stderr)
+        return 128 + signal.SIGINT
     print(f'{name}: error: {line}', file=sys.stderr)
     return 2
 

@@ -2,6 +2,7 @@
 
 import argparse
 import pkgutil
+import signal
 import subprocess
 import sys
 
@@ -89,6 +90,34 @@ def test_a_fault_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(mmskin.cli, 'commands', lambda: {'stub': command})
     with pytest.raises(ValueError, match='seven'):
         main(['stub'])
+
+
+def test_an_interrupt_while_a_command_is_imported_leaves_no_traceback():
+    code = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'mmskin.errors':
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+from mmskin.__main__ import run
+sys.exit(run())
+"""
+    done = subprocess.run([sys.executable, '-c', code, 'list'], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, '', '')
+
+
+def test_an_interrupt_that_python_wraps_is_answered_in_one_line(monkeypatch, capsys):
+    def run(args):
+        raise RuntimeError('Error calling __set_name__') from KeyboardInterrupt()
+
+    command = argparse.Namespace(__doc__='A stub.', add_arguments=lambda parser: None, run=run)
+    monkeypatch.setattr(mmskin.cli, 'commands', lambda: {'stub': command})
+    assert main(['stub']) == 130
+    assert capsys.readouterr().err == 'mmskin stub: interrupted\n'
 
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
