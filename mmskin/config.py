@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 import mmskin
-from mmskin.errors import MissingFile, Mistake, executing
+from mmskin.errors import MissingFile, Mistake, executing, refusals
 from mmskin.registry import DATASETS, MODELS, is_of, options_of
 from mmskin.structures import names_of
 
@@ -93,7 +93,8 @@ def load_config(
             raise Mistake(f'{path}: custom_imports={imports!r}; give dict(imports=["your_module"])')
         import_plugins([modules] if isinstance(modules, str) else modules, imports.get('allow_failed_imports', False))
     if cfg.get('test_dataloader'):
-        _tell_size(cfg.model.get('backbone'), tested_dataset(cfg).get('pipeline'))
+        with refusals(str(path)):
+            _tell_size(cfg.model.get('backbone'), tested_dataset(cfg).get('pipeline'))
     return cfg
 
 
@@ -241,10 +242,16 @@ def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:
 
 
 def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
-    """The configs of a loader's datasets, inside wrappers as well."""
-    pending = [loader.dataset]
+    """The configs of a loader's datasets, inside wrappers as well.
+
+    Raises:
+        Mistake: if it has none.
+    """
+    pending = [loader.get('dataset')]
     while pending:
         dataset = pending.pop()
+        if not isinstance(dataset, Mapping):
+            raise Mistake(f"a loader's dataset={dataset!r}; give a dict, such as dict(type='CsvLesionDataset', ...)")
         inner = [*dataset.get('datasets', []), *([dataset.dataset] if 'dataset' in dataset else [])]
         pending += inner
         if not inner:

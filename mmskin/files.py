@@ -10,7 +10,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,7 +106,8 @@ def finite(value: Any) -> Any:
         return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [finite(one) for one in value]
-    return None if isinstance(value, Real) and not math.isfinite(value) else value
+    is_whole = isinstance(value, Integral)  # of any size
+    return None if isinstance(value, Real) and not is_whole and not math.isfinite(value) else value
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

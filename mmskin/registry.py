@@ -158,7 +158,8 @@ def is_of(value: Any, wanted: Any) -> bool:
     if wanted is None or wanted is NoneType:
         return value is None
     if wanted in (int, float):
-        return isinstance(value, Integral if wanted is int else Real) and not isinstance(value, bool)
+        is_number = isinstance(value, Integral if wanted is int else Real) and not isinstance(value, bool)
+        return is_number and value == value  # not nan
     if wanted in (str, bool):
         return isinstance(value, wanted)
     if wanted is Path:

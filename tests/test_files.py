@@ -97,7 +97,13 @@ def test_a_spreadsheet_that_separates_by_other_characters_finds_no_formula_in_an
 
 
 def test_json_has_null_for_what_it_has_no_number_for(tmp_path):
-    values = {'a': [1.5, math.nan, (np.float32('inf'), {'b': -math.inf})], 'c': 'NaN', 'd': True, 'e': np.float64(2)}
+    values = {
+        'a': [1.5, math.nan, (np.float32('inf'), {'b': -math.inf})],
+        'c': 'NaN',
+        'd': True,
+        'e': np.float64(2),
+        'f': 10**400,
+    }
     write_json(tmp_path / 'a.json', values)
     text = (tmp_path / 'a.json').read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {
@@ -105,6 +111,7 @@ def test_json_has_null_for_what_it_has_no_number_for(tmp_path):
         'c': 'NaN',
         'd': True,
         'e': 2.0,
+        'f': 10**400,
     }
     assert read_json(tmp_path / 'a.json') == json.loads(text)
 

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from filelock import FileLock, Timeout
@@ -13,7 +14,7 @@ from mmengine.runner import Runner
 
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import UNFINISHED, read_json, write_json, write_text
-from mmskin.models.weights import read_checkpoint
+from mmskin.models.weights import read_checkpoint, write_checkpoint
 from mmskin.registry import HOOKS
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'mark_finished',
     'noted_checkpoints',
     'sole_training',
+    'writing_whole',
 ]
 
 NOTE = 'last_checkpoint'
@@ -34,6 +36,18 @@ DONE = 'stage.json'
 LOCK = '.training.lock'
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LONGEST = 255  # bytes of a file's name
+
+
+@contextmanager
+def writing_whole() -> Iterator[None]:
+    """Inside the block mmengine's runners and strategies write a checkpoint's file as ``write_checkpoint`` does."""
+
+    def write(checkpoint: dict[str, Any], path: str, **_: Any) -> None:
+        write_checkpoint(path, checkpoint)
+
+    places = [f'mmengine.runner.{module}.save_checkpoint' for module in ('runner', 'checkpoint')]
+    with patch(places[0], write), patch(places[1], write):
+        yield
 
 
 @HOOKS.register_module()
@@ -50,6 +64,10 @@ class CheckpointHook(UpstreamCheckpointHook):
         super().before_train(runner)
         if self.file_client_args or self.backend_args or '://' in str(self.out_dir):
             raise Mistake('CheckpointHook: checkpoints are written to a folder; leave backend_args out, and copy them')
+        if self.filename_tmpl.format(1) == self.filename_tmpl.format(2):
+            raise Mistake(
+                f"CheckpointHook: filename_tmpl={self.filename_tmpl!r}, without a number; give 'epoch_{{}}.pth'"
+            )
         is_resumed = runner.cfg.get('resume') and runner.cfg.get('load_from')
         self.saved = [str(runner.cfg.load_from)] if is_resumed else []
 
@@ -63,14 +81,15 @@ class CheckpointHook(UpstreamCheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = str(Path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-        )
+        with writing_whole():
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+            )
         if is_main_process():
             self.saved = [*(path for path in self.saved if Path(path).name != name), self.last_ckpt][-2:]
             write_text(Path(runner.work_dir) / NOTE, '\n'.join(reversed(self.saved)))
@@ -80,7 +99,7 @@ class CheckpointHook(UpstreamCheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """MMEngine's way, which would remove the earlier best before it writes the new one."""
         earlier: list[str] = []
-        with patch.object(self.file_backend, 'remove', earlier.append):
+        with patch.object(self.file_backend, 'remove', earlier.append), writing_whole():
             super()._save_best_checkpoint(runner, metrics)
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for path in {*earlier} - best:
@@ -97,12 +116,17 @@ def _names_in(note: Path) -> list[str]:
         names = [line.strip() for line in note.read_text(encoding='utf-8').splitlines() if line.strip()]
     except UnicodeDecodeError:
         names = []
-    if not names or not all(name.isprintable() and 0 < len(Path(name).name.encode()) <= LONGEST for name in names):
+    if not names or not all(map(_can_be, names)):
         raise Mistake(
             f"{note}: empty or damaged, where it should name the folder's last checkpoint; write the file's name into "
             'it, such as epoch_3.pth, or train anew without --resume'
         )
     return names
+
+
+def _can_be(name: str) -> bool:
+    """Whether a file system could have a file of that name."""
+    return name.isprintable() and 0 < len(Path(name).name.encode()) <= LONGEST
 
 
 def noted_checkpoints(folder: str | Path) -> list[Path]:
@@ -160,7 +184,7 @@ def finished_checkpoint(folder: str | Path) -> Path | None:
         return None
     try:
         name = read_json(mark)['checkpoint']
-        assert isinstance(name, str) and name == Path(name).name and name.isprintable(), name
+        assert isinstance(name, str) and name == Path(name).name and _can_be(name), name
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise Mistake(
             f'{mark}: damaged, or not what a finished stage leaves; remove it, and the stage goes on from its last '

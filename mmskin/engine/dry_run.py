@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import build_runner, join_processes, stage_configs
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, refusals
 from mmskin.registry import RUNNERS
 
 __all__ = ['DryRunner', 'dry_run']
@@ -56,8 +56,8 @@ def dry_run(cfg: Config) -> None:
     if cfg.get('runner_type', 'LesionRunner') != 'LesionRunner':
         raise Mistake(f'{cfg.filename}: a dry run works with LesionRunner, not with {cfg.runner_type}')
     join_processes(cfg)
-    stages = stage_configs(cfg)
-    with TemporaryDirectory(prefix='mmskin-dry-run-') as folder:
+    with refusals(str(cfg.filename)), TemporaryDirectory(prefix='mmskin-dry-run-') as folder:
+        stages = stage_configs(cfg)
         shared = [folder]
         broadcast_object_list(shared)
         start = None

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 import mmskin
 from mmskin.config import tested_dataset
 from mmskin.engine.checkpoints import find_checkpoints
+from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
 from mmskin.files import write_note
@@ -42,10 +43,13 @@ def evaluate_checkpoint(
         MissingFile: if the checkpoint is missing.
         Mistake: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
     """
-    cfg = copy.deepcopy(cfg)
+    with refusals_in_log(str(cfg.filename)):
+        return _evaluate(copy.deepcopy(cfg), checkpoint, Path(out_dir or cfg.work_dir))
+
+
+def _evaluate(cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_dir: Path) -> dict[str, float]:
     if missing := [name for name in ('test_dataloader', 'test_evaluator') if not cfg.get(name)]:
         raise Mistake(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
-    out_dir = Path(out_dir or cfg.work_dir)
     for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
         if 'out_file' in metric:
             metric.out_file = str(out_dir / metric.out_file)

@@ -1,30 +1,33 @@
 """MMEngine's runner with a console that a person can follow."""
 
 import logging
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch.utils.data import DataLoader
 
 from mmskin.datasets.task_dataset import task_datasets
+from mmskin.engine.checkpoints import writing_whole
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
 from mmskin.engine.resume import continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
-from mmskin.models.weights import write_checkpoint
 from mmskin.registry import HOOKS, RUNNERS, described, is_of
 
-__all__ = ['ChannelsLast', 'LesionRunner']
+__all__ = ['ChannelsLast', 'LesionRunner', 'refusals_in_log']
 
 
 NOISE = (
@@ -34,6 +37,23 @@ NOISE = (
     'Exp name: ',
     'Loads checkpoint by ',
 )  # upstream's, on what no user chose
+
+
+@contextmanager
+def refusals_in_log(name: str) -> Iterator[None]:
+    """As ``refusals``, about a config that runs: the traceback goes to the log file, which the message names."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except Exception as error:
+        text = ''.join(traceback.format_exception(error))
+        for handler in MMLogger.get_current_instance().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(logging.makeLogRecord({'levelno': logging.ERROR, 'levelname': 'ERROR', 'msg': text}))
+                name = f'{name} (traceback in {handler.baseFilename})'
+        with refusals(name):
+            raise
 
 
 class OneLiners(logging.Filter):
@@ -88,11 +108,7 @@ class LesionRunner(Runner):
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """MMEngine's way, but for the file itself; see ``write_checkpoint``."""
-
-        def write(checkpoint: dict[str, Any], path: str, **_: Any) -> None:
-            write_checkpoint(path, checkpoint)
-
-        with patch('mmengine.runner.runner.save_checkpoint', write):
+        with writing_whole():
             super().save_checkpoint(*args, **kwargs)
 
     def resume(
@@ -146,8 +162,14 @@ class LesionRunner(Runner):
         """The loop, after a look at all inputs next to its images, which the fusions count in training.
 
         Raises:
-            Mistake: if a value makes no sense, or an input is unknown for all of the training set.
+            Mistake: if a value makes no sense, an input is unknown for all of the training set, or a sampler never
+                ends.
         """
+        if isinstance(loop.dataloader.sampler, InfiniteSampler) and not isinstance(loop, IterBasedTrainLoop):
+            raise Mistake(
+                f'{type(loop).__name__} goes through all images, and InfiniteSampler never ends; take DefaultSampler, '
+                'or train by iterations: train_cfg=dict(by_epoch=False, max_iters=...)'
+            )
         model = unwrap(self.model)
         if not isinstance(model, MultiTaskModel) or not model.inputs:
             return loop

@@ -24,6 +24,7 @@ from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
+from mmskin.engine.runner import refusals_in_log
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
@@ -109,11 +110,14 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
         The last stage's final checkpoint, whose path also stands in ``<work_dir>/last_checkpoint``.
     """
     join_processes(cfg)
-    stages = stage_configs(cfg)
-    if missing := [name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)]:
-        raise Mistake(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
-    with sole_training([cfg.work_dir, *(stage.work_dir for stage in stages)]):
-        return _run_all(cfg, stages, resume or cfg.get('resume', False))
+    with refusals_in_log(str(cfg.filename)):
+        stages = stage_configs(cfg)
+        if missing := [
+            name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)
+        ]:
+            raise Mistake(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
+        with sole_training([cfg.work_dir, *(stage.work_dir for stage in stages)]):
+            return _run_all(cfg, stages, resume or cfg.get('resume', False))
 
 
 def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
@@ -152,6 +156,8 @@ def _average(cfg: Config, start: Path | None, outdated: list[str], is_last: bool
         outcomes.append(_run_stage(member, start, outdated, is_last))
         outdated = []
     mean = Path(cfg.work_dir) / 'average.pth'
+    if not (is_last or all(path.is_file() for path in outcomes)):
+        return mean  # of a stage whose weights were dropped, since the next one has finished
     if is_main_process():
         write_checkpoint(mean, {'state_dict': average_weights(outcomes)})
         write_text(mean.with_name(NOTE), str(mean))

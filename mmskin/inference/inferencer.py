@@ -21,7 +21,7 @@ from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, refusals
 from mmskin.files import check_name
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.gate_rates import GateRates, Rates
@@ -87,15 +87,17 @@ class LesionInferencer:
         self.cfg, files = read_models(model, checkpoint)
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
         self.batch_size = batch_size
-        self.load, self.steps = test_steps(self.cfg)
-        self.network: BaseModel = build_network(self.cfg, self.tta)
+        with refusals(str(self.cfg.filename)):
+            self.load, self.steps = test_steps(self.cfg)
+            self.network: BaseModel = build_network(self.cfg, self.tta)
         if files:
             load_members(self.network, files)
         if post is not None:
             set_post(self.network, post)
         self.network.eval().to(find_device(device))
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
-        self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
+        with refusals(str(self.cfg.filename)):
+            self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
         self.novelty = read_novelty(self.network, files)
 
     @property

@@ -26,6 +26,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / 'no_model.py').write_text('x = 1\n')
     (tmp_path / 'no_base.py').write_text(f'{READ_BASE}    from .nowhere import *\n')
     (tmp_path / 'trains_only.py').write_text('model = dict()\n')
+    (tmp_path / 'no_dataset.py').write_text('model = dict()\ntest_dataloader = dict(batch_size=1)\n')
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
     return tmp_path
@@ -72,6 +73,8 @@ def call(repository, monkeypatch):
         (['train', CONFIG, '--cfg-options', 'model.nope=3'], "MultiTaskModel has no option 'nope'"),
         (['train', CONFIG, '--cfg-options', 'model.type=Nope'], "No model is registered as 'Nope'"),
         (['train', CONFIG, '--cfg-options', 'stages.7.x=1'], 'stages.7.x cannot be set (Index 7 exceeds'),
+        (['train', 'no_dataset.py'], "a loader's dataset=None; give a dict"),
+        (['test', 'no_dataset.py', 'x.pth'], "a loader's dataset=None; give a dict"),
         (['train', CONFIG, '--data-root', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
         (['test', CONFIG, 'nowhere.pth', '--data-root', 'data'], 'nowhere.pth: no such checkpoint'),
         (['test', CONFIG, 'empty', '--data-root', 'data'], 'last_checkpoint: not there'),
@@ -192,9 +195,11 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('model.tasks.cls.head.num_classes=True', 'ClsHead(num_classes=True): give int'),
         ('model.tasks.cls.head.num_classes=three', "ClsHead(num_classes='three'): give int"),
         ('model.tasks.cls.loss_weight=x', "Classification(loss_weight='x'): give float"),
+        ('model.tasks.cls.loss_weight=nan', 'Classification(loss_weight=nan): give float'),
         ('train_cfg.max_epochs=-1', 'train_cfg.max_epochs=-1; give a whole number from 1'),
         ('train_cfg.max_epochs=two', "train_cfg.max_epochs='two'; give a whole number from 1"),
         ('train_cfg.max_epoch=1', "EpochBasedTrainLoop has no option 'max_epoch'; did you mean max_epochs?"),
+        ('optim_wrapper.optimizer.type=-1', 'r18_synthetic.py (traceback in '),
         ('optim_wrapper.optimizer.type=adam', "No optimizer is registered as 'adam'. Near matches: Adam"),
         ('optim_wrapper.optimizer.type=Qqqqqq', "No optimizer is registered as 'Qqqqqq'"),
         ('param_scheduler=[{"type": "Qqqqqq"}]', "No parameter scheduler is registered as 'Qqqqqq'. There are: "),

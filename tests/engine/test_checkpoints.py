@@ -1,5 +1,6 @@
 """What a training leaves in its folder is checked, named when it is damaged, and written by one training at a time."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 
 from mmskin.config import load_config
 from mmskin.engine.stages import run_stages
+from mmskin.errors import Mistake
 from mmskin.models.weights import read_checkpoint, read_weights
 
 HOLDER = """
@@ -20,6 +22,14 @@ with sole_training(sys.argv[1:]):
     print('held', flush=True)
     time.sleep(600)
 """
+
+
+LONG = json.dumps({'checkpoint': 'x' * 300})
+FLEXIBLE = {
+    'runner_type': 'FlexibleRunner',
+    'strategy': dict(type='SingleDeviceStrategy'),
+    'train_dataloader.persistent_workers': False,
+}
 
 
 class StopInThirdEpoch(Hook):
@@ -88,6 +98,57 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, training
     assert (folder / 'last_checkpoint').read_text() == str(final)
 
 
+def test_checkpoints_of_a_strategy_have_the_hash_of_their_tensors(training, tmp_path):
+    cfg = training(tmp_path, **FLEXIBLE)
+    cfg.custom_hooks.append(dict(type=StopInThirdEpoch))
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(cfg)
+    path = tmp_path / 'epoch_2.pth'
+    whole = torch.load(path, weights_only=False)
+    whole['state_dict']['tasks.cls.head.fc.weight'][0, 0] += 1
+    torch.save(whole, path)  # with right sums of the archive
+    with pytest.raises(ValueError, match=r'epoch_2\.pth: damaged since it was written \(the sha256 of its tensors'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'default_hooks.checkpoint.filename_tmpl': 'x.pth'}, r"filename_tmpl='x\.pth', without a number"),
+        (
+            {'train_dataloader.sampler.type': 'InfiniteSampler'},
+            'EpochBasedTrainLoop goes .* InfiniteSampler never ends',
+        ),
+        ({'val_dataloader.sampler.type': 'InfiniteSampler'}, 'ValLoop goes .* InfiniteSampler never ends'),
+    ],
+)
+def test_what_would_lose_checkpoints_or_never_end_is_refused(options, message, training, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_stages(training(tmp_path, **options))
+
+
+@pytest.mark.parametrize('options', [{}, FLEXIBLE])
+def test_what_a_library_raises_while_it_trains_is_one_line_that_names_the_traceback(options, training, tmp_path):
+    with pytest.raises(Mistake, match=r'r18_synthetic\.py \(traceback in (.+\.log)\): .*dilation') as caught:
+        run_stages(training(tmp_path, **options, **{'model.tasks.seg.head.rates': (0,)}))
+    assert '\n' not in str(caught.value)
+    (log,) = tmp_path.glob('*/*.log')
+    assert str(log) in str(caught.value)
+    assert 'Traceback (most recent call last)' in log.read_text()
+
+
+class Plugin(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        raise KeyError('mine')
+
+
+def test_what_a_plugin_raises_while_it_trains_is_as_it_was(training, tmp_path):
+    cfg = training(tmp_path)
+    cfg.custom_hooks.append(dict(type=Plugin))
+    with pytest.raises(KeyError, match='mine'):
+        run_stages(cfg)
+
+
 def test_nothing_to_fall_back_to(folder, training):
     for epoch in (1, 2):
         damage(folder / f'epoch_{epoch}.pth')
@@ -116,7 +177,9 @@ def test_a_lost_note_is_no_silent_restart(folder, training, capsys):
     assert f'{folder}: no last_checkpoint' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('mark', ['', '[]', '{}', '{"checkpoint": 5}', '{"checkpoint": "../x.pth"}', 'null', '\x00'])
+@pytest.mark.parametrize(
+    'mark', ['', '[]', '{}', '{"checkpoint": 5}', '{"checkpoint": "../x.pth"}', LONG, 'null', '\x00']
+)
 def test_a_mark_that_no_stage_left_is_named(mark, folder, training):
     (folder / 'stage.json').write_text(mark)
     with pytest.raises(ValueError, match=r'stage\.json: damaged, or not what a finished stage leaves'):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from mmskin.config import load_config
 from mmskin.engine.runner import LesionRunner
@@ -225,6 +226,27 @@ def test_a_stage_that_averages_over_seeds_resumes_with_the_missing_one(config, d
     assert (tmp_path / '0/epoch_1.pth').stat().st_mtime_ns == before
     again = read_weights(tmp_path / 'average.pth')
     assert all(torch.equal(again[key], mean[key]) for key in mean)
+
+
+class StopInJoint(Hook):
+    def before_train_epoch(self, runner):
+        if runner.cfg.stage == 'joint' and runner.epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_averaged_stage_whose_weights_were_dropped_is_skipped(config, data_root, tiny, tmp_path):
+    stages = [dict(name='cls', average_of=2, model=dict(use_passing=False)), dict(name='seg'), dict(name='joint')]
+    options = {**tiny, 'stages': stages, 'keep_stages': False}
+    straight = run_stages(load_config(config, str(tmp_path / 'straight'), str(data_root), options=options))
+    cfg = load_config(config, str(tmp_path / 'killed'), str(data_root), options=options)
+    cfg.custom_hooks.append(dict(type=StopInJoint))
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(cfg)
+    assert {path.parent.name for path in (tmp_path / 'killed').rglob('*.pth')} == {'seg', 'joint'}
+    resumed = run_stages(load_config(config, str(tmp_path / 'killed'), str(data_root), options=options), resume=True)
+    assert [*(tmp_path / 'killed').rglob('*.pth')] == [resumed]
+    expected, weights = read_weights(straight), read_weights(resumed)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 def test_networks_of_two_configs_are_not_averaged(tmp_path):
