@@ -3,10 +3,13 @@
 Layout and file names: https://challenge.isic-archive.com/data/#2017
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mmengine.logging import print_log
 
 from mmskin.datasets.inputs import read_inputs
 from mmskin.datasets.tables import CLASSES, class_or_number, read_extra_samples, read_labels
@@ -44,7 +47,8 @@ class ISIC2017Dataset(TaskDataset):
         outside_data_root: the files that ``extra`` names may lie anywhere; otherwise one that is neither in the list's
             folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
         inputs: columns of the split's ``..._Data/..._Data_metadata.csv`` that the network is told beside the image, by
-            the input's name: ``dict(age='age_approximate', sex='sex')``. Cells may be empty or "unknown".
+            the input's name: ``dict(age='age_approximate', sex='sex')``. Cells may be empty or "unknown". Without the
+            table they are unknown for all images in ``test_mode``, with a warning, and an error otherwise.
         columns: columns of the same table that are ground truth, by their fields in the sample: ``dict(gt_sex='sex')``
             with the names of the classes in ``metainfo=dict(gt_sex=('female', 'male'))``; without names a number.
         options: those of ``TaskDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode`` and ``lazy_init``.
@@ -98,7 +102,9 @@ class ISIC2017Dataset(TaskDataset):
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
         told, further = {}, {}
         table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
-        if self.inputs:
+        if self.inputs and self.test_mode and not table.is_file():
+            print_log(f'{table}: not there; {" and ".join(self.inputs)} are unknown', 'current', logging.WARNING)
+        elif self.inputs:
             told = read_inputs(
                 table, self.inputs, images, "it is the split's table of ages and sexes; leave out inputs to do without."
             )

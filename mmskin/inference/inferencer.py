@@ -30,6 +30,7 @@ from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 from mmskin.models.ensemble import Ensemble, load_members
+from mmskin.models.folding import fold_batch_norms
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.segmentation import Segmentation
@@ -43,6 +44,7 @@ __all__ = ['LesionInferencer']
 
 Metadata: TypeAlias = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
 Item = TypeVar('Item', LesionPrediction, dict)
+PROBE = 224  # pixels a side of what a network is tried on whose images keep their size
 MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are held at that size
 
 
@@ -95,6 +97,10 @@ class LesionInferencer:
         if post is not None:
             set_post(self.network, post)
         self.network.eval().to(find_device(device))
+        size = self.load.size or PROBE
+        for part in [part for part in self.network.modules() if isinstance(part, MultiTaskModel)]:
+            probe = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+            fold_batch_norms(part, probe.to(next(part.parameters()).device))
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}

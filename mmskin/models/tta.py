@@ -69,6 +69,7 @@ class TestTimeAugmentation(BaseModel):
         flips: 'none', 'horizontal', 'vertical' and 'diagonal' (both).
         zooms: Magnifications about the centre; below 1 the image is continued by its reflection.
         crops: Sides of crops as fractions of the frame's; each stands for the four in the corners.
+        pairs: Views by flip and zoom, such as ``[('none', 1.15), ('diagonal', 0.9)]``, in place of all combinations.
 
     Raises:
         Mistake: if a flip is unknown, a crop or zoom is invalid, no view shows the whole frame, or the model has
@@ -83,9 +84,14 @@ class TestTimeAugmentation(BaseModel):
         flips: Sequence[str] = tuple(FLIPS),
         zooms: Sequence[float] = (1.0,),
         crops: Sequence[float] = (),
+        pairs: Sequence[tuple[str, float]] = (),
     ) -> None:
         super().__init__()
-        self.views = views(flips, zooms, crops)
+        single = [view for flip, zoom in pairs for view in views((flip,), (zoom,), ())]
+        self.views = single or views(flips, zooms, crops)
+        if not any(view.side >= 1 for view in self.views):
+            asked = f'pairs={tuple(pairs)}' if pairs else f'flips={tuple(flips)}, zooms={tuple(zooms)}'
+            raise Mistake(f'{asked}: no view shows the whole frame; add zoom 1.0')
         self.module = MODELS.build(module)
         self.tasks = [part for part in self.module.modules() if isinstance(part, Task)]
         if not self.tasks:
@@ -137,8 +143,6 @@ def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) 
         raise Mistake(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is none of {", ".join(FLIPS)}')
     if not all(0 < crop < 1 for crop in crops) or not all(zoom > 0 for zoom in zooms):
         raise Mistake(f'crops={tuple(crops)} have to lie within (0, 1), and zooms={tuple(zooms)} above 0')
-    if not flips or not any(zoom <= 1 for zoom in zooms):
-        raise Mistake(f'flips={tuple(flips)}, zooms={tuple(zooms)}: no view shows the whole frame; add zoom 1.0')
     windows = [(1 / zoom, (0.0, 0.0)) for zoom in zooms]
     windows += [(crop, (x * (1 - crop), y * (1 - crop))) for crop in crops for x, y in product((-1, 1), repeat=2)]
     return [View(FLIPS[flip], *window) for window, flip in product(windows, flips)]

@@ -56,6 +56,12 @@ def test_a_missing_table_is_an_error_where_it_was_asked_for(root):
         ISIC2017Dataset(root, inputs=COLUMNS)
 
 
+def test_a_test_does_without_the_table(root):
+    (root / TABLE).unlink()
+    dataset = ISIC2017Dataset(root, inputs=COLUMNS, test_mode=True)
+    assert not any(inputs_of(dataset))
+
+
 def test_images_that_a_table_lacks_are_counted_and_unknown(root, capsys):
     write_table(root, 'SYN_0000001,30,male', 'ISIC_9999999,40,male')
     found = inputs_of(ISIC2017Dataset(root, inputs=COLUMNS))

@@ -49,6 +49,11 @@ def test_all_combinations():
     assert len(views(('none', 'horizontal'), zooms=(1.0, 1.2), crops=(0.9,))) == 2 * (2 + 4)
 
 
+def test_pairs_stand_for_themselves():
+    model = augmented(pairs=[('none', 1.0), ('vertical', 1.25)])
+    assert model.views == [View(), View(axes=(2,), side=0.8)]
+
+
 @pytest.mark.parametrize('view', views(('none', 'horizontal', 'vertical', 'diagonal'), (1.0, 1.25, 0.8), (0.75,)))
 def test_a_map_comes_back_to_its_place(view):
     plane = smooth_map()
@@ -73,6 +78,8 @@ def test_a_crop_shows_its_corner():
         (dict(zooms=(0,)), 'zooms'),
         (dict(zooms=(1.3,), crops=(0.8,)), 'whole frame'),
         (dict(flips=()), 'whole frame'),
+        (dict(pairs=[('none', 1.15)]), 'whole frame'),
+        (dict(pairs=[('sideways', 1.0)]), 'sideways'),
         (dict(module=dict(type='torch.nn.Identity')), 'Identity has no Task'),
     ],
 )

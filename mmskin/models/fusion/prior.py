@@ -25,6 +25,8 @@ class PriorFusion(Fusion):
         smoothing: Added to each count, so that an empty bin rules nothing out.
         weight: Factor on what is added.
         learn: Train the table on from the counts.
+        in_training: Whether the losses see what is added. If not, the image's part learns as if alone, and the table is
+            added to its predictions, as the published one is.
         options: See ``Fusion``.
     """
 
@@ -35,12 +37,15 @@ class PriorFusion(Fusion):
         smoothing: float = 1.0,
         weight: float = 1.0,
         learn: bool = False,
+        in_training: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         if not smoothing > 0:
             raise Mistake(f'smoothing={smoothing} of PriorFusion; give a number above 0')
-        self.num_classes, self.smoothing, self.weight = num_classes, smoothing, weight
+        if learn and not in_training:
+            raise Mistake('learn=True of PriorFusion needs in_training=True: a table that no loss sees learns nothing')
+        self.num_classes, self.smoothing, self.weight, self.in_training = num_classes, smoothing, weight, in_training
         for name, one in self.inputs.items():
             table = torch.zeros(one.num_bins, num_classes)
             if learn:
@@ -54,6 +59,8 @@ class PriorFusion(Fusion):
                 f'PriorFusion has num_classes={self.num_classes}, and the logits of its task are '
                 f'{tuple(logits.shape)}; it is for classifications, and takes their number of classes'
             )
+        if self.training and not self.in_training:
+            return logits
         for name, one in self.inputs.items():
             added = one.members(self.value_of(name, values, logits)) @ getattr(self, f'table_{name}')
             logits = logits + self.weight * added

@@ -116,3 +116,14 @@ def test_a_prior_that_the_loss_would_not_see_is_refused():
 def test_inputs_have_plain_names(name, small_config):
     with pytest.raises(ValueError, match='inputs are named'):
         MODELS.build({**small_config.model, 'inputs': {name: AGE}})
+
+
+def test_a_prior_that_training_does_not_see_is_added_to_predictions():
+    prior = build('PriorFusion', in_training=False)
+    values = {'age': torch.tensor([20.0, 70.0, 45.0]), 'sex': torch.tensor([0.0, 1.0, 1.0])}
+    prior.fit(values, torch.tensor([0, 1, 2]))
+    logits = torch.zeros(3, 3)
+    assert torch.equal(prior.train().on_logits(logits, values), logits)
+    assert not torch.equal(prior.eval().on_logits(logits, values), logits)
+    with pytest.raises(ValueError, match='learn=True of PriorFusion needs in_training=True'):
+        build('PriorFusion', learn=True, in_training=False)
