@@ -33,9 +33,27 @@ model = dict(
             128.0,
         ],
         type='mmengine.ImgDataPreprocessor'),
+    inputs=dict(
+        age=dict(
+            edges=(
+                25,
+                35,
+                45,
+                55,
+                65,
+                75,
+            ),
+            maximum=120,
+            minimum=0,
+            type='Numeric'),
+        sex=dict(type='Categorical', values=(
+            'female',
+            'male',
+        ))),
     passing=dict({'blocks.4.2': dict(type='GatedFeaturePassing')}),
     tasks=dict(
         cls=dict(
+            fusion=dict(in_training=False, type='PriorFusion'),
             head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
             losses=dict(ce=dict(label_smoothing=0.05, type='CrossEntropy')),
             type='Classification'),
@@ -68,6 +86,7 @@ test_dataloader = dict(
     batch_size=1,
     dataset=dict(
         data_root='data/isic2017',
+        inputs=dict(age='age_approximate', sex='sex'),
         pipeline=[
             dict(size=224, type='LoadImage'),
             dict(type='ResizeImage'),
@@ -86,8 +105,22 @@ test_evaluator = [
     dict(out_file='cases.png', type='ContourSheet'),
 ]
 tta = True
-tta_model = dict(zooms=(
-    0.9,
-    1.0,
-    1.15,
-))
+tta_model = dict(
+    pairs=[
+        (
+            'none',
+            1.0,
+        ),
+        (
+            'horizontal',
+            0.9,
+        ),
+        (
+            'vertical',
+            1.15,
+        ),
+    ],
+    zooms=(
+        1.0,
+        1.15,
+    ))
