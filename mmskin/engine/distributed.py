@@ -1,30 +1,31 @@
-"""Several processes: a network that keeps its own training step."""
+"""Several processes: networks that keep their own training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.model import BaseModel, MMDistributedDataParallel, MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
 from mmskin.registry import MODEL_WRAPPERS
 
-__all__ = ['DistributedModel']
+__all__ = ['DistributedModel', 'ShardedModel']
 
 
-@MODEL_WRAPPERS.register_module()
-class DistributedModel(MMDistributedDataParallel):
-    """MMEngine's wrapper, which would replace a ``train_step`` of the network's own by the usual one.
+class OwnStep:
+    """Lets a ``train_step`` of the network's own run inside a wrapper that would replace it by the usual one.
 
-    Such a step runs, and each forward pass in it goes through DDP, which averages the gradients after it. So a second
-    pass, as of sharpness-aware minimization, is that of all processes as well.
+    Each forward pass in it goes through the wrapper, which averages the gradients after it. So a second pass, as of
+    sharpness-aware minimization, is that of all processes as well.
     """
+
+    module: Any
 
     def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """The network's own step, if it has one."""
         if type(self.module).train_step is BaseModel.train_step:
-            return super().train_step(data, optim_wrapper)
+            return super().train_step(data, optim_wrapper)  # type: ignore[misc]
         with self._passes_through():
             return self.module.train_step(data, optim_wrapper)
 
@@ -39,12 +40,22 @@ class DistributedModel(MMDistributedDataParallel):
                 return forward(*args, **kwargs)
             is_inside = True
             try:
-                return self(*args, **kwargs)
+                return self(*args, **kwargs)  # type: ignore[operator]
             finally:
                 is_inside = False
 
-        module.forward, module.no_sync = through, self.no_sync
+        module.forward, module.no_sync = through, self.no_sync  # type: ignore[attr-defined]
         try:
             yield
         finally:
             del module.forward, module.no_sync
+
+
+@MODEL_WRAPPERS.register_module()
+class DistributedModel(OwnStep, MMDistributedDataParallel):
+    """MMEngine's wrapper for DDP, in which a network keeps its own training step."""
+
+
+@MODEL_WRAPPERS.register_module()
+class ShardedModel(OwnStep, MMFullyShardedDataParallel):
+    """MMEngine's wrapper for FSDP, in which a network keeps its own training step; parameters are shards between."""

@@ -29,7 +29,7 @@ __all__ = [
 NOTE = 'settings.json'
 COUNTED = (  # what the weights depend on
     *('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'model', 'train_dataloader', 'randomness'),
-    *('ends_with', 'load_from'),
+    *('ends_with', 'load_from', 'amp'),
 )
 OF_MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 OF_VALIDATION = ('val_interval', 'val_begin', 'dynamic_intervals')
@@ -115,6 +115,7 @@ def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Cha
     """
     plateau = any(name.endswith('.type') and 'ReduceOnPlateau' in str(value) for name, value in settings.items())
     fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not follows else FIXED
+    fixed = fixed if follows else (*fixed, 'randomness', 'amp')  # of which a checkpoint's own would win
     refused = {name: pair for name, pair in changed.items() if name.startswith(fixed)}
     refused |= {name: pair for name, pair in changed.items() if name in LENGTHS and None in pair}
     if refused:

@@ -189,6 +189,13 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     settings = settings_of(cfg)
     changed = {} if outdated else changes(cfg.work_dir, settings)
     finished = None if outdated else finished_checkpoint(cfg.work_dir)
+    is_ours = cfg.get('runner_type', 'LesionRunner') == 'LesionRunner'
+    if finished and is_last and trains_longer(changed) and not is_ours:
+        raise Mistake(
+            f'{cfg.work_dir}: this training has finished, and {cfg.runner_type} cannot go on without the state of the '
+            'optimizer, which is gone; train in another --work-dir, from load_from='
+            f'{finished}'
+        )
     if finished and not (is_last and trains_longer(changed)):
         if changed:
             raise Mistake(
@@ -199,7 +206,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
-        refuse_changes(cfg.work_dir, settings, changed, cfg.get('runner_type', 'LesionRunner') == 'LesionRunner')
+        refuse_changes(cfg.work_dir, settings, changed, is_ours)
         cfg.load_from = str(latest)
         _go_on_logging(cfg)
     elif start is not None and not cfg.get('load_from'):
@@ -290,7 +297,7 @@ def build_runner(cfg: Config) -> Runner:
         cfg.model_wrapper_cfg.setdefault('type', 'mmskin.DistributedModel')
     cfg.setdefault('runner_type', 'LesionRunner')
     if isinstance(strategy := cfg.get('strategy'), dict):
-        wrapper = {'DDPStrategy': 'mmskin.DistributedModel', 'FSDPStrategy': 'MMFullyShardedDataParallel'}
+        wrapper = {'DDPStrategy': 'mmskin.DistributedModel', 'FSDPStrategy': 'mmskin.ShardedModel'}
         if strategy.get('type') == 'FSDPStrategy':
             strategy.setdefault('state_dict_cfg', 'full')  # a stage begins with whole weights, and ends with them
         if strategy.get('type') in wrapper:

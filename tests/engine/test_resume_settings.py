@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.hooks import Hook
 
 from mmskin.config import load_config
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
-from mmskin.models.weights import read_checkpoint
+from mmskin.models.weights import read_checkpoint, read_weights
 
 STEPS = 3  # of an epoch
 
@@ -131,6 +132,32 @@ def test_a_runner_that_follows_the_checkpoint_alone_refuses(train):
     train(epochs=1, **flexible)
     with pytest.raises(Mistake, match=r'can no longer change optim_wrapper\.optimizer\.lr \(0\.001 before'):
         train(resume=True, **flexible, **{'optim_wrapper.optimizer.lr': 1.0})
+
+
+def test_a_runner_that_follows_the_checkpoint_alone_goes_on_and_not_beyond(train, tmp_path):
+    flexible = {
+        'runner_type': 'FlexibleRunner',
+        'strategy': dict(type='SingleDeviceStrategy'),
+        'train_dataloader.persistent_workers': False,
+        'model.tasks.cls.head.dropout': 0.0,
+        'train_cfg.max_epochs': 2,
+    }
+    whole = train('whole', **flexible)
+    begun = train(epochs=1, **flexible)
+    assert begun + train(resume=True, **flexible) == whole
+    weights = [read_weights(tmp_path / folder / 'epoch_2.pth') for folder in ('whole', 'run')]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    with pytest.raises(Mistake, match='has finished, and FlexibleRunner cannot go on .*train in another --work-dir'):
+        train(resume=True, **{**flexible, 'train_cfg.max_epochs': 3})
+
+
+def test_mixed_precision_from_here_on_is_said(train, tmp_path):
+    train(epochs=1)
+    train(resume=True, amp=True)
+    logs = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert any('resumed with other settings: amp (None before, True now)' in log for log in logs)
+    with pytest.raises(Mistake, match=r'has finished, and can no longer change amp \(True before, None now\)'):
+        train(resume=True)
 
 
 def test_fewer_epochs_than_there_were_are_refused(train):

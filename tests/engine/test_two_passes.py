@@ -95,6 +95,7 @@ def two(config, data_root, tiny, tmp_path_factory):
     halves = {name: {**tiny, **more, 'train_dataloader.batch_size': 3} for name, more in VARIANTS.items()}
     for name, strategy in STRATEGIES.items():
         halves[name] = {**halves['sgd'], **FLEXIBLE, 'strategy': strategy}
+        halves[f'own {name}'] = {**halves[name], 'model.type': 'TwoSteps'}
     return train_in_two(tmp_path_factory.mktemp('two'), config, data_root, halves)
 
 
@@ -118,6 +119,12 @@ def test_a_strategy_of_two_processes_trains_a_stage(name, one, two):
         key: tensor.shape for key, tensor in one['sgd'].items()
     }
     torch.testing.assert_close(trained(two[name]), trained(one['sgd']), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ddp', 'fsdp'])
+def test_a_strategy_keeps_the_networks_own_step(name, one, two):
+    torch.testing.assert_close(trained(two[f'own {name}']), trained(one['own']), rtol=1e-3, atol=1e-5)
 
 
 def test_the_strategy_of_one_device_trains_stage_by_stage(config, data_root, tiny, tmp_path):
