@@ -12,7 +12,12 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-PLACES = {'.mim/configs': 'configs', '.mim/tools': 'tools', 'configs': 'configs'}
+PLACES = {
+    '.mim/configs': 'configs',
+    '.mim/tools': 'tools',
+    '.mim/model-index.yml': 'model-index.yml',
+    'configs': 'configs',
+}
 
 # requirements/<name>.txt
 EXTRAS = (
@@ -56,12 +61,14 @@ class BuildWithConfigs(build_py):
             self.put(ROOT / folder, package / place)
 
     def put(self, folder: Path, target: Path) -> None:
-        if target.is_symlink():
+        if target.is_symlink() or target.is_file():
             target.unlink()
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.editable_mode:
-            target.symlink_to(os.path.relpath(folder, target.parent), target_is_directory=True)
+            target.symlink_to(os.path.relpath(folder, target.parent), target_is_directory=folder.is_dir())
+        elif folder.is_file():
+            shutil.copy(folder, target)
         else:
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns('__pycache__'))
 

@@ -23,6 +23,7 @@ from mmskin.structures import names_of
 __all__ = [
     'SettingsAction',
     'class_names',
+    'config_name',
     'import_plugins',
     'innermost_datasets',
     'load_config',
@@ -45,7 +46,7 @@ def load_config(
 
     Args:
         path: The Python config; ``configs/...`` is also found among those that come with mmskin, from any folder.
-        work_dir: Where checkpoints and logs go; ``work_dirs/<config's name>`` if neither this nor the config says.
+        work_dir: Where checkpoints and logs go; ``work_dirs/<config_name>`` if neither this nor the config says.
         data_root: Data folder for training, validation and test, in place of the config's.
         seed: Seed of weights, sampling and augmentation.
         amp: Train in mixed precision; see ``mmskin.engine.mixed_precision``.
@@ -65,7 +66,7 @@ def load_config(
     if 'model' not in cfg:
         raise Mistake(f'{path}: says no model, so it is no config to train or test')
     refuse_wrong_kinds(cfg, str(path))
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(path).stem)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / config_name(path))
     cfg.launcher = launcher
     if data_root is not None:
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -233,6 +234,12 @@ def find_config(path: str | Path) -> Path:
         if found.is_file():
             return found
     raise MissingFile(f'{path}: no such config; the ones that come with mmskin are in configs/')
+
+
+def config_name(path: str | Path) -> str:
+    """What a config is called: by its file, or in a model folder, where each is ``config.py``, by the folder."""
+    path = Path(path).resolve()
+    return path.parent.name if path.name == 'config.py' else path.stem
 
 
 def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:

@@ -14,14 +14,15 @@ import sys
 from mmskin.cli import run_tool
 from mmskin.config import SettingsAction, load_config
 from mmskin.files import read_json, write_text
+from mmskin.inference.inferencer import model_files
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
-    parser.add_argument('config', help='Python config that the model was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it anew')
+    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
     parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')
@@ -37,12 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
-    cfg = load_config(args.config, options=args.cfg_options)
+    config, weights = model_files(args.model, args.checkpoint)
+    cfg = load_config(config, options=args.cfg_options)
     files = {False: args.results, True: args.tta_results}
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
-    folder = publish_weights(cfg, args.checkpoint, args.out_dir, args.half)
-    recipe = Recipe(args.recipe or f'python tools/train.py {args.config}', args.card_text, args.license)
+    folder = publish_weights(cfg, weights, args.out_dir, args.half)
+    recipe = Recipe(args.recipe or f'python tools/train.py {args.model}', args.card_text, args.license)
     shortcuts = read_json(args.audit) if args.audit else None
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
     for path in folder:

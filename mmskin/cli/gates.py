@@ -10,8 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the analysis is told on the command line."""
     from mmskin.config import SettingsAction
 
-    parser.add_argument('config', help='Python config of a network with feature passing')
-    parser.add_argument('checkpoint', help='checkpoint file, or the work folder of a finished training')
+    parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
+    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
     parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")
     parser.add_argument('--data-root', help="data folder, in place of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
@@ -23,12 +23,14 @@ def run(args: argparse.Namespace) -> None:
     """Analyse, and print the summary."""
     from mmskin.config import load_config, set_in_datasets, tested_dataset
     from mmskin.explain.gates import analyse_gates
+    from mmskin.inference.inferencer import model_files
 
-    cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
+    config, weights = model_files(args.model, args.checkpoint)
+    cfg = load_config(config, None, args.data_root, options=args.cfg_options)
     cfg.work_dir = args.out_dir or f'{cfg.work_dir}/gates'
     tested_dataset(cfg)  # whether there is one
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
-    path = analyse_gates(cfg, args.checkpoint, cfg.work_dir, args.num_images)
+    path = analyse_gates(cfg, weights, cfg.work_dir, args.num_images)
     print(path.read_text())
     print(f'written: {path.parent}')

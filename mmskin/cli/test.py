@@ -1,5 +1,6 @@
 """Test a checkpoint: print the metrics, and write them for each image, with a picture of cases and a report.
 
+mmskin test lite0_isic2017 --data-root DATA
 mmskin test configs/fpm/r101_isic2017.py work_dirs/r101_isic2017
 """
 
@@ -12,9 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a test is told on the command line."""
     from mmskin.config import SettingsAction
 
-    parser.add_argument('config', help='Python config')
+    parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
     parser.add_argument(
-        'checkpoint', nargs='+', help='checkpoint file or work folder; of several, or a folder of folds, the mean'
+        'checkpoint',
+        nargs='*',
+        help='of a config: checkpoint file or work folder; of several, or a folder of folds, the mean',
     )
     parser.add_argument('--work-dir', help='logs, results.json and per_image.csv go here')
     parser.add_argument('--data-root', help="data folder, in place of the config's")
@@ -42,17 +45,20 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.config import load_config, set_in_datasets, tested_dataset
     from mmskin.engine.evaluate import evaluate_checkpoint
     from mmskin.evaluation.per_image import PerImageTable
+    from mmskin.inference.inferencer import model_files
+    from mmskin.inference.zoo import config_of
     from mmskin.report.page import write_report
 
     if args.calibrate_on:
         PerImageTable.read(Path(args.calibrate_on))  # whether it can be read: before the test, not after
 
     options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}
-    cfg = load_config(args.config, args.work_dir, args.data_root, options=options, launcher=args.launcher)
+    weights = args.checkpoint or model_files(args.model, None)[1]
+    cfg = load_config(config_of(args.model), args.work_dir, args.data_root, options=options, launcher=args.launcher)
     tested_dataset(cfg)  # whether there is one
     if args.split:
         set_in_datasets(cfg.test_dataloader, 'split', args.split)
-    evaluate_checkpoint(cfg, args.checkpoint)
+    evaluate_checkpoint(cfg, weights)
     if is_main_process() and not args.no_report:
         print('drawing the report ...', flush=True)
         try:

@@ -1,7 +1,9 @@
 """Predicting for images of one's own."""
 
 import io
+import json
 import math
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any, TypeAlias, TypeVar
 import cv2
 import numpy as np
 import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 
+import mmskin
 from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage
@@ -28,7 +32,7 @@ from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
-from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
+from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
 from mmskin.models.ensemble import Ensemble, load_members
 from mmskin.models.folding import fold_batch_norms
 from mmskin.models.fusion.base import Input
@@ -48,7 +52,7 @@ PROBE = 224  # pixels a side of what a network is tried on whose images keep the
 MAX_PIXELS = 64_000_000  # in a batch, of the original images: their masks are held at that size
 
 
-class LesionInferencer:
+class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']):
     """Names the disease and outlines the lesion in images of any kind and size, from any number of threads at once.
 
     Args:
@@ -63,6 +67,9 @@ class LesionInferencer:
         post: What is done to each mask, in order, e.g. ``['FillHoles', 'LargestComponent']`` or configs such as
             ``dict(type='Dilate', radius=0.02)``; as the model's config says by default.
         batch_size: Images at a time.
+
+    A model folder may lie on the Hugging Face Hub: ``LesionInferencer.from_pretrained('owner/name')`` fetches it, with
+    ``trust_remote_code=True``, since a model's config is Python; ``push_to_hub('owner/name')`` puts one there.
 
     Raises:
         MissingFile: if model or checkpoint are missing.
@@ -87,6 +94,7 @@ class LesionInferencer:
         if batch_size < 1:
             raise Mistake(f'batch_size={batch_size} is no number of images; give 1 or more')
         self.cfg, files = read_models(model, checkpoint)
+        self.files = files
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
         self.batch_size = batch_size
         with refusals(str(self.cfg.filename)):
@@ -105,6 +113,49 @@ class LesionInferencer:
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
         self.novelty = read_novelty(self.network, files)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **settings: Any,
+    ) -> 'LesionInferencer':
+        folder = model_id
+        if not Path(model_id).is_dir():
+            if not trust_remote_code:
+                raise Mistake(
+                    f'{model_id}: its config is Python, which runs as it is read, and somebody else wrote it; look at '
+                    'it on the Hub, and if you trust its owner, give trust_remote_code=True'
+                )
+            folder = snapshot_download(
+                model_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=[*map(str, FILES), NOVELTY_FILE],
+            )
+        return cls(**{**settings, 'model': Path(folder).absolute(), 'checkpoint': None})
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        here = self.files[0].parent if len(self.files) == 1 else Path('.')
+        if len(self.files) != 1 or not all((here / name).is_file() for name in FILES):
+            raise Mistake(
+                'this network is no model folder, which the Hub could hold; tools/publish_model.py writes one'
+            )
+        for name in (*FILES, NOVELTY_FILE):
+            if (here / name).is_file():
+                shutil.copy(here / name, save_directory)
+        note = json.dumps({'library_name': 'mmskin', 'mmskin_version': mmskin.__version__})
+        (save_directory / 'config.json').write_text(note + '\n', encoding='utf-8')  # by which the Hub counts downloads
 
     @property
     def diagnosis(self) -> str | None:
@@ -355,15 +406,14 @@ def read_model(
 
 def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Path, Path]:
     """The config and the weights that the arguments of ``LesionInferencer`` name."""
-    is_config = model is not None and Path(model).suffix == '.py'
     if checkpoint is None:
-        if is_config:
+        if model is not None and config_of(model) == Path(model):
             raise Mistake(f'{model}: a config has no weights; name a checkpoint, too')
         folder = model_folder(model or DEFAULT_MODEL)
         return folder.config, folder.weights
     if model is None:
         raise Mistake(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
-    return Path(model) if is_config else model_folder(model).config, find_checkpoint(checkpoint)
+    return config_of(model), find_checkpoint(checkpoint)
 
 
 def as_compressed(image: np.ndarray) -> np.ndarray:

@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 from mmskin.errors import MissingFile
 
-__all__ = ['DEFAULT_MODEL', 'ModelFolder', 'model_folder', 'shipped_models']
+__all__ = [
+    'DEFAULT_MODEL',
+    'FILES',
+    'ModelFolder',
+    'config_of',
+    'local_models',
+    'model_folder',
+    'shipped_models',
+    'tested_folder',
+]
 
 DEFAULT_MODEL = 'lite0_isic2017'
 ZOO = Path(__file__).resolve().parents[1] / 'zoo'
@@ -31,6 +40,39 @@ FILES = ModelFolder(Path('config.py'), Path('weights.safetensors'), Path('README
 def shipped_models() -> list[str]:
     """Names of the models that come with mmskin."""
     return sorted(path.parent.name for path in ZOO.glob(f'*/{FILES.weights}'))
+
+
+def config_of(model: str | Path) -> Path:
+    """The config of a model by name or folder, or the config itself."""
+    return Path(model) if Path(model).suffix in ('.py', '.json', '.yaml', '.yml') else model_folder(model).config
+
+
+def local_models(folder: str | Path = '.', depth: int = 3) -> list[Path]:
+    """Model folders in ``folder`` and up to ``depth`` below it, without those that hidden folders hold."""
+    patterns = ['/'.join(['*'] * level + [str(FILES.weights)]) for level in range(depth + 1)]
+    found = [path.parent for pattern in patterns for path in Path(folder).glob(pattern)]
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith('.') and part != '..' for part in path.parts)
+        and all((path / name).is_file() for name in FILES)
+        and not path.resolve().is_relative_to(ZOO)
+    )
+
+
+def tested_folder(name_or_path: str | Path) -> Path:
+    """A test's folder, or where ``mmskin test`` puts that of a model that comes with mmskin.
+
+    Raises:
+        MissingFile: if such a model has not been tested here.
+    """
+    folder = Path(name_or_path)
+    if folder.is_dir() or str(name_or_path) not in shipped_models():
+        return folder
+    folder = Path('work_dirs') / folder
+    if not folder.is_dir():
+        raise MissingFile(f'{folder}: no test of this model; run mmskin test {name_or_path} --data-root DATA first')
+    return folder
 
 
 def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:

@@ -14,11 +14,10 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names, tested_dataset
+from mmskin.config import class_names, config_name, tested_dataset
 from mmskin.errors import Mistake, needs
 from mmskin.files import json_text
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
-from mmskin.inference.zoo import FILES
 from mmskin.models.ensemble import Ensemble, load_members
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
@@ -185,19 +184,13 @@ def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -
     return {
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
-        'model': model_name(cfg),
+        'model': config_name(cfg.filename),
         'weights_sha256': hashes[0] if len(hashes) == 1 else hashes,
         'input': describe_input(cfg),
         'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},
         'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
         'outputs': {output_name(task): task.describe(class_names(cfg, task.target)) for task in network.tasks},
     }
-
-
-def model_name(cfg: Config) -> str:
-    """The name of the model folder or config."""
-    path = Path(cfg.filename).resolve()
-    return path.parent.name if path.name == str(FILES.config) else path.stem
 
 
 def describe_input(cfg: Config) -> dict[str, Any]:

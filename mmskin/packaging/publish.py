@@ -12,13 +12,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names
+from mmskin.config import class_names, config_name
 from mmskin.engine.checkpoints import find_checkpoint
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
 from mmskin.files import write_text, write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
-from mmskin.models.weights import HASH, hash_tensors, load_weights, without_lookups
+from mmskin.models.weights import HASH, hash_tensors, load_weights, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS
 
 __all__ = ['config_for_testing', 'publish_weights']
@@ -49,10 +49,13 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
     published = config_for_testing(cfg)
     init_default_scope(published.get('default_scope', 'mmskin'))
     model: nn.Module = MODELS.build(published.model)
-    load_weights(model, find_checkpoint(checkpoint))
+    found = find_checkpoint(checkpoint)
+    load_weights(model, found)
     weights = {name: stored(tensor, half) for name, tensor in model.state_dict().items()}
     folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
-    origin = Path(cfg.filename).stem
+    origin = config_name(cfg.filename)
+    if found.suffix == '.safetensors':  # a model that is written anew
+        origin = read_metadata(found).get('config', origin)
     heading = (
         f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights beside it."""\n\n'
     )
