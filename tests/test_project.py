@@ -23,6 +23,7 @@ import mmskin
 PACKAGED = (
     'LICENSE',
     'MANIFEST.in',
+    'model-index.yml',
     'README.md',
     'pyproject.toml',
     'setup.py',
