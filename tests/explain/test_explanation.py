@@ -23,8 +23,8 @@ from mmskin.registry import MODELS
 
 
 @pytest.fixture(scope='module')
-def inferencer(repository, tmp_path_factory):
-    """The demo's network, random but for a passing that is felt."""
+def files(repository, tmp_path_factory):
+    """Config and weights of the demo's network, random but for a passing that is felt."""
     from mmskin.config import load_config
 
     path = repository / 'configs' / 'fpm' / 'r18_synthetic.py'
@@ -35,7 +35,12 @@ def inferencer(repository, tmp_path_factory):
             parameter.data.fill_(5.0)
     checkpoint = tmp_path_factory.mktemp('explain') / 'weights.pth'
     torch.save(model.state_dict(), checkpoint)
-    return LesionInferencer(path, checkpoint, device='cpu')
+    return path, checkpoint
+
+
+@pytest.fixture(scope='module')
+def inferencer(files):
+    return LesionInferencer(*files, device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -203,17 +208,9 @@ def assert_unchanged(network, before):
 
 
 @pytest.fixture(params=[False, True], ids=['plain', 'tta'])
-def asked(request, inferencer):
+def asked(request, files):
     """The inferencer as it is, and over four views."""
-    if not request.param:
-        return inferencer
-    averaged = copy.copy(inferencer)
-    averaged.network = MODELS.build(
-        dict(type='TestTimeAugmentation', module=inferencer.cfg.model, flips=['none', 'horizontal'])
-    )
-    averaged.network.load_state_dict(inferencer.network.state_dict())
-    averaged.network.eval()
-    return averaged
+    return LesionInferencer(*files, device='cpu', tta=request.param)
 
 
 def test_eight_threads_get_the_answers_of_one(asked, sources):
