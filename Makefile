@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all torture fuzz lint format docs pictures types clean distclean
+.PHONY: help setup demo test test-all torture fuzz lint format docs pictures release types clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,19 @@ docs: $(READY)  ## build the documentation into site/; a broken link is an error
 
 pictures: $(TESTS_READY)  ## make the documentation's pictures again (run make demo first)
 	$(BIN)/python docs/make_pictures.py
+
+release: $(READY)  ## build dist/ and check it; then upload: .venv/bin/python -m twine upload dist/*
+	@test -z "$$(git status --porcelain)" || { echo 'commit first: a release is what is committed' >&2; exit 1; }
+	@grep -q "^## \[$$($(BIN)/python -c 'import mmskin; print(mmskin.__version__)')\]" CHANGELOG.md \
+		|| { echo 'CHANGELOG.md has no heading for this version: turn [Unreleased] into it' >&2; exit 1; }
+	rm -rf build dist
+	$(BIN)/python -m pip install -q build twine
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m venv --system-site-packages build/installed
+	build/installed/bin/python -m pip install -q --no-deps --force-reinstall dist/*.whl
+	cd build && installed/bin/python -m mmskin --version && installed/bin/python -m mmskin models
+	@echo 'dist/ is ready. Upload it with: $(BIN)/python -m twine upload dist/*'
 
 types: $(TESTS_READY)  ## check the types of mmskin/
 	$(BIN)/python -m mypy

@@ -259,7 +259,7 @@ def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
         dataset = pending.pop()
         if not isinstance(dataset, Mapping):
             raise Mistake(f"a loader's dataset={dataset!r}; give a dict, such as dict(type='CsvLesionDataset', ...)")
-        inner = [*dataset.get('datasets', []), *([dataset.dataset] if 'dataset' in dataset else [])]
+        inner = [*dataset.get('datasets', []), *([dataset['dataset']] if 'dataset' in dataset else [])]
         pending += inner
         if not inner:
             yield dataset

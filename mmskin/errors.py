@@ -82,7 +82,7 @@ def needs(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         library = module.partition('.')[0]
-        raise MissingLibrary(f"{library} is not installed: pip install 'mmskin[{extra}]'", name=library) from error
+        raise MissingLibrary(f"{library} is not installed: pip install '.[{extra}]'", name=library) from error
 
 
 @contextmanager

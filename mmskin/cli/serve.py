@@ -4,7 +4,7 @@ mmskin serve
 mmskin serve --model configs/fpm/lite0_isic2017.py --checkpoint work_dirs/lite0_isic2017 --port 8000
 
 Only this machine can open it, unless --host says otherwise. Nothing is kept of the images, and no request goes
-elsewhere. Research software, not a medical device. Needs: pip install 'mmskin[serve]'
+elsewhere. Research software, not a medical device. Needs: pip install '.[serve]'
 """
 
 import argparse

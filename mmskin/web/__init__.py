@@ -1,1 +1,1 @@
-"""The page of ``mmskin serve``: drop images, and see what the network answers and why. Needs ``mmskin[serve]``."""
+"""The page of ``mmskin serve``: drop images, and see what the network answers and why. Needs the extra ``serve``."""

@@ -116,7 +116,7 @@ def test_what_routes_do_is_logged_where_features_are_passed(work_dir):
 def mlflow_server(tmp_path_factory):
     """The address of an MLflow server of its own, with its database and files in a temporary folder."""
     if find_spec('mlflow') is None:
-        pytest.skip("no mlflow here: pip install 'mmskin[mlflow]'")
+        pytest.skip("no mlflow here: pip install '.[mlflow]'")
     folder = tmp_path_factory.mktemp('mlflow')
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -175,7 +175,7 @@ def test_mlflow_server_has_numbers_pictures_and_one_run_after_a_resume(load, mlf
 @pytest.mark.slow
 def test_wandb_offline_writes_numbers_and_pictures(load, tmp_path, monkeypatch):
     if find_spec('wandb') is None:
-        pytest.skip("no wandb here: pip install 'mmskin[wandb]'")
+        pytest.skip("no wandb here: pip install '.[wandb]'")
     monkeypatch.setenv('WANDB_MODE', 'offline')
     train_and_resume(load, tmp_path / 'tiny', {'type': 'WandbVisBackend'})
 

@@ -260,7 +260,7 @@ def test_views_come_with_the_file(monkeypatch, onnx_file):
 
 def test_a_missing_library_is_named(monkeypatch, onnx_file):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(ModuleNotFoundError, match=r"onnxruntime is not installed: pip install 'mmskin\[onnx\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"onnxruntime is not installed: pip install '\.\[onnx\]'"):
         open_session(onnx_file)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from mmskin.cli import main
 from mmskin.inference.image_sources import ImageSource, find_images
 
-pydicom = pytest.importorskip('pydicom', reason="DICOM needs pydicom: pip install 'mmskin[dicom]'")
+pydicom = pytest.importorskip('pydicom', reason="DICOM needs pydicom: pip install '.[dicom]'")
 
 from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.filebase import DicomBytesIO  # noqa: E402

@@ -341,7 +341,7 @@ class TestDicom:
     def test_without_pydicom_the_extra_is_named(self, write, monkeypatch):
         data = write(RGB, 'RGB')
         monkeypatch.setitem(__import__('sys').modules, 'pydicom', None)
-        with pytest.raises(ModuleNotFoundError, match=r"pip install 'mmskin\[dicom\]'"):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[dicom\]'"):
             read_image(data)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
+gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install '.[serve]'")
 
 import fastapi.routing  # noqa: E402
 import httpx  # noqa: E402

@@ -126,5 +126,5 @@ def test_a_file_that_is_gone_tells_nothing_of_its_place(inferencer, tmp_path):
 
 def test_without_gradio_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
-    with pytest.raises(ModuleNotFoundError, match=r"^gradio is not installed: pip install 'mmskin\[serve\]'$"):
+    with pytest.raises(ModuleNotFoundError, match=r"^gradio is not installed: pip install '\.\[serve\]'$"):
         import_gradio()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install 'mmskin[serve]'")
+gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip install '.[serve]'")
 
 import httpx  # noqa: E402
 

@@ -147,7 +147,7 @@ class PCGrad(GradientWeighting):
 
     Yu et al., https://arxiv.org/abs/2001.06782, algorithm 1: g_i loses (g_i . g_j) / |g_j|^2 g_j where that product is
     negative, for all other tasks j in random order, which matters from three tasks on. By TorchJD's PCGradWeighting.
-    Training needs ``pip install 'mmskin[torchjd]'``.
+    Training needs ``pip install '.[torchjd]'``.
     """
 
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ class CAGrad(GradientWeighting):
     Liu et al., https://arxiv.org/abs/2110.14048, algorithm 1: d = g_0 + c |g_0| g_w / |g_w|, with g_0 the average of
     the gradients, g_w = sum_i w_i g_i and w on the simplex at the minimum of g_w . g_0 + c |g_0| |g_w|. By
     TorchJD's CAGradWeighting. d is multiplied by the number of tasks, as in the authors' code, so that it is to the
-    sum of the losses what the paper's is to their average. Training needs ``pip install 'mmskin[torchjd]'``.
+    sum of the losses what the paper's is to their average. Training needs ``pip install '.[torchjd]'``.
 
     Args:
         tasks: See ``Weighting``.
@@ -193,7 +193,7 @@ class UPGrad(GradientWeighting):
 
     Quinton and Rey, https://arxiv.org/abs/2406.16232: these directions d, the dual cone of the gradients, have
     d . g_j >= 0 for all j. By TorchJD's UPGradWeighting, which averages; the sum is ours, to fit the sum of the
-    losses. Training needs ``pip install 'mmskin[torchjd]'``.
+    losses. Training needs ``pip install '.[torchjd]'``.
     """
 
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:

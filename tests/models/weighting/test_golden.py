@@ -388,5 +388,5 @@ class TestWithoutTorchJD:
     def test_a_training_says_so_at_its_start(self, build, name, active):
         """Also in a first stage with one task, long before the one that needs it."""
         weighting = nn.ModuleDict(dict(weighting=build(name, active=active)))
-        with pytest.raises(ImportError, match=re.escape("torchjd is not installed: pip install 'mmskin[torchjd]'")):
+        with pytest.raises(ImportError, match=re.escape("torchjd is not installed: pip install '.[torchjd]'")):
             weighting.train()
