@@ -82,9 +82,8 @@ release: $(READY)  ## build dist/ and check it; then upload: .venv/bin/python -m
 	$(BIN)/python -m pip install -q build twine
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/python -m venv --system-site-packages build/installed
-	build/installed/bin/python -m pip install -q --no-deps --force-reinstall dist/*.whl
-	cd build && installed/bin/python -m mmskin --version && installed/bin/python -m mmskin models
+	$(BIN)/python -m pip install -q --no-deps --target build/installed dist/*.whl
+	cd build && PYTHONPATH=installed ../$(BIN)/python -m mmskin models && PYTHONPATH=installed ../$(BIN)/python -m mmskin predict --samples
 	@echo 'dist/ is ready. Upload it with: $(BIN)/python -m twine upload dist/*'
 
 types: $(TESTS_READY)  ## check the types of mmskin/
