@@ -9,7 +9,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 from mmskin.engine.checkpoints import (
     DONE,
@@ -287,7 +289,13 @@ def _rehearse_validation(runner: Runner, metric: str | None) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner of one stage, or of a test; several may follow each other in one process."""
+    """The runner of one stage, or of a test; several may follow each other in one process.
+
+    MMEngine keeps logger, log and figures of every run, and goes on with the last.
+    """
+    for kind in (MMLogger, MessageHub, Visualizer):
+        while len(kind._instance_dict) > 1:
+            kind._instance_dict.popitem(last=False)
     cfg.setdefault('experiment_name', _experiment_name(cfg))
     if cfg.get('amp') and cfg.get('optim_wrapper'):
         in_mixed_precision(cfg)

@@ -1,5 +1,6 @@
 """What a training logs, and that it can be read back where it was logged."""
 
+import gc
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +20,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
 
 from mmskin.benchmark.fingerprint import settings_digest
 from mmskin.cli.train import BACKENDS
 from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.hooks.prediction_pictures import PredictionPictures, choose_images
 from mmskin.engine.stages import build_runner, run_stages
 from mmskin.structures import TaskSample
@@ -256,3 +261,13 @@ class Logged:
 
     def add_image(self, name, image, step):
         self.images.append((name, image, step))
+
+
+def test_a_process_keeps_no_log_or_figure_of_the_runs_before_the_last_two(half_folder, data_root, tmp_path):
+    kept = []
+    for number in range(3):
+        cfg = load_config(half_folder.config, str(tmp_path / str(number)), str(data_root))
+        evaluate_checkpoint(cfg, half_folder.weights)
+        kept.append([weakref.ref(kind.get_current_instance()) for kind in (MessageHub, MMLogger, Visualizer)])
+    gc.collect()
+    assert [[reference() is None for reference in run] for run in kept] == [[True] * 3, [False] * 3, [False] * 3]
