@@ -9,7 +9,7 @@ from typing import Any
 
 from mmskin.benchmark.fingerprint import OF_TRAINING
 from mmskin.config import read_config
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, refusals
 from mmskin.files import check_name
 from mmskin.registry import is_of
 
@@ -171,6 +171,11 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
     if not path.is_file():
         raise MissingFile(f'{path}: no such suite; those that come with mmskin are in suites/')
     settings = read_config(path).to_dict()
+    with refusals(str(path)):
+        return _suite_of(settings, path, data_root, options or {})
+
+
+def _suite_of(settings: dict, path: Path, data_root: str | None, options: Mapping[str, Any]) -> Suite:
     _check_names(settings, Suite, path)
     for entry in settings['methods']:
         _check_names(entry, Method, path)
@@ -192,7 +197,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         if wrong := sorted({*table} - {*settings['metrics']}):
             raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
-    settings['options'] = {**settings.get('options', {}), **(options or {})}
+    settings['options'] = {**settings.get('options', {}), **options}
     settings['data_root'] = data_root or settings.get('data_root')
     settings['folds'] = _read_folds(settings.get('folds'), path)
     return Suite(**{**settings, 'name': path.stem, 'methods': methods, 'power': Assumptions(**power)})
@@ -223,9 +228,10 @@ def _check_names(settings: dict, kind: type, path: Path) -> None:
     known, needed = {entry.name for entry in fields(kind)}, NEEDED[kind]
     wrong = {*settings} - known | needed - {*settings}
     if wrong or any(not settings[name] for name in needed):
+        listed = ', '.join(sorted(map(str, wrong))) or 'something'
         raise Mistake(
-            f'{path}: {", ".join(sorted(wrong)) or "something"} of a {kind.__name__.lower()} is unknown, missing or '
-            f'empty; it needs {", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
+            f'{path}: {listed} of a {kind.__name__.lower()} is unknown, missing or empty; it needs '
+            f'{", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
         )
     for names, wanted, kinds in KINDS:
         for name in sorted(names & settings.keys()):

@@ -69,6 +69,8 @@ def test_a_suite_is_read(suite_file):
         ('seeds = [0, 1]', 'seeds = [0]; baseline = []', r'baseline=\[\]; give a text'),
         ("name='no passing'", "name='..'", r"the folder of the method '\.\.', '\.\.' is nothing but dots"),
         ("name='no passing'", f"name='{'x' * 300}'", "the folder of the method 'x+', 'x+...' is too long"),
+        ('seeds = [0, 1]', 'seeds = [0]; folds = {1: 2}', '1, count of a folds is unknown'),
+        ('seeds = [0, 1]', "seeds = [0]; margins = {1: 0.1, 'x': 0.1}", 'tiny.py: '),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
     ],
 )
