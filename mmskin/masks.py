@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from scipy.spatial.distance import pdist
-from skimage.measure import perimeter_crofton
+from skimage.measure import approximate_polygon, find_contours, perimeter_crofton
 
 from mmskin.files import write_whole
 
@@ -16,16 +16,19 @@ __all__ = [
     'LesionMeasurements',
     'Polygon',
     'borders_of',
+    'coco_segmentation',
     'contours_of',
     'diameter',
     'fill_holes',
     'irregularity',
     'largest_component',
     'measure_lesion',
+    'simplified',
     'write_mask',
 ]
 
 Polygon = list[tuple[int, int]]
+LENGTHS = ('perimeter', 'equivalent_diameter', 'max_feret_diameter')
 CORNERS = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])  # of a pixel, about its centre
 
 
@@ -33,7 +36,7 @@ CORNERS = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])  # of a
 class LesionMeasurements:
     """A lesion's size, place and shape, in pixels of the original image: all its parts together, without its holes.
 
-    How many millimetres a pixel has is not known, so neither are sizes on the skin. x runs to the right, y down, and
+    Sizes on the skin are None unless it is known how many millimetres a pixel has. x runs to the right, y down, and
     whole numbers are the pixels' centres.
 
     Attributes:
@@ -54,6 +57,7 @@ class LesionMeasurements:
         irregularity: 1 - area / convex hull's area, 0 for a convex shape.
         num_components: Connected pieces; those that touch by a corner are one.
         touches_frame: Whether it reaches the image's edge, so that part of it may not be seen.
+        area_mm2, perimeter_mm, equivalent_diameter_mm, max_feret_diameter_mm: Sizes on the skin.
     """
 
     area: int
@@ -69,10 +73,14 @@ class LesionMeasurements:
     irregularity: float
     num_components: int
     touches_frame: bool
+    area_mm2: float | None = None
+    perimeter_mm: float | None = None
+    equivalent_diameter_mm: float | None = None
+    max_feret_diameter_mm: float | None = None
 
 
-def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
-    """Measure what is true in ``mask`` (H, W); None if nothing is."""
+def measure_lesion(mask: np.ndarray, mm_per_pixel: float | None = None) -> LesionMeasurements | None:
+    """Measure what is true in ``mask`` (H, W), in millimetres, too, if a pixel's are known; None if nothing is."""
     levels = mask.astype(np.uint8)
     if not levels.any():
         return None
@@ -80,7 +88,7 @@ def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
     window = levels[top : top + height, left : left + width]
     moments = cv2.moments(window, binaryImage=True)
     area, perimeter = round(moments['m00']), float(perimeter_crofton(window))
-    return LesionMeasurements(
+    found = LesionMeasurements(
         area=area,
         area_fraction=area / mask.size,
         perimeter=perimeter,
@@ -95,6 +103,10 @@ def measure_lesion(mask: np.ndarray) -> LesionMeasurements | None:
         num_components=cv2.connectedComponents(window, connectivity=8)[0] - 1,
         touches_frame=left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0],
     )
+    if mm_per_pixel is None:
+        return found
+    lengths = {f'{name}_mm': getattr(found, name) * mm_per_pixel for name in LENGTHS}
+    return replace(found, area_mm2=area * mm_per_pixel**2, **lengths)
 
 
 def contours_of(mask: np.ndarray) -> list[Polygon]:
@@ -111,6 +123,32 @@ def borders_of(mask: np.ndarray) -> list[tuple[Polygon, bool]]:
     parents = hierarchy[0, :, 3] if found else ()  # a hole's is what it is in; a lesion has none: -1
     by_size = sorted(zip(found, parents, strict=True), key=lambda pair: cv2.contourArea(pair[0]), reverse=True)
     return [([(int(x), int(y)) for x, y in contour[:, 0]], bool(parent >= 0)) for contour, parent in by_size]
+
+
+def simplified(polygon: Polygon, tolerance: float = 0.5) -> Polygon:
+    """A closed polygon with as few of its points as keep it within ``tolerance`` pixels (Douglas and Peucker)."""
+    kept = cv2.approxPolyDP(np.array(polygon, np.int32), tolerance, True)[:, 0]
+    return [(int(x), int(y)) for x, y in kept]
+
+
+def coco_segmentation(mask: np.ndarray) -> list[list[float]] | dict[str, list[int]]:
+    """``mask`` (H, W) as COCO has it: polygons along its border, to half a pixel, or run lengths if it has a hole.
+
+    A pixel reaches from its column's number to the next. Polygons cannot say that something is a hole; the run lengths,
+    column by column from above and beginning with those off the lesion, are exact. See
+    https://cocodataset.org/#format-data.
+    """
+    if any(is_hole for _, is_hole in borders_of(mask)):
+        levels = np.concatenate([[0], mask.astype(np.int8).ravel(order='F'), [0]])
+        ends = np.flatnonzero(np.diff(levels))
+        counts = np.diff([0, *ends.tolist(), mask.size] if ends[-1] < mask.size else [0, *ends.tolist()])
+        return {'counts': counts.tolist(), 'size': list(mask.shape)}
+    polygons = []
+    for line in find_contours(np.pad(mask, 1).astype(float), 0.5):
+        simple = approximate_polygon(line, 0.5)
+        kept = (simple if len(simple) > 4 else line)[:-1, ::-1] - 0.5  # the frame of 1, and half a pixel to its corner
+        polygons.append(np.round(kept, 2).ravel().tolist())
+    return polygons
 
 
 def eccentricity(moments: Mapping[str, float]) -> float:

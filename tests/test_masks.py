@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from mmskin.masks import borders_of, contours_of, measure_lesion
+from mmskin.masks import borders_of, coco_segmentation, contours_of, measure_lesion, simplified
 
 
 def rectangle(left, top, width, height, shape=(60, 80)):
@@ -145,3 +145,55 @@ def test_contours_of_holes_are_marked():
 
 def test_contours_are_plain_numbers():
     assert contours_of(rectangle(2, 3, 4, 2)) == [[(2, 3), (2, 4), (5, 4), (5, 3)]]
+
+
+def test_sizes_on_the_skin():
+    """A rectangle of 40 x 30 pixels of 0.1 mm."""
+    mask = rectangle(2, 3, 40, 30)
+    plain, found = measure_lesion(mask), measure_lesion(mask, 0.1)
+    assert plain.area_mm2 is None and plain.perimeter_mm is None
+    assert found.area_mm2 == pytest.approx(12)
+    assert found.max_feret_diameter_mm == pytest.approx(5)
+    assert found.perimeter_mm == pytest.approx(plain.perimeter / 10)
+    assert found.equivalent_diameter_mm == pytest.approx(plain.equivalent_diameter / 10)
+
+
+def test_a_simplified_polygon_keeps_within_half_a_pixel():
+    disc = cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 80, 1, -1)
+    (whole,) = contours_of(disc)
+    simple = simplified(whole)
+    assert len(simple) < len(whole) / 2
+    assert max(abs(cv2.pointPolygonTest(np.array(simple, np.float32), point, True)) for point in whole) <= 0.5
+
+
+def decoded(counts, shape):
+    """Run lengths, column by column, beginning with those off the lesion."""
+    values = np.arange(len(counts)) % 2
+    return np.repeat(values, counts).reshape(shape, order='F').astype(bool)
+
+
+@pytest.mark.parametrize('corner', [0, 1])
+def test_coco_has_a_mask_with_a_hole_as_it_is(corner):
+    mask = np.zeros((30, 40), bool)
+    mask[5:20, 8:30] = True
+    mask[10:14, 12:20] = False
+    mask[0, 0] = mask[-1, -1] = bool(corner)
+    found = coco_segmentation(mask)
+    assert found['size'] == [30, 40]
+    assert all(type(count) is int for count in found['counts'])
+    np.testing.assert_array_equal(decoded(found['counts'], (30, 40)), mask)
+
+
+def test_coco_polygons_go_along_the_border():
+    mask = np.zeros((120, 160), np.uint8)
+    cv2.ellipse(mask, (80, 50), (40, 25), 20, 0, 360, 1, -1)
+    mask[100:, 150:] = 1  # a corner of the frame
+    mask[110, 10] = 1  # a speck
+    polygons = coco_segmentation(mask > 0)
+    assert len(polygons) == 3 and all(len(one) % 2 == 0 and len(one) >= 8 for one in polygons)
+    large = [np.round(np.reshape(one, (-1, 1, 2)) * 64 - 32).astype(np.int32) for one in polygons]
+    area = sum(cv2.contourArea(np.float32(one).reshape(-1, 2)) for one in polygons)
+    assert area == pytest.approx(mask.sum(), rel=0.01)
+    assert np.concatenate(polygons).min() >= 0 and max(one[0::2] for one in polygons)[0] <= 160
+    drawn = cv2.fillPoly(np.zeros_like(mask), large, 1, shift=6)
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95

@@ -23,7 +23,7 @@ from mmskin.errors import Mistake
 if TYPE_CHECKING:
     from mmskin.inference.image_sources import ImageSource
     from mmskin.inference.inferencer import LesionInferencer
-    from mmskin.inference.prediction_files import PredictionFiles
+    from mmskin.inference.prediction_files import CocoFile, PredictionFiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--json', metavar='FILE', help='write an object a line: probabilities, measurements, gate rates'
     )
     parser.add_argument('--contours', action='store_true', help='with outlines in --json')
+    parser.add_argument('--coco', type=Path, metavar='FILE', help='write outlines and classes as COCO has them')
+    parser.add_argument(
+        '--mm-per-pixel',
+        type=float,
+        metavar='MM',
+        help='scale of all images, for sizes in mm; a DICOM may have its own',
+    )
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',
@@ -77,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     print('loading the network ...', file=sys.stderr, flush=True)  # some seconds, most of them for importing torch
     from mmskin.inference.image_sources import find_files
     from mmskin.inference.inferencer import LesionInferencer
-    from mmskin.inference.prediction_files import PredictionFiles
+    from mmskin.inference.prediction_files import CocoFile, PredictionFiles
 
     wanted = [name for name in ('overlays', 'probabilities', 'explain') if getattr(args, name)]
     if wanted and args.out_dir is None:
@@ -86,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake('--contours go into --json; name a file, or - for standard output')
     if args.max_pixels < 1:
         raise Mistake(f'--max-pixels {args.max_pixels} would take no image at all; give a number above 0')
+    if args.mm_per_pixel is not None and not 0 < args.mm_per_pixel < float('inf'):
+        raise Mistake(f'--mm-per-pixel {args.mm_per_pixel}: give a number above 0, such as 0.02')
     if not args.inputs and not args.samples:
         raise Mistake('no image; name files, folders or patterns, or try --samples')
     inputs = [*args.inputs, *([str(Path(mmskin.__file__).parent / 'samples')] if args.samples else [])]
@@ -99,15 +108,19 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake(
             f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
         )
-    sources = _told(args, inferencer, sources)
+    sources = [replace(one, mm_per_pixel=args.mm_per_pixel) for one in _told(args, inferencer, sources)]
     with ExitStack() as stack:
-        files = lines = None
+        files = lines = coco = None
+        if args.coco:
+            coco = CocoFile(args.coco, inferencer.classes)
+            coco.write()  # now, not in the end, it is said if that fails
+            stack.callback(coco.write)  # after an interruption, too
         if args.out_dir:
             files = PredictionFiles(args.out_dir, inferencer.classes, args.overlays, args.probabilities)
             stack.enter_context(files)
         if args.json:
             lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'w', encoding='utf-8'))
-        failed = _predict(args, inferencer, sources, files, lines)
+        failed = _predict(args, inferencer, sources, files, lines, coco)
     return 1 if failed else 0
 
 
@@ -131,6 +144,7 @@ def _predict(
     sources: 'list[ImageSource]',
     files: 'PredictionFiles | None',
     lines: TextIO | None,
+    coco: 'CocoFile | None',
 ) -> int:
     """Predict, write and say the answers one by one, then a summary; how many images were skipped."""
     from rich.console import Console
@@ -177,6 +191,8 @@ def _predict(
                 why = f'{source.name}: its name is too long for those of its results' if is_long else error
                 print(f'skipped: {why}', file=sys.stderr)
                 continue
+            if coco:
+                coco.add(item)
             if lines:
                 lines.write(json_text(item.to_dict(args.contours)) + '\n')
                 lines.flush()

@@ -146,7 +146,9 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         FileNotFoundError: if the file is missing.
         ValueError: if the image cannot be read.
     """
-    source = HeldImage(source.image_id, source.content, source.max_pixels, source.file_name, source.inputs)
+    source = HeldImage(
+        source.image_id, source.content, source.max_pixels, source.file_name, source.inputs, source.mm_per_pixel
+    )
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])

@@ -13,11 +13,12 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
-from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, read_image
+from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
+HEAD = 1024  # bytes, by which a DICOM file is known
 NOT_PHOTOS = (MASK_SUFFIX, SUPERPIXEL_SUFFIX)
 
 
@@ -32,6 +33,7 @@ class ImageSource:
         max_pixels: The most that is decoded.
         file_name: What errors call it; its path or id by default.
         inputs: What the network is told beside the image, by the input's name, as ``TaskSample`` has it.
+        mm_per_pixel: Of the upright image's pixels; a DICOM file may say it itself.
     """
 
     image_id: str
@@ -39,6 +41,7 @@ class ImageSource:
     max_pixels: int = MAX_PIXELS
     file_name: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    mm_per_pixel: float | None = None
 
     @property
     def path(self) -> Path | None:
@@ -54,6 +57,22 @@ class ImageSource:
     def read(self, min_size: float | None = None) -> tuple[np.ndarray, tuple[int, int]]:
         """See ``read_image``; whatever is wrong with the image is a Mistake that names it."""
         return read_image(self.content, min_size, self.max_pixels, self.name)
+
+    def scale(self) -> float | None:
+        """Millimetres of a pixel, as they were given, or as a DICOM file says; None if they are unknown."""
+        if self.mm_per_pixel is not None or not isinstance(self.content, Path | bytes):
+            return self.mm_per_pixel
+        if isinstance(self.content, Path):
+            with self.content.open('rb') as file:
+                start = file.read(HEAD)
+        else:
+            start = self.content[:HEAD]
+        if not is_dicom(start):
+            return None
+        from mmskin.readers.dicom import read_spacing
+
+        data = self.content if isinstance(self.content, bytes) else read_file(self.content, self.max_pixels)
+        return read_spacing(data, self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)

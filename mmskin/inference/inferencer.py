@@ -306,6 +306,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             for part in source.image_id.split('/'):
                 check_name(part, f'{source.name}: the image id')
             image, shape = source.read(size / self.load.smallest_crop if size else None)
+            scale = source.scale()
         except (OSError, ValueError, ModuleNotFoundError) as error:
             return FailedImage(source.image_id, path, error)
         results: dict[str, Any] = dict(
@@ -317,6 +318,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             results = step(results)
             plain = step(plain) if self.novelty else plain
         results['compressed'] = plain.get('inputs') if self.novelty else None
+        results['mm_per_pixel'] = scale
         results['image_id'] = source.image_id  # folders in front, too, which no sample's has
         return results
 
@@ -328,7 +330,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
         novelties = self._novelties(data)
         return [
-            self._prediction(one['image_id'], sample, rates, lesion_probability, novelty)
+            self._prediction(one, sample, rates, lesion_probability, novelty)
             for one, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
         ]
 
@@ -342,8 +344,9 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         return self.novelty.of(shared_features(network, inputs)).tolist()
 
     def _prediction(
-        self, image_id: str, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
+        self, read: dict, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
     ) -> LesionPrediction | FailedImage:
+        image_id = read['image_id']
         if wrong := not_finite(sample.predictions):
             text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
             return FailedImage(image_id, sample.img_path, Mistake(text))
@@ -351,6 +354,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         prediction = LesionPrediction(
             image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
         )
+        prediction.mm_per_pixel = read['mm_per_pixel']
         for name, task in self.tasks.items():
             if task.probability in sample:
                 answer = task.answer(sample, self.names[name], lesion_probability)

@@ -12,7 +12,7 @@ from PIL import Image
 from mmskin.drawing import FURTHER, PREDICTED, add_caption, draw_outlines, readable, thumbnail
 from mmskin.errors import Mistake
 from mmskin.inference.image_sources import Content, ImageSource
-from mmskin.masks import LesionMeasurements, Polygon, borders_of, contours_of, measure_lesion
+from mmskin.masks import LesionMeasurements, Polygon, borders_of, contours_of, measure_lesion, simplified
 from mmskin.models.tasks.task import Answer
 
 __all__ = ['FailedImage', 'LesionPrediction']
@@ -42,6 +42,7 @@ class LesionPrediction:
             views: for a gate, how much of what one branch tells the other gets through; the operator's ``quantity``
             says what it is for others. Empty without gates.
         others: What the further tasks say, by the task's name.
+        mm_per_pixel: The image's scale, if it is known: measurements are in millimetres then, too.
     """
 
     image_id: str
@@ -55,6 +56,7 @@ class LesionPrediction:
     inputs: dict[str, Any] = field(default_factory=dict)
     novelty: float | None = None
     others: dict[str, Answer] = field(default_factory=dict)
+    mm_per_pixel: float | None = None
 
     @cached_property
     def note(self) -> str:
@@ -80,7 +82,7 @@ class LesionPrediction:
     @cached_property
     def measurements(self) -> LesionMeasurements | None:
         """The lesion's size and shape; None also where no pixel is lesion."""
-        return None if self.mask is None else measure_lesion(self.mask)
+        return None if self.mask is None else measure_lesion(self.mask, self.mm_per_pixel)
 
     @property
     def summary(self) -> str:
@@ -90,6 +92,8 @@ class LesionPrediction:
             words.append(f'{readable(self.label)} {self.probabilities[self.label]:.2f}')
         if self.mask is not None and self.mask.any():
             words.append(f'lesion {100 * self.mask.mean():.1f} % of the image')
+            if self.mm_per_pixel and self.measurements:
+                words[-1] += f', {self.measurements.max_feret_diameter_mm:.1f} mm long'
         return '  '.join([*words, *([f'({self.note})'] if self.note else [])])
 
     def overlay(self, image: Content | ImageSource | None = None) -> Image.Image:
@@ -143,9 +147,10 @@ class LesionPrediction:
         """What ``json.dumps`` takes: all but masks and maps of probability, which belong in images.
 
         Args:
-            contours: With the polygons, which are most of it for a large image.
+            contours: With the polygons, which are most of it for a large image, to half a pixel; see ``simplified``.
         """
         height, width = self.size
+        lines = self.contours if contours else None
         return {
             'image_id': self.image_id,
             'path': self.path,
@@ -159,7 +164,7 @@ class LesionPrediction:
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
             **({'others': {name: told(one) for name, one in self.others.items()}} if self.others else {}),
-            **({'contours': self.contours, 'holes': self.holes} if contours else {}),
+            **({'contours': lines and [simplified(one) for one in lines], 'holes': self.holes} if contours else {}),
         }
 
 

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.errors import Mistake
-from mmskin.files import check_name, csv_line, plain_cell, write_whole
+from mmskin.files import check_name, csv_line, plain_cell, write_json, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.masks import LesionMeasurements
+from mmskin.masks import LesionMeasurements, coco_segmentation
 
-__all__ = ['PredictionFiles', 'cells_of', 'files_of']
+__all__ = ['CocoFile', 'PredictionFiles', 'cells_of', 'files_of']
 
 MEASURED = tuple(name for name in LesionMeasurements.__dataclass_fields__ if name not in ('bounding_box', 'centroid'))
 OF_IMAGES = (  # folders, and what follows an image's id in them
@@ -99,6 +100,42 @@ class PredictionFiles:
         self._rows.flush()
 
 
+class CocoFile:
+    """Gathers predictions as annotations of COCO: for each image with a lesion, its outline, box and class.
+
+    The category is the predicted class, or ``lesion`` of a network that names none; ``score`` is its probability.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str]) -> None:
+        self.path = path
+        self.categories = list(classes) or ['lesion']
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, prediction: LesionPrediction) -> None:
+        """Take one image."""
+        height, width = prediction.size
+        name = prediction.path or prediction.image_id
+        image = dict(id=len(self.images) + 1, file_name=name, height=height, width=width)
+        self.images.append(image)
+        measured = prediction.measurements
+        if measured is None or prediction.mask is None:
+            return
+        label = prediction.label if prediction.label in self.categories else self.categories[0]
+        score = (prediction.probabilities or {}).get(label)
+        annotation = dict(id=len(self.annotations) + 1, image_id=image['id'], iscrowd=0, area=measured.area)
+        annotation |= dict(category_id=self.categories.index(label) + 1, bbox=list(measured.bounding_box))
+        annotation |= dict(
+            segmentation=coco_segmentation(prediction.mask), **({} if score is None else {'score': score})
+        )
+        self.annotations.append(annotation)
+
+    def write(self) -> None:
+        """Write what was gathered, whole."""
+        categories = [dict(id=number, name=name) for number, name in enumerate(self.categories, 1)]
+        write_json(self.path, dict(images=self.images, annotations=self.annotations, categories=categories))
+
+
 def files_of(prediction: LesionPrediction, source: ImageSource | None = None) -> Iterator[tuple[str, bytes]]:
     """The pictures of one image, by their paths in the folder of results; with the overlay if ``source`` is given."""
     name = prediction.image_id
@@ -125,7 +162,7 @@ def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, 
     measured = asdict(prediction.measurements) if prediction.measurements else {}
     if prediction.mask is not None and not measured:
         measured = {'area': 0, 'area_fraction': 0.0, 'num_components': 0, 'touches_frame': False}
-    found = {key: measured.get(key, '') for key in MEASURED}
+    found = {key: '' if measured.get(key) is None else measured[key] for key in MEASURED}
     cells = {
         'image_id': prediction.image_id,
         **{name: f'{scores[name]:.6f}' if name in scores else '' for name in classes},

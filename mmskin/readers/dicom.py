@@ -14,7 +14,7 @@ from mmskin.readers.images import TooLargeError, bytes_of, check_size, most_byte
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ['read_dicom']
+__all__ = ['read_dicom', 'read_spacing']
 
 PIXELS = 0x7FE00010
 IMAGE = range(0x00280000, 0x00290000)  # the group that describes the picture
@@ -53,6 +53,22 @@ def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
         return grey(pixel_data.apply_voi_lut(values, dataset), dataset)
     is_indirect = dataset.PhotometricInterpretation == 'PALETTE COLOR'  # whose table says how white is stored
     return pixels if is_indirect else bytes_of(pixels, 2 ** int(dataset.BitsStored) - 1)
+
+
+def read_spacing(data: bytes, max_pixels: int) -> float | None:
+    """Millimetres of a pixel's side, if a DICOM file's bytes say them (Pixel Spacing), above 0 and the same both ways.
+
+    Raises:
+        ModuleNotFoundError: without pydicom.
+        ValueError: if the file holds no picture, or contradicts itself.
+    """
+    found = read_head(data, max_pixels)[0].get('PixelSpacing')
+    try:
+        down, right = map(float, found)
+    except (TypeError, ValueError):  # absent, or no two numbers
+        return None
+    is_square = 0 < down < np.inf and abs(down - right) <= 0.01 * down
+    return (down + right) / 2 if is_square else None
 
 
 def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview]:

@@ -124,10 +124,14 @@ def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
     found = prediction.measurements
     if found is None:
         return []
+    area, length, around = ('' for _ in range(3))
+    if found.area_mm2 is not None:
+        area = f', {found.area_mm2:,.1f} mm²'
+        length, around = f', {found.max_feret_diameter_mm:,.1f} mm', f', {found.perimeter_mm:,.1f} mm'
     return [
-        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f} % of the image'),
-        ('largest diameter', f'{found.max_feret_diameter:,.1f} pixels'),
-        ('perimeter', f'{found.perimeter:,.1f} pixels'),
+        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f} % of the image{area}'),
+        ('largest diameter', f'{found.max_feret_diameter:,.1f} pixels{length}'),
+        ('perimeter', f'{found.perimeter:,.1f} pixels{around}'),
         ('asymmetry (0: symmetric)', f'{found.asymmetry:.2f}'),
         ('compactness (1: a disc)', f'{found.compactness:.2f}'),
         ('irregularity (0: no dents)', f'{found.irregularity:.2f}'),

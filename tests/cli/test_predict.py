@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -107,6 +108,40 @@ def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_pat
         'another',
         "c:\\x.jpg: the image id 'c:\\\\x' is a path; files are named after it, so give another",
     ]
+
+
+def test_sizes_in_mm_and_coco(predict, photos, model, tmp_path, capsys):
+    shutil.copy(photos / 'a.jpg', tmp_path / os.fsdecode(b'\xe4.jpg'))
+    status, out = predict(
+        photos,
+        tmp_path / os.fsdecode(b'\xe4.jpg'),
+        '--mm-per-pixel',
+        '0.5',
+        '--coco',
+        tmp_path / 'coco.json',
+    )
+    assert status == 0
+    predictions = LesionInferencer(model, device='cpu')(photos)
+    by_id = {row['image_id']: row for row in rows(out)}
+    found = json.loads((tmp_path / 'coco.json').read_text())
+    assert len(found['images']) == len(by_id) == 4
+    images = {Path(one['file_name']).stem: one for one in found['images']}
+    names = [one['name'] for one in found['categories']]
+    for prediction in predictions:
+        row, measured = by_id[prediction.image_id], prediction.measurements
+        assert (row['area_mm2'] == '') == (measured is None)
+        image = images[prediction.image_id]
+        assert (image['height'], image['width']) == prediction.size
+        mine = [one for one in found['annotations'] if one['image_id'] == image['id']]
+        assert len(mine) == (measured is not None)
+        for one in mine:
+            assert float(row['area_mm2']) == pytest.approx(measured.area / 4, rel=1e-5)
+            assert float(row['max_feret_diameter_mm']) == pytest.approx(measured.max_feret_diameter / 2, rel=1e-5)
+            assert (one['area'], tuple(one['bbox'])) == (measured.area, measured.bounding_box)
+            assert names[one['category_id'] - 1] == prediction.label
+            assert one['score'] == pytest.approx(prediction.probabilities[prediction.label], abs=1e-5)
+    assert any(prediction.measurements for prediction in predictions), 'nothing was compared'
+    assert ' mm long' in capsys.readouterr().out
 
 
 def test_no_spreadsheet_runs_the_name_of_an_image(predict, photos, tmp_path):
@@ -212,6 +247,8 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '--model', 'nowhere'], 'nowhere: no such folder, and no model'),
         (['{photos}', '--batch-size', '0'], 'batch_size=0'),
         (['{photos}', '--contours'], '--contours go into --json'),
+        (['{photos}', '--mm-per-pixel', '0'], '--mm-per-pixel 0.0: give a number above 0'),
+        (['{photos}', '--coco', '{photos}/a.jpg/coco.json'], 'a.jpg'),
         ([], 'no image; name files, folders or patterns, or try --samples'),
     ],
 )

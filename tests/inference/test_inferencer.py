@@ -7,6 +7,7 @@ import sys
 from copy import deepcopy
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -197,7 +198,11 @@ def test_json_takes_it(inferencer, photos):
     assert found['image_id'] == photos[0].stem
     assert (found['height'], found['width']) == prediction.size
     assert found['measurements']['area'] == prediction.mask.sum()
-    assert found['contours'] == [[list(point) for point in line] for line in prediction.contours]
+    assert found['holes'] == prediction.holes
+    for line, whole in zip(found['contours'], prediction.contours, strict=True):
+        assert len(line) <= len(whole)
+        away = [abs(cv2.pointPolygonTest(np.array(line, np.float32), point, True)) for point in whole]
+        assert len(line) < 3 or max(away) <= 0.5
     assert 'contours' not in prediction.to_dict(contours=False)
 
 

@@ -262,3 +262,18 @@ def test_predict_names_file_size_and_option(tmp_path, capsys):
         for name in ('a.dcm: 9000 x 9000 pixels are 81.0 million', 'b.png: 13000 x 14000 pixels are 182.0 million')
     ]
     assert main([*arguments, '--max-pixels', '0']) == 2
+
+
+@pytest.mark.parametrize(
+    ('spacing', 'expected'),
+    [([0.02, 0.02], 0.02), ([0.02, 0.0201], 0.02005), ([0.02, 0.03], None), ([0, 0], None), (None, None)],
+)
+def test_the_scale_is_what_the_file_says(spacing, expected, tmp_path):
+    tags = {} if spacing is None else {'PixelSpacing': spacing}
+    data = dicom(head(COLOURS, **tags, PixelData=COLOURS.tobytes()))
+    path = tmp_path / 'skin.dcm'
+    path.write_bytes(data)
+    for content in (data, path):
+        scale = ImageSource('skin', content).scale()
+        assert scale == (None if expected is None else pytest.approx(expected))
+    assert ImageSource('skin', path, mm_per_pixel=0.5).scale() == 0.5
