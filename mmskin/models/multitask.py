@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.files import check_name
+from mmskin.models.depthwise import speed_up_depthwise
 from mmskin.models.fusion.base import Values, build_inputs, values_of
 from mmskin.models.heads.widths import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
@@ -68,6 +69,7 @@ class MultiTaskModel(BaseModel):
         self.travels: dict[str, tuple[str, ...]] = {}  # the sites between which maps travel, by each of them
         self.passing = ModuleDict()
         self._place(passing or {})
+        speed_up_depthwise(self)
         self.use_passing = use_passing
         self.active_tasks = list(tasks) if active_tasks is None else list(active_tasks)
         self._fixed = self._fixed_parts(frozen)
