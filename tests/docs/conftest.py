@@ -59,6 +59,7 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
     for name, part in (('outlined', '*Part3*'), ('diagnosed', '*Part1*')):
         shutil.copytree(tiny_data, folder / 'data' / name, ignore=shutil.ignore_patterns(part))
     paint_photographs(folder)
+    paint_ham10000(folder / 'data' / 'ham10000')
     shutil.copytree(folder / 'folder', folder / 'ARCHIVE')
     (folder / 'bin').mkdir()
     (folder / 'bin' / 'srun').write_text(SRUN)
@@ -80,6 +81,24 @@ def shrink(folder):
     (network,) = re.findall(r'^model = dict\(.*?^\)', (folder / 'r18_synthetic.py').read_text(), re.M | re.S)
     with (folder / 'r101_isic2017.py').open('a') as file:
         file.write(f'\n{network}\nstages = stages[::2]\n')
+
+
+def paint_ham10000(folder):
+    """A handful of images with masks and the table, as HAM10000's archives have them."""
+    painter = SyntheticLesions(seed=2, shape=(45, 60))
+    classes = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
+    rows = ['lesion_id,image_id,dx,dx_type,age,sex,localization']
+    parts = ('HAM10000_images_part_1', 'HAM10000_images_part_2')
+    masks = folder / 'HAM10000_segmentations_lesion_tschandl'
+    for place in (*(folder / part for part in parts), masks):
+        place.mkdir(parents=True)
+    for number in range(42):
+        image, mask, _ = painter.sample('train', number)
+        image_id = f'ISIC_{24306 + number:07}'
+        cv2.imwrite(str(folder / parts[number % 2] / f'{image_id}.jpg'), image[..., ::-1])
+        cv2.imwrite(str(masks / f'{image_id}_segmentation.png'), mask * 255)
+        rows.append(f'HAM_{number:07},{image_id},{classes[number % 7]},histo,80.0,male,scalp')
+    (folder / 'HAM10000_metadata.csv').write_text('\n'.join(rows) + '\n')
 
 
 def paint_photographs(folder):
