@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mmskin.benchmark.fingerprint import check_comparable
+from mmskin.benchmark.fingerprint import FOLDS, check_comparable, folds_digest
 from mmskin.benchmark.runs import Run
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.datasets.task_dataset import read_folds
@@ -45,7 +45,8 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
 
     Raises:
         Mistake: if no run, or no seed in all folds, is finished; if runs were made on different data, with different
-            test protocols, with other settings than the suite has now, or with a network that was trained anew since.
+            test protocols, with other settings than the suite has now, or with a network that was trained anew since;
+            if the table of folds is another one now.
     """
     finished = [run for run in runs if run.finished]
     for run in finished:
@@ -74,6 +75,9 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         folds, image_ids = read_folds(runs[0].folds_file), next(iter(tables.values())).image_ids
         if missing := {*image_ids} - folds.keys():
             raise Mistake(f'{runs[0].folds_file}: lacks {min(missing)}, which was tested; restore the table of results')
+        now = folds_digest(runs[0].folds_file)
+        if any(noted.get(FOLDS, now) != now for noted in fingerprints.values()):
+            raise Mistake(f'{runs[0].folds_file}: has other folds or groups than the results; restore it')
         groups = np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
     values = _measure(suite, tables, tested, groups, num_resamples)
     methods = {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods}

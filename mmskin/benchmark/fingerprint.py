@@ -17,7 +17,15 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric
 from mmskin.registry import DATASETS, METRICS
 
-__all__ = ['OF_TRAINING', 'build_dataset', 'check_comparable', 'fingerprints', 'settings_digest']
+__all__ = [
+    'FOLDS',
+    'OF_TRAINING',
+    'build_dataset',
+    'check_comparable',
+    'fingerprints',
+    'folds_digest',
+    'settings_digest',
+]
 
 ENDS = 4096  # bytes of an image that are read, at its head and tail: all of a large set would take minutes
 OF_TRAINING = ('train images', 'train cls', 'train seg')
@@ -45,11 +53,16 @@ def fingerprints(cfg: Config) -> dict[str, str]:
     found |= {f'test {kind}': value for kind, value in _data_digests([test]).items()}
     found |= {f'scoring {kind}': _digest(lines) for kind, lines in _scoring(cfg.test_evaluator, test).items()}
     if table := cfg.test_dataloader.dataset.get('folds'):
-        found[FOLDS] = _digest(' '.join(map(str, (name, *place))) for name, place in read_folds(table).items())
+        found[FOLDS] = folds_digest(table)
     texts = {text for stage in stages for text in _texts([stage.model, stage.get('load_from')])}
     if files := sorted(text for text in texts if '\n' not in text and len(text) < 999 and Path(text).is_file()):
         found[WEIGHTS] = _digest(f'{Path(file).name} {_content(file)}' for file in files)
     return found
+
+
+def folds_digest(path: str | Path) -> str:
+    """The fingerprint of a table of folds."""
+    return _digest(' '.join(map(str, (name, *place))) for name, place in read_folds(path).items())
 
 
 def build_dataset(settings: dict) -> Any:

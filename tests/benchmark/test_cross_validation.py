@@ -66,6 +66,18 @@ def test_a_seed_with_some_folds_is_left_out_and_named(finished, tmp_path):
     assert 'finished**: no passing, seed 0 (1 of 2 folds).' in write_comparison(report, tmp_path).read_text()
 
 
+@pytest.mark.parametrize('column', ['fold', 'group'])
+def test_a_report_on_other_folds_or_groups_is_refused(column, finished, tmp_path):
+    suite = finished[0].suite
+    runs = runs_of(suite, tmp_path / 'work', shutil.copytree(finished[0].results, tmp_path / 'results'))
+    table = runs[0].folds_file
+    row = next(line for line in table.read_text().splitlines() if line.startswith('SYN_0000001,'))
+    changed = row.replace(',0,', ',1,') if ',0,' in row else row.replace(',1,', ',0,')
+    table.write_text(table.read_text().replace(row, f'{row}x' if column == 'group' else changed))
+    with pytest.raises(ValueError, match=r'folds\.csv: has other folds or groups than the results'):
+        collect(suite, runs, num_resamples=2)
+
+
 def test_a_later_session_goes_on_from_the_results(finished, tmp_path):
     """A network that is gone is trained again for the one that starts from it, and not tested again."""
     suite = finished[0].suite
