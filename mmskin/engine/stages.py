@@ -208,6 +208,11 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
     if latest is not None:
+        if (cfg.get('strategy') or {}).get('type') == 'FSDPStrategy':
+            raise Mistake(
+                f"{cfg.work_dir}: mmengine's FSDPStrategy cannot bring back the optimizer's state, so the stage cannot "
+                f'go on; train it in another --work-dir, from load_from={latest}, or by DDPStrategy'
+            )
         refuse_changes(cfg.work_dir, settings, changed, is_ours)
         cfg.load_from = str(latest)
         _go_on_logging(cfg)

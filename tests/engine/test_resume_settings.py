@@ -151,6 +151,15 @@ def test_a_runner_that_follows_the_checkpoint_alone_goes_on_and_not_beyond(train
         train(resume=True, **{**flexible, 'train_cfg.max_epochs': 3})
 
 
+def test_shards_are_not_resumed(train, tmp_path):
+    """MMEngine hands the optimizer's state to PyTorch in the wrong place; what is there is named, and kept."""
+    train(epochs=1)
+    sharded = {'runner_type': 'FlexibleRunner', 'strategy': dict(type='FSDPStrategy')}
+    with pytest.raises(Mistake, match=r'FSDPStrategy cannot bring back .*load_from=\S*epoch_1\.pth'):
+        train(resume=True, **sharded)
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
+
+
 def test_mixed_precision_from_here_on_is_said(train, tmp_path):
     train(epochs=1)
     train(resume=True, amp=True)
