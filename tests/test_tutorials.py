@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.datasets.transforms.packing import PackTaskSample
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
-from mmskin.engine.stages import run_stages
+from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.registry import MODELS, TRANSFORMS
+from mmskin.testing.network import tiny_batch
 
 TINY = {
     **{f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('val', 'test')},
@@ -69,6 +71,38 @@ def test_the_third_tasks_config_is_the_one_that_comes_with_mmskin(blocks, reposi
 def test_the_second_classifications_config_is_the_one_that_comes_with_mmskin(blocks, repository):
     shipped = (repository / 'configs/multitask/sex_r18_synthetic.py').read_text()
     assert blocks('second_classification')[0] == shipped.replace('from ..fpm.', 'from mmskin.configs.fpm.')
+
+
+@pytest.fixture
+def brought(repository, folder):
+    """The files of docs/bring_your_own.md, in the user's folder."""
+    text = (repository / 'docs/bring_your_own.md').read_text()
+    files = re.findall(r'```python\n(.*?)```', text, flags=re.DOTALL)
+    for name, content in zip(('swapped.py', 'my_network.py', 'my_suite.py'), files, strict=True):
+        (folder / name).write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize('name', ['swapped.py', 'my_network.py'])
+def test_what_is_brought_trains(name, brought):
+    """A small ConvNeXt of the same stages in the place of the tiny one."""
+    cfg = load_config(name, options={'model.backbone.chain.model': 'convnext_atto'})
+    model = MODELS.build(stage_configs(cfg)[-1].model).train()
+    samples = tiny_batch(2, (64, 64))
+    for sample in samples[1]:
+        sample.gt_sex, sample.inputs = torch.tensor([1]), dict(age=50)
+    model.parse_losses(model(*samples, mode='loss'))[0].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.long
+def test_what_is_brought_in_five_folds(brought):
+    small = {'model.backbone.chain.model': 'convnext_atto', **TINY, 'train_dataloader.dataset.pipeline.0.size': 48}
+    options = [f'{key}={value}' for key, value in small.items()]
+    assert main(['benchmark', 'my_suite.py', '--data-root', 'data/synthetic', '--cfg-options', *options]) == 0
+    report = (brought / 'work_dirs/benchmarks/my_suite/my_suite.md').read_text()
+    assert '| with passing | 1 | 0.' in report
+    assert '| without | 1 | 0.' in report
 
 
 @pytest.mark.long

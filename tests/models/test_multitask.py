@@ -344,8 +344,15 @@ def test_a_task_without_losses_of_its_own_says_so():
             "No branch is named 'seg'; the backbone has branches for cls",
         ),
         (
-            dict(backbone=backbone(cls=dict(), seg=dict(out_blocks=['b.0']))),
+            dict(
+                backbone=backbone(cls=dict(), seg=dict(out_blocks=['b.0'])),
+                tasks=dict(cls=CLS, seg={**SEG, 'head': {**SEG['head'], 'in_channels': 8}}),
+            ),
             "No block is named 'b.1'. Near matches: b.0",
+        ),
+        (
+            dict(backbone=backbone(cls=dict(), seg=dict(out_blocks=['b.0']))),
+            'ASPPHead: in_channels=12, and the maps of its branch have 8 channels; leave in_channels out',
         ),
     ],
 )

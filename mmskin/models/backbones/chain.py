@@ -33,11 +33,14 @@ class Layout(NamedTuple):
         Raises:
             Mistake: if there is none; the message lists near matches, or the levels.
         """
+        levels = ', '.join(f'/{stride}' for stride in dict.fromkeys(self.strides.values()))
         if not name.startswith('/'):
-            return self.names[position(name, self.names)]
+            try:
+                return self.names[position(name, self.names)]
+            except Mistake as error:
+                raise Mistake(f'{error} A level may stand for a block: {levels}.') from error
         at = [block for block, stride in self.strides.items() if name == f'/{stride}']
         if not at:
-            levels = ', '.join(f'/{stride}' for stride in dict.fromkeys(self.strides.values()))
             raise Mistake(f'No block has a map of level {name!r}. The levels are {levels}.')
         return at[-1]
 

@@ -27,8 +27,9 @@ def with_widths(task: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
         maps: Channels and stride against the image of each map that its branch gives.
 
     Raises:
-        Mistake: if the head or the neck can do with neither the last map nor all of them.
+        Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map.
     """
+    _check_stated(task['neck'] if task.get('neck') else task.get('head'), maps)
     filled = dict(task)
     if task.get('neck'):
         filled['neck'] = _filled(task['neck'], maps)
@@ -42,6 +43,18 @@ def with_widths(task: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     elif isinstance(head, Mapping) and 'in_channels' in head:
         filled['head'] = _filled(head, maps)
     return filled
+
+
+def _check_stated(part: Any, maps: Maps) -> None:
+    """Make sure that a stated ``in_channels`` is of the maps; one map's, those of several, or their sum."""
+    stated = part.get('in_channels') if isinstance(part, Mapping) else None
+    widths = [width for width, _ in maps]
+    several = list(stated) if isinstance(stated, list | tuple) else [stated]
+    if stated is not None and {*several} - {*widths, sum(widths)}:
+        raise Mistake(
+            f'{part["type"]}: in_channels={stated}, and the maps of its branch have {", ".join(map(str, widths))} '
+            'channels; leave in_channels out, and it is filled in'
+        )
 
 
 def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:

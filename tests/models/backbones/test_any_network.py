@@ -287,9 +287,15 @@ def test_a_head_may_choose_its_map():
         network(split(CHAINS['ConvNeXt']), dict(HEADS['FCN'], in_index=4))
 
 
-def test_stated_widths_stay():
-    with pytest.raises(RuntimeError):
-        train(network(split(CHAINS['ConvNeXt']), dict(HEADS['U-Net'], in_channels=(1, 2, 3, 4))), 1)
+def test_stated_widths_are_of_the_maps():
+    """Or what is left of another network's config would end in a matrix product."""
+    for stated, shown in (((1, 2, 3, 4), r'\(1, 2, 3, 4\)'), (512, '512')):
+        with pytest.raises(
+            ValueError, match=f'UNetHead: in_channels={shown}, .* have 40, 80, 160, 320 channels; leave'
+        ):
+            network(split(CHAINS['ConvNeXt']), dict(HEADS['U-Net'], in_channels=stated))
+    model = network(split(CHAINS['ConvNeXt']), dict(HEADS['U-Net'], in_channels=320))
+    assert model.tasks['seg'].head.levels.__len__() == 0
 
 
 @pytest.mark.parametrize('passing', ['GatedFeaturePassing', 'CrossAttentionPassing', 'MTIPassing'])
