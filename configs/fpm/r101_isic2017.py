@@ -40,7 +40,7 @@ model = dict(
             routes=[('cls', 'seg'), ('seg', 'cls')],
             gate=dict(type='ElementwiseGate', kernel_size=1),  # silent
             message=dict(type='ConvMessage', kernel_size=1),  # silent
-            op=dict(type='SumOp'),  # starts as the identity (ours); identity_init=False is eq. 4 as printed
+            op=dict(type='SumOp', identity_init=False),  # eq. 4 as printed; scales from 0 learn too slowly
         )
     },
 )
