@@ -50,7 +50,8 @@ def upload(client, *files):
 
 def join(client, uploads, session):
     """Ask about uploads, each a name and its path; gives the response."""
-    data = [[{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for name, path in uploads]]
+    files = [{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for name, path in uploads]
+    data = [files, '55', 'female']  # the network that ships is told age and sex
     return client.post(f'{API}queue/join', json={'data': data, 'fn_index': 0, 'session_hash': session})
 
 
@@ -170,6 +171,8 @@ def test_what_is_asked_about_has_to_be_an_upload(served, client):
         {},
         [],
         {'data': 3, 'fn_index': 0, 'session_hash': 's'},
+        {'data': [[], {'path': '/etc/passwd'}], 'fn_index': 0, 'session_hash': 's'},
+        {'data': [[], 'x' * 100], 'fn_index': 0, 'session_hash': 's'},
         {'data': [[3]], 'fn_index': 0, 'session_hash': 's'},
     ):
         assert client.post(f'{API}queue/join', json=body).status_code == 400, body

@@ -208,7 +208,7 @@ def test_a_server_that_is_told_to_end_while_it_computes_ends_cleanly(photo, tmp_
         next(line for line in run.stdout if line.startswith('serving'))
         api = f'http://127.0.0.1:{port}/gradio_api'
         paths = httpx.post(f'{api}/upload', files=[('files', ('mole.png', photo))] * 20).json()
-        question = {'data': [[{'path': path} for path in paths]], 'fn_index': 0, 'session_hash': 'mine'}
+        question = {'data': [[{'path': path} for path in paths], '', 'unknown'], 'fn_index': 0, 'session_hash': 'mine'}
         assert httpx.post(f'{api}/queue/join', json=question).status_code == 200
         time.sleep(1)
         assert len([*tmp_path.glob('mmskin-*/*')]) > 1, 'it has answered already'
