@@ -97,7 +97,8 @@ def test_what_is_brought_trains(name, brought):
 
 @pytest.mark.long
 def test_what_is_brought_in_five_folds(brought):
-    small = {'model.backbone.chain.model': 'convnext_atto', **TINY, 'train_dataloader.dataset.pipeline.0.size': 48}
+    small = {'model.backbone.chain.model': 'convnext_atto', **TINY}
+    small |= {f'{part}_dataloader.dataset.pipeline.0.size': 64 for part in ('train', 'val', 'test')}
     options = [f'{key}={value}' for key, value in small.items()]
     assert main(['benchmark', 'my_suite.py', '--data-root', 'data/synthetic', '--cfg-options', *options]) == 0
     report = (brought / 'work_dirs/benchmarks/my_suite/my_suite.md').read_text()
