@@ -16,7 +16,7 @@ from mmskin.benchmark.runs import Run
 from mmskin.errors import Mistake
 from mmskin.files import write_text
 
-__all__ = ['failures', 'faults', 'is_held', 'select_shard', 'spawn', 'work']
+__all__ = ['failures', 'faults', 'is_held', 'select_methods', 'select_shard', 'spawn', 'work']
 
 PAUSE = 10.0  # seconds
 GLANCE = 0.2  # seconds to wait for a lock: longer than another process takes to see whether it is held
@@ -76,6 +76,29 @@ def is_held(run: Run) -> bool:
             return False
     except Timeout:
         return True
+
+
+def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run]:
+    """The runs of these methods and of those whose networks they need; all without names.
+
+    Raises:
+        Mistake: if the suite has no method of such a name.
+    """
+    if names is None:
+        return [*runs]
+    known = runs[0].suite.methods
+    if unknown := {*names} - {method.name for method in known}:
+        raise Mistake(
+            f'--methods {", ".join(sorted(unknown))}: the suite has no such method; it has '
+            f'{", ".join(method.name for method in known)}.'
+        )
+    kept: set[Path] = set()
+    for run in runs:
+        wanted: Run | None = run if run.method.name in names else None
+        while wanted:
+            kept.add(wanted.folder)
+            wanted = wanted.needed
+    return [run for run in runs if run.folder in kept]
 
 
 def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[str, str] = os.environ) -> list[Run]:

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
     parser.add_argument('--shard', help='i/n: take the i-th of n parts only, from 0; a Slurm array does it by itself')
     parser.add_argument(
+        '--methods', nargs='+', metavar='NAME', help='run only these methods, and those whose networks they need'
+    )
+    parser.add_argument(
         '--power', action='store_true', help='say which differences the suite can see, from its assumptions or runs'
     )
     parser.add_argument('--report-only', action='store_true', help='collect what is finished; needs no data')
@@ -66,12 +69,12 @@ def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
     import torch
 
     from mmskin.benchmark.runs import check_suite
-    from mmskin.benchmark.workers import faults, select_shard, spawn, work
+    from mmskin.benchmark.workers import faults, select_methods, select_shard, spawn, work
 
     check_suite(runs)
-    share = select_shard(runs, args.shard)
+    share = select_shard(select_methods(runs, args.methods), args.shard)
     if len(share) < len(runs):
-        print(f'this part has {len(share)} of {len(runs)} runs')
+        print(f'this command does {len(share)} of {len(runs)} runs')
     processes = args.processes or max(torch.cuda.device_count(), 1)
     if processes > 1:
         command = [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1']

@@ -13,7 +13,7 @@ from mmskin.benchmark.collect import Measured, collect, compare, resampled_metri
 from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
-from mmskin.benchmark.workers import is_held, select_shard, work
+from mmskin.benchmark.workers import is_held, select_methods, select_shard, work
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
 
@@ -378,3 +378,16 @@ def test_shards_are_disjoint_and_complete(suite_file, tmp_path):
     assert select_shard(runs, None, {}) == runs
     with pytest.raises(ValueError, match='--shard 3/3: write i/n'):
         select_shard(runs, '3/3', {})
+
+
+def test_chosen_methods_come_with_those_they_start_from(suite_file, tmp_path):
+    suite_file.write_text(
+        suite_file.read_text().replace("name='no passing'", "name='later', starts_from='gated sum'")
+        + "methods.append({**methods[1], 'name': 'last', 'weights_of': 'later'})\n"
+    )
+    runs = runs_of(read_suite(suite_file), tmp_path)
+    assert {run.method.name for run in select_methods(runs, ['later'])} == {'gated sum', 'later'}
+    assert {run.method.name for run in select_methods(runs, ['last'])} == {'gated sum', 'later', 'last'}
+    assert select_methods(runs, None) == runs
+    with pytest.raises(ValueError, match='--methods lats: the suite has no such method; it has gated sum'):
+        select_methods(runs, ['lats'])
