@@ -106,7 +106,7 @@ def measure_lesion(mask: np.ndarray, mm_per_pixel: float | None = None) -> Lesio
     if mm_per_pixel is None:
         return found
     lengths = {f'{name}_mm': getattr(found, name) * mm_per_pixel for name in LENGTHS}
-    return replace(found, area_mm2=area * mm_per_pixel**2, **lengths)
+    return replace(found, area_mm2=area * mm_per_pixel * mm_per_pixel, **lengths)
 
 
 def contours_of(mask: np.ndarray) -> list[Polygon]:

@@ -28,6 +28,7 @@ COLOURS = ('MONOCHROME', 'PALETTE COLOR', 'RGB', 'YBR_')
 MAX_ELEMENTS = 100_000  # of the head, those inside sequences included
 MAX_ELEMENT = 1_000_000  # bytes, of an element that describes the picture; the largest, a table, has 131,072
 STEP = 1 << 20
+MIN_SPACING, MAX_SPACING = 1e-6, 1e3  # mm of a pixel; what is beyond is no scale of a picture of skin
 
 
 def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
@@ -56,7 +57,7 @@ def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def read_spacing(data: bytes, max_pixels: int) -> float | None:
-    """Millimetres of a pixel's side, if a DICOM file's bytes say them (Pixel Spacing), above 0 and the same both ways.
+    """Millimetres of a pixel's side, if a DICOM file's bytes say so (Pixel Spacing) and it is plausible and square.
 
     Raises:
         ModuleNotFoundError: without pydicom.
@@ -67,7 +68,7 @@ def read_spacing(data: bytes, max_pixels: int) -> float | None:
         down, right = map(float, found)
     except (TypeError, ValueError):  # absent, or no two numbers
         return None
-    is_square = 0 < down < np.inf and abs(down - right) <= 0.01 * down
+    is_square = MIN_SPACING <= down <= MAX_SPACING and abs(down - right) <= 0.01 * down
     return (down + right) / 2 if is_square else None
 
 
@@ -167,6 +168,9 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
         raise Mistake(f'{channels} channels of {dataset.PhotometricInterpretation}; export it as RGB')
     check_size((height, width), max_pixels)
     depth = channels * max(1, int(dataset.BitsAllocated) // 8)
+    stored, highest = int(dataset.BitsStored), int(dataset.get('HighBit', dataset.BitsStored - 1))
+    if stored < int(dataset.BitsAllocated) and highest != stored - 1:  # pydicom would take the lower ones
+        raise Mistake(f'{stored} bits a pixel below bit {highest}, which DICOM has given up; export it again')
     if height * width * depth > most_bytes(max_pixels):
         raise TooLargeError(f'{width} x {height} pixels of {depth} bytes', max_pixels)
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -232,7 +236,7 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int]:
 def grey(values: np.ndarray, dataset: 'pydicom.Dataset') -> np.ndarray:
     """Grey values as the file's tables gave them, as uint8, bright where the picture is."""
     low, high = value_range(dataset)
-    bright = np.clip((values.astype(np.float32) - low) / (high - low), 0, 1)
+    bright = np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) if high > low else np.array(np.nan)
     if not np.isfinite(bright).all():
         raise Mistake('its window or rescaling leaves no grey values')
     if dataset.PhotometricInterpretation == 'MONOCHROME1':
@@ -247,6 +251,7 @@ def value_range(dataset: 'pydicom.Dataset') -> tuple[float, float]:
             return 0, 2 ** int(dataset[table][0].LUTDescriptor[2]) - 1
     count = 2 ** int(dataset.BitsStored)
     first = -count // 2 if dataset.PixelRepresentation else 0
-    slope, intercept = float(dataset.get('RescaleSlope') or 1), float(dataset.get('RescaleIntercept') or 0)
+    slope, intercept = dataset.get('RescaleSlope'), dataset.get('RescaleIntercept')
+    slope, intercept = (1, 0) if None in (slope, intercept) else (float(slope), float(intercept))  # as pydicom has it
     low, high = sorted(stored * slope + intercept for stored in (first, first + count - 1))
     return low, high

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mmskin.cli import main
+from mmskin.errors import Mistake
 from mmskin.inference.image_sources import ImageSource, find_images
 
 pydicom = pytest.importorskip('pydicom', reason="DICOM needs pydicom: pip install '.[dicom]'")
@@ -266,7 +267,14 @@ def test_predict_names_file_size_and_option(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ('spacing', 'expected'),
-    [([0.02, 0.02], 0.02), ([0.02, 0.0201], 0.02005), ([0.02, 0.03], None), ([0, 0], None), (None, None)],
+    [
+        ([0.02, 0.02], 0.02),
+        ([0.02, 0.0201], 0.02005),
+        ([0.02, 0.03], None),
+        ([0, 0], None),
+        ([1e300, 1e300], None),
+        (None, None),
+    ],
 )
 def test_the_scale_is_what_the_file_says(spacing, expected, tmp_path):
     tags = {} if spacing is None else {'PixelSpacing': spacing}
@@ -277,3 +285,15 @@ def test_the_scale_is_what_the_file_says(spacing, expected, tmp_path):
         scale = ImageSource('skin', content).scale()
         assert scale == (None if expected is None else pytest.approx(expected))
     assert ImageSource('skin', path, mm_per_pixel=0.5).scale() == 0.5
+
+
+@pytest.mark.parametrize(
+    ('tags', 'message'),
+    [
+        (dict(RescaleSlope=0, RescaleIntercept=0), 'leaves no grey values'),
+        (dict(BitsStored=4, HighBit=7), '4 bits a pixel below bit 7'),
+    ],
+)
+def test_what_would_be_read_as_another_picture_is_refused(tags, message):
+    with pytest.raises(Mistake, match=message):
+        read(dicom(head(PixelData=RAMP.tobytes(), **tags)))
