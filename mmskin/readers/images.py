@@ -36,9 +36,21 @@ FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would sta
 IMAGE_FILES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # how their names end
 REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # MPO is a JPEG with a preview, as phones write it
 PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')  # a PNG's others only describe it
+NOTE_CHUNKS = {
+    b'acTL': 8,
+    b'fcTL': 26,
+    b'eXIf': 0,
+}  # bytes of those that say if it moves or is turned; 0: of any length
+DECIDING = {
+    0xE0: (b'JFIF\0', 14),
+    0xE1: (b'Exif\0', 6),
+    0xE2: (b'MPF\0', 4),
+    0xEE: (b'Adobe', 12),
+}  # by marker, of a JPEG
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 EXIF_ORIENTATION = 0x0112
+DEPTHS = {'1': 1, 'L;2': 2, 'L;4': 4}  # bits of a PNG's grey, by how Pillow unpacks it
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_CHANNELS = 258, 262, 277
 TIFF_PLANES, TIFF_EXTRA, TIFF_SIGN = 284, 338, 339
 COLOURS_OF_TIFF = {0: 1, 1: 1, 3: 1, 4: 1, 5: 4}  # channels of grey, palettes, masks and CMYK by photometric; else 3
@@ -139,7 +151,8 @@ def is_dicom(data: bytes) -> bool:
 def open_image(data: bytes) -> Image.Image:
     """An image of which Pillow has read the head, of any size: callers compare it with a limit of their own.
 
-    Pillow's limit is a global of the process, which is not ours to change.
+    Pillow's limit is a global of the process, which is not ours to change. It sees a file ``without_notes``, over which
+    it would stumble where they are damaged.
 
     Raises:
         UnidentifiedImageError: if it is of none of the ``FORMATS``.
@@ -150,14 +163,46 @@ def open_image(data: bytes) -> Image.Image:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(data[:16]) is True:
             with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open has it
-                image = factory(BytesIO(data), '')
+                image = factory(BytesIO(without_notes(data)), '')
                 check_one_image(image)
+                if name == 'PNG' and isinstance(image.info.get('transparency'), int):  # Pillow leaves it as stored
+                    depth = DEPTHS.get(str(image.tile[0][3]), 8) if image.tile else 8
+                    image.info['transparency'] *= 255 // (2**depth - 1) if depth < 8 else 1
                 return image
             if name == 'TIFF':
                 raise Mistake(
                     'a TIFF of a kind that is not read; write one page, grey or RGB, of 8 or 16 bits a channel'
                 )
     raise UnidentifiedImageError('no image that can be read')
+
+
+def without_notes(data: bytes) -> bytes:
+    """The file of a JPEG or PNG without what changes neither pixels nor orientation; any other as it is.
+
+    Those are profiles, comments, resolutions and the like, and what is too short for its kind.
+    """
+    kept, at = [], 0
+    if data[:2] == b'\x89P':
+        at = 8
+        while at + 12 <= len(data):
+            length, kind = struct.unpack_from('>I4s', data, at)
+            chunk, at = data[at : at + 12 + length], at + 12 + length
+            may_tell = NOTE_CHUNKS.get(kind, -1) in (0, length)
+            if kind in PIXEL_CHUNKS or (may_tell and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], 'big')):
+                kept.append(chunk)
+        return b''.join([data[:8], *kept, data[at:]])
+    if data[:2] == b'\xff\xd8':
+        at = 2
+        while data[at : at + 1] == b'\xff' and data[at + 1 : at + 2] != b'\xda' and at + 4 <= len(data):
+            marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+            if marker == 0xFF:  # which fills
+                end = at + 1
+            start, shortest = DECIDING.get(marker, (b'', 0))
+            is_note = 0xE0 <= marker <= 0xEF or marker == 0xFE
+            if not is_note or (start and data[at + 4 : end].startswith(start) and end - at - 4 >= shortest):
+                kept.append(data[at:end])
+            at = end
+    return b''.join([data[:2], *kept, data[at:]]) if at else data
 
 
 def check_one_image(image: Image.Image) -> None:
@@ -227,7 +272,7 @@ def decode_plain(data: bytes, flags: int) -> np.ndarray:
     Raises:
         UnidentifiedImageError: if they cannot be decoded.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = cv2.imdecode(np.frombuffer(without_notes(data), np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise UnidentifiedImageError('no image that can be read')
     return image

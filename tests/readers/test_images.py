@@ -1,6 +1,7 @@
 """Every kind of image becomes upright RGB, with values worked out by hand."""
 
 import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -328,7 +329,9 @@ class TestDicom:
         data = write(pixels, 'MONOCHROME2', BitsStored=12, RescaleSlope=1, RescaleIntercept=-1024, **window)
         assert read_image(data)[0][0, :, 0].tolist() == pytest.approx([0, 128, 255, 255], abs=1)
 
-    @pytest.mark.parametrize('rescale', [dict(RescaleSlope=0.1, RescaleIntercept=7), dict(RescaleSlope=None)])
+    @pytest.mark.parametrize(
+        'rescale', [dict(RescaleSlope=0.1, RescaleIntercept=7), dict(RescaleSlope=None), dict(RescaleSlope=2)]
+    )
     def test_grey_that_is_rescaled(self, write, rescale):
         pixels = np.array([[0, 4095]], np.uint16)
         data = write(pixels, 'MONOCHROME2', BitsStored=12, **rescale)
@@ -410,6 +413,75 @@ class TestTrainingAndPredictionAgree:
         rgb, shape = self.both(tmp_path / 'a.jpg')
         assert rgb.shape[:2] == shape
         assert sorted(shape) == [30, 40]
+
+    @pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
+    @pytest.mark.parametrize(
+        'chunk',
+        [
+            (b'pHYs', b'abc'),
+            (b'cHRM', b'abc'),
+            (b'sRGB', b''),
+            (b'gAMA', b'\1'),
+            (b'acTL', b'x'),
+            (b'fcTL', b'x'),
+            (b'iCCP', b'a\0\0' + zlib.compress(bytes(80 << 20), 1)),
+            (b'eXIf', b'MM\0*'),
+        ],
+        ids=lambda chunk: chunk[0].decode(),
+    )
+    def test_damaged_notes_of_a_png_decide_nothing(self, tmp_path, chunk, mode):
+        kind, content = chunk
+        file = BytesIO()
+        Image.fromarray(RGB).convert(mode).save(file, 'PNG')
+        plain = file.getvalue()
+        right = zlib.crc32(kind + content)
+        for at in (33, len(plain) - 12):  # behind the head, and before the end
+            for checksum in (right, right ^ 1):
+                noted = struct.pack('>I', len(content)) + kind + content + struct.pack('>I', checksum)
+                (tmp_path / 'a.png').write_bytes(plain[:at] + noted + plain[at:])
+                assert (self.both(tmp_path / 'a.png')[0] == RGB).all()
+
+    @pytest.mark.parametrize(
+        ('marker', 'content'),
+        [
+            (0xE0, b'JFIF\0'),
+            (0xE2, b'ICC_PROFILE\0'),
+            (0xEE, b'Adobe\0'),
+            (0xED, b'Photoshop 3.0\x008BIM\x04'),
+            (0xFE, b''),
+        ],
+    )
+    def test_damaged_notes_of_a_jpeg_decide_nothing(self, tmp_path, marker, content):
+        file = BytesIO()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(RGB).save(file, 'JPEG', exif=exif)
+        plain = file.getvalue()
+        (tmp_path / 'a.jpg').write_bytes(plain)
+        (tmp_path / 'b.jpg').write_bytes(
+            plain[:2] + struct.pack('>BBH', 255, marker, len(content) + 2) + content + plain[2:]
+        )
+        assert (self.both(tmp_path / 'b.jpg')[0] == self.both(tmp_path / 'a.jpg')[0]).all()
+
+    @pytest.mark.parametrize('depth', [1, 2, 4])
+    def test_one_level_of_few_bits_may_be_transparent(self, tmp_path, depth):
+        def chunk(kind, content):
+            return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+        top = 2**depth - 1
+        bits = np.unpackbits(np.array([[0], [top]], np.uint8), axis=1)[:, -depth:]
+        row = np.packbits(np.tile(bits.reshape(-1), 8 // depth)).tobytes()  # levels 0 and top in turn
+        for level, expected in ((0, [255, 255]), (top, [0, 255])):
+            head, pixels = struct.pack('>IIBBBBB', 16 // depth, 1, depth, 0, 0, 0, 0), zlib.compress(b'\0' + row)
+            parts = ((b'IHDR', head), (b'tRNS', struct.pack('>H', level)), (b'IDAT', pixels), (b'IEND', b''))
+            data = b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
+            (tmp_path / 'a.png').write_bytes(data)
+            assert self.both(tmp_path / 'a.png')[0][0, :2, 0].tolist() == expected
+        middle = struct.pack('>H', 1)
+        if depth == 4:  # neither 0 nor white is transparent
+            data = data.replace(chunk(b'tRNS', struct.pack('>H', level)), chunk(b'tRNS', middle))
+            (tmp_path / 'a.png').write_bytes(data)
+            assert self.both(tmp_path / 'a.png')[0][0, :2, 0].tolist() == [0, 255]
 
     def test_a_huge_image_is_named_before_it_is_decoded(self, tmp_path):
         Image.new('1', (20000, 10000)).save(tmp_path / 'big.png')
