@@ -206,3 +206,11 @@ def test_the_longest_name_that_a_disk_takes(tmp_path):
 )
 def test_no_difference_but_0_reads_as_0(values, shown):
     assert signed(*values) == shown
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / 'there').mkdir()
+    with pytest.raises(OSError, match='.') as caught:
+        write_text(tmp_path / 'there', 'text')
+    assert caught.value.filename == str(tmp_path / 'there')
+    assert [path.name for path in tmp_path.iterdir()] == ['there']

@@ -10,6 +10,7 @@ image was skipped, 2 if nothing could be started or written. Research software, 
 
 import argparse
 import errno
+import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -93,12 +94,13 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake('--contours go into --json; name a file, or - for standard output')
     if args.max_pixels < 1:
         raise Mistake(f'--max-pixels {args.max_pixels} would take no image at all; give a number above 0')
-    if args.mm_per_pixel is not None and not 0 < args.mm_per_pixel < float('inf'):
-        raise Mistake(f'--mm-per-pixel {args.mm_per_pixel}: give a number above 0, such as 0.02')
+    if args.mm_per_pixel is not None and not 1e-6 <= args.mm_per_pixel <= 1e3:
+        raise Mistake(f'--mm-per-pixel {args.mm_per_pixel}: give a number from 0.000001 to 1000, such as 0.02')
     if not args.inputs and not args.samples:
         raise Mistake('no image; name files, folders or patterns, or try --samples')
     inputs = [*args.inputs, *([str(Path(mmskin.__file__).parent / 'samples')] if args.samples else [])]
     sources = find_files(inputs, args.max_pixels, args.recursive)
+    _refuse_overwriting(args, sources)
     steps = {'FillHoles': args.fill_holes, 'LargestComponent': args.largest_component}
     post = [name for name, chosen in steps.items() if chosen] or None  # or what the model's config says
     inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta, post, batch_size=args.batch_size)
@@ -124,15 +126,30 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _refuse_overwriting(args: argparse.Namespace, sources: 'list[ImageSource]') -> None:
+    """Raise a ``Mistake`` if a file of results is an input, or two of them are one."""
+    read = {os.path.realpath(one.path): str(one.path) for one in sources if one.path}
+    read |= {os.path.realpath(args.metadata): args.metadata} if args.metadata else {}
+    table = args.out_dir / 'predictions.csv' if args.out_dir else None
+    for option, path in {'--out-dir': table, '--json': args.json, '--coco': args.coco}.items():
+        if path is None or (option == '--json' and path == '-'):
+            continue
+        if other := read.get(os.path.realpath(path)):
+            raise Mistake(f'{option}: {path} is {other}, which would be lost; name another file')
+        read[os.path.realpath(path)] = f'the one of {option}'
+
+
 def _told(
     args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'list[ImageSource]'
 ) -> 'list[ImageSource]':
     """The images with what the table says of them, and the options where it says nothing."""
     pairs = [option.partition('=') for option in args.input]
+    pairs += [(name, '=', value) for name, value in (('age', args.age), ('sex', args.sex)) if value is not None]
     if wrong := [name for name, sign, _ in pairs if not sign]:
         raise Mistake(f'--input {wrong[0]}: give a name and a value, as --input site=back')
-    options = {'age': args.age, 'sex': args.sex, **{name: value for name, _, value in pairs}}
-    for_all = {name: value for name, value in options.items() if value is not None}
+    if twice := [name for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]:
+        raise Mistake(f'{twice[0]}: given twice; keep one')
+    for_all = {name: value for name, _, value in pairs}
     inferencer.check_metadata(for_all, 'options: ')
     table = inferencer.read_metadata(args.metadata, [one.image_id for one in sources]) if args.metadata else {}
     return [replace(one, inputs={**for_all, **table.get(one.image_id, {})}) for one in sources]

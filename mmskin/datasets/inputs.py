@@ -34,11 +34,14 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
 
     Raises:
         MissingFile: if there is no such table.
-        Mistake: if it has a column for none of them.
+        Mistake: if it has a column for none of them, or one whose name has other capitals.
     """
     row = next((cells for _, cells in read_rows(path, (), 'check its name.', '')), {})
     options = {name: (name, f'{name}_approx', f'{name}_approximate') for name in names}
     found = {name: column for name, columns in options.items() for column in reversed(columns) if column in row}
+    lacking = {column.lower() for name in names if name not in found for column in options[name]}
+    if near := [column for column in row if column.lower() in lacking]:
+        raise Mistake(f'{path} has a column {near[0]}, which is not read; name it {near[0].lower()}, or remove it')
     if not found:
         raise Mistake(f'{path} has no column {" or ".join(names)}, which this network is told; check the first line')
     return found

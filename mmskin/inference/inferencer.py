@@ -473,7 +473,7 @@ def find_device(device: str | torch.device | None) -> torch.device:
     here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
     try:
         found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        torch.empty(0, device=found)
+        torch.zeros(1, device=found).item()  # which the device `meta` cannot
     except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
         raise Mistake(f'device={device}: not here; there is {", ".join(here)}') from error
     return found

@@ -247,7 +247,7 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '--model', 'nowhere'], 'nowhere: no such folder, and no model'),
         (['{photos}', '--batch-size', '0'], 'batch_size=0'),
         (['{photos}', '--contours'], '--contours go into --json'),
-        (['{photos}', '--mm-per-pixel', '0'], '--mm-per-pixel 0.0: give a number above 0'),
+        (['{photos}', '--mm-per-pixel', '0'], '--mm-per-pixel 0.0: give a number from 0.000001'),
         (['{photos}', '--coco', '{photos}/a.jpg/coco.json'], 'a.jpg'),
         ([], 'no image; name files, folders or patterns, or try --samples'),
     ],
@@ -258,3 +258,32 @@ def test_what_is_wrong_is_said_before_anything_is_written(arguments, message, ph
     assert main(['predict', *arguments, '--out-dir', str(tmp_path / 'out'), *defaults]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('option', ['--json', '--coco'])
+def test_results_replace_neither_an_image_nor_each_other(predict, photos, tmp_path, capsys, option):
+    photo = Path(shutil.copy(photos / 'a.jpg', tmp_path / 'a.jpg'))
+    before = photo.read_bytes()
+    for path in (photo, tmp_path / 'out' / 'predictions.csv'):
+        assert predict(photo, option, path)[0] == 2
+        assert f'{option}: {path} is ' in capsys.readouterr().err
+    assert predict(photo, '--json', tmp_path / 'x.json', '--coco', tmp_path / 'x.json')[0] == 2
+    assert photo.read_bytes() == before
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--age', '40', '--input', 'age=50'], 'age: given twice; keep one'),
+        (['--mm-per-pixel', '1e308'], '--mm-per-pixel 1e+308: give a number from 0.000001 to 1000, such as 0.02'),
+    ],
+)
+def test_options_that_make_no_sense_are_named(predict, photos, capsys, options, message):
+    assert predict(photos / 'a.jpg', *options)[0] == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_device_that_holds_no_numbers_is_not_here(model, photos, capsys):
+    assert main(['predict', str(photos / 'a.jpg'), '--model', model, '--device', 'meta']) == 2
+    assert 'device=meta: not here; there is cpu' in capsys.readouterr().err
