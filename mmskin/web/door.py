@@ -38,6 +38,7 @@ POLICY = (
 HEADERS = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer')]
 PATIENCE = 20  # seconds for the head of a request, and for the other side to read some of an answer
 FIELD = 100  # letters of an age, a sex and so on
+FUNCTION = 0  # as Gradio numbers them: the page has one, its answer
 QUESTION = 1_000_000  # bytes at most of a question to the queue, which names some uploads
 
 
@@ -158,13 +159,14 @@ class Door:
             if not all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields):
                 raise ValueError('a field that nobody typed')
             names = [(str(file['path']), str(file.get('orig_name') or 'image')) for file in files or ()]
-            number = int(question['fn_index'])
+            if question['fn_index'] != FUNCTION:
+                raise ValueError('a function that the page does not have')
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Refusal(400, 'not a question of this page') from error
         paths = [path for path, _ in names]
         self.uploads.claim(paths, session)
         data = [{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for path, name in names]
-        content = json.dumps({'data': [data, *fields], 'fn_index': number, 'session_hash': session}).encode()
+        content = json.dumps({'data': [data, *fields], 'fn_index': FUNCTION, 'session_hash': session}).encode()
         status = 0
 
         async def replay() -> Message:

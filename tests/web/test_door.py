@@ -48,11 +48,11 @@ def upload(client, *files):
     return client.post(f'{API}upload', files=[('files', file) for file in files])
 
 
-def join(client, uploads, session):
+def join(client, uploads, session, function=0):
     """Ask about uploads, each a name and its path; gives the response."""
     files = [{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for name, path in uploads]
     data = [files, '55', 'female']  # the network that ships is told age and sex
-    return client.post(f'{API}queue/join', json={'data': data, 'fn_index': 0, 'session_hash': session})
+    return client.post(f'{API}queue/join', json={'data': data, 'fn_index': function, 'session_hash': session})
 
 
 def answer(client, session):
@@ -178,6 +178,13 @@ def test_what_is_asked_about_has_to_be_an_upload(served, client):
         assert client.post(f'{API}queue/join', json=body).status_code == 400, body
     assert client.post(f'{API}queue/join', content='[' * 100_000).status_code == 400
     assert client.post(f'{API}queue/join', content=bytes(1_000_001)).status_code == 413
+
+
+@pytest.mark.parametrize('function', [1, -1, 10**30, None, '0'])
+def test_functions_that_the_page_lacks_are_refused(client, photo, function):
+    (path,) = upload(client, ('mole.png', photo)).json()
+    response = join(client, [('mole.png', path)], 'odd', function)
+    assert (response.status_code, response.text) == (400, 'not a question of this page')
 
 
 def test_limits_of_a_file_a_request_and_all_together(served, client):
