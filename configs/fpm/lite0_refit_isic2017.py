@@ -1,6 +1,6 @@
 """The network that ships: EfficientNet-Lite0 with gated passing, its branches then refit at 224 pixels, three times.
 
-The first three stages are `lite0_isic2017`'s. After them the network overfits: trained further as a whole
+The first three stages are `lite0_inputs_isic2017`'s. After them the network overfits: trained further as a whole
 it loses AUC of melanoma (docs/results.md). So the shared part is frozen, and the branches train for a few more epochs
 with stochastic depth, more dropout, class weights and stronger augmentation, from three seeds, whose weights are
 averaged. What age and sex say of the diagnosis is counted and added to its predictions where they are known.
@@ -9,7 +9,7 @@ averaged. What age and sex say of the diagnosis is counted and added to its pred
 from mmengine.config import read_base
 
 with read_base():
-    from .lite0_isic2017 import *
+    from .lite0_inputs_isic2017 import *
 
 stages.append(
     dict(
@@ -51,11 +51,5 @@ test_dataloader.dataset.pipeline[0].size = 224
 # zooms, .802 for all twelve; what a view costs is said in docs/results.md
 tta, tta_model.pairs = True, [('none', 1.0), ('horizontal', 0.9), ('vertical', 1.15)]
 
-model.inputs = dict(
-    age=dict(type='Numeric', minimum=0, maximum=120, edges=(25, 35, 45, 55, 65, 75)),
-    sex=dict(type='Categorical', values=('female', 'male')),
-)
+# the image's part learns as if alone
 model.tasks.cls.fusion = dict(type='PriorFusion', in_training=False)
-for loader in (train_dataloader, val_dataloader, test_dataloader):
-    loader.dataset.inputs = dict(age='age_approximate', sex='sex')
-del loader

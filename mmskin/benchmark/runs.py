@@ -234,6 +234,7 @@ class Run:
         noted = self.noted_plan().get('fingerprints')
         if noted is not None and noted != (now := self.plan['fingerprints']):
             changed = sorted(name for name in {*noted} | {*now} if noted.get(name) != now.get(name))
+            changed = [f'{name} ({self.folds_file})' if name == 'folds' else name for name in changed]
             raise Mistake(
                 f'{self.record if self.finished else self.folder} was begun on other data or with another test '
                 f'protocol: {", ".join(changed)} changed since; remove it, restore them, or choose another --work-dir.'

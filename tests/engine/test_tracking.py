@@ -195,7 +195,7 @@ def test_wandb_offline_writes_numbers_and_pictures(load, tmp_path, monkeypatch):
 @pytest.mark.parametrize('service', BACKENDS)
 def test_a_missing_library_is_told_before_training(service, load, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, service, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'mmskin\[{service}\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install '\.\[{service}\]'"):
         build_runner(load(tmp_path, {'stages': None}, {'type': BACKENDS[service]}))
 
 

@@ -18,8 +18,8 @@ class TestMasks(PassingContract):
 
     cfg = dict(type='FiLMPassing', masks=['b', 'c'])
 
-    # its network has tasks of other names; test_contracts.py asks these two of the default
-    test_in_a_network = test_joined_network_starts_as_the_separate_ones = None
+    # its network has tasks of other names; test_contracts.py asks these of the default
+    test_in_a_network = test_at_several_scales = test_joined_network_starts_as_the_separate_ones = None
 
 
 def build(**options):

@@ -102,7 +102,7 @@ def test_the_report_and_the_page_show_every_task(fundus):
     page = answer_html(inferencer.classes, [look_at(inferencer, source)])
     for task in ('grade', 'eye', 'findings'):
         assert f'<caption>{task}' in page
-    assert page.count('Download the mask') == 4
+    assert page.count('>Mask (PNG)<') == 4
 
 
 def test_browsing_shows_every_label(fundus):
