@@ -129,6 +129,13 @@ def test_a_sample_is_tried_by_keyboard_and_its_results_are_downloaded(page, serv
     assert [url for url in page.asked if not url.startswith((served[0], 'data:', 'blob:'))] == []
 
 
+FADED_IN = """() => {
+    for (let part = document.querySelector('.mmskin-answer'); part; part = part.parentElement)
+        if (getComputedStyle(part).opacity !== '1') return false;
+    return true;
+}"""
+
+
 @pytest.mark.parametrize('colors', ['light', 'dark'])
 def test_the_page_suits_a_phone_a_keyboard_and_a_screen_reader(browser, served, photo, tmp_path, colors):
     axe = pytest.importorskip('axe_playwright_python.sync_playwright', reason='pip install axe-playwright-python').Axe()
@@ -140,6 +147,7 @@ def test_the_page_suits_a_phone_a_keyboard_and_a_screen_reader(browser, served, 
     before = axe.run(page)
     page.set_input_files('input[type=file]', [*map(str, tmp_path.iterdir())])
     page.wait_for_selector('.mmskin-answer .image', timeout=60_000)
+    page.wait_for_function(FADED_IN)  # Gradio shows an answer gradually, and half of a colour has half of its contrast
     page.locator('.mmskin-answer details').evaluate_all('found => found.forEach((one) => (one.open = true))')
     for found in (before, axe.run(page)):
         assert found.violations_count == 0, found.generate_report()
