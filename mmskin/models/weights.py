@@ -136,10 +136,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     checkpoint = read_checkpoint(path)
     weights = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(weights, Mapping):
-        raise Mistake(f'{path}: holds no weights; name a checkpoint of a network')
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise Mistake(f'{path}: holds no weights by name; name a checkpoint of a network')
     for wrapper in WRAPPERS * 2:
-        if weights and all(str(name).startswith(wrapper) for name in weights):
+        if weights and all(name.startswith(wrapper) for name in weights):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
     return dict(weights)
 

@@ -139,6 +139,9 @@ def test_missing_damaged_and_foreign_files(tmp_path):
     (tmp_path / 'text.pth').write_bytes(b'half of a download')
     with pytest.raises(ValueError, match=r'text\.pth: damaged'):
         read_weights(tmp_path / 'text.pth')
+    torch.save({'state_dict': {1: torch.ones(1)}}, tmp_path / 'numbers.pth')
+    with pytest.raises(ValueError, match=r'numbers\.pth: holds no weights by name'):
+        load_weights(nn.Linear(3, 2), tmp_path / 'numbers.pth')
     with pytest.raises(ValueError, match=r'whole\.pth was trained with another config'):
         load_weights(nn.Linear(3, 2), tmp_path / 'whole.pth')
 
