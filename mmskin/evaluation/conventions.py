@@ -20,7 +20,7 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.classification import average_precision
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
-from mmskin.files import markdown_table, read_csv, signed
+from mmskin.files import markdown_table, number_in, read_csv, signed
 from mmskin.readers.masks import read_levels, read_mask
 
 __all__ = [
@@ -304,8 +304,14 @@ def _shrunk(levels: np.ndarray, mask: np.ndarray, size: tuple[int, int], graded:
 
 def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:
     labels = {image_id: label for image_id, label in read_labels(truth).items() if label is not None}
+    found: dict[str, list[float]] = {}
     try:
-        found = {row['image_id']: [float(row[name]) for name in CLASSES] for row in read_csv(table)}
+        for row in read_csv(table):
+            if row['image_id'] in found:
+                raise Mistake(f'the id {row["image_id"]} occurs twice; keep one row')
+            found[row['image_id']] = [number_in(row[name]) for name in CLASSES]
+            if not all(0 <= value <= 1 for value in found[row['image_id']]):
+                raise Mistake(f'{row["image_id"]} has {found[row["image_id"]]}, and a probability is from 0 to 1')
     except (KeyError, ValueError) as error:
         raise Mistake(
             f'{table}: needs image_id and a probability for each of {", ".join(CLASSES)} ({error})'
