@@ -72,12 +72,16 @@ class Uploads:
         received = 0
         try:
             with TemporaryFile(dir=self.folder) as file:
+                full = False
                 async for part in body_of(scope, receive, self.limits.request_bytes, self.limits.seconds):
+                    if full:  # a connection that is closed before all is read is reset, and the reason is lost
+                        continue
                     received += len(part)
                     self.arriving += len(part)
-                    if stored + self.arriving > self.limits.total_bytes:
-                        raise Refusal(507, 'too many images are waiting here for their answers; try again in a minute')
-                    file.write(part)
+                    full = stored + self.arriving > self.limits.total_bytes
+                    file.write(b'' if full else part)
+                if full:
+                    raise Refusal(507, 'too many images are waiting here for their answers; try again in a minute')
                 async with self.splitting:  # one after the other: each file of a form has a descriptor
                     return await self.split(file, Headers(scope=scope))
         except OSError as error:
