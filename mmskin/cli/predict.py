@@ -175,12 +175,11 @@ def _predict(
     labels: Counter[str] = Counter()
     out = sys.stderr if args.json == '-' else sys.stdout
     console = Console(stderr=True)
-    # where both are a terminal, what is printed goes above the bar
     rate = TextColumn('{task.fields[rate]}')
     progress = Progress(
         *(TextColumn('predicting'), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()),
         console=console,
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # what is printed goes above the bar
         transient=True,
         disable=not console.is_terminal or len(sources) < 2,
     )

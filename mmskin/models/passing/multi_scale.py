@@ -3,33 +3,19 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmskin.models.passing.base import OPENING, Maps, RoutedPassing, resize
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.pad_net import PADNetRoute
 from mmskin.registry import MODELS
 
 
-class MultiScaleRoute(nn.Module):
+class MultiScaleRoute(PADNetRoute):
     """s(Wg * u_j) (.) (Wm * u_j) with u_j = [f_j ; x_j], added to the target's output."""
 
-    def __init__(self, source: int, target: int, kernel_size: int, identity_init: bool) -> None:
-        super().__init__()
-        self.gate, self.message = (nn.Conv2d(source, target, kernel_size, padding='same', bias=False) for _ in range(2))
-        self.op = SumOp(target, identity_init)
-
-    def rates(self, source: Maps, target: Maps) -> Tensor:
-        """Attention in (0, 1), (N, C, h, w), at the resolution of what leaves the source's block."""
-        return self.gate(joined(source)).sigmoid()
-
-    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
-        message = self.rates(source, target) * self.message(joined(source))
-        return self.op(feature, resize(message, feature))
-
-
-def joined(maps: Maps) -> Tensor:
-    """[f ; x] (N, C, h, w), at the size of f."""
-    return torch.cat([maps.f, resize(maps.x, maps.f)], dim=1)
+    def read(self, source: Maps) -> Tensor:
+        """[f ; x] (N, C, h, w), at the size of f."""
+        return torch.cat([source.f, resize(source.x, source.f)], dim=1)
 
 
 @MODELS.register_module()

@@ -19,10 +19,14 @@ class PADNetRoute(nn.Module):
 
     def rates(self, source: Maps, target: Maps) -> Tensor:
         """Attention in (0, 1), (N, C, h, w), at the source's resolution."""
-        return self.gate(source.f).sigmoid()
+        return self.gate(self.read(source)).sigmoid()
+
+    def read(self, source: Maps) -> Tensor:
+        """What gate and message are computed from, (N, C, h, w)."""
+        return source.f
 
     def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
-        return self.op(feature, resize(self.rates(source, target) * self.message(source.f), feature))
+        return self.op(feature, resize(self.rates(source, target) * self.message(self.read(source)), feature))
 
 
 @MODELS.register_module()
