@@ -47,6 +47,6 @@ def in_mixed_precision(cfg: Config) -> None:
     elif not (isinstance(kind, type) and issubclass(kind, OptimWrapper)) or issubclass(kind, OptimWrapperDict):
         raise Mistake(f'optim_wrapper.type={named!r} cannot be trained with --amp; leave it out')
     elif not issubclass(kind, AmpOptimWrapper | BFloat16) and 'Apex' not in kind.__name__:
-        name = f'BFloat16{kind.__name__}'
-        OPTIM_WRAPPERS.register_module(name, force=True, module=type(name, (BFloat16, kind), {}))
+        name, doc = f'BFloat16{kind.__name__}', f'{kind.__name__} that runs the network in bfloat16.'
+        OPTIM_WRAPPERS.register_module(name, force=True, module=type(name, (BFloat16, kind), {'__doc__': doc}))
         cfg.optim_wrapper.type = name

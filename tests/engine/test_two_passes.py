@@ -231,6 +231,7 @@ def test_amp_keeps_the_wrapper_that_the_config_names(named, expected, config):
     if torch.cuda.is_available() and named == 'OptimWrapper':
         expected = 'AmpOptimWrapper'
     assert kind.__name__ == expected
+    assert kind.__doc__
     assert issubclass(kind, named if isinstance(named, type) else OPTIM_WRAPPERS.get(named))
 
 
