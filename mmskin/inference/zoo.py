@@ -89,9 +89,8 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
         known = ', '.join(shipped) or 'none'
         raise MissingFile(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
     if missing := [str(name) for name in FILES if not (folder / name).is_file()]:
-        there = ', '.join(sorted(path.name for path in folder.iterdir())) or 'nothing'
         raise MissingFile(
-            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
-            f'{there} found; write one by tools/publish_model.py'
+            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing; '
+            'write one by tools/publish_model.py'
         )
     return ModelFolder(*(folder / name for name in FILES))

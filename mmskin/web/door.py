@@ -52,12 +52,16 @@ class Door:
         uploads: Where images lie until they are answered.
         hosts: Names under which the page may be asked for, besides the address that a request came to. Any other may be
             of a site that had its own name point here, to read answers (DNS rebinding).
+        num_fields: How many the page has beside its images.
         proxy: The address whose ``X-Forwarded-*`` headers count; by default they are dropped.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, hosts: Collection[str], proxy: str | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, uploads: Uploads, hosts: Collection[str], num_fields: int, proxy: str | None = None
+    ) -> None:
         self.app: Any = app if proxy is None else ProxyHeadersMiddleware(app, proxy)  # type: ignore[arg-type]
         self.uploads = uploads
+        self.num_fields = num_fields
         self.hosts = {host.strip('[]').lower() for host in hosts}
         self.proxy = proxy
 
@@ -156,7 +160,8 @@ class Door:
             question = json.loads(body)
             session = str(question['session_hash'])
             files, *fields = question['data']  # which are what the network is told beside the images
-            if not all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields):
+            typed = all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields)
+            if not typed or len(fields) != self.num_fields:
                 raise ValueError('a field that nobody typed')
             names = [(str(file['path']), str(file.get('orig_name') or 'image')) for file in files or ()]
             if question['fn_index'] != FUNCTION:

@@ -121,7 +121,7 @@ def running(
         )
         hosts = ('localhost', '127.0.0.1', '::1', address.host, *address.names)
         config = uvicorn.Config(
-            Door(app, Uploads(folder, limits), hosts, address.proxy),
+            Door(app, Uploads(folder, limits), hosts, len(inferencer.inputs_beside), address.proxy),
             http=Connection,
             ws='none',
             lifespan='on',

@@ -123,6 +123,16 @@ def test_what_a_finished_training_can_no_longer_change_is_refused_by_name(train)
         train(resume=True, **{'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 1.0})
 
 
+def test_other_hooks_are_reported(train, tmp_path, capsys):
+    timed = {'custom_hooks.1': dict(type='IterTimerHook')}
+    train(epochs=1)
+    train(resume=True, **timed)
+    texts = [path.read_text() for path in (tmp_path / 'run').glob('*/*.log')]
+    assert any('before, IterTimerHook now)' in text for text in texts)
+    train(resume=True)
+    assert 'has finished, so other hooks change nothing: custom_hooks.1' in capsys.readouterr().out
+
+
 def test_a_runner_that_follows_the_checkpoint_alone_refuses(train):
     flexible = {
         'runner_type': 'FlexibleRunner',

@@ -173,6 +173,7 @@ def test_what_is_asked_about_has_to_be_an_upload(served, client):
         {'data': 3, 'fn_index': 0, 'session_hash': 's'},
         {'data': [[], {'path': '/etc/passwd'}], 'fn_index': 0, 'session_hash': 's'},
         {'data': [[], 'x' * 100], 'fn_index': 0, 'session_hash': 's'},
+        {'data': [[], 'x'], 'fn_index': 0, 'session_hash': 's'},  # the page has no field
         {'data': [[3]], 'fn_index': 0, 'session_hash': 's'},
     ):
         assert client.post(f'{API}queue/join', json=body).status_code == 400, body

@@ -31,11 +31,11 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if class_weight is not None and not (all(0 <= one < math.inf for one in class_weight) and any(class_weight)):
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        if weight is not None and not (bool(((weight >= 0) & weight.isfinite()).all()) and 0 < weight.sum() < math.inf):
             raise Mistake(f'class_weight={class_weight}: give a number >= 0 for each class, and not 0 for all')
         if not 0 <= label_smoothing <= 1:
             raise Mistake(f'label_smoothing={label_smoothing}: give a share, from 0 to 1')
-        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
         self.label_smoothing = label_smoothing
 
