@@ -31,7 +31,8 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
         size: Side of the images.
 
     Raises:
-        Mistake: if the network does not take images of that size, or is no sequence of blocks.
+        Mistake: if the network does not take images of that size, makes a single cell of them, or is no sequence of
+            blocks.
     """
     training = network.training
     network.eval()
@@ -42,6 +43,12 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
             seen = watch(network, run, image)
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
         raise Mistake(f'{kind} does not take images of {size} x {size} pixels: {error}') from error
+    last = _flat(seen.result)[-1]
+    if last.ndim == 4 and _cells(last.shape) == 1:  # which looks like a pooled vector
+        raise Mistake(
+            f'{kind} makes one cell of an image of {size} x {size} pixels, and the blocks are found by maps of several; '
+            f"measure it larger, by size={2 * size} in the chain's config"
+        )
     line, whole = _main_line(seen.calls)
     members = [member for call in line for member in _opened(call)]
     if not members or not all(call.fits for call in members):

@@ -60,7 +60,7 @@ def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, ou
     else:
         why = (
             'but at that stride its map would not hold the values that it has without. Leave output_stride out, end '
-            "the branch at a finer level with out_blocks=('/16',)"
+            f"the branch at a finer level with out_blocks=('/{output_stride}',)"
         )
     raise Mistake(
         f'Branch {task!r} asks for output_stride={output_stride}, {why}, or ask for {" or ".join(map(str, possible))}.'
@@ -89,13 +89,16 @@ def dilate(chain: BlockChain, strides: Mapping[str, int], entry_stride: int, out
 def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | None, stride: int) -> bool:
     """Whether the dense branch has as many rows as the level of ``stride``, and all values of the plain one.
 
-    Norms and scales are drawn at random for it: with a fresh network's ones and zeros, residual paths say nothing.
+    All weights are drawn at random for it: a fresh network's ones, zeros and small values hide what its norms, residual
+    paths, attention and global contexts say once it is trained.
     """
     networks = copy.deepcopy(branch).eval(), copy.deepcopy(dense).eval()
     generators = [torch.Generator().manual_seed(0) for _ in range(3)]
     for network, generator in zip(networks, generators, strict=False):
         for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and tensor.ndim < 2 and 'running_mean' not in name:
+            if tensor.is_floating_point() and tensor.ndim > 1:
+                tensor.normal_(0, (len(tensor) / tensor.numel()) ** 0.5, generator=generator)
+            elif tensor.is_floating_point() and 'running_mean' not in name:
                 tensor.uniform_(0.5, 1.5, generator=generator)
     channels, side = (layout.channels[entry], layout.sides[entry]) if entry else (3, branch.size)
     x = torch.randn(1, channels, side, side, generator=generators[2])

@@ -116,6 +116,7 @@ def test_chain_of_mm_is_the_network(kind, tmp_path):
     ('chain', 'message'),
     [
         (dict(type='TimmChain', model='hrnet_w18_small', size=64), 'HighResolutionNet does more between its blocks'),
+        (dict(type='TimmChain', model='resnet18', size=32), 'one cell of an image of 32 x 32 pixels.*size=64'),
         (dict(type='TimmChain', model='hiera_tiny_224', size=224), 'Hiera orders its tokens in another way'),
         (
             dict(type='TimmChain', model='convnet_tiny'),
@@ -128,6 +129,10 @@ def test_chain_of_mm_is_the_network(kind, tmp_path):
 def test_what_is_no_chain_is_refused(chain, message):
     with pytest.raises((ValueError, TypeError), match=message):
         MODELS.build(chain)
+
+
+def test_a_network_measured_larger_takes_images_of_one_cell():
+    assert MODELS.build(dict(type='TimmChain', model='resnet18', size=64)).eval()(images(32)).shape == (2, 512, 1, 1)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -192,6 +197,8 @@ def test_output_stride_holds_the_values_without(model, size):
         timm_chain('tf_efficientnetv2_b0'),
         timm_chain('swin_tiny_patch4_window7_224'),
         timm_chain('densenet121'),
+        dict(type='TimmChain', model='edgenext_xx_small', size=64),  # small until trained: attention over channels,
+        dict(type='TimmChain', model='focalnet_tiny_srf', size=64),  # and a mean of the map
         dict(type='MMChain', backbone=MIT, size=64),
     ],
     ids=lambda chain: chain.get('model', 'mit'),
