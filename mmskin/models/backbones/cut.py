@@ -46,7 +46,7 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
     last = _flat(seen.result)[-1]
     if last.ndim == 4 and _cells(last.shape) == 1:  # which looks like a pooled vector
         raise Mistake(
-            f'{kind} makes one cell of an image of {size} x {size} pixels, and the blocks are found by maps of several; '
+            f'{kind} makes one cell of an image of {size} x {size} pixels, and blocks are found by maps of several; '
             f"measure it larger, by size={2 * size} in the chain's config"
         )
     line, whole = _main_line(seen.calls)
@@ -95,6 +95,7 @@ class Call:
     output: Any = None
     output_version: int = 0
     shapes: tuple[torch.Size, ...] = ()
+    gives_more: bool = False  # the output is the first of several, as where a map comes with its size
 
     @property
     def heavy(self) -> bool:
@@ -145,6 +146,7 @@ def watch(network: nn.Module, run: str, image: Tensor) -> Seen:
         if isinstance(first, Tensor) and isinstance(call.entered, Tensor):
             call.output, call.output_version = first, first._version
             call.shapes = (call.entered.shape, first.shape)
+            call.gives_more = first is not output
             ends = [i for i, child in enumerate(call.children) if _same(first, child.output, child.output_version)]
             call.line, complete = _chain(call.children, ends[-1] if ends else None)
             call.line = call.line if complete else []
@@ -339,7 +341,7 @@ def _as_block(call: Call, nhwc: bool, beside: bool) -> nn.Module:
     takes, gives = (_layout(shape, nhwc) for shape in call.shapes)
     if beside:
         return CarryingBlock(call.module, takes, gives, call.extras)
-    if takes == gives == 'map' and not call.extras:
+    if takes == gives == 'map' and not (call.extras or call.gives_more):
         return call.module
     return MapBlock(call.module, takes, gives, call.extras)
 

@@ -1,5 +1,6 @@
 """Backbones of mmpretrain and mmseg as chains of blocks."""
 
+from contextlib import ExitStack
 from unittest.mock import patch
 
 from mmskin.errors import Mistake
@@ -31,9 +32,15 @@ class MMChain(BlockChain):
     """
 
     def __init__(self, backbone: dict, weights: str | None = None, size: int | None = None) -> None:
-        sized = {'img_size': size} if size and 'img_size' in options_of(MODELS.get(backbone['type'])) else {}
+        kind = MODELS.get(backbone['type'])
+        sized = {'img_size': size} if size and 'img_size' in options_of(kind) else {}
         size = size or backbone.get('img_size') or 224
-        network = MODELS.build({**sized, **backbone})
+        with ExitStack() as stack:
+            if hasattr(kind, '_freeze_stages'):  # PoolFormer freezes its stem by default
+                stack.enter_context(patch.object(kind, '_freeze_stages'))
+            network = MODELS.build({**sized, **backbone})
+        if hasattr(network, 'frozen_stages'):
+            network.frozen_stages = -1  # `train` and `eval` freeze anew
         with patch.object(network, '_dump_init_info'):  # a line for every tensor
             network.init_weights()
         if weights is not None:

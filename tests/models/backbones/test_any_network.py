@@ -38,6 +38,7 @@ OF_MM = {
     'mmpretrain.MobileNetV3': dict(arch='small'),
     'mmpretrain.VisionTransformer': dict(arch='deit-tiny', img_size=64, out_type='featmap'),
     'mmpretrain.SwinTransformer': dict(arch='tiny', window_size=3, img_size=96, out_indices=(3,)),
+    'mmpretrain.VAN': dict(arch='tiny'),
     'mmseg.MixVisionTransformer': dict(embed_dims=16, num_heads=[1, 2, 5, 8], num_layers=[1, 1, 2, 1]),
     'mmseg.ResNetV1c': dict(depth=18),
 }
@@ -110,6 +111,19 @@ def test_chain_of_mm_is_the_network(kind, tmp_path):
     if kind == 'mmpretrain.ConvNeXt':  # whose last norm is applied to what it gives out, and is no block's
         given = network.norm3(given)
     torch.testing.assert_close(given, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='mmpretrain.PoolFormer', arch='s12'),  # frozen_stages=0 by default
+        dict(type='mmpretrain.ResNet', depth=18, frozen_stages=2, norm_eval=True),
+    ],
+)
+def test_what_is_frozen_is_the_models_to_say(backbone):
+    chain = MODELS.build(dict(type='MMChain', backbone=backbone, size=64)).train()
+    assert all(p.requires_grad for p in chain.parameters())
+    assert all(module.training for module in chain.modules())
 
 
 @pytest.mark.parametrize(
