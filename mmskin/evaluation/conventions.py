@@ -281,20 +281,33 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
         if not predicted:
             return None
     true = index_masks(truth)
+    if not true:
+        raise Mistake(f'{truth}: no true mask there, named <image id>_segmentation.png')
     if missing := sorted(true.keys() - predicted.keys()):
         raise Mistake(f'{folder}: {missing[0]} has a true mask in {truth} but no prediction ({len(missing)} such)')
     inside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     outside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     for image_id, path in sorted(true.items()):
-        mask, levels = read_mask(path), read_levels(predicted[image_id])
+        mask, levels = read_mask(path), (_read_graded if graded else read_mask)(predicted[image_id])
         if levels.shape != mask.shape:
             raise Mistake(f'{predicted[image_id]}: of size {levels.shape}, and the true mask of {mask.shape}')
-        levels = levels.astype(np.uint8) if graded else np.uint8(255) * (levels > 0)
+        levels = levels if graded else np.uint8(255) * levels
         for name, size in SMALL.items():
             one, other = (levels, mask) if size is None else _shrunk(levels, mask, size, graded)
             inside[name].append(np.bincount(one[other > 0], minlength=LEVELS))
             outside[name].append(np.bincount(one[other == 0], minlength=LEVELS))
-    return Outlines({k: np.array(v) for k, v in inside.items()}, {k: np.array(v) for k, v in outside.items()}, graded)
+    found = Outlines({k: np.array(v) for k, v in inside.items()}, {k: np.array(v) for k, v in outside.items()}, graded)
+    seen = np.flatnonzero(found.inside[OWN].sum(0) + found.outside[OWN].sum(0))
+    if seen.max() == 1:
+        raise Mistake(f'{folder / "probabilities"}: no level is above 1; write a probability as 0 to 255')
+    return found
+
+
+def _read_graded(path: Path) -> np.ndarray:
+    levels = read_levels(path)
+    if levels.dtype != np.uint8:
+        raise Mistake(f'{path}: has more than 8 bits; write a probability as 0 to 255')
+    return levels
 
 
 def _shrunk(levels: np.ndarray, mask: np.ndarray, size: tuple[int, int], graded: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -304,6 +317,8 @@ def _shrunk(levels: np.ndarray, mask: np.ndarray, size: tuple[int, int], graded:
 
 def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:
     labels = {image_id: label for image_id, label in read_labels(truth).items() if label is not None}
+    if not labels:
+        raise Mistake(f'{truth}: has no image with a diagnosis')
     found: dict[str, list[float]] = {}
     try:
         for row in read_csv(table):

@@ -113,6 +113,42 @@ def test_what_cannot_be_scored_is_named(folder, capsys, break_it, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('write', 'message'),
+    [
+        (lambda mask: mask.astype(np.uint16) * 200, 'x.png: has more than 8 bits; write a probability as 0 to 255'),
+        (lambda mask: mask // 255, 'probabilities: no level is above 1; write a probability as 0 to 255'),
+    ],
+)
+def test_probabilities_of_another_range_are_named(folder, capsys, write, message):
+    (folder / 'out/probabilities').mkdir()
+    for name in 'xy':
+        cv2.imwrite(str(folder / f'out/probabilities/{name}.png'), write(lesion(256, 256, 100)))
+    assert main(['score', str(folder / 'out'), '--masks', str(folder / 'truth')]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_predicted_mask_is_read_as_a_true_one(folder, capsys):
+    path = folder / 'out/masks/x_segmentation.png'
+    mask = lesion(256, 256, 128)
+    for same in (mask // 255, mask.astype(np.uint16) * 257, np.stack([mask] * 3, 2)):
+        cv2.imwrite(str(path), same)
+        assert scores(folder)['per image']['JA'] == pytest.approx(0.75)
+    mask[128:] = 3  # a map of probabilities, which would be lesion all over
+    cv2.imwrite(str(path), mask)
+    assert main(['score', str(folder / 'out'), '--masks', str(folder / 'truth')]) == 2
+    assert 'x_segmentation.png holds the values 3, 255;' in capsys.readouterr().err
+
+
+def test_a_truth_without_any_image_is_named(folder, capsys):
+    (folder / 'truth.csv').write_text('image_id,melanoma,seborrheic_keratosis\nx,,\n')
+    (folder / 'empty').mkdir()
+    assert main(['score', str(folder / 'out'), '--labels', str(folder / 'truth.csv')]) == 2
+    assert 'truth.csv: has no image with a diagnosis' in capsys.readouterr().err
+    assert main(['score', str(folder / 'out'), '--masks', str(folder / 'empty')]) == 2
+    assert 'empty: no true mask there' in capsys.readouterr().err
+
+
 def test_the_truth_has_to_be_named(folder, capsys):
     assert main(['score', str(folder / 'out')]) == 2
     assert '--data-root with --split' in capsys.readouterr().err
