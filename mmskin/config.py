@@ -7,7 +7,7 @@ import difflib
 import inspect
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -179,11 +179,12 @@ DATA_LISTS = ('pipeline', 'datasets')
 
 
 def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any]) -> None:
-    """Raise a ``Mistake`` at an option or a stage's setting that nothing reads, or at a misspelt setting of the file.
+    """Raise a ``Mistake`` at an option or a stage's setting that changes nothing, or at a misspelt one of the file.
 
     A Python config may have variables of its own: those that it reads itself, or that no setting's name is close to.
     """
-    stages = cfg.get('stages') or ()
+    stages = cfg.get('stages')
+    stages = stages if isinstance(stages, Iterable) else ()  # what is no list is refused by its kind
     given = [('', key) for key in options]
     for number, stage in enumerate(stages):
         if not isinstance(stage, Mapping):
@@ -195,6 +196,15 @@ def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any])
             near = difflib.get_close_matches(name, SETTINGS, n=3)
             hint = f'did you mean {" or ".join(near)}?' if near else f'there are {", ".join(sorted(SETTINGS))}'
             raise Mistake(f'{path}: {place}{key} is no setting; {hint}')
+    for key in (key for key, value in options.items() if value == {}):
+        place: Any = cfg
+        for name in key.split('.'):
+            place = place[int(name)] if isinstance(place, list | tuple) else place[name]
+        if place:
+            raise Mistake(
+                f'{path}: {key}={{}} would change nothing, since a dict is merged with what is there; to empty it '
+                f'give "{key}={{\'_delete_\': True}}"'
+            )
     if path.suffix != '.py':
         return
     tree = ast.walk(ast.parse(path.read_text(encoding='utf-8')))

@@ -210,6 +210,8 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('train_dataloader.dataset.pipeline.0.size=4.5', 'LoadImage(size=4.5): give int | None'),
         ('train_dataloader.batch_size=0', 'batch_size'),
         ('train_dataloader.num_workers=-1', 'num_workers'),
+        ('stages=3', 'stages=3; give a list of dicts'),
+        ('model.tasks={}', 'model.tasks={} would change nothing, since a dict is merged'),
     ],
 )
 def test_a_setting_that_makes_no_sense(option, message, data, folder, capfd):
