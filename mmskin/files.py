@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, what is in them, and which names they may have."""
 
 import csv
+import errno
 import hashlib
 import json
 import math
@@ -125,6 +126,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     replaced, not followed.
     """
     path = Path(path)
+    if not path.name:  # such as a point
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) < 8 else ''
     unfinished = path.with_name(f'.{secrets.token_hex(8)}{suffix}{UNFINISHED}')  # nobody can have put a link there

@@ -68,6 +68,9 @@ def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
     try:
         args = parse()
+        if '' in args.arguments:
+            before = ' '.join(['', *args.arguments[: args.arguments.index('')][-1:]])
+            raise Mistake(f'an argument{before and f" after{before}"} is empty; is a variable of the shell not set?')
         status = args.run(args) or 0
         sys.stdout.flush()
         return status

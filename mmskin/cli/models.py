@@ -37,8 +37,11 @@ def run(args: argparse.Namespace) -> None:
             try:
                 told = read_metadata(weights)
                 classes = ', '.join(json.loads(told.get('classes', '[]')))
-            except (Mistake, ValueError, TypeError) as error:
+            except Mistake as error:
                 print(f'    {name}  {error}')
+                continue
+            except (ValueError, TypeError, RecursionError):
+                print(f'    {name}  {weights}: its classes are no list of names; publish it again')
                 continue
             size = f'{weights.stat().st_size / 1e6:.1f} MB'
             print(f'    {name}  {size}  trained by {told.get("config", "unknown")}{": " if classes else ""}{classes}')

@@ -26,11 +26,15 @@ def test_models_are_listed_with_those_in_folders(here, capsys):
     shutil.copytree(model_folder().config.parent, here / 'some' / 'mine')
     shutil.copytree(model_folder().config.parent, here / 'broken')
     (here / 'broken' / 'weights.safetensors').write_bytes(b'no weights')
+    shutil.copytree(model_folder().config.parent, here / 'deep')
+    head = b'{"__metadata__":{"classes":"%s"}}' % (b'[' * 100_000)
+    (here / 'deep' / 'weights.safetensors').write_bytes(len(head).to_bytes(8, 'little') + head)
     assert main(['models']) == 0
     shipped, local = capsys.readouterr().out.split('configs to train')[0].split('models in folders of .')
     assert f'{NAME}  13.' in shipped and 'trained by lite0_refit_isic2017: melanoma, nevus' in shipped
     assert 'some/mine  13.' in local
     assert 'broken  ' in local and 'damaged' in local
+    assert 'deep/weights.safetensors: its classes are no list of names' in local
     assert main(['models', 'nowhere']) == 2
 
 
