@@ -127,7 +127,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_overwriting(args: argparse.Namespace, sources: 'list[ImageSource]') -> None:
-    """Raise a ``Mistake`` if a file of results is an input, or two of them are one."""
+    """Raise a ``Mistake`` if a result may replace an input, or two of them are one file."""
+    from mmskin.inference.prediction_files import OF_IMAGES
+
+    if args.out_dir:
+        folders = {os.path.realpath(args.out_dir / name): args.out_dir / name for name, _ in OF_IMAGES}
+        for one in sources:
+            for place in Path(os.path.realpath(one.path)).parents if one.path else ():
+                if folder := folders.get(str(place)):
+                    raise Mistake(f'--out-dir: {one.name} is in {folder}, whose files are replaced; name another')
     read = {os.path.realpath(one.path): str(one.path) for one in sources if one.path}
     read |= {os.path.realpath(args.metadata): args.metadata} if args.metadata else {}
     table = args.out_dir / 'predictions.csv' if args.out_dir else None

@@ -249,6 +249,8 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '--contours'], '--contours go into --json'),
         (['{photos}', '--mm-per-pixel', '0'], '--mm-per-pixel 0.0: give a number from 0.000001'),
         (['{photos}', '--coco', '{photos}/a.jpg/coco.json'], 'a.jpg'),
+        (['{photos}', '--coco', '.'], '.: Is a directory'),
+        (['{photos}', '--json', ''], 'an argument after --json is empty; is a variable of the shell not set?'),
         ([], 'no image; name files, folders or patterns, or try --samples'),
     ],
 )
@@ -270,6 +272,22 @@ def test_results_replace_neither_an_image_nor_each_other(predict, photos, tmp_pa
     assert predict(photo, '--json', tmp_path / 'x.json', '--coco', tmp_path / 'x.json')[0] == 2
     assert photo.read_bytes() == before
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['overlays/a.jpg', 'probabilities/a.png', 'masks/day1/a.png', 'explanations/a.png'])
+def test_no_image_is_replaced_or_removed_where_results_go(predict, photos, tmp_path, capsys, name):
+    photo = tmp_path / 'out' / name
+    photo.parent.mkdir(parents=True)
+    Image.open(photos / 'a.jpg').save(photo)
+    (tmp_path / 'out/predictions.csv').write_text('image_id\na\n')  # by which a.jpg would be an earlier result
+    before = photo.read_bytes()
+    (tmp_path / 'link').symlink_to(tmp_path / 'out')
+    for source in (photo, tmp_path / 'link' / name):
+        assert predict(source, '--overlays', '--probabilities')[0] == 2
+        assert f'{source} is in {tmp_path / "out" / name.split("/")[0]}, whose files are replaced' in (
+            capsys.readouterr().err
+        )
+    assert photo.read_bytes() == before
 
 
 @pytest.mark.parametrize(
