@@ -132,4 +132,6 @@ def shared_features(network: MultiTaskModel, inputs: Tensor) -> Tensor:
 def statistics(maps: Tensor) -> Tensor:
     """Means and logarithms of the standard deviations over the positions of maps (N, C, h, w): (N, 2 C)."""
     flat = maps.flatten(2).float()
-    return torch.cat([flat.mean(dim=2), (flat.std(dim=2) + 1e-3).log()], dim=1)
+    mean = flat.mean(dim=2)
+    spread = torch.linalg.vector_norm(flat - mean[..., None], dim=2) / (flat.shape[2] - 1) ** 0.5  # faster than std
+    return torch.cat([mean, (spread + 1e-3).log()], dim=1)

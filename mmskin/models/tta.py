@@ -1,6 +1,7 @@
 """Test-time augmentation: the mean of predictions for several views of each image."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -47,9 +48,18 @@ def cut(maps: Tensor, side: float, centre: tuple[float, float], padding: str) ->
     """A window of ``maps`` (N, C, h, w), resampled to their size; the maps themselves if it is the whole frame."""
     if side == 1 and centre == (0, 0):
         return maps
-    theta = maps.new_tensor([[side, 0, centre[0]], [0, side, centre[1]]]).expand(len(maps), 2, 3)
-    grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
-    return F.grid_sample(maps, grid, padding_mode=padding, align_corners=False)
+    grid = sampling_grid(side, centre, (maps.shape[2], maps.shape[3]), maps.dtype, maps.device)
+    return F.grid_sample(maps, grid.expand(len(maps), -1, -1, -1), padding_mode=padding, align_corners=False)
+
+
+@lru_cache(maxsize=64)
+def sampling_grid(
+    side: float, centre: tuple[float, float], shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Where the pixels of a window come from, (1, h, w, 2), as ``grid_sample`` takes it."""
+    with torch.inference_mode(False):  # a later call may need gradients
+        theta = torch.tensor([[[side, 0, centre[0]], [0, side, centre[1]]]], dtype=dtype, device=device)
+        return F.affine_grid(theta, [1, 1, *shape], align_corners=False)
 
 
 @MODELS.register_module()
