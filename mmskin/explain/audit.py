@@ -122,7 +122,7 @@ def things_beside(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
 def audit(
     inferencer: LesionInferencer, out_dir: str | Path, data_root: str | None = None, split: str | None = None
 ) -> Path:
-    """Diagnose a test set's images and their changed versions.
+    """Diagnose a test set's images and their changed versions, by what they show: inputs beside them are unknown.
 
     Args:
         inferencer: Whose config names the test set; images need a diagnosis, and an outline, true or else predicted.
@@ -153,8 +153,7 @@ def audit(
     for index, sample in enumerate(samples):
         image, lesion = _image_and_lesion(inferencer, sample)
         painted += bool(things_beside(image, lesion).sum() > 0.002 * lesion.size)
-        told = sample.get('inputs', {})
-        sources = [ImageSource(f'variant_{n}', v.change(image, lesion), inputs=told) for n, v in enumerate(VARIANTS)]
+        sources = [ImageSource(f'variant_{n}', v.change(image, lesion)) for n, v in enumerate(VARIANTS)]
         predictions = inferencer(sources)
         assert isinstance(predictions, list)
         for variant, prediction in zip(VARIANTS, predictions, strict=True):

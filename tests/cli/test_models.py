@@ -44,8 +44,8 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
     assert f'run mmskin test {NAME}' in capsys.readouterr().err
     assert main(['test', NAME, '--data-root', 'data', '--no-tta', '--no-report', *quick]) == 0
     assert (here / 'work_dirs' / NAME / 'per_image.csv').is_file()
-    assert main(['gates', NAME, '--data-root', 'data', *quick]) == 0
-    assert (here / 'work_dirs' / NAME / 'gates' / 'rates.png').is_file()
+    assert main(['gates', NAME, '--data-root', 'data', *quick]) == 2  # it has none
+    assert 'this network passes no features' in capsys.readouterr().err
 
 
 def test_a_name_is_published_anew(here, monkeypatch, repository):

@@ -31,7 +31,7 @@ class GateRecorder(Hook):
         out_file: the ``.npz`` file.
 
     Raises:
-        Mistake: before a test in several processes; after a test, if the network has no routes.
+        Mistake: before a test in several processes, or of a network without routes.
     """
 
     def __init__(self, out_file: str = 'gates.npz') -> None:
@@ -40,9 +40,11 @@ class GateRecorder(Hook):
         self.images: list[tuple[str, str]] = []
 
     def before_test(self, runner: Runner) -> None:
-        """Make sure that this process sees all images."""
+        """Make sure that there are routes, and that this process sees all images."""
         if runner.world_size > 1:
             raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
+        if not cast(MultiTaskModel, unwrap(runner.model)).routes():
+            raise Mistake('this network passes no features: it has no routes with or without gates to look at')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep what is found in a batch."""
@@ -54,8 +56,6 @@ class GateRecorder(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the file."""
         found = join_readings(self.readings)
-        if not found:
-            raise Mistake('this network passes no features: it has no routes with or without gates to look at')
         image_ids, paths = zip(*self.images, strict=True)
         arrays: dict[str, np.ndarray] = {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
         for name, reading in found.items():

@@ -44,13 +44,15 @@ model = dict(
                 75,
             ),
             maximum=120,
+            mean=50,
             minimum=0,
+            std=20,
             type='Numeric'),
         sex=dict(type='Categorical', values=(
             'female',
             'male',
         ))),
-    passing=dict({'blocks.4.2': dict(type='GatedFeaturePassing')}),
+    passing=None,
     tasks=dict(
         cls=dict(
             fusion=dict(in_training=False, type='PriorFusion'),

@@ -1,6 +1,7 @@
-"""The network that ships: EfficientNet-Lite0 with gated passing, its branches then refit at 224 pixels, three times.
+"""The network that ships: EfficientNet-Lite0 without passing, its branches refit at 224 pixels, three times.
 
-The first three stages are `lite0_inputs_isic2017`'s. After them the network overfits: trained further as a whole
+It has no gates, since those it was trained with did nothing (docs/results.md). The first three stages are
+`lite0_inputs_isic2017`'s. After them the network overfits: trained further as a whole
 it loses AUC of melanoma (docs/results.md). So the shared part is frozen, and the branches train for a few more epochs
 with stochastic depth, more dropout, class weights and stronger augmentation, from three seeds, whose weights are
 averaged. What age and sex say of the diagnosis is counted and added to its predictions where they are known.
@@ -9,7 +10,7 @@ averaged. What age and sex say of the diagnosis is counted and added to its pred
 from mmengine.config import read_base
 
 with read_base():
-    from .lite0_inputs_isic2017 import *
+    from ..fpm.lite0_inputs_isic2017 import *
 
 stages.append(
     dict(
@@ -52,4 +53,4 @@ test_dataloader.dataset.pipeline[0].size = 224
 tta, tta_model.pairs = True, [('none', 1.0), ('horizontal', 0.9), ('vertical', 1.15)]
 
 # the image's part learns as if alone
-model.tasks.cls.fusion = dict(type='PriorFusion', in_training=False)
+model.passing, model.tasks.cls.fusion = None, dict(type='PriorFusion', in_training=False)
