@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = 'lite0_isic2017'
+SHOWN = 8  # files of a folder that is no model's
 ZOO = Path(__file__).resolve().parents[1] / 'zoo'
 
 
@@ -89,8 +90,10 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
         known = ', '.join(shipped) or 'none'
         raise MissingFile(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
     if missing := [str(name) for name in FILES if not (folder / name).is_file()]:
+        there = sorted(path.name for path in folder.iterdir())
+        found = ', '.join(there) if len(there) <= SHOWN else f'{len(there)} others'
         raise MissingFile(
-            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing; '
-            'write one by tools/publish_model.py'
+            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
+            f'{found or "nothing"} found; write one by tools/publish_model.py'
         )
     return ModelFolder(*(folder / name for name in FILES))

@@ -81,7 +81,7 @@ def test_what_tasks_tell_each_other_is_in_words(half_folder, photo, tmp_path):
     passing = LesionInferencer(half_folder.config.parent, device='cpu')
     html = predict_uploads(passing, Limits(), [('mole.png', path)])
     assert 'without what the diagnosis tells the outline' in html
-    assert html.count('<td>the same answer</td>') == sum(map(len, passing(path).gates.values())) == 2
+    assert html.count('<td>the same answer</td>') == 2
     assert len(pictures(html, 'src')) == 2  # routes that move nothing have no maps
 
 
