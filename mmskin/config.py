@@ -51,7 +51,7 @@ def load_config(
         seed: Seed of weights, sampling and augmentation.
         amp: Train in mixed precision; see ``mmskin.engine.mixed_precision``.
         options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else,
-            a stage's own settings included.
+            a stage's own settings included. Two for one folder or seed are refused.
         launcher: How the processes were started: 'none', 'pytorch' or 'slurm'.
 
     Raises:
@@ -80,6 +80,9 @@ def load_config(
         if not cfg.get('optim_wrapper'):
             raise Mistake(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
         cfg.amp = True
+    for name, value in (('work_dir', work_dir), ('randomness.seed', seed)):
+        if value is not None and name in (options or {}) and options[name] != value:
+            raise Mistake(f'{path}: {name} is given as {value} and, by an option, as {options[name]}; give one')
     if options:
         try:
             cfg.merge_from_dict(ConfigDict(copy.deepcopy(options)))

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.benchmark.runs import runs_of
     from mmskin.benchmark.suite import read_suite
     from mmskin.benchmark.workers import failures
+    from mmskin.errors import Mistake
 
+    if args.processes is not None and args.processes < 1:
+        raise Mistake(f'--processes {args.processes}: give a whole number from 1')
     suite = read_suite(args.suite, args.data_root, args.cfg_options)
     root = args.work_dir or f'work_dirs/benchmarks/{suite.name}'
     runs = runs_of(suite, root, args.out)

@@ -10,7 +10,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmskin.engine.runner import LesionRunner
+from mmskin.engine.runner import LesionRunner, refuse_no_length
 from mmskin.engine.stages import build_runner, join_processes, stage_configs
 from mmskin.errors import Mistake, refusals
 from mmskin.registry import RUNNERS
@@ -79,6 +79,7 @@ def shortened(stage: Config) -> Config:
     """The stage with one step, one validation and one checkpoint, logged nowhere else."""
     stage.runner_type = 'DryRunner'
     stage.resume = False
+    refuse_no_length(stage.train_cfg)
     by_epoch = stage.train_cfg.get('by_epoch', 'max_iters' not in stage.train_cfg)
     if 'max_epochs' in stage.train_cfg or 'max_iters' in stage.train_cfg:
         stage.train_cfg['max_epochs' if by_epoch else 'max_iters'] = 1

@@ -140,10 +140,7 @@ class LesionRunner(Runner):
 
         What the data tell beside the images is read before the first step, and the network's fusions count it.
         """
-        for name in ('max_epochs', 'max_iters', 'val_interval'):
-            value = loop.get(name, 1) if isinstance(loop, Mapping) else 1
-            if not isinstance(value, int) or value < 1:
-                raise Mistake(f'train_cfg.{name}={value!r}; give a whole number from 1')
+        refuse_no_length(loop if isinstance(loop, Mapping) else {})
         if isinstance(loop, Mapping) and 'type' not in loop:
             epochs = loop.get('by_epoch', 'max_iters' not in loop)
             options = {key: value for key, value in loop.items() if key != 'by_epoch'}
@@ -193,6 +190,10 @@ class LesionRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """MMEngine's way, after a look at the options for single parameters; see ``check_paramwise``."""
         check_paramwise(optim_wrapper, self.model)
+        clip = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
+        for name in ('max_norm', 'clip_value'):  # below 0, torch would turn the gradients round
+            if is_of(clip, Mapping) and name in clip and not (is_of(clip[name], int | float) and clip[name] > 0):
+                raise Mistake(f'optim_wrapper.clip_grad.{name}={clip[name]!r}; give a number above 0')
         return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
@@ -240,3 +241,11 @@ class ChannelsLast(Hook):
     def before_run(self, runner: Runner) -> None:
         """Convert the model before training or testing starts."""
         runner.model.to(memory_format=torch.channels_last)
+
+
+def refuse_no_length(train_cfg: Mapping[str, Any]) -> None:
+    """Raise a ``Mistake`` at a length of a training that is no whole number from 1."""
+    for name in ('max_epochs', 'max_iters', 'val_interval'):
+        value = train_cfg.get(name, 1)
+        if not isinstance(value, int) or value < 1:
+            raise Mistake(f'train_cfg.{name}={value!r}; give a whole number from 1')
