@@ -81,7 +81,7 @@ def load_config(
             raise Mistake(f'{path}: has no optim_wrapper, so there is nothing to train with --amp')
         cfg.amp = True
     for name, value in (('work_dir', work_dir), ('randomness.seed', seed)):
-        if value is not None and name in (options or {}) and options[name] != value:
+        if options and value is not None and options.get(name, value) != value:
             raise Mistake(f'{path}: {name} is given as {value} and, by an option, as {options[name]}; give one')
     if options:
         try:
@@ -200,10 +200,10 @@ def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any])
             hint = f'did you mean {" or ".join(near)}?' if near else f'there are {", ".join(sorted(SETTINGS))}'
             raise Mistake(f'{path}: {place}{key} is no setting; {hint}')
     for key in (key for key, value in options.items() if value == {}):
-        place: Any = cfg
-        for name in key.split('.'):
-            place = place[int(name)] if isinstance(place, list | tuple) else place[name]
-        if place:
+        emptied: Any = cfg
+        for part in key.split('.'):
+            emptied = emptied[int(part)] if isinstance(emptied, list | tuple) else emptied[part]
+        if emptied:
             raise Mistake(
                 f'{path}: {key}={{}} would change nothing, since a dict is merged with what is there; to empty it '
                 f'give "{key}={{\'_delete_\': True}}"'

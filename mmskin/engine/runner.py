@@ -190,7 +190,7 @@ class LesionRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """MMEngine's way, after a look at the options for single parameters; see ``check_paramwise``."""
         check_paramwise(optim_wrapper, self.model)
-        clip = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
+        clip: Any = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
         for name in ('max_norm', 'clip_value'):  # below 0, torch would turn the gradients round
             if is_of(clip, Mapping) and name in clip and not (is_of(clip[name], int | float) and clip[name] > 0):
                 raise Mistake(f'optim_wrapper.clip_grad.{name}={clip[name]!r}; give a number above 0')
