@@ -109,6 +109,8 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
     out = Path(out)
     if out.suffix not in ('.onnx', '.xml'):
         raise Mistake(f'{out}: export writes .onnx, or .xml for OpenVINO')
+    if out.is_dir():
+        raise Mistake(f'{out}: is a folder; name a file')
     files = [weights] if isinstance(weights, (str, Path)) else [*weights]
     if not files:
         raise Mistake(f'{cfg.filename} holds its weights and is exported already; export the model that it was made of')

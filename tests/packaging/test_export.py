@@ -341,6 +341,9 @@ def test_post_processing_may_be_named_or_configured(small_config):
 def test_other_kinds_of_file_are_refused(small_config, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r'x\.pb: export writes \.onnx, or \.xml for OpenVINO'):
         export_model(small_config, checkpoint, tmp_path / 'x.pb')
+    (tmp_path / 'x.onnx').mkdir()
+    with pytest.raises(ValueError, match=r'x\.onnx: is a folder; name a file'):
+        export_model(small_config, checkpoint, tmp_path / 'x.onnx')
 
 
 def test_an_exported_network_is_not_explained(onnx_file, images, tmp_path, capsys):

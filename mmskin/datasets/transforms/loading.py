@@ -1,5 +1,6 @@
 """Loading images and masks."""
 
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ class LoadImage(BaseTransform):
     def __init__(self, size: int | None = None, smallest_crop: float = 1.0, max_pixels: int = MAX_PIXELS) -> None:
         if not 0 < smallest_crop <= 1:
             raise Mistake(f'smallest_crop={smallest_crop} of LoadImage is not within (0, 1].')
+        if size is not None and not (isinstance(size, int) and 1 <= size <= isqrt(max_pixels)):
+            raise Mistake(f'size={size!r} of LoadImage: give a whole number of pixels from 1 to {isqrt(max_pixels)}')
         self.size = size
         self.smallest_crop = smallest_crop
         self.max_pixels = max_pixels

@@ -230,3 +230,9 @@ def test_resizing_squashes_the_image_alone(shape, size):
 def test_a_pipeline_without_a_size():
     with pytest.raises(ValueError, match='give LoadImage a size'):
         ResizeImage()({'img': LEFT_RED})
+
+
+@pytest.mark.parametrize('size', [0, -3, 1.5, 1_000_000])
+def test_a_size_that_no_network_takes_is_refused(size):
+    with pytest.raises(Mistake, match=f'size={size} of LoadImage: give a whole number of pixels from 1 to 7071'):
+        LoadImage(size=size)
