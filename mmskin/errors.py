@@ -69,6 +69,8 @@ def in_one_line(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if 'Original Traceback (most recent call last)' in text:
         text = text.rpartition(f'{type(error).__name__}: ')[2]
+    if not text and isinstance(error, AssertionError) and (places := traceback.extract_tb(error.__traceback__)):
+        text = f'{(places[-1].line or "").removeprefix("assert ")} does not hold'  # a library's, which says no more
     return ' '.join(text.split()) or type(error).__name__
 
 
@@ -154,4 +156,5 @@ def refusals(what: str) -> Iterator[None]:
         if is_plugins or is_ours or is_systems:
             raise
         plain = isinstance(error, ValueError | RuntimeError)
-        raise Mistake(f'{what}: {in_one_line(error) if plain else f"{type(error).__name__}: {error}"}') from error
+        said = in_one_line(error)
+        raise Mistake(f'{what}: {said if plain else f"{type(error).__name__}: {said}"}') from error

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmskin.config import load_config
+from mmskin.errors import Mistake
 from mmskin.models.backbones.split import SplitBackbone
 from mmskin.registry import MODELS
 from mmskin.testing.network import tiny_batch
@@ -365,3 +366,9 @@ def test_chains_get_the_size_of_the_configs_images(repository):
     assert [branch.chain.size for branch in cfg.model.backbone.branches.values()] == [96, 96]
     lite0 = load_config(repository / 'configs/fpm/lite0_isic2017.py')
     assert 'size' not in lite0.model.backbone.chain
+
+
+def test_an_assertion_without_words_says_what_does_not_hold():
+    head = dict(type='mmseg.DepthwiseSeparableASPPHead', in_channels=3, channels=4, num_classes=2, c1_channels=4)
+    with pytest.raises(Mistake, match=r'AssertionError: c1_in_channels >= 0 does not hold'):
+        MODELS.build({**head, 'c1_in_channels': -1})
