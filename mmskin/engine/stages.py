@@ -199,14 +199,13 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
             f'{finished}'
         )
     if finished and not (is_last and trains_longer(changed)):
-        hooks = {name: pair for name, pair in changed.items() if name.startswith('custom_hooks')}
-        if others := {name: pair for name, pair in changed.items() if name not in hooks}:
+        if others := {name: pair for name, pair in changed.items() if not name.startswith('custom_hooks')}:
             raise Mistake(
                 f'{cfg.work_dir}: this training has finished, and can no longer change {described(others)}; restore '
                 'it, say it of a later stage (stages.2.optim_wrapper.optimizer.lr=1e-4), or train in another --work-dir'
             )
-        if hooks:
-            _say(f'{cfg.work_dir}: this training has finished, so other hooks change nothing: {described(hooks)}')
+        if changed:
+            _say(f'{cfg.work_dir}: this training has finished, so other hooks change nothing: {described(changed)}')
         return finished
     latest = None if outdated else checkpoint_to_resume(cfg.work_dir)
     cfg.resume = latest is not None
