@@ -121,7 +121,6 @@ def registries_as_they_were(monkeypatch, tmp_path):
     """What the documentation's examples import and register is forgotten after each test."""
     for registry in (DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS):
         registry.import_from_location()
-        registry.import_from_location()  # what the first look-up registers stays
         monkeypatch.setattr(registry, '_module_dict', dict(registry._module_dict))
     monkeypatch.setattr(sys, 'path', [*sys.path])
     yield
