@@ -36,8 +36,8 @@ class PredictionFiles:
     ``predictions.csv`` has the columns ``image_id``, the classes, ``label``, ``note``, which says where there may be
     no lesion to name, and the measurements of the lesion; what a network does not say is empty.
     ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further tasks have columns
-    ``<task>/<number>`` and ``<task>/label``, and masks ``<image id>_<task>.png`` or
-    ``<image id>_<task>_<outline>.png``. An image's row comes after its other files. Results of an earlier prediction in
+    ``<task>/<number>``, ``<task>/label`` and ``<task>/<outline>``, the share of the image that a mask covers, and masks
+    ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other files. Results of an earlier prediction in
     the same folder are removed.
 
     Args:
@@ -64,7 +64,7 @@ class PredictionFiles:
         if not self.table.is_file():
             return
         with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
-            (first, *_), *rows = [cells for cells in csv.reader(file) if cells] or [['image_id']]
+            (first, *others), *rows = [cells for cells in csv.reader(file) if cells] or [['image_id']]
         if first != 'image_id':
             raise Mistake(f'{self.table}: is no table of earlier predictions, and would be lost; name another folder')
         for cells in rows:
@@ -72,8 +72,11 @@ class PredictionFiles:
                 image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
             except Mistake:
                 continue  # none that we wrote
-            for folder, suffix in OF_IMAGES:
-                (self.out_dir / folder / f'{image_id}{suffix}').unlink(missing_ok=True)
+            names = [f'{folder}/{image_id}{suffix}' for folder, suffix in OF_IMAGES]
+            for task, _, outline in (column.partition('/') for column in others if '/' in column):
+                names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
+            for name in names:
+                (self.out_dir / name).unlink(missing_ok=True)
 
     def __enter__(self) -> 'PredictionFiles':
         return self
@@ -147,13 +150,18 @@ def files_of(prediction: LesionPrediction, source: ImageSource | None = None) ->
     for task, answer in prediction.others.items():
         for folder, found in (('masks', answer.masks), ('probabilities', answer.maps)):
             for outline, picture in found.items():
-                parts = [name, task] if outline == task else [name, task, re.sub(r'[^\w.-]', '_', outline)]
-                pictures[f'{folder}/{"_".join(parts)}.png'] = picture
+                pictures[picture_name(folder, name, task, outline)] = picture
     for path, picture in pictures.items():  # from 0 to 1
         yield path, cv2.imencode('.png', np.round(picture * 255.0).astype(np.uint8))[1].tobytes()
     if source is not None:
         overlay = cv2.cvtColor(np.asarray(prediction.overlay(source)), cv2.COLOR_RGB2BGR)
         yield f'overlays/{name}.jpg', cv2.imencode('.jpg', overlay)[1].tobytes()
+
+
+def picture_name(folder: str, image_id: str, task: str, outline: str) -> str:
+    """Where the mask or the map of a further task goes in the folder of results."""
+    named = [task] if outline == task else [task, outline]
+    return f'{folder}/{image_id}_' + '_'.join(re.sub(r'[^\w.-]', '_', part) for part in named) + '.png'
 
 
 def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, str]:
@@ -172,6 +180,7 @@ def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, 
     }
     for task, answer in prediction.others.items():
         cells |= {f'{task}/{name}': f'{number:.6f}' for name, number in answer.numbers.items()}
+        cells |= {f'{task}/{outline}': f'{mask.mean():.6f}' for outline, mask in answer.masks.items()}
         if answer.label is not None:
             cells[f'{task}/label'] = answer.label
     return cells

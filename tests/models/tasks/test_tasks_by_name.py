@@ -88,6 +88,10 @@ def test_every_task_is_predicted_under_its_name(fundus):
     mask = cv2.imread(str(folder / 'out' / 'masks' / f'{name}_vessels_vein.png'), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(mask > 0, prediction.others['vessels'].masks['vein'])
     assert prediction.to_dict()['others']['eye']['label'] == rows[1]['eye/label']
+    assert float(rows[1]['vessels/vein']) == pytest.approx((mask > 0).mean(), abs=1e-5)
+    assert len([*(folder / 'out' / 'masks').iterdir()]) > 4
+    with PredictionFiles(folder / 'out', inferencer.classes):  # a run that predicts nothing
+        assert not [path for path in (folder / 'out').rglob('*') if path.suffix in ('.png', '.jpg')]
 
 
 def test_the_report_and_the_page_show_every_task(fundus):
