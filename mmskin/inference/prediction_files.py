@@ -37,8 +37,8 @@ class PredictionFiles:
     no lesion to name, and the measurements of the lesion; what a network does not say is empty.
     ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further tasks have columns
     ``<task>/<number>``, ``<task>/label`` and ``<task>/<outline>``, the share of the image that a mask covers, and masks
-    ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other files. Results of an earlier prediction in
-    the same folder are removed.
+    ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other files.
+    Results of an earlier prediction in the same folder are removed.
 
     Args:
         out_dir: The folder.
