@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,7 +80,9 @@ def is_held(run: Run) -> bool:
 
 
 def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run]:
-    """The runs of these methods and of those whose networks they need; all without names.
+    """The runs of these methods and of those whose networks they need, in a suite without others; all without names.
+
+    A network that is gone is not trained again for a method that nobody asked for.
 
     Raises:
         Mistake: if the suite has no method of such a name.
@@ -98,7 +101,9 @@ def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run
         while wanted:
             kept.add(wanted.folder)
             wanted = wanted.needed
-    return [run for run in runs if run.folder in kept]
+    chosen = [run for run in runs if run.folder in kept]
+    methods = list({run.method.name: run.method for run in chosen}.values())
+    return [replace(run, suite=replace(run.suite, methods=methods)) for run in chosen]
 
 
 def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[str, str] = os.environ) -> list[Run]:

@@ -9,7 +9,7 @@ from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.power import power_report
 from mmskin.benchmark.runs import check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
-from mmskin.benchmark.workers import work
+from mmskin.benchmark.workers import select_methods, work
 from mmskin.evaluation.per_image import PerImageTable
 
 pytestmark = pytest.mark.slow
@@ -88,6 +88,7 @@ def test_a_later_session_goes_on_from_the_results(finished, tmp_path):
     later = next(run for run in runs if run.method.name == 'no passing')
     shutil.rmtree(later.record)
     assert [run.name for run in runs if run.is_open] == ['gated sum, seed 0, fold 0', 'no passing, seed 0, fold 0']
+    assert not any(run.is_open for run in select_methods(runs, ['gated sum']))  # which nobody else needs
     work(runs)
     assert all(run.finished and not run.failed for run in runs)
     assert {path.parent.name for path in (tmp_path / 'work').rglob('*.pth')} == {'train'}
