@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from matplotlib import colormaps, get_data_path
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.files import read_note, write_note
 from mmskin.readers.images import read_image
+
+if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a second
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 __all__ = [
     'FURTHER',
@@ -94,7 +94,7 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
     return [((np.vstack([line, line[:1]]) + 0.5) / small.shape[::-1]).astype(np.float16) for line in simple]
 
 
-def plot_outlines(axis: Axes, lines: Sequence[np.ndarray], **style: Any) -> None:
+def plot_outlines(axis: 'Axes', lines: Sequence[np.ndarray], **style: Any) -> None:
     """Draw polygons over an image whose axes run from 0 to 1."""
     for line in lines:
         axis.plot(*line.astype(float).T, linewidth=1.4, **style)
@@ -125,7 +125,9 @@ def draw_outlines(
     return drawn
 
 
-def overlay(image: np.ndarray, values: np.ndarray, scale: Normalize | None = None, strength: float = 0.5) -> np.ndarray:
+def overlay(
+    image: np.ndarray, values: np.ndarray, scale: 'Normalize | None' = None, strength: float = 0.5
+) -> np.ndarray:
     """A map of numbers (h, w), enlarged and coloured, over an image (H, W, 3) of uint8.
 
     Args:
@@ -136,7 +138,7 @@ def overlay(image: np.ndarray, values: np.ndarray, scale: Normalize | None = Non
     """
     size = image.shape[1], image.shape[0]
     large = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    colors = MAP_COLORS((scale or Normalize(0, 1))(large))[..., :3] * 255
+    colors = MAP_COLORS(scale(large) if scale else large)[..., :3] * 255
     return (image * (1 - strength) + colors * strength).round().astype(np.uint8)
 
 
@@ -153,7 +155,7 @@ def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarra
     return np.vstack([image, np.asarray(strip)])
 
 
-def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
+def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     """Write a figure, making its folder, with words as they are: a name such as ``a$^$b`` is no formula.
 
     The labels of logarithmic axes are formulas of matplotlib's own, and stay so.
@@ -163,6 +165,8 @@ def save_figure(figure: Figure, path: str | Path, **options: Any) -> None:
         path: Its suffix sets the format.
         options: Of ``Figure.savefig``.
     """
+    from matplotlib.text import Text
+
     axes = chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)
     formulas = {label for axis in axes if axis.get_scale() != 'linear' for label in axis.get_ticklabels(which='both')}
     for text in figure.findobj(Text):
@@ -264,7 +268,7 @@ def choose_cases(cases: Sequence[Case], count: int) -> list[Case]:
     return [*rest[: max(0, count - len(wrong) - len(poor))], *wrong, *poor][:count]
 
 
-def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> Figure:
+def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> 'Figure':
     """Draw rows of cases under a legend.
 
     Args:
@@ -274,6 +278,9 @@ def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) ->
     Raises:
         MissingFile: if an image cannot be read.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
     columns = max(map(len, rows.values()))
     size = column_width * columns, (column_width + 0.7) * len(rows) + 0.6
     figure = Figure(figsize=size, layout='constrained', dpi=110)
@@ -290,7 +297,7 @@ def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) ->
     return figure
 
 
-def draw_panel(axis: Axes, case: Case) -> None:
+def draw_panel(axis: 'Axes', case: Case) -> None:
     """One image with both contours, its prediction above, and id, JA and probabilities below.
 
     Green stands for a right class, red for a wrong one, grey where there is nothing to judge.

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.spatial.distance import pdist
-from skimage.measure import approximate_polygon, find_contours, perimeter_crofton
+from skimage.measure import find_contours, perimeter_crofton
 
 from mmskin.files import write_whole
 
@@ -145,7 +144,7 @@ def coco_segmentation(mask: np.ndarray) -> list[list[float]] | dict[str, list[in
         return {'counts': counts.tolist(), 'size': list(mask.shape)}
     polygons = []
     for line in find_contours(np.pad(mask, 1).astype(float), 0.5):
-        simple = approximate_polygon(line, 0.5)
+        simple = cv2.approxPolyDP(line.astype(np.float32), 0.5, False)[:, 0]
         kept = (simple if len(simple) > 4 else line)[:-1, ::-1] - 0.5  # the frame of 1, and half a pixel to its corner
         polygons.append(np.round(kept, 2).ravel().tolist())
     return polygons
@@ -162,7 +161,8 @@ def max_feret_diameter(mask: np.ndarray) -> float:
     """The largest distance between two corners of pixels of ``mask``, uint8 (H, W)."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours))[:, 0]  # (M, 2)
-    return float(pdist((hull[:, None] + CORNERS).reshape(-1, 2)).max())
+    corners = cv2.convexHull((hull[:, None] + CORNERS).reshape(-1, 2).astype(np.float32))  # (N, 1, 2)
+    return float(np.linalg.norm(corners - corners[:, 0], axis=-1).max())
 
 
 def asymmetry(mask: np.ndarray, longest: int = 512) -> float:

@@ -1,6 +1,7 @@
 """The registries of mmskin, children of mmengine's, all in scope ``mmskin``.
 
-Every module of a registry's package is imported at the first look-up, so a plugin inside mmskin is one new file.
+Every module of a registry's package is imported at the first look-up of a name that is not registered yet, so a plugin
+inside mmskin is one new file.
 A plugin outside is imported by its user: ``custom_imports`` in a text config or a plain import in a Python config.
 """
 
@@ -211,8 +212,9 @@ class PluginRegistry(Registry):
         )  # by which mmengine builds what is of ours, too
 
     def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
-        """Build ``cfg``, after the import of the registry's packages, one of which may say how."""
-        self.import_from_location()
+        """Build ``cfg``; the registry's packages, one of which may say how, are imported before, if they are needed."""
+        if not isinstance(cfg, Mapping) or cfg.get('type') not in self.module_dict:
+            self.import_from_location()
         return super().build(cfg, *args, **kwargs)
 
     def import_from_location(self) -> None:
@@ -235,6 +237,8 @@ class PluginRegistry(Registry):
         """
         if not isinstance(key, str):
             return key
+        if key in self.module_dict:
+            return self.module_dict[key]
         try:
             if home_scope(key, self.root):  # another package, whose import prints what it has not found
                 with patch('mmengine.logging.print_log', print_unless_debug):

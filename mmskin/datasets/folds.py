@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mmskin.datasets.duplicates import find_pairs, fingerprint
 from mmskin.datasets.tables import read_rows
@@ -45,6 +44,8 @@ def assign_folds(
         Mistake: if there are fewer groups or images of the commonest class than folds, or a table is missing or fits
             none of the images.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # its import takes a second, which a prediction saves
+
     samples = sorted(samples, key=lambda sample: sample['image_id'])
     ids = [sample['image_id'] for sample in samples]
     place = {image_id: index for index, image_id in enumerate(ids)}
