@@ -24,6 +24,7 @@ EXTRAS = (
     'albumentations',
     'dicom',
     'docs',
+    'excel',
     'mlflow',
     'onnx',
     'openvino',

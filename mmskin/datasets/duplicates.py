@@ -50,9 +50,9 @@ class Pair(NamedTuple):
     other: Print
 
 
-def fingerprint(split: str, path: Path) -> Print:
-    """Read an image in full; see ``read_image`` for what is raised."""
-    image, _ = read_image(path)
+def fingerprint(split: str, path: Path, image: np.ndarray | None = None) -> Print:
+    """Read an image in full, unless it is given; see ``read_image`` for what is raised."""
+    image = read_image(path)[0] if image is None else image
     return Print(split, path, hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest(), detail(image))
 
 

@@ -16,7 +16,7 @@ from mmskin.files import write_csv
 
 __all__ = ['Source', 'assign_folds', 'check_folds', 'write_folds']
 
-Source = str | Mapping[str, str]  # of groups
+Source = str | Mapping[str, str] | Sequence[tuple[str, str]]  # of groups
 DUPLICATES = 'duplicates'
 
 
@@ -33,7 +33,8 @@ def assign_folds(
         sources: what says which images belong together; images that several of them chain together are one group.
             ``'duplicates'`` are the exact and near duplicates that ``find_pairs`` would name. A file is a table with
             the columns ``image_id`` and ``group``, and ``dict(csv=..., column='patient', id_column='image')`` one with
-            others; images that it does not list, or with an empty cell, are groups of their own.
+            others; images that it does not list, or with an empty cell, are groups of their own. Pairs of ids are
+            taken as they are.
         seed: another one deals in another way.
         folder: what files are relative to.
 
@@ -75,6 +76,9 @@ def _pairs(samples: Sequence[dict], source: Source, folder: Path) -> Iterable[tu
         prints = [fingerprint(sample['image_id'], Path(sample['img_path'])) for sample in samples]
         for pair in find_pairs({'these': prints, 'each other': prints}):
             yield pair.one.split, pair.other.split  # where an id stands here
+        return
+    if not isinstance(source, str | Mapping):
+        yield from source
         return
     table = {'csv': source} if isinstance(source, str) else source
     if unknown := {*table} - {'csv', 'column', 'id_column'} or {'csv'} - {*table}:

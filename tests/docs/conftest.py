@@ -1,10 +1,13 @@
 """A user's folder, in which the documentation's commands find what they name, in small."""
 
+import hashlib
 import os
 import re
 import shutil
 import socket
 import sys
+import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -59,7 +62,7 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
     for name, part in (('outlined', '*Part3*'), ('diagnosed', '*Part1*')):
         shutil.copytree(tiny_data, folder / 'data' / name, ignore=shutil.ignore_patterns(part))
     paint_photographs(folder)
-    paint_ham10000(folder / 'data' / 'ham10000')
+    pack_ham10000(folder / 'downloads')
     shutil.copytree(folder / 'folder', folder / 'ARCHIVE')
     (folder / 'bin').mkdir()
     (folder / 'bin' / 'srun').write_text(SRUN)
@@ -83,22 +86,25 @@ def shrink(folder):
         file.write(f'\n{network}\nstages = stages[::2]\n')
 
 
-def paint_ham10000(folder):
-    """A handful of images with masks and the table, as HAM10000's archives have them."""
+def pack_ham10000(folder):
+    """A handful of images with masks and the table in archives as HAM10000's, and their hashes."""
     painter = SyntheticLesions(seed=2, shape=(45, 60))
     classes = ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
     rows = ['lesion_id,image_id,dx,dx_type,age,sex,localization']
-    parts = ('HAM10000_images_part_1', 'HAM10000_images_part_2')
-    masks = folder / 'HAM10000_segmentations_lesion_tschandl'
-    for place in (*(folder / part for part in parts), masks):
-        place.mkdir(parents=True)
-    for number in range(42):
-        image, mask, _ = painter.sample('train', number)
-        image_id = f'ISIC_{24306 + number:07}'
-        cv2.imwrite(str(folder / parts[number % 2] / f'{image_id}.jpg'), image[..., ::-1])
-        cv2.imwrite(str(masks / f'{image_id}_segmentation.png'), mask * 255)
-        rows.append(f'HAM_{number:07},{image_id},{classes[number % 7]},histo,80.0,male,scalp')
+    folder.mkdir()
+    names = ('HAM10000_images_part_1', 'HAM10000_images_part_2', 'HAM10000_segmentations_lesion_tschandl')
+    with ExitStack() as stack:
+        zips = [stack.enter_context(zipfile.ZipFile(folder / f'{name}.zip', 'w')) for name in names]
+        for number in range(42):
+            image, mask, _ = painter.sample('train', number)
+            image_id = f'ISIC_{24306 + number:07}'
+            zips[number % 2].writestr(f'{image_id}.jpg', cv2.imencode('.jpg', image[..., ::-1])[1].tobytes())
+            content = cv2.imencode('.png', mask * 255)[1].tobytes()
+            zips[2].writestr(f'{names[2]}/{image_id}_segmentation.png', content)
+            rows.append(f'HAM_{number:07},{image_id},{classes[number % 7]},histo,80.0,male,scalp')
     (folder / 'HAM10000_metadata.csv').write_text('\n'.join(rows) + '\n')
+    sums = [f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n' for path in sorted(folder.iterdir())]
+    (folder / 'sums').write_text(''.join(sums))
 
 
 def paint_photographs(folder):

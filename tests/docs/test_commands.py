@@ -42,7 +42,7 @@ NOT_RUN = {
     r'^mmskin benchmark my_suite.py': 'ten trainings; tests/test_tutorials.py has them with a smaller network',
     r'^mmskin (predict|export) .*benchmarks/my_suite': 'likewise',
     r'^mmskin export .*(results/suite|other_model)': 'no page trains these; tests/packaging/test_export.py does',
-    r'^python tools/prepare_isic2017.py': 'downloads, or wants 13 GB; tests/datasets/preparation runs it',
+    r'^mmskin prepare isic': 'downloads, or wants 13 GB; tests/datasets/preparation runs it',
     r'^python tools/fit_novelty.py': 'wants more images than are here; tests/inference/test_novelty.py runs it',
     r'^python -m pytest tests$': "the gate's own tests; tests/test_readme.py runs them",
 }
@@ -67,6 +67,7 @@ APPENDED = {
     'test': ['--cfg-options', SIZES[-1], 'test_dataloader.num_workers=0'],
     'gates': ['--cfg-options', SIZES[-1], 'test_dataloader.num_workers=0'],
     'export': ['--cfg-options', SIZES[-1]],
+    'prepare': ['--checksums', 'downloads/sums', '--offline'],
     'benchmark': ['--cfg-options', *SIZES, *QUICK],
     'synthetic': ['--num-train', '8', '--num-val', '6', '--num-test', '6'],
 }

@@ -1,4 +1,4 @@
-"""The official archives of ISIC-2017: their names and hashes, verifying them, and unpacking what may be harmful."""
+"""Official archives: their names and hashes, verifying them, and unpacking what may be harmful."""
 
 import hashlib
 import re
@@ -6,17 +6,17 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from filecmp import cmp
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO
 
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import refuse_links, write_text
 
-MIRRORS = (
-    'https://isic-archive.s3.amazonaws.com/challenges/2017/',
-    'https://isic-challenge-data.s3.amazonaws.com/2017/',
-)
 ALGORITHMS = {32: 'md5', 40: 'sha1', 64: 'sha256', 128: 'sha512'}  # by the number of hexadecimal digits
 BLOCK = 1 << 20
 MAX_GROWTH = 20  # times; images are compressed already, and the official archives grow by a few per cent
@@ -26,17 +26,27 @@ MAX_MEMBERS = 100_000
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of the challenge: a zip, or a table that is taken as it is.
+    """One file of a collection: a zip or a folder of its contents, or a table that is taken as it is.
 
     Attributes:
-        name: the file's.
-        split: 'train', 'val' or 'test'.
+        name: the official one, by which it is found on disk.
+        split: 'train', 'val' or 'test'; those that are dealt by mmskin are in 'train'.
+        holds: how files in a zip end, or a column of a table, by which another file under this name is refused.
         checksum: hexadecimal; '' where none is known.
+        megabytes: about how large it is; 0 where that is unknown.
+        address: its own, where it is not in a folder of the collection's.
+        aliases: further names under which people have it; the checksum does not count for them.
+        is_optional: whether one does without it offline.
     """
 
     name: str
     split: str
+    holds: str
     checksum: str = ''
+    megabytes: float = 0
+    address: str = ''
+    aliases: tuple[str, ...] = ()
+    is_optional: bool = False
 
     @property
     def is_zip(self) -> bool:
@@ -45,23 +55,8 @@ class Archive:
 
     @property
     def unpacked_name(self) -> str:
-        """The name of what it holds in the official layout."""
+        """The name of what it holds in the prepared folder."""
         return self.name.removesuffix('.zip')
-
-
-# The MD5 sums are those of several public downloaders, which agree. Two were confirmed: copies of the training and the
-# validation table have them, once their lines end as Windows ends lines.
-ARCHIVES = (
-    Archive('ISIC-2017_Training_Data.zip', 'train', 'a14a7e622c67a358797ae59abb8a0b0c'),
-    Archive('ISIC-2017_Training_Part1_GroundTruth.zip', 'train', '77fdbeb6fbec4139937224416b250f4c'),
-    Archive('ISIC-2017_Training_Part3_GroundTruth.csv', 'train', '0cb4add57c65c22ca1a1cb469ad1f0c5'),
-    Archive('ISIC-2017_Validation_Data.zip', 'val', '8d6419d942112f709894c0d82f6c9038'),
-    Archive('ISIC-2017_Validation_Part1_GroundTruth.zip', 'val', '64d3e68fa2deeb8a5e89aa8dec2efd44'),
-    Archive('ISIC-2017_Validation_Part3_GroundTruth.csv', 'val', '8d4826a76adcd8fb928ca52a23ebae4c'),
-    Archive('ISIC-2017_Test_v2_Data.zip', 'test', '5f6a0b5e1f2972bd1f5ea02680489f09'),
-    Archive('ISIC-2017_Test_v2_Part1_GroundTruth.zip', 'test', 'b1742de6bd257faca3b2b21a4aa3b781'),
-    Archive('ISIC-2017_Test_v2_Part3_GroundTruth.csv', 'test', '9e957b72a0c4f9e0d924889fd03b36ed'),
-)
 
 
 def read_checksums(path: str | Path) -> dict[str, str]:
@@ -93,21 +88,33 @@ def write_checksums(path: Path, sums: Mapping[str, str]) -> None:
 
 
 def verify(path: Path, archive: Archive) -> str:
-    """Check the file's hash, or its kind where no hash is known.
+    """Check the file's hash, and that it is of the archive's kind.
 
     Returns:
-        the SHA-256, hexadecimal.
+        the SHA-256, hexadecimal; of a folder, that of its files' names and contents.
 
     Raises:
-        Mistake: if the hash is another one, or the file is no zip or table.
+        Mistake: if the hash is another one, the file is no zip or table, or it holds something else.
     """
-    if archive.is_zip and not zipfile.is_zipfile(path):
-        raise Mistake(f'{path} is no complete zip archive; it has {path.stat().st_size} bytes.')
+    names: Sequence[str] = ()
+    if path.is_dir():
+        files = folder_members(path)
+        names = [*files]
+    elif archive.is_zip:
+        if not zipfile.is_zipfile(path):
+            raise Mistake(f'{path} is no complete zip archive; it has {path.stat().st_size} bytes.')
+        with zipfile.ZipFile(path) as zipped:
+            names = zipped.namelist()
+    if archive.is_zip and not any(name.lower().endswith(archive.holds) for name in names):
+        raise Mistake(f'{path} holds no file that ends in {archive.holds}; it is another archive than {archive.name}.')
+    if path.is_dir():
+        sums = (f'{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n' for name, file in sorted(files.items()))
+        return hashlib.sha256(''.join(sums).encode()).hexdigest()
     algorithm = ALGORITHMS[len(archive.checksum)] if archive.checksum else 'sha256'
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ('sha256', algorithm)}
     with path.open('rb') as file:
-        if not archive.is_zip and b'image_id' not in file.read(256):
-            raise Mistake(f'{path} is no table with a column image_id.')
+        if not archive.is_zip and archive.holds.encode() not in file.readline(4096):
+            raise Mistake(f'{path} is no table with a column {archive.holds}.')
         file.seek(0)
         while block := file.read(BLOCK):
             for state in hashes.values():
@@ -122,13 +129,13 @@ def verify(path: Path, archive: Archive) -> str:
 
 
 def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Unpack an archive's files into ``folder``, less the one folder that they may all be in.
+    """Unpack an archive's files into ``folder``, less the folders that they all are in.
 
     Everything is checked before anything is written. A file appears under its name when it is complete, so files that
-    are there with the right size and checksum are skipped. Hidden files and ``__MACOSX`` are left out.
+    are there with the right size and content are skipped. Hidden files and ``__MACOSX`` are left out.
 
     Args:
-        archive: a zip file.
+        archive: a zip file, or a folder that somebody else has unpacked one to.
         folder: made if it is not there.
         report: is given the bytes unpacked so far, and all.
 
@@ -140,23 +147,40 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             link, or two of the same name; if a folder below ``folder`` is a link, or the disk has no room for it.
     """
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = safe_members(archive, file.infolist())
+        with ExitStack() as stack:
+            members: dict[str, tuple[int, Callable[[], IO[bytes]], Callable[[Path], bool]]]
+            if archive.is_dir():
+                files = folder_members(archive)
+                members = {
+                    name: (file.stat().st_size, partial(open_file, file), partial(cmp, file, shallow=False))
+                    for name, file in files.items()
+                }
+            else:
+                zipped = stack.enter_context(zipfile.ZipFile(archive))
+                infos = safe_members(archive, zipped.infolist())
+                members = {
+                    name: (info.file_size, partial(zipped.open, info), partial(has_checksum, info.CRC))
+                    for name, info in infos.items()
+                }
             for place in {(folder / name).parent for name in members}:
                 refuse_links(place, folder)
-            missing = {name: info for name, info in members.items() if not is_there(folder / name, info)}
-            total = sum(info.file_size for info in members.values())
-            lacking = sum(info.file_size for info in missing.values())
+            missing = {
+                name: (size, source)
+                for name, (size, source, is_same) in members.items()
+                if not is_plain(folder / name, size) or not is_same(folder / name)
+            }
+            total = sum(size for size, _, _ in members.values())
+            lacking = sum(size for size, _ in missing.values())
             need_space(folder, lacking, f'unpacking {archive.name}')
-            for name, info in missing.items():
+            for name, (size, open_source) in missing.items():
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = target.with_name('.unpacking.part')
                 unfinished.unlink(missing_ok=True)  # an interrupted run's, or a link
-                with file.open(info) as source, unfinished.open('xb') as sink:  # the checksum is compared at the end
+                with open_source() as source, unfinished.open('xb') as sink:  # a zip's checksum is compared at the end
                     shutil.copyfileobj(source, sink, BLOCK)
                 unfinished.replace(target)
-                lacking -= info.file_size
+                lacking -= size
                 report(total - lacking, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise Mistake(f'{archive} is damaged ({error}); delete it and run again to download it anew.') from error
@@ -178,17 +202,42 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
         path = PurePosixPath(info.filename)
         if fault := fault_of(info, path):
             raise Mistake(f'{refused} {info.filename!r} {fault}.')
-        is_litter = any(part.startswith('.') or part == '__MACOSX' for part in path.parts)
-        if not info.is_dir() and not is_litter:
+        if not info.is_dir() and not is_litter(path):
             files[info] = path
-    shares_top = len({path.parts[0] for path in files.values()}) == 1
-    if shares_top and all(len(path.parts) > 1 for path in files.values()):
-        files = {info: PurePosixPath(*path.parts[1:]) for info, path in files.items()}
     members: dict[str, zipfile.ZipInfo] = {}
-    for info, path in files.items():
-        if members.setdefault(str(path), info) is not info:
-            raise Mistake(f'{refused} it holds {str(path)!r} twice.')
+    for info, name in zip(files, without_shared_folders([*files.values()]), strict=True):
+        if members.setdefault(name, info) is not info:
+            raise Mistake(f'{refused} it holds {name!r} twice.')
     return members
+
+
+def folder_members(folder: Path) -> dict[str, Path]:
+    """The files of a folder by their place below the folders that they all are in.
+
+    Raises:
+        Mistake: if one is a link.
+    """
+    files = [path for path in sorted(folder.rglob('*')) if not path.is_dir() or path.is_symlink()]
+    files = [path for path in files if not is_litter(path.relative_to(folder))]
+    if links := [path for path in files if path.is_symlink()]:
+        raise Mistake(f'{links[0]} is a link, which is not followed; copy the file there')
+    places = [PurePosixPath(path.relative_to(folder).as_posix()) for path in files]
+    return dict(zip(without_shared_folders(places), files, strict=True))
+
+
+def is_litter(path: PurePath) -> bool:
+    """Whether it is hidden, or what a Mac adds to zips."""
+    return any(part.startswith('.') or part == '__MACOSX' for part in path.parts)
+
+
+def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
+    """The paths without the folders that all of them begin with."""
+    shared = 0
+    while len({path.parts[: shared + 1] for path in paths}) == 1 and all(
+        len(path.parts) > shared + 1 for path in paths
+    ):
+        shared += 1
+    return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
 
 
 def fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
@@ -202,15 +251,23 @@ def fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
     return 'is encrypted' if info.flag_bits & 1 else ''
 
 
-def is_there(path: Path, info: zipfile.ZipInfo) -> bool:
-    """Whether an earlier run has unpacked the file, and nothing has happened to it since."""
-    if not path.is_file() or path.is_symlink() or path.stat().st_size != info.file_size:
-        return False
+def open_file(path: Path) -> IO[bytes]:
+    """A file of a folder, as ``ZipFile.open`` opens one of a zip."""
+    return path.open('rb')
+
+
+def is_plain(path: Path, size: int) -> bool:
+    """Whether a file of this size is there, and no link."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == size
+
+
+def has_checksum(crc: int, path: Path) -> bool:
+    """Whether a file's content has the checksum that a zip notes."""
     checksum = 0
     with path.open('rb') as file:
         while block := file.read(BLOCK):
             checksum = zlib.crc32(block, checksum)
-    return checksum == info.CRC
+    return checksum == crc
 
 
 def need_space(folder: Path, size: int, purpose: str) -> None:

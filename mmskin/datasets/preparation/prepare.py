@@ -1,11 +1,12 @@
-"""Preparing ISIC-2017: download, verify, unpack, check, make a smaller copy; what is done already is skipped."""
+"""Preparing a collection: download, verify, unpack, check, compare, copy smaller; what is done already is skipped."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +24,8 @@ from rich.progress import (
     track,
 )
 
-from mmskin.datasets.isic2017 import METADATA_SUFFIX, SPLITS, index_images, index_masks
+from mmskin.datasets.duplicates import Print
 from mmskin.datasets.preparation.archives import (
-    ARCHIVES,
-    MIRRORS,
     Archive,
     need_space,
     read_checksums,
@@ -34,16 +33,64 @@ from mmskin.datasets.preparation.archives import (
     verify,
     write_checksums,
 )
+from mmskin.datasets.preparation.catalogue import CATALOGUE, Collection
 from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
-from mmskin.datasets.preparation.record import ArchiveRecord, Preparation, check_splits, problems_of, read_preparation
+from mmskin.datasets.preparation.record import ArchiveRecord, Leak, Preparation, SplitRecord, read_preparation
+from mmskin.datasets.preparation.table import (
+    MASKS,
+    Row,
+    check_files,
+    deal,
+    find_leaks,
+    read_prints,
+    read_rows_of,
+    state_of,
+    write_prints,
+    write_table,
+)
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import refuse_links, write_csv, write_whole
+from mmskin.files import refuse_links, write_csv, write_text, write_whole
 from mmskin.readers.images import read_image
 from mmskin.readers.masks import read_mask
 
 SUMS_FILE = 'checksums.sha256'
 SIZES_FILE = 'native_sizes.csv'
 JPEG_QUALITY = 95  # of the smaller copy
+TABLES = ('.csv', '.tab', '.txt', '.xlsx')
+CONFIG = """\"\"\"Trains the lite network on NAME as mmskin prepare left it: COMMAND.\"\"\"
+
+from mmengine.config import read_base
+
+with read_base():
+    from mmskin.configs.BASE.lite0_isic2017 import *
+
+# what a later split, or validation or test of another collection that was compared, has as well
+exclude = EXCLUDE
+for split, loader in dict(train=train_dataloader, val=val_dataloader, test=test_dataloader).items():
+    loader.dataset = dict(
+        type='CsvLesionDataset',
+        data_root=ROOT,
+        csv='lesions.csv',
+        id_column='image_id',
+        mask_column='mask',
+        label_column='diagnosis',
+        metainfo=dict(classes=CLASSES),
+        split=split,
+        exclude=exclude[split],
+        pipeline=loader.dataset.pipeline,
+        test_mode=split != 'train',
+    )
+model.tasks.cls.head.num_classes = COUNT
+val_evaluator = [
+    dict(type='ClassificationMetric'),
+    dict(type='SegmentationMetric'),
+]
+test_evaluator = [
+    *val_evaluator,
+    dict(type='ContourSheet', out_file='cases.png'),
+]
+del split, loader, exclude
+"""
 
 
 @dataclass
@@ -51,34 +98,40 @@ class Settings:
     """What is prepared, and how.
 
     Attributes:
-        out_dir: becomes the data folder in the official layout.
-        archives_dir: where archives are, or are downloaded to; ``out_dir/archives`` if None.
-        splits: of 'train', 'val' and 'test'.
+        collection: its name in the catalogue.
+        out_dir: becomes the data folder.
+        sources: archives on disk, and folders that hold some or are what one was unpacked to.
+        splits: of the collection's; None for all.
         mirrors: addresses of folders with the archives, tried before the official ones.
         checksums: a list as ``md5sum`` or ``sha256sum`` writes it; wins over the sums that are known.
         resize: pixels of the sides of a smaller copy, in ``<out_dir>_<resize>``; None for no copy.
         offline: download nothing.
+        against: folders of other prepared collections, in which to look for the same images and lesions.
         patience: see ``Patience``.
         workers: threads; as many as ``ThreadPoolExecutor`` takes if None.
-        archives: the files of the challenge.
-        official_mirrors: their addresses.
+        catalogue: the collections by name.
     """
 
+    collection: str
     out_dir: str | Path
-    archives_dir: str | Path | None = None
-    splits: Sequence[str] = tuple(SPLITS)
+    sources: Sequence[str | Path] = ()
+    splits: Sequence[str] | None = None
     mirrors: Sequence[str] = ()
     checksums: str | Path | None = None
     resize: int | None = None
     offline: bool = False
+    against: Sequence[str | Path] = ()
     patience: Patience = Patience()
     workers: int | None = None
-    archives: Sequence[Archive] = ARCHIVES
-    official_mirrors: Sequence[str] = MIRRORS
+    catalogue: Mapping[str, Collection] = field(default_factory=lambda: CATALOGUE)
 
 
 def prepare(settings: Settings) -> Preparation:
-    """Prepare the data, and write ``preparation.json``, ``preparation.txt`` and ``checksums.sha256`` to ``out_dir``.
+    """Prepare a collection in ``out_dir``.
+
+    Besides what was unpacked, the folder gets ``lesions.csv`` (a row for each image, for ``CsvLesionDataset``),
+    ``<collection>.py`` (a config that trains on it), ``leaks.csv``, ``preparation.json`` and ``preparation.txt`` (the
+    report), ``checksums.sha256``, and ``prints.npz``, by which other collections are compared with it.
 
     Returns:
         the report. Faults of single images and labels are its ``problems``, and raise nothing.
@@ -88,61 +141,203 @@ def prepare(settings: Settings) -> Preparation:
         Mistake: if an archive is wrong, damaged or harmful, or cannot be downloaded; if a setting makes no sense, the
             disk is full, or another process prepares the same folder.
     """
-    if settings.resize is not None and settings.resize < 1:
-        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
-    if settings.workers is not None and settings.workers < 1:
-        raise Mistake(f'workers={settings.workers}: give one or more.')
-    if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
-        raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder.')
+    collection, splits = check_settings(settings)
     out_dir = Path(settings.out_dir)
     given = read_checksums(settings.checksums) if settings.checksums else {}
-    folder = Path(settings.archives_dir or out_dir / 'archives')
-    archives = {
-        replace(archive, checksum=given.get(archive.name, archive.checksum)): folder / archive.name
-        for archive in settings.archives
-        if archive.split in settings.splits
-    }
+    wanted = [archive for archive in collection.archives if archive.split in splits]
+    archives = find_archives(settings, wanted, given)
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out_dir / '.preparation.lock', timeout=0):
             done = read_preparation(out_dir)
-            get_archives(settings, archives, done)
+            if done.collection not in ('', settings.collection):
+                raise Mistake(f'{out_dir} holds {done.collection}; give {settings.collection} a folder of its own.')
+            done.collection, done.counts = settings.collection, {**collection.counts}
+            get_archives(settings, collection, archives, done)
             unpack_archives(out_dir, archives, done)
-            check_splits(out_dir, settings.splits, done.splits, settings.workers)
+            rows = check_splits(out_dir, collection, splits, done.splits, settings.workers)
+            compare(settings, collection, rows, done)
+            write_outputs(out_dir, settings.collection, collection, rows, done.leaks)
             done.write(out_dir)
-            if settings.resize and not problems_of(done.splits):
-                make_copy(settings, settings.resize, done)
+            if settings.resize and not any(record.check.problems for record in done.splits.values()):
+                make_copy(settings, collection, rows, settings.resize, done)
                 done.write(out_dir)
     except Timeout as error:
         raise Mistake(f'another process is preparing {out_dir}; wait until it is done.') from error
     return done
 
 
-def make_copy(settings: Settings, size: int, done: Preparation) -> None:
+def check_settings(settings: Settings) -> tuple[Collection, list[str]]:
+    """The collection and its splits that are wanted, after a check of all that can be wrong beforehand."""
+    if settings.collection not in settings.catalogue:
+        raise Mistake(f'{settings.collection} is not known; give {", ".join(settings.catalogue)}.')
+    collection = settings.catalogue[settings.collection]
+    splits = [*(settings.splits or collection.splits)]
+    if unknown := {*splits} - {*collection.splits}:
+        raise Mistake(
+            f'{settings.collection} has no archives of {", ".join(sorted(unknown))}; '
+            f'give {", ".join(collection.splits)}, or leave out --splits.'
+        )
+    if settings.resize is not None and settings.resize < 1:
+        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
+    if settings.workers is not None and settings.workers < 1:
+        raise Mistake(f'workers={settings.workers}: give one or more.')
+    if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
+        raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder.')
+    return collection, splits
+
+
+def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[str, str]) -> dict[Archive, Path]:
+    """Where each archive is on disk, or is to be downloaded to; with the checksum that counts.
+
+    Raises:
+        MissingFile: if a source is not there.
+        Mistake: if one is a file of another name, or an archive that is not unpacked here.
+    """
+    collection = settings.catalogue[settings.collection]
+    names = {name: one for one in collection.archives for name in (one.name, one.unpacked_name, *one.aliases)}
+    found: dict[str, Path] = {}
+    for source in map(Path, settings.sources):
+        if not source.exists():
+            raise MissingFile(f'{source}: no such archive or folder')
+        inside = sorted(source.iterdir()) if source.is_dir() and source.resolve().name not in names else []
+        paths = [one for one in inside if one.name in names and (one.is_file() or names[one.name].is_zip)] or [source]
+        if not inside and source.resolve().name not in names or (inside and paths == [source]):
+            raise Mistake(
+                f'{source} {"holds" if source.is_dir() else "is"} none of the archives of {settings.collection}: '
+                f'{", ".join(one.name for one in collection.archives)}.'
+            )
+        for path in paths:
+            archive = names[path.resolve().name if path == source else path.name]
+            if path.suffix == '.rar':
+                raise Mistake(
+                    f'{path} is a RAR, which mmskin does not unpack; unpack it by 7-Zip, unar or bsdtar, and name the '
+                    f'folder {archive.unpacked_name}.'
+                )
+            if archive.name not in found or path.name == archive.name:  # the official one before what it became
+                found[archive.name] = path
+    downloads = Path(settings.out_dir) / 'archives'
+    archives = {}
+    for archive in wanted:
+        path = found.get(archive.name, downloads / archive.name)
+        known = archive.checksum if path.name == archive.name else ''
+        archives[replace(archive, checksum=given.get(path.name, given.get(archive.name, known)))] = path
+    return archives
+
+
+def check_splits(
+    folder: Path,
+    collection: Collection,
+    splits: Sequence[str],
+    records: dict[str, SplitRecord],
+    workers: int | None = None,
+) -> list[Row]:
+    """Check the splits that have changed since they were checked, note it in ``records``, and return all rows."""
+    every: list[Row] = []
+    prints: dict[str, Print] = {}
+    for split in [name for name in collection.splits if name in splits or name in records]:
+        rows, check = read_rows_of(collection, folder, split)
+        every += rows
+        state = state_of(folder, rows, check)
+        kept = read_prints(folder, rows)
+        if split in records and records[split].fingerprint == state and len(kept) == len(records[split].check.sizes):
+            prints |= kept
+            continue
+        title = f'checking {len(rows)} images of {folder.name}, {split}'
+        prints |= check_files(folder, rows, check, title, workers)
+        records[split] = SplitRecord(state, check)
+    write_prints(folder, prints)
+    return every
+
+
+def compare(settings: Settings, collection: Collection, rows: list[Row], done: Preparation) -> None:
+    """Deal the splits that a collection lacks, and look for leaks, unless nothing has changed since."""
+    out_dir, against = Path(settings.out_dir), [*map(Path, settings.against)]
+    known = [record.fingerprint for record in done.splits.values()]
+    known += [
+        f'{path} {(path / "prints.npz").stat().st_mtime_ns}' for path in against if (path / 'prints.npz').is_file()
+    ]
+    state = hashlib.sha256(repr(known).encode()).hexdigest()
+    if done.compared == state and len(known) == len(done.splits) + len(against):
+        for row in rows:
+            row['split'] = done.parts.get(row['image_id'], row['split'])
+        return
+    prints = read_prints(out_dir, rows)
+    with Console(stderr=True).status(f'comparing {len(rows)} images'):
+        if collection.dealt and any(row['split'] == 'train' for row in rows):
+            pool = [row for row in rows if row['split'] == 'train']
+            deal(rows, prints, collection.dealt)
+            done.parts = {row['image_id']: row['split'] for row in pool}
+        done.leaks = find_leaks(out_dir, rows, prints, against)
+    done.compared = state
+
+
+def write_outputs(folder: Path, name: str, collection: Collection, rows: Sequence[Row], leaks: Sequence[Leak]) -> None:
+    """Write the table, the leaks, and a config that trains on it."""
+    write_table(folder, rows)
+    write_csv(folder / 'leaks.csv', [[*Leak.__annotations__], *(asdict(leak).values() for leak in leaks)])
+    has_masks, has_classes = any(row['mask'] for row in rows), bool(collection.classes)
+    lines = CONFIG.splitlines()
+    lines = [
+        line for line in lines if has_masks or not any(word in line for word in ('mask_', 'Segmentation', 'Contour'))
+    ]
+    lines = [line for line in lines if has_classes or not any(word in line for word in ('label', 'Classif', 'classes'))]
+    exclude = {
+        split: sorted({leak.image_id for leak in leaks if leaves(leak, split)}) for split in ('train', 'val', 'test')
+    }
+    values = dict(
+        NAME=name,
+        COMMAND=f'mmskin train {folder / name}.py',
+        BASE='fpm' if has_masks and has_classes else 'segmentation' if has_masks else 'classification',
+        ROOT=repr(str(folder)),
+        EXCLUDE=repr(exclude),
+        CLASSES=repr(collection.classes),
+        COUNT=str(len(collection.classes)),
+    )
+    text = '\n'.join(lines) + '\n'
+    for place, value in values.items():
+        text = text.replace(place, value)
+    write_text(folder / f'{name}.py', text)
+
+
+def leaves(leak: Leak, split: str) -> bool:
+    """Whether an image leaves a split because a later one, or another collection's validation or test, has it."""
+    later = ('train', 'val', 'test').index(leak.other_split) > ('train', 'val', 'test').index(split)
+    return leak.split == split and (later if not leak.other else split == 'train' and later)
+
+
+def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], size: int, done: Preparation) -> None:
     """Write the smaller copy with the originals' sizes, and check it as the originals are."""
     out_dir = Path(settings.out_dir)
     out_dir = out_dir if out_dir.name not in ('', '..') else out_dir.resolve()
     target = out_dir.with_name(f'{out_dir.name}_{size}')
     if done.copy != str(target):
         done.copy, done.copied_splits = str(target), {}
-    write_smaller_copy(out_dir, target, size, settings.splits, settings.workers)
+    write_smaller_copy(Path(settings.out_dir), target, size, collection, rows, settings.workers)
     sizes = {image_id: pair for record in done.splits.values() for image_id, pair in record.check.sizes.items()}
-    rows = ((image_id, *pair) for image_id, pair in sorted(sizes.items()))
-    write_csv(target / SIZES_FILE, [('image_id', 'width', 'height'), *rows])
-    check_splits(target, settings.splits, done.copied_splits, settings.workers)
+    table = ((image_id, *pair) for image_id, pair in sorted(sizes.items()))
+    write_csv(target / SIZES_FILE, [('image_id', 'width', 'height'), *table])
+    check_splits(target, collection, [*done.splits], done.copied_splits, settings.workers)
+    write_outputs(target, settings.collection, collection, rows, done.leaks)
 
 
-def get_archives(settings: Settings, archives: Mapping[Archive, Path], done: Preparation) -> None:
-    """Verify the archives that are there, and download the others, unless they are unpacked already."""
+def get_archives(settings: Settings, collection: Collection, archives: dict[Archive, Path], done: Preparation) -> None:
+    """Verify the archives that are there, and download the others, unless they are unpacked already.
+
+    Optional ones that are not there are taken out of ``archives`` where nothing is downloaded.
+    """
     out_dir = Path(settings.out_dir)
-    absent = [one for one, path in archives.items() if not path.is_file() and not is_unpacked(out_dir, one, done)]
+    absent = [one for one, path in archives.items() if not path.exists() and not is_unpacked(out_dir, one, done)]
+    for archive in [one for one in absent if one.is_optional and (settings.offline or not addresses(settings, one))]:
+        absent.remove(archive)
+        del archives[archive]
     if absent:
+        nowhere = [one for one in absent if settings.offline or not addresses(settings, one)]
+        if nowhere:
+            names = ', '.join(f'{one.name}{f" ({one.megabytes:g} MB)" if one.megabytes else ""}' for one in nowhere)
+            raise MissingFile(f'{names} missing; name them, or a folder that holds them. They are at {collection.page}')
         folder = archives[absent[0]].parent
-        if settings.offline:
-            names = ', '.join(archive.name for archive in absent)
-            raise MissingFile(f'{names} missing from {folder}; put them there, or let them be downloaded.')
-        if settings.archives_dir is None:
-            refuse_links(folder, out_dir)
+        refuse_links(folder, out_dir)
         folder.mkdir(parents=True, exist_ok=True)
         check_room(settings, {archive: archives[archive] for archive in absent})
     for archive, path in archives.items():
@@ -150,16 +345,21 @@ def get_archives(settings: Settings, archives: Mapping[Archive, Path], done: Pre
             with byte_progress(archive.name) as report:
                 urls, check = addresses(settings, archive), partial(verify, archive=archive)
                 source, sha256 = download(urls, path, check, settings.patience, report)
-        elif path.is_file() and not is_known(path, archive, done):
+        elif path.exists() and not is_known(path, archive, done):
             with Console(stderr=True).status(f'verifying {archive.name}'):
                 source, sha256 = str(path), verify(path, archive)
         else:
             continue
-        state = path.stat()
-        record = ArchiveRecord(source, state.st_size, state.st_mtime, sha256, archive.checksum)
+        record = ArchiveRecord(source, *size_and_time(path), sha256, archive.checksum)
         done.archives[archive.name] = record
         done.write(out_dir)
     write_checksums(out_dir / SUMS_FILE, {name: record.sha256 for name, record in done.archives.items()})
+
+
+def size_and_time(path: Path) -> tuple[int, float]:
+    """Bytes and the time of change of a file, or of all files of a folder."""
+    states = [one.stat() for one in ([path] if path.is_file() else path.rglob('*')) if one.is_file()]
+    return sum(state.st_size for state in states), max((state.st_mtime for state in states), default=0.0)
 
 
 def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
@@ -174,8 +374,8 @@ def is_unpacked(out_dir: Path, archive: Archive, done: Preparation) -> bool:
 
 def is_known(path: Path, archive: Archive, done: Preparation) -> bool:
     """Whether the file was verified by an earlier run, against a checksum if there is one now."""
-    known, now = done.archives.get(archive.name), path.stat()
-    if known is None or (known.bytes, known.modified) != (now.st_size, now.st_mtime):
+    known = done.archives.get(archive.name)
+    if known is None or (known.bytes, known.modified) != size_and_time(path):
         return False
     return not archive.checksum or archive.checksum == known.checksum
 
@@ -199,7 +399,9 @@ def check_room(settings: Settings, absent: Mapping[Archive, Path]) -> None:
 
 def addresses(settings: Settings, archive: Archive) -> list[str]:
     """Where an archive may be downloaded from."""
-    return [f'{mirror.rstrip("/")}/{archive.name}' for mirror in (*settings.mirrors, *settings.official_mirrors)]
+    folders = (*settings.mirrors, *settings.catalogue[settings.collection].folders)
+    own = [archive.address] if archive.address else []
+    return [*(f'{folder.rstrip("/")}/{archive.name}' for folder in folders), *own]
 
 
 def unpack_archives(out_dir: Path, archives: Mapping[Archive, Path], done: Preparation) -> None:
@@ -230,28 +432,34 @@ def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def write_smaller_copy(
-    data_root: Path, out_dir: Path, size: int, splits: Sequence[str], workers: int | None = None
+    data_root: Path,
+    out_dir: Path,
+    size: int,
+    collection: Collection,
+    rows: Sequence[Row],
+    workers: int | None = None,
 ) -> None:
-    """Write images and masks of an official-layout folder, each squashed to a square, to another such folder.
+    """Write images and masks, each squashed to a square, and the collection's tables to another such folder.
 
     The networks of mmskin see a square in any case, and read a small image many times faster. Images keep their format
     and are averaged over areas; masks take the nearest pixel. Files that are newer than their originals are left as
-    they are. Superpixels are left out.
+    they are. What no row names, such as superpixels, is left out.
 
     Args:
         data_root: the folder with the originals.
         out_dir: the folder of the copy.
         size: height and width of the copies, in pixels.
-        splits: those that are copied.
+        collection: whose tables are copied.
+        rows: with the images and masks.
         workers: threads; OpenCV works outside Python's lock.
     """
     kinds: dict[Path, Callable[[Path, int], bytes]] = {}
-    for name in (SPLITS[split] for split in splits):
-        images = data_root / f'{name}_Data'
-        kinds |= dict.fromkeys(index_images(images).values(), resized_image)
-        kinds |= dict.fromkeys(index_masks(data_root / f'{name}_Part1_GroundTruth').values(), resized_mask)
-        tables = [data_root / f'{name}_Part3_GroundTruth.csv', *images.glob(f'*{METADATA_SUFFIX}')]
-        kinds |= dict.fromkeys(tables, lambda path, size: path.read_bytes())
+    for place in (data_root / archive.unpacked_name for archive in collection.archives):
+        inside = [path for path in (place.rglob('*') if place.is_dir() else [place]) if path.suffix in TABLES]
+        kinds |= dict.fromkeys((path for path in inside if path.is_file()), lambda path, size: path.read_bytes())
+    for row in rows:
+        kinds[data_root / row['image']] = resized_image
+        kinds |= dict.fromkeys((data_root / row[name] for name in MASKS if row[name]), resized_mask)
     targets = {path: out_dir / path.relative_to(data_root) for path in kinds}
     for folder in {target.parent for target in targets.values()}:
         refuse_links(folder, out_dir)
@@ -286,5 +494,5 @@ def resized_mask(path: Path, size: int) -> bytes:
 def encode(image: np.ndarray, path: Path) -> bytes:
     """The image in the format that the file's suffix names."""
     suffix = path.suffix.lower()
-    options = [] if suffix == '.png' else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in ('.jpg', '.jpeg') else []
     return cv2.imencode(suffix, image, options)[1].tobytes()

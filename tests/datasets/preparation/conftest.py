@@ -2,12 +2,12 @@
 
 import threading
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mmskin.datasets.preparation.archives import Archive
+from mmskin.datasets.preparation.catalogue import CATALOGUE
 from mmskin.datasets.preparation.download import Patience
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -129,13 +129,11 @@ def pack(source, target):
 
 
 @pytest.fixture
-def archives(official):
-    """The table of these archives, without checksums."""
-    splits = {name: split for split, name in SPLITS.items()}
-    return [
-        Archive(path.name, next(split for name, split in splits.items() if path.name.startswith(name)))
-        for path in sorted(official.iterdir())
-    ]
+def catalogue():
+    """The real one, in which ISIC-2017 has these archives: no checksums, no addresses, and as many images."""
+    known = CATALOGUE['isic2017']
+    archives = tuple(replace(archive, checksum='') for archive in known.archives)
+    return {**CATALOGUE, 'isic2017': replace(known, archives=archives, folders=())}
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
-import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -14,9 +12,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mmskin.cli import run_tool
+from mmskin.cli import main
 from mmskin.datasets.isic2017 import ISIC2017Dataset
-from mmskin.datasets.preparation.archives import ARCHIVES, MIRRORS, read_checksums
+from mmskin.datasets.preparation.archives import read_checksums
 from mmskin.datasets.preparation.prepare import Settings, prepare, resized_image, resized_mask
 from mmskin.errors import Mistake
 
@@ -25,27 +23,20 @@ TABLE = 'ISIC-2017_Training_Part3_GroundTruth.csv'
 
 
 @pytest.fixture
-def settings(tmp_path, archives, hasty):
+def settings(tmp_path, catalogue, hasty):
     """Of a download from nowhere."""
-    return Settings(tmp_path / 'data', archives=archives, official_mirrors=(), patience=hasty, workers=2)
+    return Settings('isic2017', tmp_path / 'data', catalogue=catalogue, patience=hasty, workers=2)
 
 
 @pytest.fixture
 def local(settings, official, tmp_path):
     """Of archives on disk, that a test may spoil."""
-    return replace(settings, archives_dir=shutil.copytree(official, tmp_path / 'archives'), offline=True)
+    return replace(settings, sources=[shutil.copytree(official, tmp_path / 'archives')], offline=True)
 
 
 def stamps(folder):
     """What would change if a file was written again."""
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.rglob('*') if path.is_file()}
-
-
-def test_the_table_of_archives():
-    assert len({one.name for one in ARCHIVES}) == 9
-    assert all(len(one.checksum) == 32 for one in ARCHIVES)
-    assert [one.split for one in ARCHIVES] == ['train'] * 3 + ['val'] * 3 + ['test'] * 3
-    assert all(mirror.startswith('https://') and mirror.endswith('/2017/') for mirror in MIRRORS)
 
 
 def test_downloaded_unpacked_checked_and_resized(settings, serving, tmp_path):
@@ -70,8 +61,8 @@ def test_the_reports(local, tmp_path):
     text = (tmp_path / 'data' / 'preparation.txt').read_text()
     assert text == done.text()
     assert 'train: 6 images (2 melanoma, 2 nevus, 2 seborrheic keratosis), 64x48 to 64x48 pixels' in text
-    assert 'the challenge has 2000' in text
-    assert text.endswith("what is here is in order; the challenge's counts are others\n")
+    assert 'the collection has 2000' in text
+    assert text.endswith("what is here is in order; the collection's counts are others\n")
     written = json.loads((tmp_path / 'data' / 'preparation.json').read_text())
     assert written['splits']['val']['check']['images'] == 3
     sums = read_checksums(tmp_path / 'data' / 'checksums.sha256')
@@ -81,7 +72,7 @@ def test_the_reports(local, tmp_path):
 def test_a_second_run_does_nothing_again(local, tmp_path, monkeypatch):
     done = prepare(replace(local, resize=24))
     before = stamps(tmp_path)
-    for name in ('hashlib.new', 'zipfile.ZipFile', 'cv2.imdecode'):
+    for name in ('hashlib.new', 'shutil.copyfileobj', 'cv2.imdecode'):
         monkeypatch.setattr(name, lambda *args, **options: pytest.fail('done already'))
     again = prepare(replace(local, resize=24))
     changed = {path.name for path, stamp in stamps(tmp_path).items() if before[path] != stamp}
@@ -91,6 +82,10 @@ def test_a_second_run_does_nothing_again(local, tmp_path, monkeypatch):
         'preparation.txt',
         'checksums.sha256',
         'native_sizes.csv',
+        'lesions.csv',
+        'leaks.csv',
+        'isic2017.py',
+        'prints.npz',
         '.preparation.lock',
     }
 
@@ -147,7 +142,8 @@ def test_a_target_that_is_itself_a_link_is_what_the_user_means(local, tmp_path):
 
 def test_archives_may_be_removed_once_unpacked(local):
     prepare(local)
-    shutil.rmtree(local.archives_dir)
+    shutil.rmtree(local.sources[0])
+    local = replace(local, sources=[])
     assert prepare(local).problems == []
 
 
@@ -162,12 +158,12 @@ def test_missing_archives_are_downloaded_beside_the_others(local, serving, tmp_p
     (tmp_path / 'archives' / TABLE).unlink()
     prepare(replace(local, offline=False, mirrors=[serving.url]))
     assert [path for method, path, _ in serving.requests if method == 'GET'] == [f'/{TABLE}']
-    assert (tmp_path / 'archives' / TABLE).is_file()
+    assert (tmp_path / 'data' / 'archives' / TABLE).is_file()
 
 
 def test_missing_archives_offline(local, tmp_path):
     (tmp_path / 'archives' / TABLE).unlink()
-    with pytest.raises(FileNotFoundError, match=f'{TABLE} missing from .*archives; put them there'):
+    with pytest.raises(FileNotFoundError, match=f'{TABLE} missing; name them, .* They are at https://challenge.isic'):
         prepare(local)
 
 
@@ -181,17 +177,23 @@ def test_only_the_splits_that_are_wanted(local, tmp_path):
 # Hashes
 
 
+def with_sums(settings, *names):
+    """The settings, with wrong checksums of some archives."""
+    known = settings.catalogue['isic2017']
+    wrong = tuple(replace(one, checksum='0' * 32) if one.name in names else one for one in known.archives)
+    return replace(settings, catalogue={'isic2017': replace(known, archives=wrong)})
+
+
 def test_a_known_hash_is_compared(local, tmp_path):
-    wrong = [replace(one, checksum='0' * 32) if one.name == TABLE else one for one in local.archives]
     with pytest.raises(ValueError, match=f'{TABLE} has the md5 [0-9a-f]{{32}} and should have 0000.*--checksums'):
-        prepare(replace(local, archives=wrong))
+        prepare(with_sums(local, TABLE))
 
 
 def test_given_checksums_win(local, official, tmp_path):
-    sums, wrong = tmp_path / 'sums', [replace(one, checksum='0' * 32) for one in local.archives]
+    sums, wrong = tmp_path / 'sums', with_sums(local, *(path.name for path in official.iterdir()))
     lines = [f'{hashlib.sha512(path.read_bytes()).hexdigest()} *{path}\n' for path in sorted(official.iterdir())]
     sums.write_text('# comment\n\n' + ''.join(lines))
-    done = prepare(replace(local, archives=wrong, checksums=sums))
+    done = prepare(replace(wrong, checksums=sums))
     assert all(one.checksum for one in done.archives.values())
 
 
@@ -211,9 +213,9 @@ def test_checksums_are_compared_with_those_of_earlier_runs(local, official, tmp_
         prepare(replace(local, checksums=tmp_path / 'bad'))
 
 
-def test_the_whole_is_told_from_a_part(local, monkeypatch):
-    monkeypatch.setattr('mmskin.datasets.preparation.record.OFFICIAL_COUNTS', dict(train=6, val=3, test=3))
-    assert prepare(local).text().endswith('everything is in order\n')
+def test_the_whole_is_told_from_a_part(local):
+    known = replace(local.catalogue['isic2017'], counts=dict(train=6, val=3, test=3))
+    assert prepare(replace(local, catalogue={'isic2017': known})).text().endswith('everything is in order\n')
 
 
 @pytest.mark.parametrize(
@@ -391,15 +393,11 @@ def test_the_copy_is_like_the_one_that_is_trained_on(real_data, tmp_path):
 
 
 @pytest.fixture
-def call(repository, monkeypatch, capsys):
+def call(capsys):
     """The command's exit status, output and errors."""
-    spec = importlib.util.spec_from_file_location('prepare_isic2017', repository / 'tools/prepare_isic2017.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['prepare_isic2017.py', *map(str, arguments)])
-        return (run_tool(tool), *capsys.readouterr())
+        return (main(['prepare', 'isic2017', *map(str, arguments)]), *capsys.readouterr())
 
     return run
 
@@ -408,10 +406,11 @@ def test_the_command(call, official, tmp_path):
     sums = tmp_path / 'sums'
     lines = [f'{hashlib.md5(path.read_bytes()).hexdigest()}  {path.name}\n' for path in official.iterdir()]
     sums.write_text(''.join(lines))
-    options = [tmp_path / 'data', '--archives', official, '--offline', '--checksums', sums]
+    options = [official, '--out', tmp_path / 'data', '--offline', '--checksums', sums]
     status, output, errors = call(*options, '--resize', 24, '--splits', 'train', 'val')
     assert status == 0, errors
     assert 'what is here is in order' in output
+    assert f'train with: mmskin train {tmp_path}/data_24/isic2017.py' in output
     assert len(ISIC2017Dataset(tmp_path / 'data_24', 'val')) == 3
     (tmp_path / 'data' / IMAGES / 'SYN_0000001.jpg').write_bytes(b'')
     status, output, _ = call(*options)
@@ -420,6 +419,6 @@ def test_the_command(call, official, tmp_path):
 
 
 def test_the_command_says_what_is_wrong_in_a_line(call, official, tmp_path):
-    status, _, errors = call(tmp_path / 'data', '--archives', official, '--offline')
+    status, _, errors = call(official, '--out', tmp_path / 'data', '--offline')
     assert status == 2
     assert 'should have' in errors.splitlines()[-1]
