@@ -200,22 +200,23 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
     for source in map(Path, settings.sources):
         if not source.exists():
             raise MissingFile(f'{source}: no such archive or folder')
-        inside = sorted(source.iterdir()) if source.is_dir() and source.resolve().name not in names else []
-        paths = [one for one in inside if one.name in names and (one.is_file() or names[one.name].is_zip)] or [source]
-        if not inside and source.resolve().name not in names or (inside and paths == [source]):
+        is_one = Path(os.path.abspath(source)).name in names
+        paths = [source] if is_one or source.is_file() else sorted(source.iterdir())
+        held = {one: names.get(Path(os.path.abspath(one)).name) for one in paths}
+        held = {one: archive for one, archive in held.items() if archive and (one.is_file() or archive.is_zip)}
+        if not held:
             raise Mistake(
-                f'{source} {"holds" if source.is_dir() else "is"} none of the archives of {settings.collection}: '
+                f'{source} {"is" if source.is_file() else "holds"} none of the archives of {settings.collection}: '
                 f'{", ".join(one.name for one in collection.archives)}.'
             )
-        for path in paths:
-            archive = names[path.resolve().name if path == source else path.name]
-            if path.suffix == '.rar':
-                raise Mistake(
-                    f'{path} is a RAR, which mmskin does not unpack; unpack it by 7-Zip, unar or bsdtar, and name the '
-                    f'folder {archive.unpacked_name}.'
-                )
-            if archive.name not in found or path.name == archive.name:  # the official one before what it became
+        for path, archive in held.items():  # the official one before what it became
+            if archive.name not in found or path.name == archive.name or found[archive.name].suffix == '.rar':
                 found[archive.name] = path
+    if rars := [path for path in found.values() if path.suffix == '.rar']:
+        raise Mistake(
+            f'{rars[0]} is a RAR, which mmskin does not unpack; unpack it by 7-Zip, unar or bsdtar, and name the '
+            f'folder {rars[0].stem}.'
+        )
     downloads = Path(settings.out_dir) / 'archives'
     archives = {}
     for archive in wanted:

@@ -387,8 +387,9 @@ def test_a_rar_is_refused_with_advice(settings, tmp_path):
 
 def test_the_folder_that_a_rar_was_unpacked_to(made, settings, tmp_path):
     with zipfile.ZipFile(made['ph2'] / 'PH2Dataset.zip') as file:
-        file.extractall(tmp_path / 'unpacked')
-    done = prepare(settings('ph2', sources=[tmp_path / 'unpacked' / 'PH2Dataset']))
+        file.extractall(tmp_path / 'downloads')
+    (tmp_path / 'downloads' / 'PH2Dataset.rar').write_bytes(b'Rar!')
+    done = prepare(settings('ph2', sources=[tmp_path / 'downloads']))
     assert done.problems == []
     assert done.splits['train'].check.classes == dict(common_nevus=11, atypical_nevus=11, melanoma=10)
 
