@@ -11,6 +11,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate, islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ __all__ = [
     'number_in',
     'plain_cell',
     'read_cells',
+    'read_columns',
     'read_csv',
     'read_json',
     'read_note',
@@ -41,6 +43,8 @@ __all__ = [
 
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
+PLAIN_NAME = re.compile(r'[\w-][\w .-]{0,50}')  # of 4 bytes a letter at most
+LINE_END = re.compile('\r\n|\r|\n')
 UNFINISHED = '.part'  # how the name of a file ends that is not whole yet
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', re.ASCII)
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
@@ -62,6 +66,8 @@ def check_name(name: Any, what: str) -> str:
         ValueError: if it is no text, empty, longer than 238 bytes, nothing but dots, or has a slash, a backslash, a
             control character such as a new line, or a drive (``C:``) in it.
     """
+    if isinstance(name, str) and PLAIN_NAME.fullmatch(name):
+        return name
     if not isinstance(name, str) or not name.strip():
         fault = 'is empty' if name in (None, '') or isinstance(name, str) else 'is no text'
     elif not name.strip('. '):
@@ -188,25 +194,64 @@ def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, li
         Mistake: if it is no text in UTF-8, has a NUL in it, a quote does not end, or a line has other
             numbers of cells than the first.
     """
+    for numbers, rows in _read_raw(path, delimiter):
+        for number, cells in zip(numbers, rows, strict=True):
+            yield number, [plain_cell(cell.strip()) for cell in cells]
+
+
+def read_columns(
+    path: str | Path, columns: Iterable[str], delimiter: str = ','
+) -> Iterator[tuple[Sequence[int], dict[str, list[str]]]]:
+    """Some columns of a table, which has them, many lines at a time: the lines' numbers, and cells by column.
+
+    Several times faster than ``read_cells``, and otherwise the same.
+    """
+    names: list[str] = []
+    for numbers, rows in _read_raw(path, delimiter):
+        if not names:
+            names = [plain_cell(cell.strip()) for cell in rows[0]]
+            numbers, rows = numbers[1:], rows[1:]
+        by_place = [*zip(*rows, strict=True)]
+        found = {name: [cell.strip() for cell in by_place[names.index(name)]] for name in columns if rows}
+        for name, cells in found.items():
+            if "'" in ''.join(cells):
+                found[name] = [plain_cell(cell) for cell in cells]
+        if found:
+            yield numbers, found
+
+
+def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """The lines of ``read_cells``, many at a time: their numbers, and as many cells in each, as they are written."""
     try:
+        with open(path, 'rb') as content:
+            may_have_nul = any(b'\0' in block for block in iter(lambda: content.read(2**20), b''))
         with open(path, newline='', encoding='utf-8-sig') as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
-            width = fewest = 0
-            for cells in reader:
-                if not cells:
-                    continue
-                if any('\0' in cell for cell in cells):
-                    raise Mistake(f'{path}, line {reader.line_num}: has a NUL in it, so it is damaged; copy it again')
-                cells = [plain_cell(cell.strip()) for cell in cells]
-                count = max((place for place, cell in enumerate(cells, start=1) if cell), default=0)
-                if not width:
-                    width, fewest = len(cells), count
-                if len(cells) < fewest or count > width:
-                    raise Mistake(
-                        f'{path}, line {reader.line_num}: has {len(cells)} cells, and the first line has {width}; '
-                        'it is cut off, or a cell with the separator in it lacks its quotes'
-                    )
-                yield reader.line_num, [*cells[:width], *[''] * (width - len(cells))]
+            width = fewest = before = 0
+            while rows := list(islice(reader, 1024)):
+                numbers: Sequence[int] = range(before + 1, before + 1 + len(rows))
+                if reader.line_num > numbers[-1]:  # a cell goes on in the next line
+                    heights = (1 + sum(len(LINE_END.findall(cell)) for cell in cells) for cells in rows)
+                    numbers = [*accumulate(heights, initial=before)][1:]
+                before = reader.line_num
+                if may_have_nul or {*map(len, rows)} != {width}:
+                    lines = [(number, cells) for number, cells in zip(numbers, rows, strict=True) if cells]
+                    for number, cells in lines:
+                        if any('\0' in cell for cell in cells):
+                            raise Mistake(f'{path}, line {number}: has a NUL in it, so it is damaged; copy it again')
+                        filled = [place for place, cell in enumerate(cells, start=1) if plain_cell(cell.strip())]
+                        count = max(filled, default=0)
+                        if not width:
+                            width, fewest = len(cells), count
+                        if len(cells) < fewest or count > width:
+                            raise Mistake(
+                                f'{path}, line {number}: has {len(cells)} cells, and the first line has {width}; '
+                                'it is cut off, or a cell with the separator in it lacks its quotes'
+                            )
+                        cells[:] = [*cells[:width], *[''] * (width - len(cells))]
+                    numbers, rows = [number for number, _ in lines], [cells for _, cells in lines]
+                if rows:
+                    yield numbers, rows
     except FileNotFoundError as error:
         raise MissingFile(f'{path}: not there') from error
     except (UnicodeDecodeError, csv.Error) as error:

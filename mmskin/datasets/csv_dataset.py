@@ -1,26 +1,33 @@
 """Any collection of images, listed in a table."""
 
+import gc
 import math
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from mmskin.datasets.inputs import known_cells
+import mmskin
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.datasets.tables import CLASSES, class_or_number, named_file, number, read_rows, set_columns
+from mmskin.datasets.rows import Rows, once_per_machine, stamp
+from mmskin.datasets.tables import CLASSES, check_columns, class_or_number, named_file, number, set_columns
 from mmskin.datasets.task_dataset import TaskDataset, check_fields, left_in
 from mmskin.errors import Mistake
-from mmskin.files import check_name
+from mmskin.files import check_name, read_columns
 from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
 from mmskin.structures import is_known, names_of
 
 PLACE = re.compile(r'\{([^{}]+)\}')  # of a column in a pattern
 SHOWN = 10  # wrong rows in an error
+SHARED_FROM = 2**20  # bytes of a table that is read once per machine
 SUFFIXES = [form for suffix in IMAGE_FILES for form in (suffix, suffix.upper())]
 MASK_ENDINGS = [MASK_SUFFIX, '_Segmentation.png']  # the latter of ISIC 2016
 
@@ -29,9 +36,12 @@ MASK_ENDINGS = [MASK_SUFFIX, '_Segmentation.png']  # the latter of ISIC 2016
 class CsvDataset(TaskDataset):
     """Images that a CSV lists, with the mask and the diagnosis where it names them.
 
-    The table and the files that it names are checked when the dataset is loaded; image and mask when a sample is. The
-    order is the table's. A cell may lack the end of its file's name, as an id does: ``ISIC_0000000`` is then the image
-    ``ISIC_0000000.jpg``, and the mask ``ISIC_0000000_segmentation.png`` or, without such a file, ``ISIC_0000000.png``.
+    The table is checked when the dataset is loaded, and that its files are there, by one list of each folder; image and
+    mask when a sample is. Of a table from 1 MB on, one process of a machine makes an Arrow file in the user's cache.
+    All map it into their memory, as long as table and folders stay as they are. The order is the table's.
+
+    A cell may lack the end of its file's name, as an id does: ``ISIC_0000000`` is then the image ``ISIC_0000000.jpg``,
+    and the mask ``ISIC_0000000_segmentation.png`` or, without such a file, ``ISIC_0000000.png``.
 
     Args:
         csv: the table, in UTF-8 with a line of column names; relative to ``data_root``.
@@ -101,101 +111,139 @@ class CsvDataset(TaskDataset):
         self.outside_data_root = outside_data_root
         self.split, self.split_column = split, split_column
         self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
-        super().__init__(data_root, **options)
+        super().__init__(data_root, serialize_data=False, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their labels."""
         return tuple(self.metainfo['classes'])
 
-    def load_data_list(self) -> list[dict]:
-        """One dict per row, in the table's order."""
-        table = Path(self.data_root, self.csv)
-        folder = Path(self.data_root) if self.data_root else table.parent
-        samples: dict[str, dict] = {}
-        complaints = []
-        for where, row in self._rows(table):
-            try:
-                sample = self._sample(row, folder) | known_cells(row, self.inputs, where)
-                sample |= self._further(row, folder)
-                if sample['image_id'] in samples:
-                    raise Mistake(f'the id {sample["image_id"]} occurs twice; name a column of unique ids: id_column')
-                samples[sample['image_id']] = sample
-            except ValueError as error:
-                complaints.append(f'{where}: {error}')
-        if complaints:
-            more = [f'and {len(complaints) - SHOWN} more rows'] if len(complaints) > SHOWN else []
-            raise Mistake('\n'.join([*complaints[:SHOWN], *more]))
-        return left_in(list(samples.values()), self.exclude, str(table))
-
-    def _rows(self, table: Path) -> list[tuple[str, dict[str, str]]]:
-        """The rows of the split, each with its file and line."""
+    def load_data_list(self) -> Rows:
+        """A row for each of the table's, in its order; those of a large table are made once for all processes."""
         if self.flag_columns and len(self.flag_columns) != len(self.classes):
             raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
-        files = [*self.image_places, *self.mask_places, *chain.from_iterable(self.masks.values())]
-        columns = [column for place in files for column in PLACE.findall(place) or [place]]
-        columns += [self.name_column, self.id_column, *self.flag_columns, *self.inputs.values()]
-        columns += chain.from_iterable(self.columns.values())
-        columns += [self.split_column] if self.split else []
-        rows = read_rows(
+        table = Path(self.data_root, self.csv)
+        folder = Path(self.data_root) if self.data_root else table.parent
+        if table.is_file() and table.stat().st_size >= SHARED_FROM:
+            name: list[Any] = [
+                os.path.abspath(table),
+                os.path.abspath(folder),
+                str(folder),
+                self.split,
+                self.split_column,
+            ]
+            name += [self.image_places, self.mask_places, self.columns, self.masks, dict(self.inputs), self.id_column]
+            name += [self.name_column, self.flag_columns, self.delimiter, self.metainfo]
+            made_of = [mmskin.__version__, self.outside_data_root, self.partial_labels]
+            collects = gc.isenabled()
+            gc.disable()  # strings are no garbage, and it would look through all of torch again and again
+            try:
+                rows = once_per_machine(name, made_of, lambda: self._read(table, folder))
+            finally:
+                if collects:
+                    gc.enable()
+        else:
+            rows = Rows(self._read(table, folder)[0])
+        return rows.take(left_in(rows.column('image_id'), self.exclude, str(table))) if self.exclude else rows
+
+    def get_data_info(self, idx: int) -> dict:
+        """A sample: its row, and what follows from it."""
+        info = super().get_data_info(idx)
+        line, told = info.pop('line'), info.setdefault('inputs', {})
+        table = Path(self.data_root, self.csv)
+        info['inputs_from'] = {name: f'{table}, line {line}: {self.inputs[name]}' for name in told}
+        for field in self.columns.keys() & info.keys():
+            value = info[field]
+            if isinstance(value, list):
+                info[field] = np.array(value, np.float32)
+            elif value.is_integer():
+                info[field] = int(value)
+        if 'mask_paths' in info:
+            classes = {field: len(names_of(self._metainfo, field)) for field in info['mask_paths']}
+            info['mask_classes'] = {field: max(1, count) for field, count in classes.items()}
+        return info
+
+    def _read(self, table: Path, folder: Path) -> tuple[pa.Table, dict[str, list[int] | None]]:
+        """The samples of the table, and what they were made from, for ``once_per_machine``."""
+        folders = Folders(folder, self.outside_data_root)
+        sources = {os.path.abspath(table): stamp(table)}
+        fields = self._fields(folders)
+        splits = {self.split} if isinstance(self.split, str) else {*(self.split or ())}
+        columns = [column for needed, _, _ in fields.values() for column in needed]
+        columns += [column for column in (self.id_column, self.split_column if splits else None) if column]
+        check_columns(
             table,
-            [column for column in columns if column],
+            dict.fromkeys(columns),
             'check csv and data_root.',
             'name the columns by image_column, mask_column, label_column, id_column, split_column, columns and masks, '
             f'and the character between the cells by delimiter, which is {self.delimiter!r}.',
             self.delimiter,
         )
-        splits = (self.split,) if isinstance(self.split, str) else self.split
-        chosen = [(where, row) for where, row in rows if not splits or row[self.split_column] in splits]
-        if not chosen:
-            condition = f' with {self.split!r} as {self.split_column}.' if self.split else ''
+        types = {name: kind for name, (_, _, kind) in fields.items()}
+        schema = pa.schema({'image_id': pa.string(), **types, 'line': pa.int64()})
+        batches: list[pa.RecordBatch] = []
+        faults: dict[int, str] = {}
+        for lines, cells in read_columns(table, columns, self.delimiter):
+            if splits and not splits.issuperset(cells[self.split_column]):
+                kept = [cell in splits for cell in cells[self.split_column]]
+                lines, cells = [*compress(lines, kept)], {name: [*compress(cells[name], kept)] for name in cells}
+            found: dict[str, Sequence] = {'line': lines}
+            for name, (needed, read, _) in fields.items():
+                found[name] = read_each(read, [cells[column] for column in needed], lines, faults)
+            images, masks = found['img_path'], found.get('seg_map_path', [])
+            ids = cells[self.id_column] if self.id_column else [image and stem_of(image) for image in images]
+            check = partial(check_name, what=f'{self.id_column or "the id"}:')
+            found['image_id'] = read_each(check, [ids], lines, faults)
+            for index in [index for index, mask in enumerate(masks) if mask and mask == images[index]]:
+                if Path(masks[index]).name != Path(cells.get(self.mask_places[0], [''] * len(lines))[index]).name:
+                    fault = f'{self.mask_places[0]}: {stem_of(masks[index])} is the image itself; name its mask'
+                    faults.setdefault(lines[index], fault)
+            arrays = [pa.array(found[name], schema.field(name).type) for name in schema.names]
+            batches.append(pa.record_batch(arrays, schema=schema))
+        rows = pa.Table.from_batches(batches, schema)
+        if not len(rows):
+            condition = f' with {self.split!r} as {self.split_column}.' if splits else ''
             raise Mistake(f'{table} has no row{condition}')
-        return chosen
+        if len(rows.column('image_id').unique()) < len(rows):
+            seen: set[str] = set()
+            for image_id, line in zip(*(rows.column(name).to_pylist() for name in ('image_id', 'line')), strict=True):
+                if image_id in seen and image_id is not None:
+                    fault = f'the id {image_id} occurs twice; name a column of unique ids: id_column'
+                    faults.setdefault(line, fault)
+                seen.add(image_id)
+        if faults:
+            more = [f'and {len(faults) - SHOWN} more rows'] if len(faults) > SHOWN else []
+            listed = [f'{table}, line {line}: {faults[line]}' for line in sorted(faults)[:SHOWN]]
+            raise Mistake('\n'.join([*listed, *more]))
+        return rows, sources | folders.stamps
 
-    def _sample(self, row: dict[str, str], folder: Path) -> dict:
-        """One row as a sample, which lacks what the row leaves empty."""
-        image = self._file(folder, row, self.image_places)
-        assert image is not None, 'an image is not optional'
-        image_id = check_name(row[self.id_column] if self.id_column else image.stem, f'{self.id_column or "the id"}:')
-        sample = dict(image_id=image_id, img_path=str(image))
-        if self.mask_places and (mask := self._file(folder, row, self.mask_places, MASK_ENDINGS, optional=True)):
-            if mask == image and mask.name != Path(row.get(self.mask_places[0], '')).name:
-                raise Mistake(f'{self.mask_places[0]}: {mask.stem} is the image itself; name its mask')
-            sample['seg_map_path'] = str(mask)
-        label = self._label(row)
-        return sample if label is None else {**sample, 'gt_label': label}
+    def _fields(self, folders: 'Folders') -> dict[str, tuple[Sequence[str], Callable, pa.DataType]]:
+        """What is read of a row: the columns that each field needs, a function of their cells, and its type."""
+        fields: dict[str, tuple[Sequence[str], Callable, pa.DataType]] = {}
+        often = lru_cache(4096)  # of what few values occur
+        needed = columns_in(self.image_places)
+        fields['img_path'] = needed, Finder(folders, self.image_places, needed), pa.string()
+        if self.mask_places:
+            needed = columns_in(self.mask_places)
+            find = Finder(folders, self.mask_places, needed, MASK_ENDINGS, True, self.partial_labels)
+            fields['seg_map_path'] = needed, find, pa.string()
+        if label_columns := [self.name_column] if self.name_column else [*self.flag_columns]:
+            fields['gt_label'] = label_columns, often(self._label), pa.int64()
+        for name, column in self.inputs.items():
+            fields[f'inputs/{name}'] = [column], often(lambda cell: cell if is_known(cell) else None), pa.string()
+        for field, names in self.columns.items():
+            kind = pa.float64() if len(names) == 1 else pa.list_(pa.float32())
+            fields[field] = names, often(partial(self._truth, field)), kind
+        for field, where in self.masks.items():
+            needed = columns_in(where)
+            finders = [Finder(folders, [one], needed, (), True, self.partial_labels) for one in where]
+            fields[f'mask_paths/{field}'] = needed, partial(self._masks, field, finders), pa.list_(pa.string())
+        return fields
 
-    def _file(
-        self,
-        folder: Path,
-        row: dict[str, str],
-        where: Sequence[str],
-        endings: Sequence[str] = (),
-        optional: bool = False,
-    ) -> Path | None:
-        """The file that a cell names, or that is at the first of several patterns; None where an optional one is not.
-
-        A name may lack one of the endings or an image's suffix. Only an empty cell and patterns leave out a file.
-        """
-        roots, path, is_pattern = None if self.outside_data_root else [folder], None, False
-        for place in where:
-            is_pattern = bool(PLACE.search(place))
-            cell = PLACE.sub(lambda found: row[found[1]], place) if is_pattern else row[place]
-            for ends in (endings, SUFFIXES) if cell else ():
-                path = named_file(cell, place, folder, roots, ends)
-                if path.is_file():
-                    return path
-        if path is None and not optional:
-            raise Mistake(f'{place} is empty; name a file')
-        if path is not None and not (optional and is_pattern and self.partial_labels):
-            raise Mistake(f'{place}: {path} is missing; restore the file, or check data_root')
-        self._is_filled('' if path is None else str(path), place)
-        return None
-
-    def _label(self, row: dict[str, str]) -> int | None:
+    def _label(self, *cells: str) -> int | None:
         """The class of a row; None if it is left empty."""
         if self.name_column:
-            name = row[self.name_column]
+            (name,) = cells
             if not self._is_filled(name, self.name_column):
                 return None
             if name not in self.classes:
@@ -204,9 +252,8 @@ class CsvDataset(TaskDataset):
                     'name the classes by metainfo=dict(classes=...)'
                 )
             return self.classes.index(name)
-        if not self.flag_columns:
-            return None
         columns = ', '.join(self.flag_columns)
+        row = dict(zip(self.flag_columns, cells, strict=True))
         flagged = set_columns(row, self.flag_columns, 'one column for each class')
         if flagged is None:
             self._is_filled('', columns)
@@ -215,34 +262,25 @@ class CsvDataset(TaskDataset):
             raise Mistake(f'{len(flagged)} of the columns {columns} are 1, and one has to be')
         return self.flag_columns.index(flagged[0])
 
-    def _further(self, row: dict[str, str], folder: Path) -> dict:
-        """The ground truth in ``columns`` and ``masks`` of a row."""
-        sample: dict[str, Any] = {}
-        for field, columns in self.columns.items():
-            known = [self._is_filled(row[one] if is_known(row[one]) else '', one) for one in columns]
-            if not any(known):
-                continue
-            if len(columns) == 1:
-                sample[field] = class_or_number(field, columns[0], row[columns[0]], self.metainfo)
-            else:
-                cells = [
-                    number(row[one], one) if there else math.nan for one, there in zip(columns, known, strict=True)
-                ]
-                sample[field] = np.array(cells, np.float32)
-        files = {
-            field: [self._file(folder, row, [one], optional=True) for one in where]
-            for field, where in self.masks.items()
-        }
-        if whole := {field: [str(path) for path in paths] for field, paths in files.items() if all(paths)}:
-            sample['mask_paths'] = whole
-            sample['mask_classes'] = {field: max(1, len(names_of(self.metainfo, field))) for field in whole}
-        for field, paths in files.items():
-            if any(paths) and field not in whole:
-                lacking = ', '.join(one for one, path in zip(self.masks[field], paths, strict=True) if path is None)
-                raise Mistake(
-                    f'{lacking}: no file, but other masks of {field} are there; give all of an image, or none'
-                )
-        return sample
+    def _truth(self, field: str, *cells: str) -> int | float | list[float] | None:
+        """The ground truth of a field of ``columns``; None if it is left empty."""
+        columns = self.columns[field]
+        known = [self._is_filled(cell if is_known(cell) else '', one) for one, cell in zip(columns, cells, strict=True)]
+        if not any(known):
+            return None
+        if len(columns) == 1:
+            return class_or_number(field, columns[0], cells[0], self.metainfo)
+        return [
+            number(cell, one) if there else math.nan for one, cell, there in zip(columns, cells, known, strict=True)
+        ]
+
+    def _masks(self, field: str, finders: Sequence[Callable[..., str | None]], *cells: str) -> list[str] | None:
+        """The files of a field of ``masks``; None if there is none."""
+        paths = [find(*cells) for find in finders]
+        if any(paths) and not all(paths):
+            lacking = ', '.join(one for one, path in zip(self.masks[field], paths, strict=True) if path is None)
+            raise Mistake(f'{lacking}: no file, but other masks of {field} are there; give all of an image, or none')
+        return [path for path in paths if path] or None
 
     def _is_filled(self, cell: str, column: str) -> bool:
         """Whether a cell is filled, which it has to be without ``partial_labels``."""
@@ -256,6 +294,159 @@ class CsvLesionDataset(CsvDataset):
     """A ``CsvDataset`` of skin lesions, whose classes are ISIC-2017's three unless ``metainfo`` names others."""
 
     METAINFO = dict(classes=CLASSES)
+
+
+class Folders:
+    """Where a table's files are, by a list of each folder: over a network, a question for each file takes minutes.
+
+    Args:
+        root: the folder that cells are relative to.
+        anywhere: files may lie outside of it.
+
+    Attributes:
+        stamps: of the folders, each when it was listed.
+    """
+
+    def __init__(self, root: Path, anywhere: bool) -> None:
+        self.root, self.roots = root, None if anywhere else [root]
+        self.stamps: dict[str, list[int] | None] = {}
+        self.start = str(Path(root, 'x'))[:-1]
+        self.listed: set[str] = set()
+        self.known: set[str] = set()  # the cells that name the files of the folders so far
+        self.unsure: set[str] = set()
+
+    def path(self, cell: str) -> str:
+        """The path of the file that a cell names, where ``known`` has it."""
+        return cell if cell[:1] == '/' else self.start + cell
+
+    def find(self, cell: str, groups: Sequence[Sequence[str]]) -> str | None:
+        """The file that a cell names, which may lack an ending of one of the groups.
+
+        Returns:
+            The path; '' where there is no such file; None where a list does not say which it is.
+        """
+        parent = cell[: cell.rfind('/') + 1]
+        if parent not in self.listed:
+            self._list(parent)
+        if cell in self.known:
+            return self.path(cell)
+        if parent in self.unsure:
+            return None
+        for endings in groups if parent != cell else ():
+            found = [ending for ending in endings if cell + ending in self.known]
+            if found:
+                return self.path(cell + found[0]) if len(found) == 1 else None
+        return ''
+
+    def _list(self, parent: str) -> None:
+        self.listed.add(parent)
+        prefix, names = str(Path(self.root, parent, 'x'))[:-1], set()
+        try:
+            named_file(f'{parent}x', '', self.root, self.roots)
+            self.stamps[os.path.abspath(prefix)] = stamp(prefix or '.')
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(prefix or '.') as entries:
+                names = {parent + one.name for one in entries if not one.is_dir(follow_symlinks=False)}
+            if prefix == self.path(parent):
+                self.known |= names
+            else:
+                self.unsure.add(parent)
+        except (Mistake, OSError):  # it is no matter of lists then
+            self.unsure.add(parent)
+
+
+class Finder:
+    """Finds the file that a cell names, or that is at the first of several patterns.
+
+    Called with a row's cells it gives the path, and None where an optional file is not there. A name may lack one of
+    the endings or an image's suffix. Only an empty cell and patterns leave out a file.
+
+    Args:
+        folders: where to look.
+        where: columns or patterns.
+        columns: those whose cells are given.
+        endings: see above.
+        optional: a cell may be empty, and nothing at a pattern.
+        partial_labels: whether it may indeed.
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        where: Sequence[str],
+        columns: Sequence[str],
+        endings: Sequence[str] = (),
+        optional: bool = False,
+        partial_labels: bool = False,
+    ) -> None:
+        self.folders, self.where, self.optional, self.partial_labels = folders, where, optional, partial_labels
+        self.groups = [endings, SUFFIXES] if endings else [SUFFIXES]
+        self.may_lack = optional and partial_labels and bool(PLACE.search(where[-1]))
+        places = {column: f'{{{index}}}' for index, column in enumerate(columns)}
+        self.forms: list[str] = []
+        for place in where:
+            parts = PLACE.split(place)  # every other one is a column's name
+            parts[::2] = [text.replace('{', '{{').replace('}', '}}') for text in parts[::2]]
+            parts[1::2] = [places[column] for column in parts[1::2]]
+            self.forms.append(''.join(parts) if len(parts) > 1 else places[place])
+
+    def all(self, columns: Sequence[Sequence[str]]) -> list[str] | None:
+        """The paths of all rows, where the first place names the file of each in full, in a folder that is listed."""
+        form = self.forms[0]
+        names = columns[int(form[1:-1])] if form[1:-1].isdecimal() else [*map(form.format, *columns)]
+        return [*map(self.folders.path, names)] if self.folders.known.issuperset(names) else None
+
+    def __call__(self, *cells: str) -> str | None:
+        named = [form.format(*cells) for form in self.forms]
+        for name in named:
+            path = self.folders.find(name, self.groups)
+            if path:
+                return path
+            if path is None:
+                break
+        else:
+            if self.may_lack:
+                return None
+        file = None
+        for place, name in zip(self.where, named, strict=True):
+            for endings in self.groups if name else ():
+                file = named_file(name, place, self.folders.root, self.folders.roots, endings)
+                if file.is_file():
+                    return str(file)
+        if file is not None and not self.may_lack:
+            raise Mistake(f'{self.where[-1]}: {file} is missing; restore the file, or check data_root')
+        if not self.optional:
+            raise Mistake(f'{self.where[-1]} is empty; name a file')
+        if not self.partial_labels:
+            raise Mistake(f'{self.where[-1]} is empty; fill it, or allow it with partial_labels=True')
+        return None
+
+
+def read_each(
+    read: Callable[..., Any], columns: Sequence[Sequence[str]], lines: Sequence[int], faults: dict[int, str]
+) -> list:
+    """What a function makes of each row's cells, None where it is at fault; the first fault of a line is noted."""
+    if isinstance(read, Finder) and (paths := read.all(columns)):
+        return paths
+    with suppress(ValueError):
+        return [*map(read, *columns)]
+    values: list = []
+    for line, cells in zip(lines, zip(*columns, strict=True), strict=True):
+        try:
+            values.append(read(*cells))
+        except ValueError as error:
+            faults.setdefault(line, str(error))
+            values.append(None)
+    return values
+
+
+def stem_of(path: str) -> str:
+    """A file's name without its suffix, as pathlib has it, and much faster."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def columns_in(where: Sequence[str]) -> list[str]:
+    """The columns that are named by patterns of files, or that name files themselves."""
+    return [*dict.fromkeys(column for place in where for column in PLACE.findall(place) or [place])]
 
 
 def places(where: str | Sequence[str]) -> list[str]:

@@ -91,8 +91,9 @@ class ISIC2017Dataset(TaskDataset):
         samples = [sample for split in self.splits for sample in self._samples_of(split)]
         if twice := [image_id for image_id, count in Counter(s['image_id'] for s in samples).items() if count > 1]:
             raise Mistake(f'{self.data_root}: {listed(twice)} are in several of the splits {self.split}; keep one')
-        kept = left_in(samples, self.exclude, f'the {self.split} split of {self.data_root}')
-        return kept + self._extra_samples({sample['image_id'] for sample in samples})
+        ids = [sample['image_id'] for sample in samples]
+        kept = left_in(ids, self.exclude, f'the {self.split} split of {self.data_root}')
+        return [samples[index] for index in kept] + self._extra_samples({*ids})
 
     def _samples_of(self, split: str) -> list[dict]:
         """One dict per image of a split."""

@@ -102,18 +102,27 @@ def read_rows(
         Mistake: if a column is missing or there twice, a row is not complete, the file is no text in UTF-8, or the
             delimiter is not one character.
     """
+    names = check_columns(path, columns, if_missing, if_no_column, delimiter)
+    rows = read_cells(path, delimiter)
+    next(rows, None)
+    for number, cells in rows:
+        yield f'{path}, line {number}', dict(zip(names, cells, strict=True))
+
+
+def check_columns(
+    path: Path, columns: Collection[str], if_missing: str, if_no_column: str, delimiter: str = ','
+) -> list[str]:
+    """The names of a table's columns, after the checks that ``read_rows`` makes before the first row."""
     if not path.is_file():
         raise MissingFile(f'{path} is missing; {if_missing}')
     if len(delimiter) != 1:
         raise Mistake(f'{path}: the delimiter is {delimiter!r}; it has to be one character')
-    rows = read_cells(path, delimiter)
-    _, names = next(rows, (0, []))
+    names = next(read_cells(path, delimiter), (0, []))[1]
     if twice := [name for name, count in Counter(names).items() if name and count > 1]:
         raise Mistake(f'{path} has the column {", ".join(twice)} twice; rename or remove one of them')
     if missing := [column for column in columns if column not in names]:
         raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
-    for number, cells in rows:
-        yield f'{path}, line {number}', dict(zip(names, cells, strict=True))
+    return names
 
 
 def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list[str] | None:

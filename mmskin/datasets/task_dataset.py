@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from mmskin.datasets.rows import chosen, column_of
 from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
@@ -55,6 +56,7 @@ class TaskDataset(BaseDataset):
         folds: a table that deals the images into folds (``image_id,fold,group``), as a suite's cross-validation writes
             it. It has to list every image, but those that a training gets besides (``extra``).
         in_folds: keep the images of these folds alone; goes with ``folds``.
+        serialize_data: mmengine's: pickle what ``load_data_list`` gives, so that workers share it.
 
     Raises:
         Mistake: if the table of folds lacks an image, or no image is left.
@@ -71,6 +73,7 @@ class TaskDataset(BaseDataset):
         metainfo: dict | None = None,
         folds: str | Path | None = None,
         in_folds: Sequence[int] | None = None,
+        serialize_data: bool = True,
     ) -> None:
         if (folds is None) != (in_folds is None):
             raise Mistake(f'folds={folds!r}, in_folds={in_folds!r}: give both, or none')
@@ -88,6 +91,7 @@ class TaskDataset(BaseDataset):
             test_mode=test_mode,
             lazy_init=lazy_init,
             metainfo=metainfo,
+            serialize_data=serialize_data,
         )
 
     @property
@@ -103,24 +107,32 @@ class TaskDataset(BaseDataset):
         """
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> Sequence[dict]:
         """The samples of the folds, after a check of ids, which mmengine's dataset asks for when it has loaded all.
 
         Raises:
             Mistake: if an id cannot be part of a file's name; see ``check_name``.
         """
-        for sample in self.data_list:
-            check_name(sample.get('image_id'), f'{self.data_root}: the image id')
+        ids = column_of(self.data_list, 'image_id')
+        for image_id in ids:
+            check_name(image_id, f'{self.data_root}: the image id')
         if self.folds is None or self.in_folds is None:
             return self.data_list
         fold_of = {image_id: fold for image_id, (fold, _) in read_folds(self.folds).items()}
-        own = {sample['image_id'] for sample in self.data_list if not sample.get('is_extra')}
+        extra = column_of(self.data_list, 'is_extra')
+        own = {image_id for image_id, is_extra in zip(ids, extra, strict=True) if not is_extra}
         if missing := own - fold_of.keys():
             raise Mistake(f'{self.folds} lacks {listed(missing)} of {self.data_root}; add them, or make it again')
-        kept = [s for s in self.data_list if s.get('is_extra') or fold_of[s['image_id']] in self.in_folds]
+        folds = {*self.in_folds}
+        kept = [index for index, image_id in enumerate(ids) if extra[index] or fold_of[image_id] in folds]
         if not kept:
             raise Mistake(f'{self.folds}: no image of {self.data_root} is in the folds {[*self.in_folds]}')
-        return kept
+        return chosen(self.data_list, kept)
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
+        if isinstance(indices, int):
+            indices = range(len(self.data_list))[:indices] if indices >= 0 else range(len(self.data_list))[indices:]
+        return chosen(self.data_list, indices)
 
     def __getitem__(self, idx: int) -> Any:
         epoch = self.epoch
@@ -168,15 +180,15 @@ def check_fields(fields: Collection[str]) -> None:
         raise Mistake(f'{odd[0]}: fields of ground truth begin with gt_; call it gt_{odd[0]}')
 
 
-def left_in(samples: Sequence[dict], exclude: Collection[str], where: str) -> list[dict]:
-    """The samples whose ids are not excluded.
+def left_in(ids: Sequence[str], exclude: Collection[str], where: str) -> list[int]:
+    """The places of the ids that are not excluded.
 
     Raises:
         Mistake: if an excluded id is not among them, or none is left.
     """
-    if unknown := set(exclude) - {sample['image_id'] for sample in samples}:
+    if unknown := set(exclude).difference(ids):
         raise Mistake(f'exclude names {listed(unknown)} not in {where}.')
-    kept = [sample for sample in samples if sample['image_id'] not in exclude]
+    kept = [index for index, image_id in enumerate(ids) if image_id not in exclude]
     if not kept:
         raise Mistake(f'exclude leaves no image of {where}.')
     return kept

@@ -1,6 +1,7 @@
 """A table of other columns, names and classes than the challenge's, over the synthetic set's files."""
 
 import csv
+import pickle
 import re
 import shutil
 
@@ -462,3 +463,110 @@ def test_a_column_that_stands_twice_is_refused(table):
     path.write_text(path.read_text().replace('finding', 'photo', 1))
     with pytest.raises(ValueError, match='has the column photo twice; rename or remove one'):
         dataset(path)
+
+
+# Large tables, which one process of a machine reads for all.
+
+
+@pytest.fixture
+def large(root, tmp_path, monkeypatch):
+    """A table of 20,000 rows over the set's six images, and the folder that keeps what is made of it."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    lines = ['id,photo,outline,finding,age,hair,ruler,part']
+    for index in range(20_000):
+        image, name = index % 6, NAMES[index % 6]
+        outline = f'ISIC-2017_Training_Part1_GroundTruth/SYN_000000{image}_segmentation.png' if index % 4 else ''
+        age, hair = '' if index % 7 == 0 else index % 90, index % 2
+        part = 'train' if index < 19_000 else 'val'
+        lines.append(
+            f'X_{index:06},ISIC-2017_Training_Data/SYN_000000{image}.jpg,{outline},{name},{age},{hair},,{part}'
+        )
+    (root / 'large.csv').write_text('\n'.join(lines) + '\n')
+    return root / 'large.csv', tmp_path / 'cache'
+
+
+def open_large(path, **options):
+    columns = dict(gt_signs=('hair', 'ruler'), gt_age='age')
+    return dataset(path, id_column='id', inputs=dict(age='age'), columns=columns, **options)
+
+
+def as_lists(info):
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in info.items()}
+
+
+def test_rows_of_a_large_table_are_made_once(large):
+    path, cache = large
+    found = open_large(path, split='train', split_column='part', pipeline=LOADING)
+    (file,) = cache.rglob('*.arrow')
+    made = file.stat().st_mtime_ns
+    again = open_large(path, split='train', split_column='part', pipeline=LOADING)
+    assert file.stat().st_mtime_ns == made
+    assert len(found) == len(again) == 19_000
+    for index in (0, 1, 8191, 8192, 18_999, -1):
+        assert str(as_lists(found.get_data_info(index))) == str(as_lists(again.get_data_info(index)))
+    info = again.get_data_info(17_007)
+    assert as_lists({**info, 'gt_signs': info['gt_signs'][:1]}) == dict(
+        image_id='X_017007',
+        img_path=str(path.parent / 'ISIC-2017_Training_Data/SYN_0000003.jpg'),
+        seg_map_path=str(path.parent / 'ISIC-2017_Training_Part1_GroundTruth/SYN_0000003_segmentation.png'),
+        gt_label=0,
+        gt_signs=[1],
+        gt_age=17_007 % 90,
+        inputs=dict(age=str(17_007 % 90)),
+        inputs_from=dict(age=f'{path}, line 17009: age'),
+        sample_idx=17_007,
+    )
+    assert again.get_data_info(0).keys() & {'seg_map_path', 'gt_age'} == set()
+    assert again[17_007]['data_samples'].gt_signs.isnan().tolist() == [False, True]
+
+
+def test_a_copy_of_a_large_table_is_small(large):
+    """For another process, for a subset, and with some ids left out."""
+    found = open_large(large[0], exclude=['X_000001'])
+    pickled = pickle.dumps(found.get_subset(range(5)))
+    assert len(pickled) < 20_000
+    assert [pickle.loads(pickled).get_data_info(index)['image_id'] for index in (0, 1, -1)] == [
+        'X_000000',
+        'X_000002',
+        'X_000005',
+    ]
+    assert [len(found.get_subset(count)) for count in (7, -3)] == [7, 3]
+    assert found.get_subset(-3).get_data_info(0)['image_id'] == 'X_019997'
+
+
+def test_what_changes_is_read_anew(large):
+    path, cache = large
+    assert open_large(path).get_data_info(0)['gt_label'] == 2
+    path.write_text(path.read_text().replace('naevus', 'mel', 1))
+    assert open_large(path).get_data_info(0)['gt_label'] == 1
+    (path.parent / 'ISIC-2017_Training_Data/SYN_0000005.jpg').unlink()
+    with pytest.raises(Mistake, match=r'(?s)line 7: photo: .*SYN_0000005.jpg is missing; .* and 3323 more rows|line 7'):
+        open_large(path)
+    assert len([*cache.rglob('*.arrow')]) == 1
+    for file in cache.rglob('*.arrow'):
+        file.write_bytes(file.read_bytes()[:1000])  # a disk that was full
+    path.write_text(path.read_text().replace('SYN_0000005', 'SYN_0000004'))
+    assert len(open_large(path)) == 20_000
+
+
+def test_a_large_table_without_a_place_to_keep_its_rows(large, monkeypatch, tmp_path):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert len(open_large(large[0])) == 20_000
+
+
+def test_lines_are_counted_over_cells_that_go_on(table):
+    """The number is that of the row's last line, also in a large table."""
+    path = table(lambda rows: [row.update(note='a\nb' if index == 1 else '') for index, row in enumerate(rows)])
+    path.write_text(path.read_text() + '\n\nnowhere.jpg,,mel,train,0,1,0,\n')
+    with pytest.raises(Mistake, match='line 11: photo: .*nowhere.jpg is missing'):
+        dataset(path)
+
+
+def test_folds_of_a_large_table(large, tmp_path):
+    path, _ = large
+    lines = [f'X_{index:06},{index % 5},g{index}' for index in range(20_000)]
+    (tmp_path / 'folds.csv').write_text('\n'.join(['image_id,fold,group', *lines]) + '\n')
+    found = open_large(path, folds=tmp_path / 'folds.csv', in_folds=[1, 3])
+    assert len(found) == 8_000
+    assert [found.get_data_info(index)['image_id'] for index in (0, 1, -1)] == ['X_000001', 'X_000003', 'X_019998']

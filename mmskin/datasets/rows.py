@@ -1,0 +1,144 @@
+"""Samples by the hundred thousand: rows of an Arrow file that the processes of a machine share."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+from mmengine.logging import print_log
+
+__all__ = ['Rows', 'chosen', 'column_of', 'once_per_machine', 'stamp']
+
+
+class Rows(Sequence[dict]):
+    """A table in which a row is a dict without what is empty; one is made when it is asked for.
+
+    A column ``inputs/age`` is the entry ``age`` of the row's dict ``inputs``. A copy shares the table. Another process
+    gets the file's name, where there is one.
+
+    Args:
+        source: an Arrow file, which is mapped into memory and not read, or a table.
+        indices: which of its rows these are, and in which order; None takes all.
+    """
+
+    def __init__(self, source: Path | pa.Table, indices: np.ndarray | None = None) -> None:
+        self.source, self.indices = source, indices
+        if isinstance(source, Path):
+            with pa.memory_map(str(source)) as file:
+                reader = pa.ipc.open_file(file)
+                self.schema = reader.schema
+                self.batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        else:
+            self.schema, self.batches = source.schema, source.to_batches()
+        self.columns = {name: [batch.column(name) for batch in self.batches] for name in self.schema.names}
+        self.ends = np.cumsum([batch.num_rows for batch in self.batches], dtype=np.int64)
+
+    def __len__(self) -> int:
+        if self.indices is not None:
+            return len(self.indices)
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.take(range(*index.indices(len(self))))
+        place = range(len(self))[index]
+        place = place if self.indices is None else int(self.indices[place])
+        number = int(np.searchsorted(self.ends, place, side='right'))
+        place -= int(self.ends[number - 1]) if number else 0
+        row: dict[str, Any] = {}
+        for name, arrays in self.columns.items():
+            if (value := arrays[number][place].as_py()) is not None:
+                group, slash, key = name.partition('/')
+                if slash:
+                    row.setdefault(group, {})[key] = value
+                else:
+                    row[name] = value
+        return row
+
+    def column(self, name: str) -> list:
+        """A column's values, None where a row has none."""
+        if name not in self.columns:
+            return [None] * len(self)
+        values = pa.chunked_array(self.columns[name], self.schema.field(name).type)
+        return (values if self.indices is None else values.take(pa.array(self.indices))).to_pylist()
+
+    def take(self, indices: Iterable[int]) -> 'Rows':
+        """The rows at these places."""
+        places = np.fromiter(indices, np.int64)
+        places[places < 0] += len(self)
+        return Rows(self.source, places if self.indices is None else self.indices[places])
+
+    def __deepcopy__(self, memo: dict) -> 'Rows':
+        return self
+
+    def __reduce__(self) -> tuple:
+        return Rows, (self.source, self.indices)
+
+
+def column_of(samples: Sequence[dict], name: str) -> list:
+    """A field of all samples, None where one lacks it."""
+    return samples.column(name) if isinstance(samples, Rows) else [sample.get(name) for sample in samples]
+
+
+def chosen(samples: Sequence[dict], indices: Sequence[int]) -> Sequence[dict]:
+    """The samples at these places."""
+    return samples.take(indices) if isinstance(samples, Rows) else [samples[index] for index in indices]
+
+
+def once_per_machine(
+    name: Any, made_of: Any, build: Callable[[], tuple[pa.Table, Mapping[str, Sequence[int] | None]]]
+) -> Rows:
+    """The rows that one process of a machine builds, and that all others, and later runs, map from its file.
+
+    The file is in ``mmskin/tables`` of the user's cache (``XDG_CACHE_HOME``, by default ``~/.cache``), and may be
+    deleted at any time. Where none can be written, each process builds its own rows.
+
+    Args:
+        name: what the rows are of; later ones of the same name replace them.
+        made_of: what else they depend on.
+        build: gives the rows, and the files and folders that they were made from, each with its ``stamp`` of then.
+    """
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'tables'
+    key = hashlib.sha256(json.dumps(name, default=str).encode()).hexdigest()[:32]
+    file, now = folder / f'{key}.arrow', json.dumps(made_of, default=str)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(folder / f'{key}.lock')
+        lock.acquire()
+    except OSError as error:
+        text = f'{folder}: {error.strerror or error}; each process keeps a table of its own'
+        print_log(text, logger='current', level=logging.WARNING)
+        return Rows(build()[0])
+    with lock:
+        with suppress(FileNotFoundError, pa.ArrowInvalid, KeyError):
+            rows = Rows(file)
+            noted = {key.decode(): json.loads(value) for key, value in (rows.schema.metadata or {}).items()}
+            if noted['made_of'] == json.loads(now) and all(
+                stamp(source) == seen for source, seen in noted['sources'].items()
+            ):
+                return rows
+        table, sources = build()
+        unfinished = file.with_suffix(f'.{os.getpid()}.part')
+        schema = table.schema.with_metadata({'made_of': now, 'sources': json.dumps(sources)})
+        with pa.ipc.new_file(str(unfinished), schema) as writer:
+            writer.write_table(table.combine_chunks())
+        unfinished.replace(file)
+        del table
+        pa.default_memory_pool().release_unused()
+        return Rows(file)
+
+
+def stamp(path: str | Path) -> list[int] | None:
+    """Size and time of a file's or folder's last change; None where it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,115 @@
+"""A table of 400,000 images: how long it takes to open, and how much memory.
+
+    python speed/many_images.py --count 400000
+
+The rows name a few small files again and again. Each figure is of a process of its own that has imported all, so that
+memory is what the measured thing adds to it: its peak, and what is left.
+"""
+
+import argparse
+import multiprocessing
+import os
+import pickle
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+
+from mmskin.datasets.csv_dataset import CsvLesionDataset
+
+FILES = 64
+
+
+def write_table(root: Path, count: int, side: int) -> Path:
+    """A table of ``count`` rows over a few images and masks of ``side`` pixels."""
+    rng = np.random.default_rng(0)
+    for folder in ('images', 'masks'):
+        (root / folder).mkdir()
+    for index in range(FILES):
+        cv2.imwrite(str(root / f'images/{index:03}.jpg'), rng.integers(0, 256, (side, side, 3), np.uint8))
+        cv2.imwrite(str(root / f'masks/{index:03}.png'), 255 * rng.integers(0, 2, (side, side), np.uint8))
+    with (root / 'table.csv').open('w') as file:
+        file.write('image_id,image,mask,diagnosis,age,sex,site,split\n')
+        for index in range(count):
+            name, diagnosis = f'{index % FILES:03}', ('melanoma', 'nevus', 'seborrheic_keratosis')[index % 3]
+            told = f'{index % 90},{("male", "female")[index % 2]},anterior torso,train'
+            file.write(f'ISIC_{index:07},images/{name}.jpg,masks/{name}.png,{diagnosis},{told}\n')
+    return root / 'table.csv'
+
+
+def opened(table: Path) -> CsvLesionDataset:
+    """The data set, as a training opens it."""
+    columns = dict(id_column='image_id', mask_column='mask', label_column='diagnosis')
+    return CsvLesionDataset(table, split='train', inputs=dict(age='age', sex='sex'), **columns)
+
+
+def rows_read(table: Path) -> None:
+    """All rows, one after the other."""
+    found = opened(table)
+    for index in range(len(found)):
+        found.get_data_info(index)
+
+
+def resident() -> float:
+    """MB of this process in memory, without the pages of files, which all processes share."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('RssAnon'):
+            return int(line.split()[1]) / 1e3
+    raise RuntimeError('/proc/self/status has no RssAnon; this is measured on Linux')
+
+
+def measured(what: Callable, *args: object) -> tuple[float, float, float, float]:
+    """Seconds, CPU seconds, and MB at the peak and at the end, that a call takes in a process of its own."""
+    receiver, sender = multiprocessing.get_context('fork').Pipe(duplex=False)
+
+    def run() -> None:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, cpu, before = time.perf_counter(), time.process_time(), resident()
+        kept = what(*args)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most) / 1e3
+        sender.send((seconds, cpu_seconds, peak, resident() - before))
+        del kept
+
+    process = multiprocessing.get_context('fork').Process(target=run)
+    process.start()
+    sender.close()
+    found = receiver.recv()
+    process.join()
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--count', type=int, default=400_000, help='rows of the table')
+    parser.add_argument('--side', type=int, default=32, help='pixels of the files')
+    args = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        os.environ['XDG_CACHE_HOME'] = f'{folder}/cache'
+        table = write_table(Path(folder), args.count, args.side)
+        opened(write_table_head(table))  # what is imported at first use
+        print(f'| {args.count:,} rows | s | CPU s | MB at the peak | MB kept |\n|---|---|---|---|---|')
+        for name, what in (
+            ('opened for the first time', opened),
+            ('opened again, as by another rank', opened),
+            ('opened and every row read', rows_read),
+        ):
+            print(f'| {name} | ' + ' | '.join(f'{figure:.2f}' for figure in measured(what, table)) + ' |', flush=True)
+        print(f'{len(pickle.dumps(opened(table)))} bytes are sent to a worker that is spawned')
+
+
+def write_table_head(table: Path) -> Path:
+    """The first rows of a table, as another one."""
+    head = table.with_name('head.csv')
+    with table.open() as rows:
+        head.write_text(''.join(next(rows) for _ in range(10)))
+    return head
+
+
+if __name__ == '__main__':
+    main()
