@@ -28,6 +28,7 @@ EXTRAS = (
     'mlflow',
     'onnx',
     'openvino',
+    'ray',
     'serve',
     'smp',
     'tests',

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.evaluate import evaluate_checkpoint
+from mmskin.errors import MissingLibrary
 from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 
@@ -58,6 +59,31 @@ def real_data():
     if not (root / 'isic2017_256').is_dir():
         pytest.skip(f'real images: no isic2017_256 in {root}; name its folder in MMSKIN_TEST_DATA')
     return root
+
+
+@pytest.fixture(scope='session')
+def two_nodes():
+    """Ray on two nodes of this machine, with two cores each as they think; skips where Ray does not start."""
+    from mmskin.cluster import import_ray
+
+    try:
+        ray = import_ray()
+    except MissingLibrary as error:
+        pytest.skip(str(error))
+    from ray.cluster_utils import Cluster
+
+    cluster = None
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 2, 'object_store_memory': 200_000_000})
+        cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds
+        if cluster:
+            cluster.shutdown()
+        pytest.skip(f'Ray does not start on this machine: {error}')
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
 
 
 # A model folder from random weights, tested on a handful of synthetic images.

@@ -1,10 +1,12 @@
-"""Serve a page: drop images on it, and see outline, probabilities and explanation.
+"""Serve a page: drop images on it, and see outline, probabilities and explanation. Or a service for programs, --api.
 
 mmskin serve
 mmskin serve --model configs/fpm/lite0_isic2017.py --checkpoint work_dirs/lite0_isic2017 --port 8000
+mmskin serve --api
+curl --data-binary @photo.jpg 'http://localhost:7860/predict?name=photo.jpg'
 
 Only this machine can open it, unless --host says otherwise. Nothing is kept of the images, and no request goes
-elsewhere. Research software, not a medical device. Needs: pip install '.[serve]'
+elsewhere. Research software, not a medical device. Needs: pip install '.[serve]', for the service '.[ray]'
 """
 
 import argparse
@@ -40,18 +42,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--max-total-megabytes', type=float, default=2000, help='all uploads together that wait for answers (2000)'
     )
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is taken (50000000)')
+    api = parser.add_argument_group('the service')
+    api.add_argument(
+        '--api', action='store_true', help='POST an image to /predict, get JSON; networks run on Ray Serve'
+    )
+    api.add_argument('--replicas', type=int, help='processes with a network each (one for each GPU, or one)')
+    api.add_argument(
+        '--batch-size', type=int, help='images that a network sees at once, if they wait (8 on a GPU, or 1)'
+    )
+    api.add_argument('--queue', type=int, default=64, help='images that may wait; the next one hears 503 (64)')
+    api.add_argument('--timeout', type=float, default=30, help='seconds for an answer, waiting included (30)')
+    api.add_argument('--ray-address', metavar='ADDRESS', help='of a Ray cluster (one is started on this machine)')
 
 
 def run(args: argparse.Namespace) -> None:
     """Load the model once, and serve until Ctrl-C."""
-    from mmskin.inference.inferencer import LesionInferencer
-    from mmskin.inference.zoo import DEFAULT_MODEL
     from mmskin.web.limits import Limits
+
+    limits = Limits(args.max_megabytes, args.max_pixels, total_megabytes=args.max_total_megabytes)
+    names = (args.host, args.port, args.allow_host, args.trust_proxy)
+    if args.api:
+        from mmskin.cluster import import_ray
+
+        import_ray(args.ray_address)
+        from mmskin.web.api import Load, serve_api
+        from mmskin.web.door import Address
+
+        model = {'model': args.model, 'checkpoint': args.checkpoint, 'device': args.device, 'tta': args.tta}
+        load = Load(args.replicas, args.batch_size, args.queue, args.timeout)
+        serve_api(model, limits, load, Address(*names), args.ray_address)
+        return
     from mmskin.web.page import import_gradio
-    from mmskin.web.server import Address, serve
 
     import_gradio()  # whether it is installed
-    limits = Limits(args.max_megabytes, args.max_pixels, total_megabytes=args.max_total_megabytes)
-    address = Address(args.host, args.port, args.allow_host, args.trust_proxy)
+    from mmskin.inference.inferencer import LesionInferencer
+    from mmskin.inference.zoo import DEFAULT_MODEL
+    from mmskin.web.door import Address
+    from mmskin.web.server import serve
+
     inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
-    serve(inferencer, limits, args.model or DEFAULT_MODEL, address)
+    serve(inferencer, limits, args.model or DEFAULT_MODEL, Address(*names))

@@ -1,76 +1,72 @@
-"""Who and what gets through to the page: its own requests alone, complete, within the limits, under its own name."""
+"""Who and what gets through to a page or a service: its own requests alone, complete, within limits, in its name."""
 
 import asyncio
-import json
 import re
-from collections.abc import Collection
-from contextlib import suppress
-from pathlib import Path
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlsplit
 
+import uvicorn
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mmskin.web.uploads import Refusal, Uploads, body_of
+from mmskin.errors import Mistake
+from mmskin.web.limits import MEGA
 
-__all__ = ['Connection', 'Door']
+__all__ = ['Address', 'Connection', 'Door', 'Refusal', 'body_of', 'listening', 'until_told_to_end']
 
-GRADIO = '/gradio_api'
-UPLOAD, PROGRESS = f'{GRADIO}/upload', f'{GRADIO}/upload_progress'
-JOIN, ANSWERS = f'{GRADIO}/queue/join', f'{GRADIO}/queue/data'
-# All that the page asks for. Gradio has 60 more routes, some of which run the network past its queue.
-OPEN = {
-    'HEAD': re.compile('/'),
-    'GET': re.compile(
-        r'/|/config/?|/(theme\.css|manifest\.json|favicon\.ico|robots\.txt)|/(assets|static)/[\w./@-]+'
-        rf'|{GRADIO}/(app_id|upload_progress|queue/data|heartbeat/\w+)'
-    ),
-    'POST': re.compile(f'{UPLOAD}|{JOIN}'),
-}
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self'; form-action 'self'; "
     "object-src 'none'; frame-ancestors 'self'"
 )
 HEADERS = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer')]
 PATIENCE = 20  # seconds for the head of a request, and for the other side to read some of an answer
-FIELD = 100  # letters of an age, a sex and so on
-FUNCTION = 0  # as Gradio numbers them: the page has one, its answer
-QUESTION = 1_000_000  # bytes at most of a question to the queue, which names some uploads
+RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
+CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
+DESCRIPTORS = 4096  # a connection, its upload's file, and what Python and the network hold open
+
+
+class Refusal(Exception):
+    """A request that gets no further, with the status and the words for it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Door:
-    """Lets through what the page asks for, keeps uploads itself, and refuses all else.
+    """Lets through what is asked of a page or a service, under its own names, and refuses all else.
 
-    Every response tells the browser to load nothing from any other address, whatever Gradio's files name.
+    Every response tells the browser to load nothing from any other address, whatever its files name.
 
     Args:
-        app: The page.
-        uploads: Where images lie until they are answered.
-        hosts: Names under which the page may be asked for, besides the address that a request came to. Any other may be
-            of a site that had its own name point here, to read answers (DNS rebinding).
-        num_fields: How many the page has beside its images.
-        proxy: The address whose ``X-Forwarded-*`` headers count; by default they are dropped.
+        app: What is asked.
+        address: Whose names count. Any other may be of a site that had its own name point here, to read answers (DNS
+            rebinding).
     """
 
-    def __init__(
-        self, app: ASGIApp, uploads: Uploads, hosts: Collection[str], num_fields: int, proxy: str | None = None
-    ) -> None:
-        self.app: Any = app if proxy is None else ProxyHeadersMiddleware(app, proxy)  # type: ignore[arg-type]
-        self.uploads = uploads
-        self.num_fields = num_fields
+    name = 'page'
+    open: Mapping[str, re.Pattern] = {}  # paths by method
+
+    def __init__(self, app: ASGIApp, address: 'Address') -> None:
+        self.proxy = address.proxy
+        self.app: Any = app if self.proxy is None else ProxyHeadersMiddleware(app, self.proxy)  # type: ignore[arg-type]
+        hosts = ('localhost', '127.0.0.1', '::1', address.host, *address.names)
         self.hosts = {host.strip('[]').lower() for host in hosts}
-        self.proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run in the background while the server does."""
         if scope['type'] == 'lifespan':
-            sweep = asyncio.create_task(self.uploads.sweep(self.forget))
-            await self.app(scope, receive, send)
-            sweep.cancel()
+            await self.live(scope, receive, send)
             return
 
         async def send_with_policy(message: Message) -> None:
@@ -79,115 +75,87 @@ class Door:
             await send(message)
 
         try:
+            self.check(scope)
+            if self.proxy is None or scope['client'][0] != self.proxy:
+                headers = scope['headers']
+                kept = [pair for pair in headers if not pair[0].startswith((b'x-forwarded', b'forwarded'))]
+                scope = {**scope, 'headers': kept}
             await self.answer(scope, receive, send_with_policy)
-        except Refusal as refusal:  # the connection ends, since what is left of the request is not read
-            response = PlainTextResponse(str(refusal), refusal.status, headers={'connection': 'close'})
-            await response(scope, receive, send_with_policy)
+        except Refusal as refusal:
+            await self.refuse(refusal)(scope, receive, send_with_policy)
         except asyncio.CancelledError:  # the server ends
             pass
 
+    async def live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What runs while the server does."""
+        await self.app(scope, receive, send)
+
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
+        """Answer a request that is of the page.
 
         Raises:
-            Refusal: if it is not of the page, or above a limit.
+            Refusal: if it is above a limit.
         """
-        self.check(scope)
-        if self.proxy is None or scope['client'][0] != self.proxy:
-            kept = [
-                (key, value) for key, value in scope['headers'] if not key.startswith((b'x-forwarded', b'forwarded'))
-            ]
-            scope = {**scope, 'headers': kept}
-        if scope['path'] == UPLOAD:
-            paths = await self.uploads.store(scope, receive)
-            await JSONResponse([*map(str, paths)])(scope, receive, send)
-        elif scope['path'] == PROGRESS:  # Gradio tells of uploads that it took itself
-            await PlainTextResponse('', media_type='text/event-stream')(scope, receive, send)
-        elif scope['path'] == JOIN:
-            await self.join(scope, receive, send)
-        elif scope['path'] == ANSWERS:
-            (session,) = parse_qs(scope['query_string'].decode('latin-1')).get('session_hash', [''])[:1]
-            if session not in self.uploads.sessions:
-                raise Refusal(404, 'nothing was asked, or nobody came for the answer')
-            with self.uploads.awaited(session):
-                await self.app(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        await self.app(scope, receive, send)
 
-    async def forget(self, session: str) -> None:
-        """Wait for a session's answers, and hang up: Gradio then drops them, which it would else keep for ever."""
-
-        async def hang_up() -> Message:
-            await asyncio.sleep(0.1)
-            return {'type': 'http.disconnect'}
-
-        async def send(message: Message) -> None:
-            pass
-
-        scope: Scope = {
-            'type': 'http',
-            'asgi': {'version': '3.0', 'spec_version': '2.3'},  # in which a response ends as the other side hangs up
-            'http_version': '1.1',
-            'method': 'GET',
-            'scheme': 'http',
-            'path': ANSWERS,
-            'query_string': urlencode({'session_hash': session}).encode(),
-            'headers': [(b'host', b'localhost')],
-            'client': ('127.0.0.1', 0),
-            'server': ('127.0.0.1', 0),
-        }
-        with suppress(Exception):  # such as that there is no answer
-            await asyncio.wait_for(self.app(scope, hang_up, send), PATIENCE)
+    def refuse(self, refusal: 'Refusal') -> Response:
+        """The response; the connection ends, since what is left of the request is not read."""
+        return PlainTextResponse(str(refusal), refusal.status, headers={'connection': 'close'})
 
     def check(self, scope: Scope) -> None:
         """Refuse what is not a request of the page, before anything of its body is read."""
         headers = Headers(scope=scope)
         own = {*self.hosts, scope['server'][0]}
         if hostname(f'//{headers.get("host", "")}') not in own:
-            raise Refusal(400, 'this page is not known under that name; mmskin serve --allow-host NAME adds one')
+            raise Refusal(
+                400, f'this {self.name} is not known under that name; mmskin serve --allow-host NAME adds one'
+            )
         if 'origin' in headers and hostname(headers['origin']) not in own:
-            raise Refusal(403, 'another site may not ask this page')
-        known = OPEN.get(scope['method'])
+            raise Refusal(403, f'another site may not ask this {self.name}')
+        known = self.open.get(scope['method'])
         if known is None or not known.fullmatch(scope['path']) or '..' in scope['path']:
-            raise Refusal(404, 'not of this page')
+            raise Refusal(404, f'not of this {self.name}')
         if scope['method'] != 'POST' and (headers.get('content-length', '0') != '0' or 'transfer-encoding' in headers):
-            raise Refusal(413, 'a body that this page does not read')
+            raise Refusal(413, f'a body that this {self.name} does not read')
 
-    async def join(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a question on to Gradio's queue, where it asks about uploads of this page and nothing else."""
-        body = b''.join([part async for part in body_of(scope, receive, QUESTION, self.uploads.limits.seconds)])
+
+@dataclass(frozen=True)
+class Address:
+    """Where a page or a service listens, and under which names.
+
+    Attributes:
+        host: Whom to listen to: 127.0.0.1 is this machine alone, 0.0.0.0 everybody.
+        port: 0 is any that is free.
+        names: Names by which it is asked for, besides ``localhost`` and addresses of this machine.
+        proxy: The address of a web server before it, whose ``X-Forwarded-*`` headers count.
+    """
+
+    host: str = '127.0.0.1'
+    port: int = 0
+    names: Sequence[str] = ()
+    proxy: str | None = None
+
+    def listen(self) -> socket.socket:
+        """A socket that listens there.
+
+        Raises:
+            Mistake: if the address is taken or not of this machine.
+        """
+        host = self.host.strip('[]')
+        if not 0 <= self.port < 2**16:  # getaddrinfo would take it modulo 65536
+            raise Mistake(f'--port {self.port}: give a number from 0 to 65535')
         try:
-            question = json.loads(body)
-            session = str(question['session_hash'])
-            files, *fields = question['data']  # which are what the network is told beside the images
-            typed = all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields)
-            if not typed or len(fields) != self.num_fields:
-                raise ValueError('a field that nobody typed')
-            names = [(str(file['path']), str(file.get('orig_name') or 'image')) for file in files or ()]
-            if question['fn_index'] != FUNCTION:
-                raise ValueError('a function that the page does not have')
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Refusal(400, 'not a question of this page') from error
-        paths = [path for path, _ in names]
-        self.uploads.claim(paths, session)
-        data = [{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for path, name in names]
-        content = json.dumps({'data': [data, *fields], 'fn_index': FUNCTION, 'session_hash': session}).encode()
-        status = 0
+            family, _, _, _, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(address, family=family, backlog=1024)
+        except (OSError, OverflowError) as error:  # the latter of no port at all
+            raise Mistake(
+                f'{self.host}:{self.port} is taken, or not of this machine; name another by --host or --port'
+            ) from error
 
-        async def replay() -> Message:
-            return {'type': 'http.request', 'body': content, 'more_body': False}
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            status = message.get('status', status)
-            await send(message)
-
-        length = (b'content-length', str(len(content)).encode())
-        headers = [(b'content-type', b'application/json'), length]
-        headers += [pair for pair in scope['headers'] if pair[0] not in (b'content-type', b'content-length')]
-        await self.app({**scope, 'headers': headers}, replay, watch)
-        if status != 200:  # such as a queue that is full
-            self.uploads.discard(map(Path, paths))
+    def url(self, listener: socket.socket) -> str:
+        """Where ``listener`` is reached."""
+        host = 'localhost' if self.host == '0.0.0.0' else self.host
+        return f'http://{host}:{listener.getsockname()[1]}/'
 
 
 class Connection(H11Protocol):
@@ -230,6 +198,89 @@ class Connection(H11Protocol):
     def shutdown(self) -> None:
         """End at once as the server ends: an open page would have it wait."""
         self.transport.close()
+
+
+@contextmanager
+def listening(door: Door, listener: socket.socket) -> Iterator[None]:
+    """Inside the block, whoever connects to ``listener`` is at the door."""
+    allow_connections()
+    config = uvicorn.Config(
+        door,
+        loop='asyncio',
+        http=Connection,
+        ws='none',
+        lifespan='on',
+        log_level='warning',
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def until_told_to_end(what: str) -> None:
+    """Say what is served, and wait for Ctrl-C or for the process to be told to end."""
+    try:
+        print(f'serving {what} (Ctrl-C ends it)', flush=True)
+        signal.pause() if hasattr(signal, 'pause') else input()
+    except KeyboardInterrupt:
+        print('\nended')
+
+
+def allow_connections() -> None:
+    """Raise what the process may open, as far as the system lets it: each connection and upload is a descriptor."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a limit of its own below the hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> AsyncIterator[bytes]:
+    """The body of a request, as it arrives.
+
+    Args:
+        scope: The request.
+        receive: What gives its parts.
+        most: Bytes that it may have.
+        seconds: How long it may pause, and in how long it has to bring what a slow line brings, see ``RATE``.
+
+    Raises:
+        Refusal: if it is larger, slower, without a stated length, or broken off.
+    """
+    length = Headers(scope=scope).get('content-length', '')
+    if not length.isdecimal():
+        raise Refusal(411, 'a request has to state its length')
+    if int(length) > most:
+        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are taken')
+    left, step, more = seconds, 0, True
+    while more:
+        asked = time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), left)
+        except asyncio.TimeoutError as error:
+            raise Refusal(408, 'the request stopped half-way, or came too slowly') from error
+        left -= time.monotonic() - asked  # not what this side takes to write it down
+        if message['type'] == 'http.disconnect':
+            raise Refusal(400, 'broken off')
+        part, more = message.get('body', b''), message.get('more_body', False)
+        step += len(part)
+        if step >= RATE * seconds:
+            left, step = seconds, 0
+        yield part
 
 
 def hostname(url: str) -> str | None:

@@ -1,11 +1,14 @@
-"""What the page takes: how large a file, how many pixels, how many images at a time, and how much of all."""
+"""What a page or a service takes: how large a file, how many pixels, how many images at a time, and how much of all."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmskin.errors import Mistake
-from mmskin.inference.image_sources import ImageSource
 from mmskin.readers.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from mmskin.inference.image_sources import ImageSource
 
 __all__ = ['Limits']
 
@@ -14,7 +17,7 @@ MEGA = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that the page takes.
+    """The most that a page or a service takes.
 
     Attributes:
         megabytes: of a file.
@@ -37,29 +40,39 @@ class Limits:
             raise Mistake(f'{self} would take no image at all; give numbers above 0')
 
     @property
-    def bytes(self) -> int:
+    def file_bytes(self) -> int:
         """The most of a file."""
         return int(self.megabytes * MEGA)
 
     @property
     def request_bytes(self) -> int:
         """The most of a request: so many files, and what the form adds."""
-        return self.images * self.bytes + MEGA
+        return self.images * self.file_bytes + MEGA
 
     @property
     def total_bytes(self) -> int:
         """The most of all uploads together."""
         return int(self.total_megabytes * MEGA)
 
-    def read(self, path: Path, name: str) -> ImageSource:
-        """A file's content, in memory, under the name that its owner gave it; its pixels are counted as it is decoded.
+    def check(self, size: int, name: str) -> None:
+        """Raise a ``Mistake`` if a file of ``size`` bytes is empty or too large."""
+        if size == 0:
+            raise Mistake(f'{name}: the file is empty')
+        if size > self.file_bytes:
+            raise Mistake(f'{name}: {size / MEGA:.1f} MB; at most {self.megabytes:g} MB are taken')
+
+    def source(self, content: bytes, name: str) -> 'ImageSource':
+        """A file's content under the name that its owner gave it; its pixels are counted before it is decoded.
 
         Raises:
             Mistake: if it is empty or too large.
         """
-        size = path.stat().st_size
-        if size == 0:
-            raise Mistake(f'{name}: the file is empty')
-        if size > self.bytes:
-            raise Mistake(f'{name}: {size / MEGA:.1f} MB; this page takes {self.megabytes:g} MB at most')
-        return ImageSource(Path(name).stem, path.read_bytes(), self.pixels, name)
+        from mmskin.inference.image_sources import ImageSource  # which imports torch; a door does without
+
+        self.check(len(content), name)
+        return ImageSource(Path(name).stem, content, self.pixels, name)
+
+    def read(self, path: Path, name: str) -> 'ImageSource':
+        """The same for a file on the disk, which is read if it is not too large."""
+        self.check(path.stat().st_size, name)
+        return self.source(path.read_bytes(), name)

@@ -16,21 +16,13 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive, Scope
 
-from mmskin.web.limits import MEGA, Limits
+from mmskin.web.door import Refusal, body_of
+from mmskin.web.limits import Limits
 from mmskin.web.page import remove
 
-__all__ = ['Refusal', 'Uploads', 'body_of']
+__all__ = ['Uploads']
 
-RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CHUNK = 1 << 20
-
-
-class Refusal(Exception):
-    """A request that gets no further, with the status and the words for it."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass
@@ -107,7 +99,7 @@ class Uploads:
         paths = []
         try:
             for file in files:
-                if (file.size or 0) > self.limits.bytes:
+                if (file.size or 0) > self.limits.file_bytes:
                     raise Refusal(
                         413, f'{file.filename}: above the maximum allowed size of {self.limits.megabytes:g} MB'
                     )
@@ -175,37 +167,3 @@ class Uploads:
         for path in paths:
             self.kept.pop(path, None)
             remove(path)
-
-
-async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> AsyncIterator[bytes]:
-    """The body of a request, as it arrives.
-
-    Args:
-        scope: The request.
-        receive: What gives its parts.
-        most: Bytes that it may have.
-        seconds: How long it may pause, and in how long it has to bring what a slow line brings, see ``RATE``.
-
-    Raises:
-        Refusal: if it is larger, slower, without a stated length, or broken off.
-    """
-    length = Headers(scope=scope).get('content-length', '')
-    if not length.isdecimal():
-        raise Refusal(411, 'a request has to state its length')
-    if int(length) > most:
-        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; this page takes {most / MEGA:g} MB at most')
-    left, step, more = seconds, 0, True
-    while more:
-        asked = time.monotonic()
-        try:
-            message = await asyncio.wait_for(receive(), left)
-        except asyncio.TimeoutError as error:
-            raise Refusal(408, 'the request stopped half-way, or came too slowly') from error
-        left -= time.monotonic() - asked  # not what this side takes to write it down
-        if message['type'] == 'http.disconnect':
-            raise Refusal(400, 'broken off')
-        part, more = message.get('body', b''), message.get('more_body', False)
-        step += len(part)
-        if step >= RATE * seconds:
-            left, step = seconds, 0
-        yield part

@@ -24,8 +24,9 @@ import httpx  # noqa: E402
 from mmskin.cli import main  # noqa: E402
 from mmskin.drawing import readable  # noqa: E402
 from mmskin.errors import Mistake  # noqa: E402
+from mmskin.web.door import Address  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
-from mmskin.web.server import Address, running  # noqa: E402
+from mmskin.web.server import running  # noqa: E402
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -1,0 +1,74 @@
+"""Ray as mmskin uses it: on the loopback unless a cluster is named, with no dashboard and no reports about its use."""
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from mmskin.errors import Mistake, in_one_line, needs
+
+__all__ = ['connected', 'import_ray']
+
+# Ray looks at these as it is imported; where somebody else imports it first, they are theirs to choose.
+SETTINGS = {
+    'RAY_USAGE_STATS_ENABLED': '0',
+    'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # or it warns of a change to come
+    'RAY_SERVE_LOG_TO_STDERR': '0',
+}
+LOCAL = {
+    'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER': '0',  # listens on the loopback alone, as it does on these systems
+    'RAY_worker_niceness': '0',  # its workers are no less urgent than the command
+    'RAY_AUTH_MODE': 'token',  # or another user of this machine could run code with our rights
+}
+
+
+def import_ray(address: str | None = None) -> ModuleType:
+    """Ray, with its reports about its use switched off, and on the loopback unless it goes to a cluster.
+
+    Args:
+        address: Of the cluster; what ``RAY_ADDRESS`` says by default.
+
+    Raises:
+        MissingLibrary: if it is not installed.
+    """
+    address = address or os.environ.get('RAY_ADDRESS')
+    if 'ray' not in sys.modules:
+        local = {} if address else {**LOCAL, 'RAY_AUTH_TOKEN': secrets.token_hex(32)}
+        for name, value in {**SETTINGS, **local}.items():
+            os.environ.setdefault(name, value)
+    return needs('ray', 'ray')
+
+
+@contextmanager
+def connected(address: str | None = None, **settings: Any) -> Iterator[ModuleType]:
+    """Inside the block, Ray is connected to a cluster, or to one that is started here and ends with the block.
+
+    Where Ray is connected already, it stays so.
+
+    Args:
+        address: Such as ``10.0.0.1:6379``; what ``RAY_ADDRESS`` says by default.
+        settings: Of ``ray.init``, for a cluster that is started here.
+
+    Raises:
+        MissingLibrary: if Ray is not installed.
+        Mistake: if it does not start, or no cluster answers.
+    """
+    address = address or os.environ.get('RAY_ADDRESS')
+    ray = import_ray(address)
+    if ray.is_initialized():
+        yield ray
+        return
+    settings = {'address': address} if address else {'address': 'local', 'include_dashboard': False, **settings}
+    try:
+        ray.init(**settings, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds, none of which a caller could put right
+        where = f'no Ray cluster answers at {address}' if address else 'Ray does not start on this machine'
+        raise Mistake(f'{where}: {in_one_line(error)}') from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

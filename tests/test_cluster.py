@@ -1,0 +1,192 @@
+"""What runs on Ray: the service, on two nodes of this machine. Needs Ray, and skips where it does not start."""
+
+import asyncio
+import json
+import re
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from mmskin import LesionInferencer
+from mmskin.cluster import import_ray
+from mmskin.errors import MissingLibrary, Mistake
+from mmskin.files import json_text
+from mmskin.web.limits import Limits
+
+try:
+    import_ray()
+except MissingLibrary as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+import httpx  # noqa: E402
+import psutil  # noqa: E402
+
+from mmskin.web.api import Load, answering  # noqa: E402
+from mmskin.web.door import Address  # noqa: E402
+
+LIMITS = Limits(megabytes=1, pixels=1_000_000, total_megabytes=3, seconds=2)
+QUEUE = 4
+CROWD = 200
+
+
+@pytest.fixture(scope='module')
+def photo(data_root):
+    """An image file's bytes."""
+    return next((data_root / 'ISIC-2017_Test_v2_Data').glob('*.jpg')).read_bytes()
+
+
+@pytest.fixture(scope='module')
+def model(half_folder):
+    """Arguments of ``LesionInferencer``."""
+    return {'model': str(half_folder.config.parent), 'device': 'cpu'}
+
+
+@pytest.fixture(scope='module')
+def service(two_nodes, model):
+    """The address of a service with small limits."""
+    with answering(model, LIMITS, Load(queue=QUEUE, batch_size=2), Address(names=['skin.example'])) as url:
+        yield url
+
+
+@pytest.fixture
+def client(service):
+    with httpx.Client(base_url=service, timeout=60) as client:
+        yield client
+
+
+def measured(client):
+    """The numbers of ``/metrics`` by name."""
+    lines = client.get('/metrics').text.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(' ', 1) for line in lines if line[0] != '#')}
+
+
+def listeners(process):
+    """The addresses at which a process and those that it started wait for somebody."""
+    for one in (process, *process.children(recursive=True)):
+        try:
+            yield from (place.laddr.ip for place in one.net_connections('inet') if place.status == psutil.CONN_LISTEN)
+        except psutil.Error:  # it has ended
+            continue
+
+
+def test_the_service_answers_as_predict_writes_it(client, model, photo):
+    inferencer = LesionInferencer(**model)
+    expected = json.loads(json_text({**inferencer(photo).to_dict(contours=True), 'image_id': 'mole'}))
+    scores = expected.pop('probabilities')
+    for form in ({'content': photo, 'params': {'name': 'mole.jpg'}}, {'files': {'image': ('mole.jpg', photo)}}):
+        response = client.post('/predict', **{**form, 'params': {**form.get('params', {}), 'contours': 'true'}})
+        found = response.json()
+        assert response.status_code == 200, found
+        assert found.pop('probabilities') == pytest.approx(scores, abs=1e-6)
+        assert found == expected
+    assert 'contours' not in client.post('/predict', content=photo).json()
+    sized = client.post('/predict', content=photo, params={'mm_per_pixel': 0.02}).json()
+    assert sized['measurements']['area_mm2'] == pytest.approx(expected['measurements']['area'] * 0.02**2)
+
+
+def chunks(data):
+    yield data
+
+
+@pytest.mark.parametrize(
+    ('request_', 'status', 'message'),
+    [
+        ({'content': b'no image', 'params': {'name': 'a.jpg'}}, 400, 'a.jpg: not an image that can be read'),
+        ({'content': b''}, 400, 'image: the file is empty'),
+        ({'content': bytes(1_000_001)}, 413, '1.0 MB at once; at most 1 MB are taken'),
+        ({'files': {'image': ('b.png', bytes(1_000_001))}}, 400, 'b.png: 1.0 MB; at most 1 MB are taken'),
+        ({'files': {'photo': ('b.png', b'x')}}, 400, 'the form has no file "image"'),
+        ({'content': chunks(b'x')}, 411, 'a request has to state its length'),
+        ({'content': b'x', 'params': {'age': '55'}}, 400, 'image: age: this network is told nothing beside the image'),
+        ({'content': b'x', 'params': {'mm_per_pixel': '-1'}}, 422, 'mm_per_pixel: .* greater'),
+        ({'content': b'x', 'headers': {'host': 'evil.example'}}, 400, 'not known under that name'),
+        ({'content': b'x', 'headers': {'origin': 'http://evil.example'}}, 403, 'another site may not ask this service'),
+        ({'content': b'x', 'url': '/other'}, 404, 'not of this service'),
+    ],
+)
+def test_the_limits_of_the_page_are_the_service_s_too(client, request_, status, message):
+    response = client.post(**{'url': '/predict', **request_})
+    assert response.status_code == status
+    (text,) = response.json().values()
+    assert re.search(message, text) and '\n' not in text, text
+
+
+def test_a_bomb_is_counted_before_it_is_decoded(client, photo):
+    bomb = photo.replace(b'\xff\xc0\x00\x11\x08' + (48).to_bytes(2, 'big'), b'\xff\xc0\x00\x11\x08' + b'\xea\x60')
+    assert bomb != photo
+    response = client.post('/predict', content=bomb)
+    assert (response.status_code, 'pixels are' in response.json()['error']) == (400, True), response.text
+
+
+def test_everything_listens_to_this_machine_alone(service):
+    assert service.startswith('http://127.0.0.1:')
+    found = {*listeners(psutil.Process())}
+    assert found and found <= {'127.0.0.1', '::1', '::ffff:127.0.0.1'}
+
+
+def test_the_description_names_what_is_asked(client):
+    assert client.get('/health').json() == {'status': 'ok', 'networks': 1}
+    paths = client.get('/openapi.json').json()['paths']
+    assert paths.keys() == {'/predict', '/health', '/metrics'}
+    assert {'200', '400', '413', '503', '504'} <= paths['/predict']['post']['responses'].keys()
+
+
+def test_of_a_crowd_some_are_answered_and_the_others_hear_503(client, service, photo):
+    """Their images have 100 times the bytes that the service holds at once."""
+    padded = photo + bytes(900_000)  # what follows the end of a JPEG is not read
+    before = measured(client)
+    held = []
+
+    async def ask(session):
+        response = await session.post('/predict', content=padded)
+        return response.status_code, response.headers.get('retry-after'), response.json().get('error', '')
+
+    async def watch(session):
+        while True:
+            text = (await session.get('/metrics')).text
+            held.append(float(re.search(r'^mmskin_held_bytes (.*)$', text, re.M)[1]))
+            await asyncio.sleep(0.05)
+
+    async def crowd():
+        limits = httpx.Limits(max_connections=CROWD + 1)
+        async with httpx.AsyncClient(base_url=service, timeout=120, limits=limits) as session:
+            watching = asyncio.ensure_future(watch(session))
+            answers = await asyncio.gather(*(ask(session) for _ in range(CROWD)))
+            watching.cancel()
+        return answers
+
+    memory = psutil.Process().memory_info().rss
+    answers = asyncio.run(crowd())
+    statuses = Counter(status for status, _, _ in answers)
+    assert statuses.keys() == {200, 503}, statuses
+    assert all(again == '1' and 'waiting here' in text for status, again, text in answers if status == 503)
+    assert max(held) <= LIMITS.total_bytes
+    assert psutil.Process().memory_info().rss - memory < 150e6  # of the 180 MB that were sent, most of all the client's
+    after = measured(client)
+    for status, count in statuses.items():
+        name = f'mmskin_requests_total{{status="{status}"}}'
+        assert after[name] - before.get(name, 0) == count
+    assert (after['mmskin_held_bytes'], after['mmskin_requests_in_progress']) == (0, 0)
+    assert client.post('/predict', content=photo).status_code == 200
+
+
+def test_a_network_that_is_killed_comes_back(client, photo):
+    (network,) = [one for one in psutil.Process().children(recursive=True) if 'ServeReplica' in one.cmdline()[0]]
+    network.send_signal(signal.SIGKILL)
+    statuses = set()
+    for _ in range(300):
+        response = client.post('/predict', content=photo)
+        statuses.add(response.status_code)
+        if response.status_code == 200:
+            break
+        assert response.json()['error']
+        time.sleep(0.2)
+    assert response.status_code == 200 and statuses <= {200, 503, 504}, statuses
+    assert client.get('/health').status_code == 200
+
+
+def test_a_model_that_is_not_there_is_said_in_a_line(two_nodes):
+    with pytest.raises(Mistake, match='nowhere'), answering({'model': 'nowhere'}, LIMITS, Load()):
+        pass
