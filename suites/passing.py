@@ -17,6 +17,7 @@ power = dict(
     difference={'cls/AC': 0.022, 'seg/JA': 0.007},
 )
 options = {f'{part}_dataloader.dataset.pipeline.0.size': 128 for part in ('train', 'val', 'test')}
+options['train_dataloader.dataset.pipeline.3.type'] = 'mmpretrain.ColorJitter'  # as the first runs were trained
 joint = {
     'stages': None,
     **dict.fromkeys(SCHEDULE, 8),

@@ -56,7 +56,7 @@ val_dataloader.dataset.pipeline[0].size = 192
 test_dataloader.dataset.pipeline[0].size = 192
 train_dataloader.dataset.pipeline[2].update(crop=(0.7, 1.0), zoom=(0.8, 1.2))
 train_dataloader.dataset.pipeline.insert(
-    3, dict(type='mmpretrain.ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)
+    3, dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02)
 )
 train_dataloader.update(batch_size=32, num_workers=1, drop_last=True)
 val_dataloader.num_workers = 1

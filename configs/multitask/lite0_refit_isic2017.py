@@ -32,7 +32,7 @@ stages.append(
                     dict(type='LoadImage', size=224, smallest_crop=0.8),
                     dict(type='LoadMask'),
                     dict(type='RandomWarp', crop=(0.6, 1.0), zoom=(0.75, 1.3), rotation=180),
-                    dict(type='mmpretrain.ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+                    dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
                     dict(type='GaussianNoise', max_std=8.0),
                     dict(type='PackTaskSample'),
                 ]

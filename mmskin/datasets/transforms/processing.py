@@ -1,4 +1,6 @@
-"""What happens to a sample between loading and packing: resizing, warping, noise, measuring, dropping inputs."""
+"""What happens to a sample between loading and packing: warps, colours, noise, measures, inputs dropped."""
+
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -7,6 +9,11 @@ from mmcv.transforms import BaseTransform
 from mmskin.errors import Mistake
 from mmskin.masks import diameter, irregularity, largest_component
 from mmskin.registry import TRANSFORMS
+
+LUMA = np.array([0.299, 0.587, 0.114])  # of R, G and B, in ITU-R BT.601
+YIQ = np.stack([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # luma and two axes of colour, from RGB
+NORMAL = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)])  # as many equally likely values
+NORMAL /= NORMAL.std()
 
 
 @TRANSFORMS.register_module()
@@ -88,8 +95,48 @@ class RandomWarp(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """Vary brightness, contrast, saturation and hue of a uint8 RGB image by one matrix.
+
+    The options are those of ``mmpretrain.ColorJitter``. There each step makes an image and hue is shifted in HSV; here
+    the steps are affine maps of RGB, one after another without a clip between them, and hue turns the two axes of
+    colour of YIQ, at the same luma (Haeberli, Matrix operations for image processing, 1993).
+
+    Args:
+        brightness, contrast, saturation: each factor is drawn evenly from 1 less this, and not below 0, to 1 more.
+            Contrast goes towards the image's mean grey, saturation towards each pixel's own.
+        hue: largest turn either way, as a fraction of the whole circle, at most 0.5.
+    """
+
+    def __init__(
+        self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
+    ) -> None:
+        if min(brightness, contrast, saturation, hue) < 0 or hue > 0.5:
+            raise Mistake(
+                f'brightness={brightness}, contrast={contrast}, saturation={saturation}, hue={hue} of ColorJitter: '
+                'give numbers from 0, and a hue of at most 0.5'
+            )
+        self.factors, self.hue = (brightness, contrast, saturation), hue
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img``."""
+        brightness, contrast, saturation = (np.random.uniform(max(0.0, 1 - most), 1 + most) for most in self.factors)
+        turn = np.eye(3)
+        turn[1:, 1:] = rotate(2 * np.pi * np.random.uniform(-self.hue, self.hue))
+        colour = np.linalg.inv(YIQ) @ turn @ YIQ
+        colour = brightness * colour @ (saturation * np.eye(3) + (1 - saturation) * LUMA)
+        grey = brightness * LUMA @ cv2.mean(results['img'])[:3]
+        matrix = np.column_stack([contrast * colour, np.full(3, (1 - contrast) * grey)])
+        results['img'] = cv2.transform(results['img'], matrix)
+        return results
+
+
+@TRANSFORMS.register_module()
 class GaussianNoise(BaseTransform):
     """Add normal noise to a uint8 image, independent per pixel and channel.
+
+    A pixel's byte of randomness picks one of 256 equally likely values of the normal distribution, up to 2.9 standard
+    deviations: a sixth of the time that a generator of normal numbers takes.
 
     Args:
         max_std: the standard deviation is drawn evenly from 0 to this, in grey levels of 0 to 255.
@@ -103,12 +150,14 @@ class GaussianNoise(BaseTransform):
         self.prob = prob
 
     def transform(self, results: dict) -> dict:
-        """Replace ``img``; drawn in float32, which is twice as fast as numpy's global generator."""
+        """Replace ``img``."""
         if np.random.uniform() < self.prob:
-            std = np.float32(np.random.uniform(0, self.max_std))
-            generator = np.random.default_rng(np.random.randint(2**32, dtype=np.uint32))
-            noise = generator.standard_normal(results['img'].shape, dtype=np.float32) * std
-            results['img'] = cv2.add(results['img'], noise, dtype=cv2.CV_8U)
+            image, values = results['img'], NORMAL * np.random.uniform(0, self.max_std)
+            generator = np.random.Generator(np.random.SFC64(np.random.randint(2**32, dtype=np.uint32)))
+            draws = generator.integers(2**64 - 1, size=-(-image.size // 8), dtype=np.uint64, endpoint=True)
+            draws = draws.view(np.uint8)[: image.size].reshape(image.shape)  # eight pixels' bytes at once
+            noise = cv2.LUT(draws, np.clip(values.round(), -255, 255).astype(np.int16))
+            results['img'] = cv2.add(image, noise, dtype=cv2.CV_8U)
         return results
 
 
@@ -190,9 +239,8 @@ def affine(linear: np.ndarray, offset: np.ndarray) -> np.ndarray:
 def warp(image: np.ndarray, matrix: np.ndarray, size: int, interpolation: int) -> np.ndarray:
     """Resample ``image`` at the points that ``matrix`` (result to input, unit squares) says; (size, size[, C])."""
     height, width = image.shape[:2]
-    to_pixels, to_result = (  # from the unit square to pixel coordinates, whose integers are the pixels' centres
-        affine(np.diag(sides), np.array([-0.5, -0.5])) for sides in ([width, height], [size, size])
-    )
-    to_source = to_pixels @ matrix @ np.linalg.inv(to_result)
+    to_source = matrix[:2] * [[width], [height]]  # pixel coordinates, whose integers are the pixels' centres
+    to_source[:, :2] /= size
+    to_source[:, 2] += 0.5 * to_source[:, :2].sum(axis=1) - 0.5
     flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, to_source[:2], (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(image, to_source, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT)
