@@ -96,6 +96,10 @@ def load_config(
         if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:
             raise Mistake(f'{path}: custom_imports={imports!r}; give dict(imports=["your_module"])')
         import_plugins([modules] if isinstance(modules, str) else modules, imports.get('allow_failed_imports', False))
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get('cache') else ():
+        for dataset in innermost_datasets(cfg[name]) if cfg.get(name) else ():
+            if 'cache' in options_of(DATASETS.get(dataset['type']) or dict):
+                dataset.setdefault('cache', cfg.cache)
     if cfg.get('test_dataloader'):
         with refusals(str(path)):
             _tell_size(cfg.model.get('backbone'), tested_dataset(cfg).get('pipeline'))
@@ -139,7 +143,18 @@ def read_config(path: str | Path) -> Config:
 SETTINGS = {
     *(inspect.signature(Runner.__init__).parameters.keys() - {'self', 'cfg'}),
     *('compile', 'custom_imports', 'strategy', 'model_wrapper_cfg', 'runner_type', 'sync_bn'),
-    *('amp', 'average_of', 'command_line_options', 'ends_with', 'keep_stages', 'stage', 'stages', 'tta', 'tta_model'),
+    *(
+        'amp',
+        'average_of',
+        'cache',
+        'command_line_options',
+        'ends_with',
+        'keep_stages',
+        'stage',
+        'stages',
+        'tta',
+        'tta_model',
+    ),
 }
 
 
@@ -151,7 +166,7 @@ KINDS: list[tuple[Any, str, str]] = [
     (Part | None, 'val_cfg val_dataloader visualizer', 'a dict'),
     (Part | Parts | None, 'param_scheduler test_evaluator val_evaluator', 'a dict, or a list of dicts'),
     (Parts | None, 'custom_hooks stages', 'a list of dicts'),
-    (str | None, 'default_scope ends_with experiment_name launcher load_from work_dir', 'a text'),
+    (str | None, 'cache default_scope ends_with experiment_name launcher load_from work_dir', 'a text'),
     (bool | None, 'keep_stages resume tta', 'True or False'),
     (int, 'average_of', 'a whole number'),
 ]

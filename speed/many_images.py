@@ -1,6 +1,7 @@
-"""A table of 400,000 images: how long it takes to open, and how much memory.
+"""A table of 400,000 images: how long it takes to open, and how much memory; and what a cache of loaded images saves.
 
     python speed/many_images.py --count 400000
+    python speed/many_images.py --cache ../shared/data/isic2017_native --repeats 15
 
 The rows name a few small files again and again. Each figure is of a process of its own that has imported all, so that
 memory is what the measured thing adds to it: its peak, and what is left.
@@ -18,8 +19,11 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
+from mmengine.registry import init_default_scope
 
+from mmskin.datasets.cache import write_cache
 from mmskin.datasets.csv_dataset import CsvLesionDataset
+from mmskin.datasets.isic2017 import ISIC2017Dataset
 
 FILES = 64
 
@@ -88,7 +92,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--count', type=int, default=400_000, help='rows of the table')
     parser.add_argument('--side', type=int, default=32, help='pixels of the files')
+    parser.add_argument('--cache', metavar='DATA_ROOT', help="compare a cache with the files of a folder's val split")
+    parser.add_argument('--repeats', type=int, default=7, help='of that comparison')
+    parser.add_argument('--size', type=int, default=192, help='of its samples, in pixels')
     args = parser.parse_args()
+    if args.cache:
+        compare_cache(args.cache, args.repeats, args.size)
+        return
     with TemporaryDirectory() as folder:
         os.environ['XDG_CACHE_HOME'] = f'{folder}/cache'
         table = write_table(Path(folder), args.count, args.side)
@@ -101,6 +111,34 @@ def main() -> None:
         ):
             print(f'| {name} | ' + ' | '.join(f'{figure:.2f}' for figure in measured(what, table)) + ' |', flush=True)
         print(f'{len(pickle.dumps(opened(table)))} bytes are sent to a worker that is spawned')
+
+
+def compare_cache(root: str, repeats: int, size: int) -> None:
+    """CPU milliseconds of a training sample, from files and from a cache in turns: medians over repeats."""
+    init_default_scope('mmskin')
+    cv2.setNumThreads(1)
+    pipeline = [
+        dict(type='LoadImage', size=size, smallest_crop=0.8),
+        dict(type='LoadMask'),
+        *(dict(type=name) for name in ('RandomWarp', 'GaussianNoise', 'PackTaskSample')),
+    ]
+    options = dict(split='val', pipeline=pipeline, partial_labels=True)
+    with TemporaryDirectory() as folder:
+        plain = ISIC2017Dataset(root, **options)
+        for line in write_cache([plain], folder):
+            print(line)
+        stored = sum(file.stat().st_size for file in Path(folder).rglob('*.arrow')) / len(plain)
+        kinds = {'files': plain, 'cache': ISIC2017Dataset(root, cache=folder, **options)}
+        spent: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(repeats + 1):
+            for name, dataset in kinds.items():
+                start = time.process_time()
+                for index in range(len(dataset)):
+                    dataset[index]
+                spent[name].append(1e3 * (time.process_time() - start) / len(dataset))
+    files, cached = (float(np.median(spent[name][1:])) for name in kinds)
+    print(f'to {size} pixels: {files:.2f} ms from files, {cached:.2f} ms from the cache, ratio {cached / files:.3f}')
+    print(f'{stored / 1e3:.0f} kB an image')
 
 
 def write_table_head(table: Path) -> Path:

@@ -31,7 +31,7 @@ ENDS = 4096  # bytes of an image that are read, at its head and tail: all of a l
 OF_TRAINING = ('train images', 'train cls', 'train seg')
 FOLDS, WEIGHTS = 'folds', 'files of the model'
 LOGGING = ('visualizer', 'vis_backends', 'visualization', 'log_metric_by_epoch', 'log_with_hierarchy', 'log_level')
-LOADING = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'mp_cfg')
+LOADING = ('cache', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'mp_cfg')
 PLACES = ('work_dir', 'data_root', 'launcher', 'filename', 'out_file', 'command_line_options', 'keep_stages')
 NOT_SETTINGS = frozenset((*LOGGING, *LOADING, *PLACES, 'experiment_name', 'resume', 'logger', 'timer', 'stage'))
 

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='one batch of every stage through training and validation; leaves no file',
     )
+    parser.add_argument(
+        '--check', action='store_true', help='load every image and mask, and name those that are missing or damaged'
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--seed', type=int, help="seed, in place of the config's")
     parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there too, beside TensorBoard')
@@ -33,19 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train, and say where the result is."""
+def run(args: argparse.Namespace) -> int:
+    """Train, and say where the result is; the status of a check is 1 if a file is at fault."""
     print('loading PyTorch and the config ...', flush=True)
     from mmengine.dist import is_main_process
 
     from mmskin.config import load_config
+    from mmskin.datasets.cache import files_at_fault
     from mmskin.engine.dry_run import dry_run
-    from mmskin.engine.stages import run_stages
+    from mmskin.engine.stages import datasets_of, run_stages
 
     cfg = load_config(args.config, args.work_dir, args.data_root, args.seed, args.amp, args.cfg_options, args.launcher)
     if args.dry_run:
         dry_run(cfg)
-        return
+        return 0
+    if args.check:
+        datasets = datasets_of(cfg)
+        count = 0
+        for fault in files_at_fault(datasets, workers=2):
+            print(fault, flush=True)
+            count += 1
+        print(f'{sum(map(len, datasets))} images, {count} at fault')
+        return 1 if count else 0
     if args.track:
         if not cfg.get('visualizer'):
             cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
@@ -56,3 +68,4 @@ def run(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f'--resume --work-dir {cfg.work_dir} goes on from the last epoch') from None
     if is_main_process():
         print(f'final checkpoint: {checkpoint}')
+    return 0

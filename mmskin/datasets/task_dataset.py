@@ -11,6 +11,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from mmskin.datasets.cache import CachedLoading, loading_steps
 from mmskin.datasets.rows import chosen, column_of
 from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
 from mmskin.errors import MissingFile, Mistake
@@ -56,6 +57,7 @@ class TaskDataset(BaseDataset):
         folds: a table that deals the images into folds (``image_id,fold,group``), as a suite's cross-validation writes
             it. It has to list every image, but those that a training gets besides (``extra``).
         in_folds: keep the images of these folds alone; goes with ``folds``.
+        cache: the folder that ``mmskin cache`` wrote; images and masks are taken from there, as they are once loaded.
         serialize_data: mmengine's: pickle what ``load_data_list`` gives, so that workers share it.
 
     Raises:
@@ -73,6 +75,7 @@ class TaskDataset(BaseDataset):
         metainfo: dict | None = None,
         folds: str | Path | None = None,
         in_folds: Sequence[int] | None = None,
+        cache: str | Path | None = None,
         serialize_data: bool = True,
     ) -> None:
         if (folds is None) != (in_folds is None):
@@ -84,6 +87,10 @@ class TaskDataset(BaseDataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
         steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
         refuse_what_parts_masks(steps)
+        self.loading = loading_steps(steps)
+        self.cache = CachedLoading(cache, self.loading) if cache and self.loading else None
+        if self.cache:
+            steps = [self.cache, *steps[len(self.loading) :]]
         super().__init__(
             data_root=str(data_root),
             pipeline=steps,
@@ -128,6 +135,14 @@ class TaskDataset(BaseDataset):
         if not kept:
             raise Mistake(f'{self.folds}: no image of {self.data_root} is in the folds {[*self.in_folds]}')
         return chosen(self.data_list, kept)
+
+    def full_init(self) -> None:
+        """Load the annotations, and make sure that the cache has all images."""
+        if not self._fully_initialized:
+            super().full_init()
+            if self.cache:
+                samples = self.data_list or [self.get_data_info(index) for index in range(len(self))]
+                self.cache.check(column_of(samples, 'image_id'))
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
         if isinstance(indices, int):

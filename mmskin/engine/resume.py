@@ -31,7 +31,7 @@ COUNTED = (  # what the weights depend on
     *('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'model', 'train_dataloader', 'randomness'),
     *('ends_with', 'load_from', 'amp', 'custom_hooks'),
 )
-OF_MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
+OF_MACHINE = ('cache', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 OF_VALIDATION = ('val_interval', 'val_begin', 'dynamic_intervals')
 LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
 FIXED = (

@@ -13,6 +13,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from mmskin.config import innermost_datasets
+from mmskin.datasets.task_dataset import TaskDataset
 from mmskin.engine.checkpoints import (
     DONE,
     NOTE,
@@ -27,12 +29,12 @@ from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
 from mmskin.engine.runner import refusals_in_log
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, refusals
 from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
-from mmskin.registry import RUNNERS
+from mmskin.registry import DATASETS, RUNNERS
 
-__all__ = ['build_runner', 'find_stage', 'run_stages', 'stage_configs']
+__all__ = ['build_runner', 'datasets_of', 'find_stage', 'run_stages', 'stage_configs']
 
 TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 RUN_NUMBER = itertools.count(1)
@@ -55,6 +57,19 @@ def stage_configs(cfg: Config) -> list[Config]:
     if len(set(names)) < len(names):
         raise Mistake(f'the stages are named {names}; give each a name of its own')
     return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
+
+
+def datasets_of(cfg: Config) -> list[TaskDataset]:
+    """The data sets of mmskin's that the stages read, inside wrappers too, each once and without a cache."""
+    found: dict[str, TaskDataset] = {}
+    for stage in stage_configs(cfg):
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            for settings in innermost_datasets(stage[name]) if stage.get(name) else ():
+                settings = copy.deepcopy({key: value for key, value in settings.items() if key != 'cache'})
+                if str(settings) not in found:
+                    with refusals(str(cfg.filename)):
+                        found[str(settings)] = DATASETS.build(settings)
+    return [dataset for dataset in found.values() if isinstance(dataset, TaskDataset)]
 
 
 def find_stage(cfg: Config, name: str) -> Config:

@@ -67,6 +67,7 @@ APPENDED = {
     'train': ['--cfg-options', *SIZES, *QUICK],
     'test': ['--cfg-options', SIZES[-1], 'test_dataloader.num_workers=0'],
     'gates': ['--cfg-options', SIZES[-1], 'test_dataloader.num_workers=0'],
+    'cache': ['--cfg-options', *SIZES],
     'export': ['--cfg-options', SIZES[-1]],
     'prepare': ['--checksums', 'downloads/sums', '--offline'],
     'benchmark': ['--cfg-options', *SIZES, *QUICK],

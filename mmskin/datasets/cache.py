@@ -1,0 +1,298 @@
+"""Images and masks as they are once loaded, written once and mapped into memory by every training."""
+
+import hashlib
+import json
+import shutil
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock, Timeout
+from mmengine.dataset import BaseDataset, Compose
+from torch.utils.data import DataLoader, Dataset
+
+import mmskin
+from mmskin.datasets.rows import Rows, stamp
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask
+from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import read_note, write_note
+
+__all__ = ['CachedLoading', 'files_at_fault', 'loading_steps', 'write_cache']
+
+LOADING = (LoadImage, LoadMask, ResizeImage)  # they draw nothing, so a sample is the same in every epoch
+SHARD_BYTES = 2**27
+SHOWN = 10  # faulty images in an error
+
+
+def loading_steps(steps: Sequence[Callable]) -> list[Callable]:
+    """The steps at the beginning of a pipeline that a cache can stand for."""
+    count = next((index for index, step in enumerate(steps) if type(step) not in LOADING), len(steps))
+    return [*steps[:count]]
+
+
+class CachedLoading:
+    """Stands for the first steps of a pipeline: what they gave is read from a cache that ``mmskin cache`` wrote.
+
+    An image or mask that has changed since is noticed by its size and time, and if these differ by its content. One
+    that is not there any more is taken from the cache.
+
+    Args:
+        folder: what ``mmskin cache`` was told to write.
+        steps: the pipeline's ``loading_steps``.
+
+    Raises:
+        MissingFile: if nothing was written for these steps, or not all.
+    """
+
+    def __init__(self, folder: str | Path, steps: Sequence[Callable]) -> None:
+        self.root, self.folder = Path(folder), place_of(folder, steps)
+        if not (self.folder / 'cache.json').is_file():
+            if any(self.folder.glob('*.arrow')):
+                raise MissingFile(f'{self.root}: the cache is not finished; run mmskin cache again, and it goes on')
+            others = [' + '.join(read_note(note)['steps']) for note in sorted(self.root.glob('*/cache.json'))]
+            stale = f'; there is {" and ".join(others)}' if others else ''
+            wanted = ' + '.join(described(step) for step in steps)
+            raise MissingFile(
+                f'{self.root}: holds no cache of {wanted} with {" and ".join(libraries())}{stale}; '
+                'run mmskin cache with this config, or leave cache out'
+            )
+        self.index = Rows(self.folder / 'index.arrow')
+        self.shards: dict[int, Rows] = {}
+
+    def check(self, image_ids: Sequence[str]) -> None:
+        """Make sure that all these images are in the cache.
+
+        Raises:
+            Mistake: if one is not.
+        """
+        known = pa.chunked_array(self.index.columns['image_id'], pa.string())
+        lacking = pc.invert(pc.is_in(pa.array(image_ids, pa.string()), value_set=known))
+        if count := pc.sum(lacking).as_py():
+            first = image_ids[pc.index(lacking, True).as_py()]
+            raise Mistake(
+                f'{self.root}: is stale, it lacks {count} of the {len(image_ids)} images, such as {first}; '
+                'run mmskin cache again, which adds them, or leave cache out'
+            )
+
+    def __call__(self, results: dict) -> dict:
+        """Add what the steps would."""
+        ids = self.index.columns['image_id'][0]
+        place = bisect_left(range(len(ids)), results['image_id'], key=lambda at: ids[at].as_py())
+        if place == len(ids) or ids[place].as_py() != results['image_id']:
+            raise Mistake(f'{self.root}: is stale, it lacks {results["image_id"]}; run mmskin cache again')
+        where = self.index[place]
+        if where['shard'] not in self.shards:
+            self.shards[where['shard']] = Rows(self.folder / f'{where["shard"]:06}.arrow')
+        row = self.shards[where['shard']][where['row']]
+        notes = json.loads(row['notes'])
+        if changed := changed_source(results, notes['sources']):
+            raise Mistake(f'{self.root}: is stale, {changed} has changed since; run mmskin cache again')
+        results.update({key: tuple(v) if isinstance(v, list) else v for key, v in notes['values'].items()})
+        for (key, (shape, form)), content in zip(notes['arrays'].items(), row['arrays'], strict=True):
+            pixels = np.frombuffer(content if form == 'raw' else zlib.decompress(content), np.uint8)
+            count = int(np.prod(shape))
+            results[key] = (np.unpackbits(pixels, count=count) if form == 'bits' else pixels.copy()).reshape(shape)
+        return results
+
+
+def write_cache(
+    datasets: Sequence[BaseDataset], folder: str | Path, workers: int = 0, shard_images: int = 4096
+) -> Iterator[str]:
+    """Write what the loading steps of data sets give, and say now and then how far it is.
+
+    Shards of some hundred images appear whole. What is there and up to date stays; so an interrupted call, or one after
+    images were added or changed, does only what is left.
+
+    Args:
+        datasets: ``TaskDataset``s, without a cache.
+        folder: where; for each kind of steps there is a folder in it, with a digest of what went in (``cache.json``).
+        workers: processes that load.
+        shard_images: how many images a killed call loses at most; 128 MB make a shard, too.
+
+    Raises:
+        Mistake: if images are faulty (the others are written), the disk is too small, or another process writes there.
+    """
+    groups: dict[Path, dict[str, tuple[BaseDataset, int]]] = {}
+    for dataset in datasets:
+        if not dataset.loading:
+            raise Mistake(f'{dataset.data_root}: its pipeline does not begin with LoadImage, so nothing can be cached')
+        wanted = groups.setdefault(place_of(folder, dataset.loading), {})
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            known, at = wanted.setdefault(info['image_id'], (dataset, index))
+            if sources_of(known.get_data_info(at)) != sources_of(info):
+                raise Mistake(f'{folder}: {info["image_id"]} is two images; cache their data sets in two folders')
+    for place, wanted in groups.items():
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(place / 'lock', timeout=0):
+                yield from _write(place, wanted, workers, shard_images)
+        except Timeout as error:
+            raise Mistake(f'{place}: another process writes there; wait until it has ended') from error
+
+
+def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int, shard_images: int) -> Iterator[str]:
+    """Write the images of one folder that are not there yet, and the index of all."""
+    for part in place.glob('*.part'):
+        part.unlink()
+    done: dict[str, tuple[int, int]] = {}
+    digests: list[str] = []
+    for file in sorted(place.glob('[0-9]*.arrow')):
+        with suppress(pa.ArrowInvalid):
+            rows = Rows(file)
+            ids, notes = rows.column('image_id'), [json.loads(one)['sources'] for one in rows.column('notes')]
+            infos = [wanted[one][0].get_data_info(wanted[one][1]) if one in wanted else None for one in ids]
+            if all(info and not changed_source(info, seen) for info, seen in zip(infos, notes, strict=True)):
+                done |= {image_id: (int(file.stem), row) for row, image_id in enumerate(ids)}
+                digests += [f'{image_id} {sorted(seen.items())}' for image_id, seen in zip(ids, notes, strict=True)]
+                continue
+        file.unlink()
+    pending = [item for image_id, item in wanted.items() if image_id not in done]
+    if not pending and (place / 'cache.json').is_file() and read_note(place / 'cache.json')['images'] == len(done):
+        yield f'{len(done)} images are up to date'
+        return
+    (place / 'cache.json').unlink(missing_ok=True)
+    if done:
+        yield f'{len(done)} of {len(wanted)} images are there'
+    free, faults = _names(place), []
+    shard: list[dict] = []
+    for number, record in enumerate(_loaded(pending, workers), start=1):
+        if isinstance(record, str):
+            faults.append(record)
+        else:
+            shard.append(record)
+        size = sum(len(one) for record in shard for one in record['arrays'])
+        if shard and (size >= SHARD_BYTES or len(shard) == shard_images or number == len(pending)):
+            needed, there = size * (len(pending) - number + len(shard)) / len(shard), shutil.disk_usage(place).free
+            if needed > there:
+                raise Mistake(f'{place}: some {needed / 1e9:.1f} GB are needed, and {there / 1e9:.1f} GB are free')
+            name = next(free)
+            table = pa.Table.from_pylist(shard, pa.schema(SCHEMA))
+            with pa.ipc.new_file(str(place / f'{name:06}.part'), table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+            (place / f'{name:06}.part').replace(place / f'{name:06}.arrow')
+            done |= {record['image_id']: (name, row) for row, record in enumerate(shard)}
+            digests += [f'{one["image_id"]} {sorted(json.loads(one["notes"])["sources"].items())}' for one in shard]
+            shard = []
+            yield f'{len(done)} of {len(wanted)} images'
+    if faults:
+        more = [f'and {len(faults) - SHOWN} more images'] if len(faults) > SHOWN else []
+        raise Mistake('\n'.join([*faults[:SHOWN], *more, 'the others are cached; put these right, and run it again']))
+    ids = sorted(done)
+    places = {'shard': [done[one][0] for one in ids], 'row': [done[one][1] for one in ids]}
+    index = pa.table({'image_id': ids, **places}).combine_chunks()
+    with pa.ipc.new_file(str(place / 'index.arrow'), index.schema) as writer:
+        writer.write_table(index)
+    steps = [described(step) for step in next(iter(wanted.values()))[0].loading]
+    digest = hashlib.sha256('\n'.join(sorted(digests)).encode()).hexdigest()
+    write_note(place / 'cache.json', {'steps': steps, 'libraries': libraries(), 'images': len(done), 'digest': digest})
+
+
+SCHEMA = {'image_id': pa.string(), 'notes': pa.string(), 'arrays': pa.list_(pa.large_binary())}
+
+
+def files_at_fault(datasets: Sequence[BaseDataset], workers: int = 0) -> Iterator[str]:
+    """Load all images and masks of data sets, and say of each that is missing or damaged what is wrong with it."""
+    items = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+    yield from (record for record in _loaded(items, workers, keeps=False) if isinstance(record, str))
+
+
+class _Records(Dataset):
+    """Samples as a cache keeps them, or what is wrong with one."""
+
+    def __init__(self, items: Sequence[tuple[BaseDataset, int]], keeps: bool) -> None:
+        self.items, self.keeps = items, keeps
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        dataset, at = self.items[index]
+        info = dataset.get_data_info(at)
+        try:
+            sources = {role: _source(path) for role, path in sources_of(info).items()} if self.keeps else {}
+            results = Compose(dataset.loading)(dict(info))
+        except (Mistake, OSError) as error:
+            return str(error)
+        if not self.keeps:
+            return None
+        values, arrays, contents = {}, {}, []
+        for key, value in results.items():
+            if not isinstance(value, np.ndarray):
+                if key not in info:
+                    values[key] = value
+            elif value is not info.get(key):
+                assert value.dtype == np.uint8, f'{key} is of {value.dtype}'
+                form = 'raw' if key == 'img' else 'bits' if value.max(initial=0) <= 1 else 'levels'
+                pixels = np.packbits(value) if form == 'bits' else np.ascontiguousarray(value)
+                arrays[key] = [value.shape, form]
+                contents.append(pixels.tobytes() if form == 'raw' else zlib.compress(pixels.tobytes(), 1))
+        notes = json.dumps({'sources': sources, 'values': values, 'arrays': arrays})
+        return {'image_id': info['image_id'], 'notes': notes, 'arrays': contents}
+
+
+def _loaded(items: Sequence[tuple[BaseDataset, int]], workers: int, keeps: bool = True) -> Iterable[Any]:
+    """A record of each sample, in their order; a text where it is at fault."""
+    return DataLoader(_Records(items, keeps), batch_size=None, num_workers=min(workers, len(items)), collate_fn=_as_is)
+
+
+def _as_is(record: Any) -> Any:
+    return record
+
+
+def _names(place: Path) -> Iterator[int]:
+    """Numbers that no shard has."""
+    taken = {int(file.stem) for file in place.glob('[0-9]*.arrow')}
+    return (number for number in range(len(taken) + 10**6) if number not in taken)
+
+
+def _source(path: str) -> list:
+    """Size, time and content of a file."""
+    size, changed = stamp(path) or (0, 0)
+    return [size, changed, hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()]
+
+
+def sources_of(info: dict) -> dict[str, str]:
+    """The files of a sample, by what they are of it."""
+    sources = {key: info[key] for key in ('img_path', 'seg_map_path') if info.get(key)}
+    for field, paths in info.get('mask_paths', {}).items():
+        sources |= {f'{field}/{number}': path for number, path in enumerate(paths)}
+    return sources
+
+
+def changed_source(info: dict, seen: dict[str, list]) -> str | None:
+    """A file of a sample that is not the one that was seen; None if there is none."""
+    sources = sources_of(info)
+    for role in sorted(sources.keys() | seen.keys()):
+        path = sources.get(role)
+        if path is None or role not in seen:
+            return path or f'{role} of {info["image_id"]}'
+        now = stamp(path)
+        if now is not None and now != seen[role][:2] and (now[0] != seen[role][0] or _source(path)[2] != seen[role][2]):
+            return path
+    return None
+
+
+def described(step: Callable) -> str:
+    """A step and its settings."""
+    return f'{type(step).__name__}({", ".join(f"{key}={value}" for key, value in sorted(vars(step).items()))})'
+
+
+def libraries() -> list[str]:
+    """What the pixels of a decoded image depend on besides its file."""
+    return [f'mmskin {mmskin.__version__}', f'OpenCV {cv2.__version__}', f'Pillow {PIL.__version__}']
+
+
+def place_of(folder: str | Path, steps: Sequence[Callable]) -> Path:
+    """The folder of what these steps give."""
+    told = json.dumps([*map(described, steps), *libraries()])
+    return Path(folder, hashlib.sha256(told.encode()).hexdigest()[:12])
