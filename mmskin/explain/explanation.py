@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from mmskin.drawing import PREDICTED, draw_outlines, overlay, readable, save_figure, thumbnail
-from mmskin.engine.hooks.gate_recorder import mean_map
+from mmskin.engine.hooks.gates import mean_map
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from mmskin.models.weighting.fixed import FixedWeights
+from mmskin.models.weighting.from_losses import FixedWeights
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.testing.contract import Contract, close, same
 from mmskin.testing.network import TASKS, LinearNetwork, batches, linear_network

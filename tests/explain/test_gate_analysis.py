@@ -15,8 +15,8 @@ from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.gates import Group, draw_rates, draw_route, quantities, summary
+from mmskin.models.passing.attention import CrossAttentionPassing
 from mmskin.models.passing.base import OPENING, FeaturePassing
-from mmskin.models.passing.cross_attention import CrossAttentionPassing
 from mmskin.registry import MODELS
 
 EVERY = [(route, task) for route in ('cls2seg', 'seg2cls') for task in ('cls', 'seg')]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmskin.models.crop_to_lesion import CropToLesion, crop, lesion_boxes
+from mmskin.models.second_look import CropToLesion, crop, lesion_boxes
 
 CONFIG = dict(
     backbone=dict(

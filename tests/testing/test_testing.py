@@ -10,13 +10,12 @@ from torch import nn
 
 from mmskin.evaluation.segmentation import SegmentationMetric
 from mmskin.models.heads.classification import ClsHead
-from mmskin.models.losses.dice import DiceLoss
+from mmskin.models.losses.overlap import DiceLoss
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
 from mmskin.models.passing.ops import SumOp
 from mmskin.models.tasks.classification import Classification
-from mmskin.models.weighting.dwa import DWA
-from mmskin.models.weighting.gls import GLS
+from mmskin.models.weighting.from_losses import DWA, GLS
 from mmskin.testing import (
     GateContract,
     HeadContract,

@@ -5,7 +5,7 @@ from math import log
 import torch
 import torch.nn.functional as F
 
-from mmskin.models.passing.afa import AFAPassing
+from mmskin.models.passing.attention import AFAPassing
 
 ONE = dict(a=1, b=1)
 

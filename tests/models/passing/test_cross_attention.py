@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmskin.models.passing.cross_attention import CrossAttentionPassing
+from mmskin.models.passing.attention import CrossAttentionPassing
 
 
 def test_attention_to_two_positions():

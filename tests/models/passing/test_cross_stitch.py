@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
-from mmskin.models.passing.cross_stitch import CrossStitchPassing
+from mmskin.models.passing.stitching import CrossStitchPassing
 from mmskin.testing.network import tiny_network
 
 ONE = dict(a=1, b=1, c=1)

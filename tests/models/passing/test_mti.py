@@ -5,7 +5,7 @@ from math import log
 import torch
 import torch.nn.functional as F
 
-from mmskin.models.passing.mti import MTIPassing
+from mmskin.models.passing.distillation import MTIPassing
 
 ONE = dict(a=1, b=1)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmskin.errors import Mistake
-from mmskin.models.passing.multi_scale import MultiScalePassing
+from mmskin.models.passing.distillation import MultiScalePassing
 from mmskin.testing.contract import randomised
 from mmskin.testing.network import TinyChain, tiny_batch, tiny_network
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmskin.models.passing.nddr import NDDRPassing
+from mmskin.models.passing.stitching import NDDRPassing
 
 ONE = dict(a=1, b=1)
 NOTHING = 1 / (1 + 1e-5) ** 0.5  # what batch norm makes of 1 before it has seen anything

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.passing.pad_net import PADNetPassing
+from mmskin.models.passing.distillation import PADNetPassing
 
 THREE = dict(a=1, b=1, c=1)
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mmskin.models.passing.sluice import SluicePassing, overlap, split
+from mmskin.models.passing.stitching import SluicePassing, overlap, split
 from mmskin.testing.network import tiny_batch, tiny_network
 
 SITES = ('b.0', 'b.1')

@@ -1,6 +1,6 @@
 """What every registered way of balancing losses keeps to; it is tested by being registered."""
 
-from mmskin.models.weighting.gradient_surgery import GradientWeighting
+from mmskin.models.weighting.from_gradients import GradientWeighting
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS
 from mmskin.testing import WeightingContract

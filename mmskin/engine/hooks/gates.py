@@ -1,17 +1,76 @@
-"""What each route does, in the log of a training."""
+"""Gates while a network trains: how open they are, how they vary, and what closing a route does."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
+from mmskin.errors import Mistake
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import RouteReading, join_readings, read_routes
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
-__all__ = ['GateReport']
+__all__ = ['GateRecorder', 'GateReport']
+
+
+@HOOKS.register_module()
+class GateRecorder(Hook):
+    """Reads what each route does to each test image, by ``read_routes``, and writes it as ``.npz``.
+
+    ``image_id`` (N,), ``img_path`` (N,); for each block and route with a gate, named ``blocks.4.2/cls2seg``, the
+    means over channels (N, h, w) in float16, some 400 bytes an image; and for each route ``closing/<route>/<task>``
+    (N,), how far closing it moves the answer, with ``flips/<route>/<task>``, whether it changes the diagnosis. All is
+    the plain view's, also where a test averages several. For one process.
+
+    Args:
+        out_file: the ``.npz`` file.
+
+    Raises:
+        Mistake: before a test in several processes, or of a network without routes.
+    """
+
+    def __init__(self, out_file: str = 'gates.npz') -> None:
+        self.out_file = Path(out_file)
+        self.readings: list[dict[str, RouteReading]] = []
+        self.images: list[tuple[str, str]] = []
+
+    def before_test(self, runner: Runner) -> None:
+        """Make sure that there are routes, and that this process sees all images."""
+        if runner.world_size > 1:
+            raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
+        if not cast(MultiTaskModel, unwrap(runner.model)).routes():
+            raise Mistake('this network passes no features: it has no routes with or without gates to look at')
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Keep what is found in a batch."""
+        model = cast(MultiTaskModel, unwrap(runner.model))
+        data = model.data_preprocessor(data_batch, False)
+        self.readings.append(join_readings([read_routes(model, data['inputs'], data['data_samples'])]))
+        self.images += [(sample.image_id, sample.img_path) for sample in data_batch['data_samples']]
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the file."""
+        found = join_readings(self.readings)
+        image_ids, paths = zip(*self.images, strict=True)
+        arrays: dict[str, np.ndarray] = {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
+        for name, reading in found.items():
+            if reading.gate is not None:
+                arrays[name] = reading.gate.to(torch.float16).numpy()
+            arrays |= {f'closing/{name}/{task}': values.numpy() for task, values in reading.closing.items()}
+            arrays |= {f'flips/{name}/{task}': values.numpy() for task, values in reading.flips.items()}
+        self.out_file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(self.out_file, **arrays)  # type: ignore[arg-type]
+
+
+def mean_map(rates: Tensor) -> np.ndarray:
+    """Rates (N, C or 1, h or 1, w or 1) as their mean over channels (N, h, w)."""
+    return rates.float().mean(dim=1).to(torch.float16).cpu().numpy()
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""Sluice networks: mixing subspaces, and layers."""
+"""Operators that mix the branches' channels."""
 
 from itertools import combinations
 from typing import Any
@@ -8,8 +8,50 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
-from mmskin.models.passing.base import Adapter, Features, MixingPassing, Mixture
+from mmskin.models.passing.base import Adapter, BatchNorm, Features, MixingPassing, Mixture, Streams, resize
+from mmskin.models.passing.ops import SumOp
 from mmskin.registry import MODELS
+
+
+class ScaledStream(Adapter):
+    """a (.) x: one weight per channel."""
+
+    def __init__(self, source: int, target: int, value: float) -> None:
+        super().__init__(source, target)
+        self.weight = nn.Parameter(torch.full((target, 1, 1), float(value)))
+
+    def forward(self, source: Tensor, feature: Tensor) -> Tensor:
+        return self.weight * super().forward(source, feature)
+
+
+@MODELS.register_module()
+class CrossStitchPassing(MixingPassing):
+    """y_i = a_ii (.) f_i + sum_j a_ij (.) f_j: every branch becomes a learned mix of all, channel by channel.
+
+    Cross-stitch units, eq. 1 of https://arxiv.org/abs/1604.03539, which are linear, unbounded weights of maps of one
+    depth and therefore have no gates. The paper writes it for two tasks; the sum over routes is the usual extension.
+    Ours: the start from the identity, and a 1x1 convolution and a resize where maps differ.
+
+    The paper trains its units at a much higher rate than the network, whose rate hardly moves them; the
+    reimplementation that came with MTI-Net (github.com/SimonVandenhende/Multi-Task-Learning-PyTorch) takes 100 times
+    the network's, with SGD. Here that is the optimiser's:
+    ``optim_wrapper.paramwise_cfg=dict(custom_keys={'passing.': dict(lr_mult=100)})``.
+
+    Args:
+        own: Initial a_ii without ``identity_init``, where the sources share the rest; the paper tries 0.1 to 0.9. With
+            it, a_ii = 1 and a_ij = 0.
+        options: See ``FeaturePassing``.
+    """
+
+    def __init__(self, *args: Any, own: float = 0.9, **options: Any) -> None:
+        super().__init__(*args, **options)
+        own = 1.0 if self.identity_init else own
+        out, count = self.out_channels, self.num_sources()
+
+        def stream(source: str, target: str) -> nn.Module:
+            return ScaledStream(out[source], out[target], own if source == target else (1 - own) / count[target])
+
+        self.mix_by(stream, lambda _, own_stream: Mixture(own_stream))
 
 
 class SubspaceStream(Adapter):
@@ -107,3 +149,56 @@ def overlap(feature: Tensor, num_subspaces: int) -> Tensor:
         channels = F.normalize(split(feature.float(), num_subspaces).flatten(3), dim=3, eps=1e-6)
         pairs = combinations(channels.unbind(dim=1), 2)
         return torch.stack([(one @ other.mT).square().mean() for one, other in pairs]).mean()
+
+
+class DiagonalStream(nn.Module):
+    """W_ij f_j, a 1x1 convolution that starts as ``value`` times the identity; without bias, as batch norm follows."""
+
+    def __init__(self, source: int, target: int, value: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(source, target, 1, bias=False)
+        nn.init.dirac_(self.conv.weight)
+        self.conv.weight.data *= value
+
+    def forward(self, source: Tensor, feature: Tensor) -> Tensor:
+        return resize(self.conv(source), feature)
+
+
+class NDDRMixture(Mixture):
+    """f_i + s (ReLU(BN(sum_j W_ij f_j)) - f_i)."""
+
+    def __init__(self, stream: nn.Module, channels: int, identity_init: bool) -> None:
+        super().__init__(stream)
+        self.norm = BatchNorm(channels)
+        self.op = SumOp(channels, identity_init)
+
+    def forward(self, feature: Tensor, streams: Streams) -> Tensor:
+        fused = self.norm(super().forward(feature, streams)).relu()
+        return self.op(feature, fused - feature)
+
+
+@MODELS.register_module()
+class NDDRPassing(MixingPassing):
+    """y_i = ReLU(BN(W_i [f_1; ...; f_T])): all tasks' maps are concatenated and reduced to one's width.
+
+    The layer of NDDR-CNN, https://arxiv.org/abs/1801.08297: W_i is a 1x1 convolution that starts with alpha on the
+    diagonal of a task's own part and beta on that of the others'. Weight decay belongs to it, and the authors train it
+    at 100 times the network's rate (https://github.com/ethanygao/NDDR-CNN): both are the optimiser's. It is held as a
+    sum over routes, W_i [f_1; ...; f_T] = sum_j W_ij f_j, which is the same and lets routes be left out. Ours: several
+    sources share beta, and the start from the identity, f_i + s (y_i - f_i) with s as in ``SumOp``, since ReLU and
+    batch norm have no natural one.
+
+    Args:
+        alpha: Initial weight of a task's own map; 0.9 and 0.1 are the values of the authors' code.
+        beta: Initial weight of the others', together.
+        options: See ``FeaturePassing``; without ``identity_init`` there is no s.
+    """
+
+    def __init__(self, *args: Any, alpha: float = 0.9, beta: float = 0.1, **options: Any) -> None:
+        super().__init__(*args, **options)
+        out, count = self.out_channels, self.num_sources()
+
+        def stream(source: str, target: str) -> nn.Module:
+            return DiagonalStream(out[source], out[target], alpha if source == target else beta / count[target])
+
+        self.mix_by(stream, lambda target, own: NDDRMixture(own, out[target], self.identity_init))
