@@ -25,6 +25,7 @@ EXTRAS = (
     'dicom',
     'docs',
     'excel',
+    'lmdb',
     'mlflow',
     'onnx',
     'openvino',

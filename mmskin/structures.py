@@ -21,7 +21,7 @@ class TaskSample(BaseDataElement):
     Meta fields:
         image_id (str): the image's name in the data set, such as ``ISIC_0000000``; files are named after it, so it has
             to be what ``check_name`` takes.
-        img_path (str): the file the image was read from.
+        img_path (str): the file the image was read from, or its name in a storage, as ``'lmdb://images/0001.jpg'``.
         ori_shape (tuple[int, int]): ``(H, W)``, also where the file was decoded at a reduced scale.
         img_shape (tuple[int, int]): ``(h, w)``.
         targets (dict[str, str]): of each task that has predicted, the field with its ground truth, such as

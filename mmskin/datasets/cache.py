@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import zlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import mmskin
 from mmskin.datasets.rows import Rows, stamp
+from mmskin.datasets.storage import read_stored
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.datasets.transforms.processing import ResizeImage
 from mmskin.errors import MissingFile, Mistake
@@ -85,11 +85,9 @@ class CachedLoading:
 
     def __call__(self, results: dict) -> dict:
         """Add what the steps would."""
-        ids = self.index.columns['image_id'][0]
-        place = bisect_left(range(len(ids)), results['image_id'], key=lambda at: ids[at].as_py())
-        if place == len(ids) or ids[place].as_py() != results['image_id']:
+        where = self.index.find('image_id', results['image_id'])
+        if where is None:
             raise Mistake(f'{self.root}: is stale, it lacks {results["image_id"]}; run mmskin cache again')
-        where = self.index[place]
         if where['shard'] not in self.shards:
             self.shards[where['shard']] = Rows(self.folder / f'{where["shard"]:06}.arrow')
         row = self.shards[where['shard']][where['row']]
@@ -219,7 +217,8 @@ class _Records(Dataset):
         dataset, at = self.items[index]
         info = dataset.get_data_info(at)
         try:
-            sources = {role: _source(path) for role, path in sources_of(info).items()} if self.keeps else {}
+            stored = info.get('backend_args')
+            sources = {role: _source(path, stored) for role, path in sources_of(info).items()} if self.keeps else {}
             results = Compose(dataset.loading)(dict(info))
         except (Mistake, OSError) as error:
             return str(error)
@@ -255,10 +254,11 @@ def _names(place: Path) -> Iterator[int]:
     return (number for number in range(len(taken) + 10**6) if number not in taken)
 
 
-def _source(path: str) -> list:
-    """Size, time and content of a file."""
-    size, changed = stamp(path) or (0, 0)
-    return [size, changed, hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()]
+def _source(path: str, backend_args: dict | None = None) -> list:
+    """Size, time and content of a file, or of what a backend has."""
+    content = read_stored(path, backend_args) if backend_args else Path(path).read_bytes()
+    changed = None if backend_args else stamp(path)
+    return [*(changed or (len(content), 0)), hashlib.blake2b(content, digest_size=16).hexdigest()]
 
 
 def sources_of(info: dict) -> dict[str, str]:
@@ -276,7 +276,7 @@ def changed_source(info: dict, seen: dict[str, list]) -> str | None:
         path = sources.get(role)
         if path is None or role not in seen:
             return path or f'{role} of {info["image_id"]}'
-        now = stamp(path)
+        now = None if info.get('backend_args') else stamp(path)  # of what a backend has, no time is known
         if now is not None and now != seen[role][:2] and (now[0] != seen[role][0] or _source(path)[2] != seen[role][2]):
             return path
     return None

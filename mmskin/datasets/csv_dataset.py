@@ -4,7 +4,7 @@ import gc
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import compress
@@ -17,6 +17,7 @@ import pyarrow as pa
 import mmskin
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.datasets.rows import Rows, once_per_machine, stamp
+from mmskin.datasets.storage import described, places_of, stored_names
 from mmskin.datasets.tables import CLASSES, check_columns, class_or_number, named_file, number, set_columns
 from mmskin.datasets.task_dataset import TaskDataset, check_fields, left_in
 from mmskin.errors import Mistake
@@ -70,6 +71,9 @@ class CsvDataset(TaskDataset):
         masks: further masks by field, each a column or a pattern as in ``mask``, such as
             ``dict(gt_vessels='vessels')``; several are masks that may overlap. With more than one name in ``metainfo``
             a single file holds the number of a class per pixel.
+        backend_args: where images and masks are, if they are no files: an MMEngine backend, such as
+            ``dict(backend='lmdb', db_path='images.lmdb')``, or ``dict(backend='tar', path='shards')`` (see
+            ``TarBackend``). Cells are then names there.
         options: those of ``TaskDataset``: ``pipeline``, ``seed``, ``indices``, ``test_mode``, ``lazy_init``, and
             ``metainfo``, which names the classes.
 
@@ -97,6 +101,7 @@ class CsvDataset(TaskDataset):
         mask: str | Sequence[str] | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
         masks: Mapping[str, str | Sequence[str]] | None = None,
+        backend_args: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.image_places = places(image or image_column)
@@ -108,7 +113,7 @@ class CsvDataset(TaskDataset):
         self.id_column = id_column
         self.name_column = label_column if isinstance(label_column, str) else None
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
-        self.outside_data_root = outside_data_root
+        self.outside_data_root, self.backend_args = outside_data_root, dict(backend_args) if backend_args else None
         self.split, self.split_column = split, split_column
         self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
         super().__init__(data_root, serialize_data=False, **options)
@@ -133,7 +138,7 @@ class CsvDataset(TaskDataset):
                 self.split_column,
             ]
             name += [self.image_places, self.mask_places, self.columns, self.masks, dict(self.inputs), self.id_column]
-            name += [self.name_column, self.flag_columns, self.delimiter, self.metainfo]
+            name += [self.name_column, self.flag_columns, self.delimiter, self.metainfo, self.backend_args]
             made_of = [mmskin.__version__, self.outside_data_root, self.partial_labels]
             collects = gc.isenabled()
             gc.disable()  # strings are no garbage, and it would look through all of torch again and again
@@ -161,11 +166,13 @@ class CsvDataset(TaskDataset):
         if 'mask_paths' in info:
             classes = {field: len(names_of(self._metainfo, field)) for field in info['mask_paths']}
             info['mask_classes'] = {field: max(1, count) for field, count in classes.items()}
+        if self.backend_args:
+            info['backend_args'] = self.backend_args
         return info
 
     def _read(self, table: Path, folder: Path) -> tuple[pa.Table, dict[str, list[int] | None]]:
         """The samples of the table, and what they were made from, for ``once_per_machine``."""
-        folders = Folders(folder, self.outside_data_root)
+        folders = Folders(folder, self.outside_data_root, self.backend_args)
         sources = {os.path.abspath(table): stamp(table)}
         fields = self._fields(folders)
         splits = {self.split} if isinstance(self.split, str) else {*(self.split or ())}
@@ -302,18 +309,24 @@ class Folders:
     Args:
         root: the folder that cells are relative to.
         anywhere: files may lie outside of it.
+        backend_args: the storage whose names cells are instead.
 
     Attributes:
         stamps: of the folders, each when it was listed.
     """
 
-    def __init__(self, root: Path, anywhere: bool) -> None:
+    def __init__(self, root: Path, anywhere: bool, backend_args: Mapping[str, Any] | None = None) -> None:
         self.root, self.roots = root, None if anywhere else [root]
         self.stamps: dict[str, list[int] | None] = {}
         self.start = str(Path(root, 'x'))[:-1]
         self.listed: set[str] = set()
         self.known: set[str] = set()  # the cells that name the files of the folders so far
         self.unsure: set[str] = set()
+        self.storage = described(backend_args) if backend_args else ''
+        if backend_args:
+            names = stored_names(backend_args)
+            self.start, self.stamps = '', places_of(backend_args)
+            self.known = AnyName() if names is None else {*names}
 
     def path(self, cell: str) -> str:
         """The path of the file that a cell names, where ``known`` has it."""
@@ -326,7 +339,7 @@ class Folders:
             The path; '' where there is no such file; None where a list does not say which it is.
         """
         parent = cell[: cell.rfind('/') + 1]
-        if parent not in self.listed:
+        if not self.storage and parent not in self.listed:
             self._list(parent)
         if cell in self.known:
             return self.path(cell)
@@ -352,6 +365,17 @@ class Folders:
                 self.unsure.add(parent)
         except (Mistake, OSError):  # it is no matter of lists then
             self.unsure.add(parent)
+
+
+class AnyName(set):
+    """The names of a storage that does not list its own."""
+
+    def __contains__(self, name: object) -> bool:
+        return bool(name)
+
+    def issuperset(self, names: Iterable[Any]) -> bool:
+        """Whether all of them are names."""
+        return all(names)
 
 
 class Finder:
@@ -406,6 +430,12 @@ class Finder:
         else:
             if self.may_lack:
                 return None
+        if self.folders.storage and any(named):
+            if self.may_lack:
+                return None
+            raise Mistake(
+                f'{self.where[-1]}: {named[-1]} is not in {self.folders.storage}; correct it, or add the file'
+            )
         file = None
         for place, name in zip(self.where, named, strict=True):
             for endings in self.groups if name else ():

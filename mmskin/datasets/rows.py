@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,12 @@ class Rows(Sequence[dict]):
             return [None] * len(self)
         values = pa.chunked_array(self.columns[name], self.schema.field(name).type)
         return (values if self.indices is None else values.take(pa.array(self.indices))).to_pylist()
+
+    def find(self, name: str, value: str) -> dict | None:
+        """The row with this value in a column of texts that is sorted; None where there is none."""
+        texts = self.columns[name][0]
+        place = bisect_left(range(len(texts)), value, key=lambda at: texts[at].as_py())
+        return self[place] if place < len(texts) and texts[place].as_py() == value else None
 
     def take(self, indices: Iterable[int]) -> 'Rows':
         """The rows at these places."""

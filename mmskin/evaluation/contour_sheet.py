@@ -104,7 +104,7 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     noted = {task: target for task, target in targets.items() if task not in drawn}
     return Case(
         image_id=sample['image_id'],
-        img_path=os.path.abspath(path) if path else None,
+        img_path=os.path.abspath(path) if path and '://' not in path else None,  # else it is in a storage
         gt_class=named(label, sample[label]) if label in sample else '',
         pred_class=named(label, sample[f'{diagnosis}_label']) if diagnosis else '',
         scores={named(label, index): score for index, score in enumerate(scores)},

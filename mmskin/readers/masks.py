@@ -24,16 +24,17 @@ __all__ = ['read_levels', 'read_mask']
 LESION = (1, 255, 65535)  # what a mask may hold besides 0: bits, and the whitest of 8 and of 16 bits
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """The mask in a file, at its own size: uint8 (H, W), 1 on the lesion and 0 off it.
 
-    A file may have 8 or 16 bits, a palette, three equal channels, or the mask in its alpha channel alone.
+    A file may have 8 or 16 bits, a palette, three equal channels, or the mask in its alpha channel alone. Its bytes are
+    ``content``, where they are given.
 
     Raises:
         MissingFile: if the file is missing.
         Mistake: if it is truncated or no image, or holds something else than 0 and one of 1, 255 and 65535.
     """
-    levels = read_levels(path)
+    levels = read_levels(path, content)
     top = int(levels.max())
     lesion = (levels == top).astype(np.uint8) if top else np.zeros(levels.shape, np.uint8)
     # counting is several times faster than np.unique on a mask of 12 Mpx
@@ -44,7 +45,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     return lesion
 
 
-def read_levels(path: str | Path) -> np.ndarray:
+def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """The one channel of a mask's file as it is stored, (H, W) of an integer type.
 
     Raises:
@@ -52,7 +53,7 @@ def read_levels(path: str | Path) -> np.ndarray:
         Mistake: if it is truncated or no image, or has channels that differ.
     """
     try:
-        data = read_file(Path(path))
+        data = read_file(Path(path)) if content is None else content
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels=2**28)
             check_whole(data)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmskin.datasets.storage import read_stored
 from mmskin.errors import Mistake
 from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_levels, read_mask
@@ -16,7 +17,7 @@ IGNORED = 255  # of a map of classes
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Load ``img_path`` as upright RGB, decoding no more of a large JPEG than is needed.
+    """Load ``img_path``, of a file or of the sample's storage, as upright RGB; of a large JPEG no more than is needed.
 
     The EXIF orientation is applied, as every viewer and labelling tool does. Decoding at 1/2, 1/4 or 1/8 scale is part
     of JPEG; other formats are decoded in full and shrunk to the same size.
@@ -47,7 +48,9 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add the image and its sizes."""
         min_size = self.size / self.smallest_crop if self.size else None
-        results['img'], results['ori_shape'] = read_image(Path(results['img_path']), min_size, self.max_pixels)
+        path, stored = results['img_path'], results.get('backend_args')
+        content = read_stored(path, stored) if stored else Path(path)
+        results['img'], results['ori_shape'] = read_image(content, min_size, self.max_pixels, path if stored else '')
         results['img_shape'] = results['img'].shape[:2]
         results['input_size'] = self.size
         return results
@@ -79,7 +82,8 @@ class LoadMask(BaseTransform):
     @staticmethod
     def _load(path: str, results: dict, classes: int) -> np.ndarray:
         """One file's mask, or its map of ``classes``."""
-        levels = read_mask(path) if classes == 1 else read_levels(path)
+        content = read_stored(path, results['backend_args']) if results.get('backend_args') else None
+        levels = read_mask(path, content) if classes == 1 else read_levels(path, content)
         height, width = results['ori_shape']
         if levels.shape != (height, width):
             raise Mistake(

@@ -32,7 +32,10 @@ class PackTaskSample(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack image, ground truth, inputs beside the image and meta fields."""
-        sample = TaskSample(metainfo={key: results[key] for key in META_KEYS if key in results})
+        metainfo = {key: results[key] for key in META_KEYS if key in results}
+        if stored := results.get('backend_args'):
+            metainfo['img_path'] = f'{stored["backend"]}://{results["img_path"]}'
+        sample = TaskSample(metainfo=metainfo)
         for key, value in results.items():
             field = FIELDS.get(key, key)
             if key.startswith('gt_') and value is not None and (self.keys is None or {key, field} & {*self.keys}):
