@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.distributed import all_reduce
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 
 from mmskin.errors import Mistake
@@ -21,8 +23,10 @@ class ClosureOptimWrapper(OptimWrapper):
     """Gives the optimizer's ``step`` a closure: zero the gradients, repeat the forward pass of the batch, go backward.
 
     The closure calls what training called, so gradients are averaged over processes by DDP and FSDP in each of its
-    passes. The gradients of the first pass are there before the step, as SAM's authors have it. Draws such as
-    dropout's are those of the first pass, or a line search would compare losses of different networks.
+    passes. Under FSDP each process has shards of them: an optimizer that compares whole gradients has to have an
+    attribute ``group``, and gets the processes there which hold the other shards; one without is refused. The
+    gradients of the first pass are there before the step, as SAM's authors have it. Draws such as dropout's are those
+    of the first pass, or a line search would compare losses of different networks.
 
     Args:
         options: As ``OptimWrapper`` takes them; ``accumulative_counts`` has to be 1, since a closure is of one batch.
@@ -70,6 +74,13 @@ class ClosureOptimWrapper(OptimWrapper):
             _draw_from(after)
             return again.detach()
 
+        if isinstance(model, FullyShardedDataParallel):
+            if not hasattr(self.optimizer, 'group'):
+                raise Mistake(
+                    f'{type(self.optimizer).__name__} compares whole gradients, and under FSDP each process has a part '
+                    "of them; set strategy.type='DDPStrategy'"
+                )
+            self.optimizer.group = model.process_group
         self.backward(loss)
         self.step(**{**(step_kwargs or {}), 'closure': closure})
         self.zero_grad(**(zero_kwargs or {}))
@@ -107,6 +118,7 @@ class SAM(Optimizer):
         if rho <= 0:
             raise Mistake(f'SAM(rho={rho}): give a radius above 0')
         self.rho, self.adaptive = rho, adaptive
+        self.group: Any = None  # the processes with the other shards of the parameters, where these are shards
         self.base = OPTIMIZERS.build(dict(type=base, params=params, **options))
         super().__init__(self.base.param_groups, self.base.defaults)
         self.base.param_groups = self.param_groups  # schedulers set rates here
@@ -120,8 +132,12 @@ class SAM(Optimizer):
         scales = [one.abs() if self.adaptive else torch.ones((), device=one.device) for one in moved]
         squares = [(scale * one.grad).square().sum() for one, scale in zip(moved, scales, strict=True)]
         before = [one.clone() for one in moved]
-        if squares:
-            size = torch.stack([square.to(squares[0].device) for square in squares]).sum().sqrt() + 1e-12
+        if squares or self.group is not None:
+            device = self.param_groups[0]['params'][0].device
+            total = sum((square.to(device) for square in squares), torch.zeros((), device=device))
+            if self.group is not None:
+                all_reduce(total, group=self.group)
+            size = total.sqrt() + 1e-12
             for one, scale in zip(moved, scales, strict=True):
                 one.add_(scale**2 * one.grad * (self.rho / size.to(one.device)))
         loss = closure()

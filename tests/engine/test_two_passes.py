@@ -96,6 +96,7 @@ def two(config, data_root, tiny, tmp_path_factory):
     for name, strategy in STRATEGIES.items():
         halves[name] = {**halves['sgd'], **FLEXIBLE, 'strategy': strategy}
         halves[f'own {name}'] = {**halves[name], 'model.type': 'TwoSteps'}
+        halves[f'sam {name}'] = {**halves[name], 'optim_wrapper': TWICE}
     return train_in_two(tmp_path_factory.mktemp('two'), config, data_root, halves)
 
 
@@ -125,6 +126,13 @@ def test_a_strategy_of_two_processes_trains_a_stage(name, one, two):
 @pytest.mark.parametrize('name', ['ddp', 'fsdp'])
 def test_a_strategy_keeps_the_networks_own_step(name, one, two):
     torch.testing.assert_close(trained(two[f'own {name}']), trained(one['own']), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ddp', 'fsdp'])
+def test_a_strategy_climbs_by_the_whole_gradient(name, one, two):
+    """Though under FSDP each process holds a part of it."""
+    torch.testing.assert_close(trained(two[f'sam {name}']), trained(one['sam']), rtol=1e-3, atol=1e-5)
 
 
 def test_the_strategy_of_one_device_trains_stage_by_stage(config, data_root, tiny, tmp_path):
