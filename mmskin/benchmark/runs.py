@@ -25,6 +25,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
 from mmskin.files import read_note, write_note
 from mmskin.models.weights import hash_tensors, read_weights
+from mmskin.registry import MODELS
 
 __all__ = ['Run', 'check_suite', 'deal_folds', 'runs_of']
 
@@ -350,14 +351,19 @@ def _deal(runs: Sequence[Run], folds: Folds | None) -> None:
         settings.pop('indices', None)
         dataset = build_dataset(settings)
         pools.append([dataset.get_data_info(index) for index in range(len(dataset))])
-        if any('gt_label' in sample for sample in pools[-1]) or run.method is runs[0].suite.methods[-1]:
+        tasks = plain.model.get('tasks', {}).values()
+        kinds = [(task, MODELS.get(task['type'])) for task in tasks]
+        named = [task.get('target') or kind.target for task, kind in kinds if getattr(kind, 'kind', '') == 'classes']
+        fields = {field for sample in pools[-1] for field in sample}
+        target = next((name for name in ('gt_label', *named) if name in fields), None)
+        if target or run.method is runs[0].suite.methods[-1]:
             break
     samples, folder, file = pools[-1], Path(settings.get('data_root') or ''), runs[0].folds_file
     if file.is_file():
         check_folds(file, samples, folds.count, folds.groups, folder)
     else:
         print(f'benchmark: dealing {len(samples)} images into {folds.count} folds: {file}', flush=True)
-        write_folds(file, assign_folds(samples, folds.count, folds.groups, folds.seed, folder))
+        write_folds(file, assign_folds(samples, folds.count, folds.groups, folds.seed, folder, target or 'gt_label'))
 
 
 def _pool(loader: ConfigDict, folds: Folds) -> None:

@@ -21,14 +21,19 @@ DUPLICATES = 'duplicates'
 
 
 def assign_folds(
-    samples: Sequence[dict], count: int, sources: Sequence[Source] = (DUPLICATES,), seed: int = 0, folder: Path = Path()
+    samples: Sequence[dict],
+    count: int,
+    sources: Sequence[Source] = (DUPLICATES,),
+    seed: int = 0,
+    folder: Path = Path(),
+    target: str = 'gt_label',
 ) -> dict[str, tuple[int, str]]:
     """Deal images into ``count`` folds with classes in equal shares; a group stays in one fold.
 
     The result depends on ids, labels and groups, not on the order of ``samples``.
 
     Args:
-        samples: as a dataset's ``get_data_info`` gives them; one without ``gt_label`` is a class of its own.
+        samples: as a dataset's ``get_data_info`` gives them; one without ``target`` is a class of its own.
         count: how many folds.
         sources: what says which images belong together; images that several of them chain together are one group.
             ``'duplicates'`` are the exact and near duplicates that ``find_pairs`` would name. A file is a table with
@@ -37,6 +42,7 @@ def assign_folds(
             taken as they are.
         seed: another one deals in another way.
         folder: what files are relative to.
+        target: the samples' field with the class.
 
     Returns:
         Fold and group by image id; a group is named after its first image.
@@ -56,7 +62,7 @@ def assign_folds(
     _, component = connected_components(graph, directed=False)
     first = {number: ids[index] for index, number in reversed([*enumerate(component.tolist())])}
     groups = [first[number] for number in component.tolist()]
-    labels = [int(sample.get('gt_label', -1)) for sample in samples]
+    labels = [int(sample.get(target, -1)) for sample in samples]
     if count < 2 or len(first) < count:
         raise Mistake(f'folds={count}: there are {len(first)} groups of images to deal; give 2 to {len(first)} folds')
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -36,44 +36,54 @@ class ChallengeSubmission(BaseMetric):
 
     Args:
         out_dir: the submission's folder. Masks of other images in it are an error at the end of the test.
-        diagnosis: the task that names the disease.
-        outline: the task that outlines the lesion.
+        diagnosis: the task that names the disease; by default the one that learns ``gt_label``.
+        outline: the task that outlines the lesion; by default the one that learns ``gt_sem_seg``.
+
+    Raises:
+        Mistake: at the end, if the network does neither.
     """
 
     default_prefix = 'submission'
 
     def __init__(
-        self, out_dir: str = 'submission', diagnosis: str = 'cls', outline: str = 'seg', **kwargs: Any
+        self, out_dir: str = 'submission', diagnosis: str | None = None, outline: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.out_dir = Path(out_dir)
-        self.scores, self.mask = f'{diagnosis}_score', f'{outline}_mask'
+        self.diagnosis, self.outline = diagnosis, outline
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
         for sample in data_samples:
-            if self.mask in sample:
-                mask = as_mask(sample[self.mask]['data'])
+            tasks = {target: task for task, target in sample.get('targets', {}).items()}
+            outline = f'{self.outline or tasks.get("gt_sem_seg", "seg")}_mask'
+            if outline in sample:
+                mask = as_mask(sample[outline]['data'])
                 write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', mask)
-            self.results.append({'image_id': sample['image_id'], **self.probabilities(sample)})
+            scores = sample.get(f'{self.diagnosis or tasks.get("gt_label", "cls")}_score')
+            found = {} if scores is None else self.probabilities(scores)
+            self.results.append({'image_id': sample['image_id'], 'outlined': outline in sample, **found})
 
-    def probabilities(self, sample: dict) -> Row:
-        """The probabilities of the challenge's two categories, if the sample has any.
+    def probabilities(self, scores: Any) -> Row:
+        """The probabilities of the challenge's two categories among those of all classes.
 
         Raises:
             Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
         """
-        if self.scores not in sample:
-            return {}
         classes = list((self.dataset_meta or {}).get('classes', ()))
         if not set(CATEGORIES) <= set(classes):
             raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
             )
-        return {name: float(sample[self.scores][classes.index(name)]) for name in CATEGORIES}
+        return {name: float(scores[classes.index(name)]) for name in CATEGORIES}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Write the table, and pack the masks when they are those of the tested images."""
+        if results and not any(row['outlined'] or CATEGORIES[0] in row for row in results):
+            raise Mistake(
+                'nothing to submit: no task of this network learns gt_label or gt_sem_seg, the diagnosis and the '
+                'outline of the challenge'
+            )
         rows = sorted((row for row in results if CATEGORIES[0] in row), key=lambda row: row['image_id'])
         if rows:
             write_table(self.out_dir / TABLE, rows)

@@ -29,6 +29,12 @@ def test_groups_stay_together_and_classes_are_shared_out(table, tmp_path):
     assert {*classes.values()} == {4}
 
 
+def test_classes_of_another_name_are_shared_out():
+    samples = [{'image_id': f'{number:02}', 'gt_species': number % 2, 'img_path': ''} for number in range(20)]
+    folds = assign_folds(samples, 5, [], target='gt_species')
+    assert {*Counter((folds[one['image_id']][0], one['gt_species']) for one in samples).values()} == {2}
+
+
 def test_order_does_not_matter_and_the_seed_does(table, tmp_path):
     folds = assign_folds(SAMPLES, 5, [table], folder=tmp_path)
     assert folds == assign_folds(SAMPLES[::-1], 5, [table], folder=tmp_path)

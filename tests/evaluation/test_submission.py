@@ -1,7 +1,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.structures import PixelData
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.submission import ChallengeSubmission
 from mmskin.masks import write_mask
 
@@ -42,6 +45,21 @@ def test_table_has_no_header_and_one_line_an_image(submit, make_sample):
     out = submit([make_sample('ISIC_2', scores=[0.0, 0.25, 0.75]), make_sample('ISIC_1', 2, SCORES)])
     assert (out / 'Part3.csv').read_text() == 'ISIC_1,0.699999988,0.100000001\nISIC_2,0,0.75\n'
     assert not (out / 'Part1').exists()
+
+
+def test_the_tasks_that_learn_diagnosis_and_outline_are_submitted(submit, make_sample):
+    """By whatever name; a further classification has no part in it."""
+    sample = make_sample('ISIC_1', scores=[0.1, 0.1, 0.8], targets=dict(cls='gt_sex', dx='gt_label', rim='gt_sem_seg'))
+    sample.set_data({'dx_score': torch.tensor(SCORES), 'rim_mask': PixelData(data=torch.as_tensor(mask())[None])})
+    out = submit([sample])
+    assert (out / 'Part3.csv').read_text() == 'ISIC_1,0.699999988,0.100000001\n'
+    assert (cv2.imread(str(out / 'Part1/ISIC_1_segmentation.png'), cv2.IMREAD_UNCHANGED) == mask() * 255).all()
+
+
+def test_a_network_without_the_challenges_tasks_is_refused(submit, make_sample):
+    sample = make_sample('leaf', targets=dict(species='gt_species'))
+    with pytest.raises(Mistake, match='nothing to submit'):
+        submit([sample])
 
 
 def test_probabilities_lose_no_digit(submit, make_sample):

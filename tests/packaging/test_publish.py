@@ -78,6 +78,11 @@ def test_a_place_on_this_machine_is_refused(repository):
         config_for_testing(cfg)
 
 
+def test_a_level_of_the_network_is_no_place_on_this_machine(repository):
+    cfg = config_for_testing(load_config(repository / 'configs/fpm/convnext_synthetic.py'))
+    assert cfg.model.backbone.split_after == '/8'
+
+
 def test_another_networks_checkpoint_is_refused(repository, checkpoint, tmp_path):
     cfg = load_config(repository / 'configs/fpm/lite0_isic2017.py')
     with pytest.raises(ValueError, match='was trained with another config'):
