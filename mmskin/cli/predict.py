@@ -228,7 +228,10 @@ def _predict(
         counts = [f'{count} {label}' for label, count in labels.most_common() if label]
         counts += [f'{noted} with a note'] if noted else []
         counts += [f'{failed} skipped'] if failed else []
-        print(f'{len(sources) - failed} of {len(sources)} images predicted: {", ".join(counts)}', file=out)
+        print(
+            f'{len(sources) - failed} of {len(sources)} images predicted{": " if counts else ""}{", ".join(counts)}',
+            file=out,
+        )
     if files:
         print(f'results: {files.table}', file=out)
     return failed

@@ -94,6 +94,13 @@ class LesionPrediction:
             words.append(f'lesion {100 * self.mask.mean():.1f} % of the image')
             if self.mm_per_pixel and self.measurements:
                 words[-1] += f', {self.measurements.max_feret_diameter_mm:.1f} mm long'
+        for task, one in self.others.items():
+            named = readable(one.label) if one.label else 'none' if one.label is not None else ''
+            score = f' {one.numbers[one.label]:.2f}' if one.label in one.numbers else ''
+            numbers = '' if named else ', '.join(f'{readable(name)} {value:.3g}' for name, value in one.numbers.items())
+            shares = [(name, 100 * mask.mean()) for name, mask in one.masks.items()]
+            shares = ', '.join(f'{"" if name == task else readable(name) + " "}{share:.1f} %' for name, share in shares)
+            words.append(f'{readable(task)} {named}{score}{numbers}{shares}')
         return '  '.join([*words, *([f'({self.note})'] if self.note else [])])
 
     def overlay(self, image: Content | ImageSource | None = None) -> Image.Image:

@@ -34,7 +34,7 @@ class PredictionFiles:
     """Writes what was predicted for an image as soon as it is handed over, so that an interruption loses nothing.
 
     ``predictions.csv`` has the columns ``image_id``, the classes, ``label``, ``note``, which says where there may be
-    no lesion to name, and the measurements of the lesion; what a network does not say is empty.
+    no lesion to name, and the measurements of the lesion, of a network that outlines one.
     ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further tasks have columns
     ``<task>/<number>``, ``<task>/label`` and ``<task>/<outline>``, the share of the image that a mask covers, and masks
     ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other files.
@@ -170,7 +170,8 @@ def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, 
     measured = asdict(prediction.measurements) if prediction.measurements else {}
     if prediction.mask is not None and not measured:
         measured = {'area': 0, 'area_fraction': 0.0, 'num_components': 0, 'touches_frame': False}
-    found = {key: '' if measured.get(key) is None else measured[key] for key in MEASURED}
+    outlined = MEASURED if prediction.mask is not None else ()
+    found = {key: '' if measured.get(key) is None else measured[key] for key in outlined}
     cells = {
         'image_id': prediction.image_id,
         **{name: f'{scores[name]:.6f}' if name in scores else '' for name in classes},

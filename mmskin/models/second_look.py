@@ -160,6 +160,8 @@ class SecondLook(OutlineGuided):
     """
 
     def __init__(self, *args: Any, margin: float = 0.35, smallest: float = 0.3, **options: Any) -> None:
+        if margin < 0 or not 0 < smallest <= 1:
+            raise Mistake(f'SecondLook: margin={margin}, smallest={smallest}; give one from 0 and one in (0, 1]')
         super().__init__(*args, **options)
         self.margin, self.smallest = margin, smallest
 
@@ -213,6 +215,8 @@ class MaskGuidedPooling(OutlineGuided):
     """
 
     def __init__(self, *args: Any, dilation: float = 0.08, **options: Any) -> None:
+        if not 0 < dilation < 1:
+            raise Mistake(f'MaskGuidedPooling: dilation={dilation}; give a share of the side, above 0 and below 1')
         super().__init__(*args, **options)
         self.dilation = dilation
 

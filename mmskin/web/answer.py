@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
+from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.drawing import FURTHER, MAP_COLORS, overlay, readable, thumbnail
 from mmskin.explain.explanation import Explanation, answer, explain
 from mmskin.files import csv_line
@@ -70,7 +72,8 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
         'cells': cells_of(prediction, inferencer.classes),
         'files': written,
         'downloads': [
-            (label_of(path), path.rpartition('/')[2], file_uri(path, data)) for path, data in written.items()
+            (label_of(path, prediction), path.rpartition('/')[2], file_uri(path, data))
+            for path, data in written.items()
         ],
         'probabilities': by_score(prediction),
         'image': data_uri(image, '.jpg'),
@@ -138,9 +141,12 @@ def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
     ]
 
 
-def label_of(path: str) -> str:
-    """What a file of results is called on the page, by its folder."""
-    return {'masks': 'Mask (PNG)', 'overlays': 'Overlay (JPEG)'}.get(path.partition('/')[0], path)
+def label_of(path: str, prediction: LesionPrediction) -> str:
+    """What a file of results is called on the page, by its folder, and by the outline if it is a further one."""
+    folder, _, name = path.partition('/')
+    if folder == 'masks' and not name.endswith(MASK_SUFFIX):
+        return f'Mask of {readable(Path(name).stem.removeprefix(f"{prediction.image_id}_"))} (PNG)'
+    return {'masks': 'Mask (PNG)', 'overlays': 'Overlay (JPEG)'}.get(folder, path)
 
 
 def samples_html() -> str:

@@ -116,6 +116,15 @@ def test_both_tasks_are_needed():
         network('SecondLook', outline='outline')
 
 
+@pytest.mark.parametrize(
+    ('kind', 'options'),
+    [('SecondLook', dict(margin=-1)), ('SecondLook', dict(smallest=0)), ('MaskGuidedPooling', dict(dilation=1.5))],
+)
+def test_settings_that_leave_no_lesion_are_refused(kind, options):
+    with pytest.raises(Mistake, match=f'{kind}: .*{next(iter(options))}='):
+        network(kind, **options)
+
+
 def test_shuffled_messages_are_the_next_images():
     widths = dict(in_channels=dict(a=3, b=3), out_channels=dict(a=3, b=3), identity_init=False)
     torch.manual_seed(0)

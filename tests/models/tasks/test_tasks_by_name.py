@@ -84,6 +84,9 @@ def test_every_task_is_predicted_under_its_name(fundus):
     assert len(rows) == 2
     assert {'eye/left', 'eye/right', 'eye/label', 'findings/exudate', 'findings/label'} <= {*rows[0]}
     assert rows[1]['eye/label'] == prediction.others['eye'].label
+    assert 'perimeter' not in rows[0]  # nothing here is one lesion
+    for words in (f'eye {rows[1]["eye/label"]}', 'grade ', 'vessels artery '):
+        assert words in prediction.summary
     name = images[1].stem
     mask = cv2.imread(str(folder / 'out' / 'masks' / f'{name}_vessels_vein.png'), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(mask > 0, prediction.others['vessels'].masks['vein'])
@@ -106,7 +109,8 @@ def test_the_report_and_the_page_show_every_task(fundus):
     page = answer_html(inferencer.classes, [look_at(inferencer, source)])
     for task in ('grade', 'eye', 'findings'):
         assert f'<caption>{task}' in page
-    assert page.count('>Mask (PNG)<') == 4
+    for name in ('vessels artery', 'vessels vein', 'lesions haemorrhage', 'lesions exudate'):
+        assert f'>Mask of {name} (PNG)<' in page
 
 
 def test_browsing_shows_every_label(fundus):
