@@ -98,8 +98,8 @@ class LesionPrediction:
             named = readable(one.label) if one.label else 'none' if one.label is not None else ''
             score = f' {one.numbers[one.label]:.2f}' if one.label in one.numbers else ''
             numbers = '' if named else ', '.join(f'{readable(name)} {value:.3g}' for name, value in one.numbers.items())
-            shares = [(name, 100 * mask.mean()) for name, mask in one.masks.items()]
-            shares = ', '.join(f'{"" if name == task else readable(name) + " "}{share:.1f} %' for name, share in shares)
+            outlines = [('' if name == task else f'{readable(name)} ', mask) for name, mask in one.masks.items()]
+            shares = ', '.join(f'{name}{100 * mask.mean():.1f} %' for name, mask in outlines)
             words.append(f'{readable(task)} {named}{score}{numbers}{shares}')
         return '  '.join([*words, *([f'({self.note})'] if self.note else [])])
 
