@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -16,6 +17,7 @@ from mmskin.files import read_note, write_note
 BLOCK = 1 << 20
 RETRIED = (408, 425, 429, 500, 502, 503, 504)  # the statuses that may be another a moment later
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # no fault of the network
+T = TypeVar('T')
 Report = Callable[[int, int | None], None]  # is given the bytes that are here, and all if they are known
 
 
@@ -95,10 +97,11 @@ class PartialFile:
 def download(
     urls: Sequence[str],
     path: Path,
-    verify: Callable[[Path], str],
+    verify: Callable[[Path], T],
     patience: Patience | None = None,
     report: Report = lambda done, total: None,
-) -> tuple[str, str]:
+    advice: str = '',
+) -> tuple[str, T]:
     """Download a file from the first address that gives it, going on where an earlier call stopped.
 
     Args:
@@ -107,6 +110,7 @@ def download(
         verify: takes the complete file and raises ValueError if its content is wrong.
         patience: see ``Patience``.
         report: see ``Report``.
+        advice: what else to do if it fails, for the error.
 
     Returns:
         the address that gave it, and what ``verify`` returned.
@@ -129,8 +133,7 @@ def download(
             part.clear()
             return url, result
     raise Mistake(
-        f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + '\nRun it again to go on, name another '
-        f'address by --mirror, or put the file into {path.parent} yourself.'
+        f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + f'\nRun it again to go on{advice}.'
     )
 
 
@@ -139,7 +142,7 @@ def is_local(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in LOCAL
 
 
-def complete(url: str, part: PartialFile, verify: Callable[[Path], str], patience: Patience, report: Report) -> str:
+def complete(url: str, part: PartialFile, verify: Callable[[Path], T], patience: Patience, report: Report) -> T:
     """Download from one address and verify; once more from the start if what was put together from parts is wrong."""
     is_second = False
     while True:

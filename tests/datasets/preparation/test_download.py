@@ -26,8 +26,8 @@ def get(server, hasty, tmp_path):
     """Download ``file`` to ``tmp_path/file`` and return its bytes."""
     server.files['file'] = DATA
 
-    def run(verify=right, urls=None, patience=hasty):
-        download(urls or [server.url + 'file'], tmp_path / 'file', verify, patience)
+    def run(verify=right, urls=None, patience=hasty, **options):
+        download(urls or [server.url + 'file'], tmp_path / 'file', verify, patience, **options)
         assert sorted(path.name for path in tmp_path.iterdir()) == ['file'], 'nothing is left over'
         return (tmp_path / 'file').read_bytes()
 
@@ -246,10 +246,10 @@ def test_the_address_that_a_part_is_from_comes_first(get, server):
     assert server.asked == ['bytes=1000-']
 
 
-def test_the_error_names_addresses_and_mends(get, server, tmp_path):
+def test_the_error_names_addresses_and_advice(get, server):
     with pytest.raises(Mistake) as error:
-        get(urls=[server.url + 'a', 'http://127.0.0.1:9/b'])
-    for text in ('/a: HTTP Error 404', '127.0.0.1:9/b: ', 'Run it again', '--mirror', str(tmp_path)):
+        get(urls=[server.url + 'a', 'http://127.0.0.1:9/b'], advice=', or else')
+    for text in ('/a: HTTP Error 404', '127.0.0.1:9/b: ', 'Run it again to go on, or else.'):
         assert text in str(error.value)
 
 
