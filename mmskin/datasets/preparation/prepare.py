@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from string import Template
 
 import cv2
 import numpy as np
@@ -57,30 +58,30 @@ SUMS_FILE = 'checksums.sha256'
 SIZES_FILE = 'native_sizes.csv'
 JPEG_QUALITY = 95  # of the smaller copy
 TABLES = ('.csv', '.tab', '.txt', '.xlsx')
-CONFIG = """\"\"\"Trains the lite network on NAME as mmskin prepare left it: COMMAND.\"\"\"
+CONFIG = """\"\"\"Trains the lite network on $name as mmskin prepare left it: $command.\"\"\"
 
 from mmengine.config import read_base
 
 with read_base():
-    from mmskin.configs.BASE.lite0_isic2017 import *
+    from mmskin.configs.$base.lite0_isic2017 import *
 
 # what a later split, or validation or test of another collection that was compared, has as well
-exclude = EXCLUDE
+exclude = $exclude
 for split, loader in dict(train=train_dataloader, val=val_dataloader, test=test_dataloader).items():
     loader.dataset = dict(
         type='CsvLesionDataset',
-        data_root=ROOT,
+        data_root=$root,
         csv='lesions.csv',
         id_column='image_id',
         mask_column='mask',
         label_column='diagnosis',
-        metainfo=dict(classes=CLASSES),
+        metainfo=dict(classes=$classes),
         split=split,
         exclude=exclude[split],
         pipeline=loader.dataset.pipeline,
         test_mode=split != 'train',
     )
-model.tasks.cls.head.num_classes = COUNT
+model.tasks.cls.head.num_classes = $count
 val_evaluator = [
     dict(type='ClassificationMetric'),
     dict(type='SegmentationMetric'),
@@ -202,8 +203,8 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
             raise MissingFile(f'{source}: no such archive or folder')
         is_one = Path(os.path.abspath(source)).name in names
         paths = [source] if is_one or source.is_file() else sorted(source.iterdir())
-        held = {one: names.get(Path(os.path.abspath(one)).name) for one in paths}
-        held = {one: archive for one, archive in held.items() if archive and (one.is_file() or archive.is_zip)}
+        named = {one: names[name] for one in paths if (name := Path(os.path.abspath(one)).name) in names}
+        held = {one: archive for one, archive in named.items() if one.is_file() or archive.is_zip}
         if not held:
             raise Mistake(
                 f'{source} {"is" if source.is_file() else "holds"} none of the archives of {settings.collection}: '
@@ -278,26 +279,21 @@ def write_outputs(folder: Path, name: str, collection: Collection, rows: Sequenc
     write_table(folder, rows)
     write_csv(folder / 'leaks.csv', [[*Leak.__annotations__], *(asdict(leak).values() for leak in leaks)])
     has_masks, has_classes = any(row['mask'] for row in rows), bool(collection.classes)
-    lines = CONFIG.splitlines()
-    lines = [
-        line for line in lines if has_masks or not any(word in line for word in ('mask_', 'Segmentation', 'Contour'))
-    ]
-    lines = [line for line in lines if has_classes or not any(word in line for word in ('label', 'Classif', 'classes'))]
+    dropped: tuple[str, ...] = () if has_masks else ('mask_', 'Segmentation', 'Contour')
+    dropped += () if has_classes else ('label', 'Classif', 'classes')
+    lines = [line for line in CONFIG.splitlines() if not any(word in line for word in dropped)]
     exclude = {
         split: sorted({leak.image_id for leak in leaks if leaves(leak, split)}) for split in ('train', 'val', 'test')
     }
-    values = dict(
-        NAME=name,
-        COMMAND=f'mmskin train {folder / name}.py',
-        BASE='fpm' if has_masks and has_classes else 'segmentation' if has_masks else 'classification',
-        ROOT=repr(str(folder)),
-        EXCLUDE=repr(exclude),
-        CLASSES=repr(collection.classes),
-        COUNT=str(len(collection.classes)),
+    text = Template('\n'.join(lines) + '\n').substitute(
+        name=name,
+        command=f'mmskin train {(folder / name).as_posix()}.py',
+        base='fpm' if has_masks and has_classes else 'segmentation' if has_masks else 'classification',
+        root=repr(str(folder)),
+        exclude=repr(exclude),
+        classes=repr(collection.classes),
+        count=len(collection.classes),
     )
-    text = '\n'.join(lines) + '\n'
-    for place, value in values.items():
-        text = text.replace(place, value)
     write_text(folder / f'{name}.py', text)
 
 
@@ -345,7 +341,8 @@ def get_archives(settings: Settings, collection: Collection, archives: dict[Arch
         if archive in absent:
             with byte_progress(archive.name) as report:
                 urls, check = addresses(settings, archive), partial(verify, archive=archive)
-                source, sha256 = download(urls, path, check, settings.patience, report)
+                advice = f', name another address by --mirror, or put the file into {path.parent} yourself'
+                source, sha256 = download(urls, path, check, settings.patience, report, advice)
         elif path.exists() and not is_known(path, archive, done):
             with Console(stderr=True).status(f'verifying {archive.name}'):
                 source, sha256 = str(path), verify(path, archive)

@@ -149,8 +149,9 @@ def deal(rows: Sequence[Row], prints: Mapping[str, Print], dealt: Sequence[str])
     ]
     classes = {name: number for number, name in enumerate(sorted({row['diagnosis'] for row in pool}))}
     samples = [dict(image_id=row['image_id'], gt_label=classes[row['diagnosis']]) for row in pool]
+    count = min(FOLDS, max(Counter(row['diagnosis'] for row in pool).values()))  # of a small set, fewer and larger ones
     try:
-        folds = assign_folds(samples, FOLDS, [[(pair.one.split, pair.other.split) for pair in alike], lesions])
+        folds = assign_folds(samples, count, [[(pair.one.split, pair.other.split) for pair in alike], lesions])
     except Mistake as error:
         raise Mistake(f'{len(pool)} images are too few to deal {" and ".join(dealt)} from them ({error})') from error
     for row in pool:
