@@ -354,6 +354,24 @@ def test_sources_of_any_kind(made, settings, tmp_path):
     assert [path.name for path in after if after[path] != before[path]] == ['ISIC_0024306.jpg']
 
 
+def test_what_is_missing_is_downloaded_from_its_own_address(made, settings, server, hasty, tmp_path):
+    """As Dataverse's numbers; what has no address is asked of the user."""
+    given = settings(
+        'ham10000', sources=[made['ham10000'] / 'HAM10000_images_part_1.zip'], offline=False, patience=hasty
+    )
+    known = given.catalogue['ham10000']
+    names = [archive.name for archive in known.archives]
+    server.files = {f'file/{number}': (made['ham10000'] / name).read_bytes() for number, name in enumerate(names)}
+    archives = tuple(
+        replace(archive, address=f'{server.url}file/{number}?x=y') for number, archive in enumerate(known.archives)
+    )
+    server.files = {f'{name}?x=y': content for name, content in server.files.items()}
+    done = prepare(replace(given, catalogue={'ham10000': replace(known, archives=archives)}))
+    assert done.problems == []
+    assert [path for method, path, _ in server.requests if method == 'GET'] == [f'/file/{n}?x=y' for n in (1, 2, 3)]
+    assert (tmp_path / 'ham10000' / 'archives' / 'HAM10000_metadata.csv').is_file()
+
+
 def test_masks_may_be_absent(made, settings, tmp_path):
     folder = shutil.copytree(made['ham10000'], tmp_path / 'changed')
     (folder / 'HAM10000_segmentations_lesion_tschandl.zip').unlink()
