@@ -18,7 +18,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all torture fuzz lint format docs pictures release types clean distclean
+.PHONY: help setup demo test test-all torture cluster fuzz lint format docs pictures release types clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-all: $(TESTS_READY) lint types  ## the same with the long tests, such as ev
 
 torture: $(TESTS_READY)  ## kill 20 trainings at random moments, resume them, and compare (some minutes; KILLS=6 for fewer)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/torture/kill_trainings.py --kills $(KILLS)
+
+cluster: $(TESTS_READY)  ## kill networks, workers and a node of a local Ray cluster, and compare with one process; 200 clients
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_cluster.py
 
 fuzz: $(TESTS_READY)  ## hand damaged files of every kind to mmskin for an hour (SECONDS=60 for less)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore tests/fuzz/attack.py --seconds $(SECONDS)

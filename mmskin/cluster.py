@@ -4,20 +4,22 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
 from mmskin.errors import Mistake, in_one_line, needs
 
-__all__ = ['connected', 'import_ray']
+__all__ = ['connected', 'import_ray', 'remote_task', 'resources']
 
 # Ray looks at these as it is imported; where somebody else imports it first, they are theirs to choose.
 SETTINGS = {
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # or it warns of a change to come
     'RAY_SERVE_LOG_TO_STDERR': '0',
+    'RAY_AIR_NEW_OUTPUT': '0',  # whose tables cannot be switched off
 }
 LOCAL = {
     'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER': '0',  # listens on the loopback alone, as it does on these systems
@@ -72,3 +74,47 @@ def connected(address: str | None = None, **settings: Any) -> Iterator[ModuleTyp
         yield ray
     finally:
         ray.shutdown()
+
+
+def resources() -> dict[str, float]:
+    """What a piece of work asks of a node: as many cores as this process has threads, and a GPU if there are any.
+
+    Raises:
+        Mistake: if no node has as many, which would be waited for for ever.
+    """
+    import ray
+    import torch
+
+    threads = torch.get_num_threads()
+    nodes = [node['Resources'] for node in ray.nodes() if node['Alive']]
+    if not any(node.get('CPU', 0) >= threads for node in nodes):
+        raise Mistake(f'no node of the Ray cluster has {threads} cores; set OMP_NUM_THREADS to fewer')
+    return {'num_cpus': threads, 'num_gpus': int(any(node.get('GPU') for node in nodes))}
+
+
+def remote_task(function: Callable, **options: Any) -> Any:
+    """``function`` as a task of Ray that sees what it would see here: this folder, and as many threads.
+
+    Args:
+        function: Of a module.
+        options: Of the task.
+    """
+    import ray
+    import torch
+
+    remote: Any = ray.remote  # whose types know no options from elsewhere
+    return remote(**resources(), **options)(as_here(function, os.getcwd(), torch.get_num_threads()))
+
+
+def as_here(function: Callable, folder: str, threads: int) -> Callable:
+    """``function``, to be called in another process in ``folder`` and with so many threads."""
+
+    @wraps(function)
+    def call(*args: Any, **settings: Any) -> Any:
+        import torch
+
+        os.chdir(folder)
+        torch.set_num_threads(threads)
+        return function(*args, **settings)
+
+    return call

@@ -63,7 +63,7 @@ def real_data():
 
 @pytest.fixture(scope='session')
 def two_nodes():
-    """Ray on two nodes of this machine, with two cores each as they think; skips where Ray does not start."""
+    """Ray on two nodes of this machine, with two cores each as they think, and a third that leads; or a skip."""
     from mmskin.cluster import import_ray
 
     try:
@@ -74,8 +74,9 @@ def two_nodes():
 
     cluster = None
     try:
-        cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 2, 'object_store_memory': 200_000_000})
-        cluster.add_node(num_cpus=2, object_store_memory=200_000_000)
+        cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0, 'object_store_memory': 100_000_000})
+        for _ in range(2):
+            cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds
         if cluster:

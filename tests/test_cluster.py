@@ -1,18 +1,21 @@
-"""What runs on Ray: the service, on two nodes of this machine. Needs Ray, and skips where it does not start."""
+"""What runs on Ray, on two nodes of this machine: the service, benchmarks, predictions, sweeps."""
 
 import asyncio
 import json
 import re
+import shutil
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mmskin import LesionInferencer
+from mmskin.cli import main
 from mmskin.cluster import import_ray
 from mmskin.errors import MissingLibrary, Mistake
-from mmskin.files import json_text
+from mmskin.files import json_text, read_csv
 from mmskin.web.limits import Limits
 
 try:
@@ -29,18 +32,141 @@ from mmskin.web.door import Address  # noqa: E402
 LIMITS = Limits(megabytes=1, pixels=1_000_000, total_megabytes=3, seconds=2)
 QUEUE = 4
 CROWD = 200
-
-
-@pytest.fixture(scope='module')
-def photo(data_root):
-    """An image file's bytes."""
-    return next((data_root / 'ISIC-2017_Test_v2_Data').glob('*.jpg')).read_bytes()
+SUITE = """
+seeds = [0, 1]
+metrics = ['cls/AC', 'seg/JA']
+options = {options}
+methods = [dict(name='gated', config='{configs}/fpm/r18_synthetic.py')]
+"""
+SMALL = {
+    **{f'{part}_dataloader.dataset.pipeline.0.size': 48 for part in ('train', 'val', 'test')},
+    **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
+    **{f'{part}_dataloader.persistent_workers': False for part in ('train', 'val')},
+    'train_dataloader.batch_size': 1,
+    'train_cfg.max_epochs': 4,
+    'train_cfg.val_interval': 1,
+    'default_hooks.logger.interval': 1,
+    'default_hooks.visualization.num_images': 1,
+    'stages': None,
+}
 
 
 @pytest.fixture(scope='module')
 def model(half_folder):
     """Arguments of ``LesionInferencer``."""
     return {'model': str(half_folder.config.parent), 'device': 'cpu'}
+
+
+@pytest.fixture(scope='module')
+def suite(tmp_path_factory, repository):
+    """The path of a suite of two runs."""
+    path = tmp_path_factory.mktemp('suite') / 'tiny.py'
+    path.write_text(SUITE.format(options=SMALL, configs=repository / 'configs'))
+    return path
+
+
+def results_of(folder):
+    """What the runs of a benchmark left, without what the clock says."""
+    notes = {path.parent.name: json.loads(path.read_text()) for path in folder.glob('gated/*/run.json')}
+    tables = {path.parent.name: path.read_bytes() for path in folder.glob('gated/*/per_image.csv')}
+    kept = ('results', 'networks', 'plan')
+    return {name: {key: note[key] for key in kept} for name, note in notes.items()}, tables
+
+
+def wait_for(condition, seconds=300):
+    """What ``condition`` gives, once that is something."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, 'waited for too long'
+        time.sleep(0.05)
+    return found
+
+
+def workers(name):
+    """The processes of Ray that work on a function of this name."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        try:
+            found += [one] if one.cmdline()[:1] == [f'ray::{name}'] else []
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_benchmark_loses_nothing_and_repeats_nothing_as_a_worker_and_a_node_die(
+    two_nodes, suite, data_root, tmp_path, capfd
+):
+    arguments = ['benchmark', str(suite), '--data-root', str(data_root), '--work-dir']
+    alone, spread = tmp_path / 'alone', tmp_path / 'spread'
+    assert main([*arguments, str(alone)]) == 0
+
+    def begun():
+        return {path.parent for path in spread.glob('gated/*/train/epoch_*.pth')}
+
+    def at_work():
+        raylets = {node.all_processes['raylet'][0].process.pid: node for node in two_nodes.worker_nodes}
+        return [raylets[worker.ppid()] for worker in workers('execute_held') if worker.ppid() in raylets]
+
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(main, [*arguments, str(spread), '--on', 'ray'])
+        wait_for(lambda: len(begun()) == 2)
+        workers('execute_held')[0].kill()
+        two_nodes.remove_node(wait_for(at_work)[0], allow_graceful=False)
+        assert ended.result() == 0
+    assert results_of(spread) == results_of(alone)
+    for log in spread.glob('gated/*/train'):  # what was done before the kill was not done again
+        epochs = [json.loads(line) for path in log.rglob('scalars.json') for line in path.read_text().splitlines()]
+        assert len([one for one in epochs if 'train/lr' in one and one['epoch'] == 1]) == 3
+    assert '2 of 2 runs are finished' in capfd.readouterr().out
+    assert main([*arguments, str(spread), '--on', 'ray']) == 0  # nothing is left to do
+    assert 'benchmark: gated' not in capfd.readouterr().out
+
+
+def test_predict_writes_the_same_from_a_cluster(two_nodes, model, data_root, tmp_path, capfd):
+    folder = tmp_path / 'photos'
+    shutil.copytree(data_root / 'ISIC-2017_Test_v2_Data', folder)
+    (folder / 'damaged.jpg').write_bytes(b'no image')
+    arguments = ['predict', str(folder), '--model', model['model'], '--batch-size', '1', '--out-dir']
+    said = []
+    for out, options in (('alone', []), ('spread', ['--on', 'ray'])):
+        assert main([*arguments, str(tmp_path / out), '--json', str(tmp_path / f'{out}.json'), *options]) == 1
+        said.append(capfd.readouterr().out.replace(out, ''))
+    assert said[0] == said[1]
+    assert (tmp_path / 'alone.json').read_text() == (tmp_path / 'spread.json').read_text()
+    files = [path.relative_to(tmp_path / 'alone') for path in (tmp_path / 'alone').rglob('*.*')]
+    assert len(files) > 3
+    assert [(tmp_path / 'alone' / one).read_bytes() for one in files] == [
+        (tmp_path / 'spread' / one).read_bytes() for one in files
+    ]
+
+
+@pytest.mark.long
+def test_a_sweep_prunes_and_goes_on(two_nodes, data_root, repository, tmp_path, capfd):
+    config = str(repository / 'configs/fpm/r18_synthetic.py')
+    options = [f'{name}={value}' for name, value in SMALL.items()]
+    arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(tmp_path / 'sweep')]
+    arguments += ['--metric', 'seg/JA', '--trials', '5', '--cfg-options', *options]
+    search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', 'train_dataloader.batch_size=[1,3]']
+    assert main([*arguments, *search]) == 0
+    first = capfd.readouterr().out
+    rows = read_csv(tmp_path / 'sweep/sweep.csv')
+    assert len(rows) == len({row['optim_wrapper.optimizer.lr'] for row in rows}) == 5
+    assert all(1e-5 <= float(row['optim_wrapper.optimizer.lr']) <= 1e-2 for row in rows)
+    assert [float(row['seg/JA']) for row in rows] == sorted([float(row['seg/JA']) for row in rows], reverse=True)
+    counts = [int(row['validations']) for row in rows]
+    assert max(counts) == 4 and min(counts) < 4, counts
+    begun = {path: path.stat().st_mtime for path in (tmp_path / 'sweep/trials').rglob('*.pth')}
+    assert main([*arguments, *search]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == first.splitlines()[-1]
+    assert begun == {path: path.stat().st_mtime for path in (tmp_path / 'sweep/trials').rglob('*.pth')}
+    assert main([*arguments, '--search', 'optim_wrapper.optimizer.lr=1e-5..1e-3']) == 2
+    assert 'was begun with another search' in capfd.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def photo(data_root):
+    """An image file's bytes."""
+    return next((data_root / 'ISIC-2017_Test_v2_Data').glob('*.jpg')).read_bytes()
 
 
 @pytest.fixture(scope='module')
@@ -172,6 +298,7 @@ def test_of_a_crowd_some_are_answered_and_the_others_hear_503(client, service, p
     assert client.post('/predict', content=photo).status_code == 200
 
 
+@pytest.mark.long
 def test_a_network_that_is_killed_comes_back(client, photo):
     (network,) = [one for one in psutil.Process().children(recursive=True) if 'ServeReplica' in one.cmdline()[0]]
     network.send_signal(signal.SIGKILL)

@@ -14,10 +14,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from mmskin.benchmark.runs import Run
-from mmskin.errors import Mistake
+from mmskin.cluster import connected, remote_task
+from mmskin.errors import Mistake, in_one_line
 from mmskin.files import write_text
 
-__all__ = ['failures', 'faults', 'is_held', 'select_methods', 'select_shard', 'spawn', 'work']
+__all__ = ['failures', 'faults', 'is_held', 'select_methods', 'select_shard', 'spawn', 'work', 'work_on_ray']
 
 PAUSE = 10.0  # seconds
 GLANCE = 0.2  # seconds to wait for a lock: longer than another process takes to see whether it is held
@@ -53,6 +54,42 @@ def work(runs: Sequence[Run], pause: float = PAUSE) -> None:
             return
         if not executed:
             time.sleep(pause)
+
+
+def work_on_ray(runs: Sequence[Run], address: str | None = None) -> None:
+    """Execute every run that is not finished as a task of Ray, on whatever node has room, over one file system.
+
+    A run that is lost with its process or node is started again on another, three times at most, and goes on from its
+    last checkpoint. The lock on its folder keeps the lost process, if it still works, and the next one apart. Each run
+    has as many cores as this process has threads, so that its numbers are those of one process, and a GPU if there are
+    any. A run that fails leaves its traceback in ``error.txt``.
+
+    Raises:
+        Mistake: if Ray does not start, no cluster answers, or no node has as many cores.
+    """
+    with connected(address) as ray:
+        task = remote_task(execute_held, max_retries=3)
+        waiting: dict = {}
+        for run in runs:  # those that need another's network come after it, and wait for its task
+            others = {other.folder: reference for reference, other in waiting.items()}
+            if run.is_open:
+                waiting[task.remote(run, run.needed and others.get(run.needed.folder))] = run
+        while waiting:
+            (done, *_), _ = ray.wait([*waiting])
+            run = waiting.pop(done)
+            try:
+                print(f'benchmark: {run.name}: {ray.get(done)}', flush=True)
+            except ray.exceptions.RayError as error:
+                print(f'benchmark: {run.name}: {in_one_line(error)}', file=sys.stderr, flush=True)
+
+
+def execute_held(run: Run, needed: object = None) -> str:
+    """Execute ``run`` once nobody else does, unless it is finished by then; what has become of it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder / 'lock'):
+        if run.is_open and run.ready:
+            attempt(run)
+    return 'failed' if run.failed else 'finished' if not run.is_open else 'waits for a network that is not there'
 
 
 def attempt(run: Run) -> None:

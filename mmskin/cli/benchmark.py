@@ -4,7 +4,8 @@ mmskin benchmark suites/quick.py
 
 Finished runs are left as they are and interrupted ones go on. With several GPUs each takes the next free run
 (--processes); any number of these commands may also run at once, over one file system. On a cluster:
-sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; the ids have to begin at 0.
+sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; the ids have to begin at 0. On Ray,
+--on ray: each run is a task, which goes on elsewhere if its node dies. Needs: pip install '.[ray]'
 """
 
 import argparse
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--data-root', help="data folder, in place of the suite's")
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
+    parser.add_argument('--on', choices=['ray'], help='run on a Ray cluster, each run on any node that has room')
+    parser.add_argument('--ray-address', metavar='ADDRESS', help='of that cluster (one is started on this machine)')
     parser.add_argument('--shard', help='i/n: take the i-th of n parts only, from 0; a Slurm array does it by itself')
     parser.add_argument(
         '--methods', nargs='+', metavar='NAME', help='run only these methods, and those whose networks they need'
@@ -50,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.processes is not None and args.processes < 1:
         raise Mistake(f'--processes {args.processes}: give a whole number from 1')
+    if args.processes and args.on:
+        raise Mistake('--processes are of this machine; with --on ray, the cluster says how many runs it has room for')
     suite = read_suite(args.suite, args.data_root, args.cfg_options)
     root = args.work_dir or f'work_dirs/benchmarks/{suite.name}'
     runs = runs_of(suite, root, args.out)
@@ -72,12 +77,15 @@ def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
     import torch
 
     from mmskin.benchmark.runs import check_suite
-    from mmskin.benchmark.workers import faults, select_methods, select_shard, spawn, work
+    from mmskin.benchmark.workers import faults, select_methods, select_shard, spawn, work, work_on_ray
 
     check_suite(runs)
     share = select_shard(select_methods(runs, args.methods), args.shard)
     if len(share) < len(runs):
         print(f'this command does {len(share)} of {len(runs)} runs')
+    if args.on:
+        work_on_ray(share, args.ray_address)
+        return faults(share)
     processes = args.processes or max(torch.cuda.device_count(), 1)
     if processes > 1:
         command = [sys.executable, '-m', 'mmskin', 'benchmark', *args.arguments, '--processes', '1']

@@ -22,8 +22,11 @@ import mmskin
 from mmskin.errors import Mistake
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmskin.inference.image_sources import ImageSource
     from mmskin.inference.inferencer import LesionInferencer
+    from mmskin.inference.prediction import FailedImage, LesionPrediction
     from mmskin.inference.prediction_files import CocoFile, PredictionFiles
 
 
@@ -56,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
+    model.add_argument('--on', choices=['ray'], help='predict on a Ray cluster, which sees the same files')
+    model.add_argument('--ray-address', metavar='ADDRESS', help='of that cluster (one is started on this machine)')
     parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is decoded (50000000)')
     model.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
@@ -103,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
     _refuse_overwriting(args, sources)
     steps = {'FillHoles': args.fill_holes, 'LargestComponent': args.largest_component}
     post = [name for name, chosen in steps.items() if chosen] or None  # or what the model's config says
-    inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta, post, batch_size=args.batch_size)
+    network = {'model': args.model, 'checkpoint': args.checkpoint, 'device': args.device, 'tta': args.tta, 'post': post}
+    network['batch_size'] = args.batch_size
+    inferencer = LesionInferencer(**network)
     if args.explain and (len(args.model or ()) > 1 or len(args.checkpoint or ()) > 1):
         raise Mistake('the reasons are those of one network; leave out --explain, or name one')
     if args.explain and inferencer.is_exported:
@@ -111,6 +118,12 @@ def run(args: argparse.Namespace) -> int:
             f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
         )
     sources = [replace(one, mm_per_pixel=args.mm_per_pixel) for one in _told(args, inferencer, sources)]
+    if args.on:
+        from mmskin.inference.on_ray import iterate_on_ray
+
+        items = iterate_on_ray(network, sources, args.probabilities, args.ray_address)
+    else:
+        items = inferencer.iterate(sources, lesion_probability=args.probabilities)
     with ExitStack() as stack:
         files = lines = coco = None
         if args.coco:
@@ -122,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(files)
         if args.json:
             lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'w', encoding='utf-8'))
-        failed = _predict(args, inferencer, sources, files, lines, coco)
+        failed = _predict(args, inferencer, sources, items, files, lines, coco)
     return 1 if failed else 0
 
 
@@ -167,11 +180,12 @@ def _predict(
     args: argparse.Namespace,
     inferencer: 'LesionInferencer',
     sources: 'list[ImageSource]',
+    items: 'Iterator[LesionPrediction | FailedImage]',
     files: 'PredictionFiles | None',
     lines: TextIO | None,
     coco: 'CocoFile | None',
 ) -> int:
-    """Predict, write and say the answers one by one, then a summary; how many images were skipped."""
+    """Write and say the answers as they come, then a summary; how many images were skipped."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -194,7 +208,6 @@ def _predict(
     width = min(40, max(len(source.image_id) for source in sources))
     with progress:
         bar = progress.add_task('', total=len(sources), rate='')
-        items = inferencer.iterate(sources, lesion_probability=args.probabilities)
         for source, item in zip(sources, items, strict=True):
             speed = progress.tasks[bar].speed
             progress.update(bar, advance=1, rate=f'{speed:.1f} images/s' if speed else '')

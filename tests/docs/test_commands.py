@@ -32,6 +32,7 @@ NOT_RUN = {
     r'^\. \.venv/bin/activate': 'the test has an environment',
     r'^cd ': 'a block says in words from which folder it is run',
     r'^mmskin serve': 'never ends; tests/web runs it',
+    r'^mmskin (sweep|benchmark|predict) .*(--search|--on ray)': 'an extra; tests/test_cluster.py runs it',
     r'^curl ': 'asks a service; tests/test_cluster.py does',
     r'^tensorboard |^mlflow ': 'never ends',
     r'^mmskin train .* --track (mlflow|wandb)': 'an extra; tests/engine/test_tracking.py runs it',

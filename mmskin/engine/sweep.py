@@ -1,0 +1,219 @@
+"""A search for good settings: trials on Ray Tune, chosen by Optuna, of which ASHA prunes those that fall behind."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmskin.cluster import as_here, connected, resources
+from mmskin.config import load_config
+from mmskin.engine.stages import run_stages
+from mmskin.errors import Mistake
+from mmskin.files import read_note, write_csv, write_note
+from mmskin.registry import HOOKS
+
+__all__ = ['Sweep', 'ReportValidation', 'sweep']
+
+NOTE = 'sweep.json'
+REPORTS = 'validations.jsonl'
+RANGE = re.compile(r'\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*')
+NUM_RANDOM = 8  # trials before Optuna has seen enough to choose
+REDUCTION = 3  # of so many trials one goes on at each rung
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is searched, and by what it is judged.
+
+    Attributes:
+        config: The config's path.
+        work_dir: Trials, a table and the state of the search go here.
+        search: By setting's dotted name: ``'1e-4..1e-2'`` for a number in between (on a logarithmic scale if the upper
+            end is 10 times the lower one or more; a whole one if both ends are), or a list of values.
+        metric: Of validation, such as ``seg/JA``.
+        mode: Whether ``max`` or ``min`` of it is good.
+        trials: How many.
+        data_root: In place of the config's.
+        seed: Of the search, and of the trials in place of the config's.
+        options: Other settings for all trials.
+    """
+
+    config: str
+    work_dir: str
+    search: Mapping[str, Any]
+    metric: str
+    mode: str = 'max'
+    trials: int = 20
+    data_root: str | None = None
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def trial_config(self, settings: Mapping[str, Any], folder: str) -> Any:
+        """The config of a trial.
+
+        Raises:
+            Mistake: if the config has no validation to judge it by.
+        """
+        options = {**self.options, **settings}
+        cfg = load_config(self.config, folder, self.data_root, self.seed, options=options)
+        if not cfg.get('val_dataloader'):
+            raise Mistake(f'{self.config}: has no validation, by which trials are judged; sweep another config')
+        cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='ReportValidation', metric=self.metric)]
+        return cfg
+
+
+@HOOKS.register_module()
+class ReportValidation(Hook):
+    """Tells Ray Tune how a validation went, which may end the trial there; nothing outside a sweep.
+
+    Args:
+        metric: Of the validation; one without it, as of another stage, is not told.
+    """
+
+    priority = 'LOWEST'  # after the checkpoint
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Note it in the trial's folder, and report it."""
+        if metrics and self.metric in metrics:
+            root = Path(runner.cfg.get('sweep_folder') or runner.work_dir)
+            place = f'{runner.cfg.get("stage") or ""}:{runner.iter}'
+            report(root, place, self.metric, float(metrics[self.metric]))
+
+
+def report(root: Path, place: str, metric: str, value: float) -> None:
+    """Report a validation once, counted over all that the trial had, also before it was interrupted."""
+    from ray import tune
+
+    file = root / REPORTS
+    noted = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    if place in [one['place'] for one in noted]:
+        return
+    entry = {'place': place, metric: value, 'validation': len(noted) + 1}
+    with file.open('a') as target:
+        target.write(json.dumps(entry) + '\n')
+    tune.report({metric: value, 'validation': entry['validation']})
+
+
+def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
+    """One training of the sweep, in a process of Ray Tune; it goes on where it was interrupted."""
+    from ray import tune
+
+    folder = Path(plan.work_dir, 'trials', tune.get_context().get_trial_id())
+    cfg = plan.trial_config(settings, str(folder))
+    cfg.sweep_folder = str(folder)
+    file = folder / REPORTS
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        entry = json.loads(line)  # the scheduler counts anew
+        tune.report({key: entry[key] for key in (plan.metric, 'validation')})
+    folder.mkdir(parents=True, exist_ok=True)
+    run_stages(cfg, resume=True)
+
+
+def space_of(search: Mapping[str, Any]) -> dict[str, Any]:
+    """What Ray Tune draws from.
+
+    Raises:
+        Mistake: if a range or a list makes no sense.
+    """
+    from ray import tune
+
+    space = {}
+    for name, values in search.items():
+        found = RANGE.fullmatch(values) if isinstance(values, str) else None
+        if found is None:
+            if not isinstance(values, list | tuple) or len(values) < 2:
+                raise Mistake(f'{name}={values}: give a range such as 1e-4..1e-2, or values such as [16,32]')
+            space[name] = tune.choice([*values])
+            continue
+        try:
+            whole = all(re.fullmatch(r'[-+]?\d+', text) for text in found.groups())
+            low, high = (int(text) if whole else float(text) for text in found.groups())
+        except ValueError as error:
+            raise Mistake(f'{name}={values}: give numbers, such as 1e-4..1e-2') from error
+        if low >= high:
+            raise Mistake(f'{name}={values}: the first number has to be below the second')
+        if whole:
+            space[name] = tune.randint(low, high + 1)
+        else:
+            space[name] = tune.loguniform(low, high) if low > 0 and high >= 10 * low else tune.uniform(low, high)
+    return space
+
+
+def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
+    """Run the trials that are missing, and write ``sweep.csv``; the settings of the best, its folder and its value.
+
+    A trial that is lost with its process or node goes on from its last checkpoint, twice at most, and so does a sweep
+    that was interrupted when it is called again.
+
+    Raises:
+        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep, or
+            no trial has a value.
+    """
+    root = Path(os.path.abspath(plan.work_dir))
+    note = json.loads(json.dumps(asdict(plan)))
+    if (root / NOTE).is_file() and (was := read_note(root / NOTE)) != note:
+        changed = ', '.join(sorted(key for key in note if was.get(key) != note[key]))
+        raise Mistake(f'{root}: was begun with another {changed}; restore it, or choose another --work-dir')
+    plan.trial_config({}, str(root))
+    with connected(address):
+        from ray import tune
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        logging.getLogger('ray.tune').setLevel(logging.ERROR)
+        write_note(root / NOTE, note)
+        wanted = resources()
+        folder = os.getcwd()
+
+        def train(settings: dict[str, Any]) -> None:
+            as_here(run_trial, folder, wanted['num_cpus'])(settings, plan)
+
+        trainable = tune.with_resources(train, {'cpu': wanted['num_cpus'], 'gpu': wanted['num_gpus']})
+        state = str(root / 'state')
+        if tune.Tuner.can_restore(state):
+            tuner = tune.Tuner.restore(state, trainable, resume_unfinished=True, restart_errored=True)
+        else:
+            searcher = OptunaSearch(metric=plan.metric, mode=plan.mode, seed=plan.seed)
+            scheduler = ASHAScheduler('validation', plan.metric, plan.mode, max_t=10_000, reduction_factor=REDUCTION)
+            tuner = tune.Tuner(
+                trainable,
+                param_space=space_of(plan.search),
+                tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=plan.trials),
+                run_config=tune.RunConfig(
+                    name='state', storage_path=str(root), failure_config=tune.FailureConfig(max_failures=2), verbose=0
+                ),
+            )
+        results = tuner.fit()
+    return write_table(root, plan, results)
+
+
+def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
+    """Write ``sweep.csv``, the best trial first; that one."""
+    rows = []
+    for one in results:
+        found = one.metrics or {}
+        value = found.get(plan.metric)
+        trial = found.get('trial_id', '')
+        rows.append((value, trial, found.get('validation', 0), one.config or {}, str(one.error or '')))
+    valued = [row for row in rows if row[0] is not None]
+    if not valued:
+        errors = [error for *_, error in rows if error]
+        raise Mistake(
+            f'{root}: no trial has a {plan.metric}{": " if errors else ""}{" ".join(errors[:1]).strip()[-300:]}'
+        )
+    best, *others = sorted(valued, key=lambda row: row[0], reverse=plan.mode == 'max')
+    ranked = [best, *others, *(row for row in rows if row[0] is None)]
+    head: Sequence[str] = ['trial', *plan.search, plan.metric, 'validations']
+    lines = [[trial, *map(settings.get, plan.search), value, count] for value, trial, count, settings, _ in ranked]
+    write_csv(root / 'sweep.csv', [head, *lines])
+    return {'trial': best[1], 'value': best[0], 'settings': best[3], 'validations': [row[2] for row in ranked]}
