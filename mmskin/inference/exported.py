@@ -23,7 +23,7 @@ __all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
-OF_TASKS = ('post', 'target', 'lengths')  # options that a task predicts with
+OF_TASKS = ('post', 'target', 'lengths', 'threshold')  # options that a task predicts with
 VIEWS = ('flips', 'zooms', 'crops', 'pairs')
 NEEDED = {'input': ('size', 'mean', 'std'), 'test_time_augmentation': ('default',)}
 NEEDED_OF_OUTPUT = ('task', 'type')

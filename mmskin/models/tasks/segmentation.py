@@ -15,6 +15,7 @@ from mmskin.structures import TaskSample
 
 __all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'resize']
 
+JACCARD = 'expected_jaccard'
 IGNORED = 255  # of a map of classes: a pixel that no loss and no score counts
 
 
@@ -30,6 +31,10 @@ class Segmentation(Task):
     A head gives one logit per pixel, or two (background, foreground).
 
     Args:
+        threshold: The probability above which a pixel is foreground. ``'expected_jaccard'`` takes for each outline that
+            of the mask with the largest expected Jaccard index, approximated by the ratio of the expected intersection
+            to the expected union of independent pixels (Nowozin, Optimal decisions from probabilistic models: the
+            intersection-over-union case, CVPR 2014). Where no pixel is above one half, there is nothing to outline.
         post: What changes each final mask, in order: names or configs of callables from mask to mask, uint8 (H, W),
             e.g. ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
         options: See ``Task``.
@@ -44,8 +49,14 @@ class Segmentation(Task):
         'centres (align_corners=False), and call foreground what is above the threshold'
     )
 
-    def __init__(self, *args: Any, post: Sequence[str | dict] = (), **options: Any) -> None:
+    def __init__(
+        self, *args: Any, post: Sequence[str | dict] = (), threshold: float | str = 0.5, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if threshold != JACCARD and not (is_number and 0 < threshold < 1):
+            raise Mistake(f'threshold={threshold!r}: give a probability between 0 and 1, or {JACCARD!r}')
+        self.threshold = threshold
         self.set_post(post)
 
     def set_post(self, post: Sequence[str | dict]) -> None:
@@ -79,12 +90,19 @@ class Segmentation(Task):
 
     def decide(self, sample: TaskSample) -> None:
         """Write ``<task>_mask``, uint8 (C, H, W): where each outline is, at the image's own size; then ``post``."""
-        masks = self.outline(resize(sample.get(self.probability).data[None], sample.ori_shape)[0]).to(torch.uint8)
+        masks = self.outline(sample.get(self.probability).data, sample.ori_shape).to(torch.uint8)
         sample.set_field(PixelData(data=self._finish(masks) if self.post else masks), f'{self.name}_mask')
 
-    def outline(self, probabilities: Tensor) -> Tensor:
-        """Where the outlines are, of maps (C, H, W) of probability: those above one half."""
-        return probabilities > 0.5
+    def outline(self, probabilities: Tensor, size: Sequence[int]) -> Tensor:
+        """Where the outlines are, (C, H, W) at ``size``, of maps of probability (C, h, w) at the input's size."""
+        large = resize(probabilities[None], size)[0]
+        if not isinstance(self.threshold, str):
+            return large > self.threshold
+        falling = probabilities.flatten(1).double().sort(descending=True).values
+        hits = falling.cumsum(dim=1)
+        union = torch.arange(1, hits.shape[1] + 1, device=hits.device) + hits[:, -1:] - hits
+        best = falling.gather(1, (hits / union).argmax(dim=1, keepdim=True))
+        return (large >= best[..., None]) & (falling[:, :1, None] > 0.5)
 
     def _finish(self, masks: Tensor) -> Tensor:
         arrays = [*masks.cpu().numpy()]
@@ -107,7 +125,7 @@ class Segmentation(Task):
         return answer
 
     def describe(self, names: Sequence[str] = ()) -> dict[str, Any]:
-        return {**super().describe(names), 'threshold': 0.5, 'post': self.post_configs}
+        return {**super().describe(names), 'threshold': self.threshold, 'post': self.post_configs}
 
 
 @MODELS.register_module()
@@ -124,6 +142,11 @@ class MultiClassSegmentation(Segmentation):
         'probability of the background and of each class per pixel of the input; resize them to the image bilinearly '
         'with half-pixel centres (align_corners=False), and take the largest'
     )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.threshold != 0.5:
+            raise Mistake(f'threshold={self.threshold!r}: of several classes the likeliest counts; leave it out')
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size; what does not count is torch's -100.
@@ -148,12 +171,10 @@ class MultiClassSegmentation(Segmentation):
         """Probabilities (N, K + 1, h, w), the background's first, at the input's ``size``."""
         return resize(self(feats).float(), size).softmax(dim=1)
 
-    def outline(self, probabilities: Tensor) -> Tensor:
-        """Where each class but the background is the likeliest."""
-        return (
-            probabilities.argmax(dim=0)
-            == torch.arange(1, len(probabilities), device=probabilities.device)[:, None, None]
-        )
+    def outline(self, probabilities: Tensor, size: Sequence[int]) -> Tensor:
+        """Where each class but the background is the likeliest; there is no threshold."""
+        likeliest = resize(probabilities[None], size)[0].argmax(dim=0)
+        return likeliest == torch.arange(1, len(probabilities), device=likeliest.device)[:, None, None]
 
     def shown(self, probabilities: Tensor) -> Tensor:
         return probabilities[1:]

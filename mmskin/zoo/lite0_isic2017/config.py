@@ -80,6 +80,11 @@ model = dict(
             losses=dict(
                 bce=dict(type='torch.nn.BCEWithLogitsLoss'),
                 dice=dict(type='DiceLoss')),
+            post=[
+                'FillHoles',
+                'LargestComponent',
+            ],
+            threshold='expected_jaccard',
             type='Segmentation')),
     type='MultiTaskModel')
 randomness = dict(seed=0)
