@@ -302,8 +302,11 @@ def probe(step: Callable, seed: int, has_mask: bool) -> float:
             raise
         except Exception as error:
             if type(step).__module__.partition('.')[0] in LIBRARIES | {'mmskin'}:
+                short = name_of(step).rpartition('.')[2]
+                other = short if short in ('AutoAugment', 'RandAugment') else 'RandAugment'
                 raise Mistake(
-                    f'{name_of(step)} does not work in a pipeline with masks ({in_one_line(error)})'
+                    f'{name_of(step)} does not work in a pipeline with masks ({in_one_line(error)}); use RandomWarp '
+                    f'or mmpretrain.{other}, whose masks follow'
                 ) from error
             return 1.0  # a user's own may take what the data give besides
     if 'img' not in results:

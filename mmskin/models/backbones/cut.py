@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +16,12 @@ from mmskin.errors import Mistake
 __all__ = ['cut']
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-SIZE = object()  # stands for the height and width of the map that enters a block
+
+
+class Shape(Enum):
+    """Stands for the height and width of the map that enters a block, or for one of the two."""
+
+    SIZE, ROWS, COLUMNS = range(3)
 
 
 def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
@@ -67,7 +74,8 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
         blocks = _by_layer(members[0])
     if whole:
         heavy = {call.name for call in members if call.heavy}
-        blocks = _grouped(blocks, (heavy - {call.name for call in line} or heavy) & {*blocks} or {*blocks})
+        single = {call.name for call in line if '.' not in call.name}  # no member of a list or stage
+        blocks = _grouped(blocks, (heavy - single or heavy) & {*blocks} or {*blocks})
     _verify(kind, blocks, image, end, seen.result)
     for block in blocks.values():
         block.train(training)
@@ -199,17 +207,23 @@ def _forms(x: Tensor) -> list[Tensor]:
 
 def _note_extras(call: Call, root: Call, given: Sequence[tuple[str | None, Any]], may_add: bool) -> None:
     """Note what ``call`` got beside the map; a tensor has to be one that the stem may give to every block."""
-    for keyword, value in given:
-        if isinstance(value, Tensor):
+    side = math.isqrt(_cells(call.entered.shape))
+    sides = [type(value) is int and value == side > 1 for _, value in given]
+    first = next((index for index, pair in enumerate(pairwise(sides)) if all(pair)), len(given))
+    shape = {first: Shape.ROWS, first + 1: Shape.COLUMNS}
+    for index, (keyword, value) in enumerate(given):
+        if index in shape:
+            call.extras.append((keyword, shape[index]))
+        elif isinstance(value, Tensor):
             if may_add and not any(known is value for known in root.tensors):
                 root.tensors.append(value)
-            index = next((i for i, known in enumerate(root.tensors) if known is value), None)
-            call.fits &= index is not None
-            call.extras.append((keyword, _Extra(index or 0)))
+            number = next((i for i, known in enumerate(root.tensors) if known is value), None)
+            call.fits &= number is not None
+            call.extras.append((keyword, _Extra(number or 0)))
         elif (
             isinstance(value, tuple | list | torch.Size) and len(value) == 2 and all(isinstance(v, int) for v in value)
         ):
-            call.extras.append((keyword, SIZE))
+            call.extras.append((keyword, Shape.SIZE))
         else:  # a whole number may be of this image's size alone
             call.fits &= value is None or isinstance(value, bool | float | str)
             call.extras.append((keyword, value))
@@ -279,7 +293,7 @@ class MapBlock(nn.Module):
         super().__init__()
         self.block = block
         self.takes, self.gives = takes, gives
-        self.extras = [(keyword, 'size' if value is SIZE else value) for keyword, value in extras]
+        self.extras = [*extras]
 
     def forward(self, x: Tensor) -> Tensor:
         """The map (N, C', H', W') that the block makes of ``x`` (N, C, H, W)."""
@@ -292,8 +306,8 @@ class MapBlock(nn.Module):
         elif self.takes == 'tokens':
             x = x.flatten(2).transpose(1, 2)  # (N, HW, C)
             x = torch.cat([carry.tokens, x], dim=1) if carry is not None else x
-        given = [(keyword, self._extra(value, size, carry)) for keyword, value in self.extras]
-        y, *rest = _flat(self.block(x, *(v for k, v in given if k is None), **{k: v for k, v in given if k}))
+        extras = [(keyword, self._extra(value, size, carry)) for keyword, value in self.extras]
+        y, *rest = _flat(self.block(x, *(v for k, v in extras if k is None), **{k: v for k, v in extras if k}))
         if self.gives == 'nhwc':
             return y.permute(0, 3, 1, 2), carry
         if self.gives == 'map':
@@ -301,14 +315,16 @@ class MapBlock(nn.Module):
         if carry is not None:
             carry = carry._replace(tokens=y[:, : carry.tokens.shape[1]])
             y = y[:, carry.tokens.shape[1] :]
-        rows, columns = rest[0] if rest and len(rest[0]) == 2 else _grid(y.shape[1], size)
+        given = rest if len(rest) == 2 else _flat(rest[0]) if rest else []  # height and width, where it says them
+        rows, columns = given if len(given) == 2 else _grid(y.shape[1], size)
         return y.transpose(1, 2).unflatten(2, (int(rows), int(columns))), carry
 
     def _extra(self, value: Any, size: torch.Size, carry: Carry | None) -> Any:
         if isinstance(value, _Extra):
             assert carry is not None
             return carry.tensors[value.index]
-        return (size[0], size[1]) if isinstance(value, str) and value == 'size' else value
+        places = {Shape.SIZE: (size[0], size[1]), Shape.ROWS: size[0], Shape.COLUMNS: size[1]}
+        return places[value] if isinstance(value, Shape) else value
 
 
 class CarryingBlock(MapBlock):

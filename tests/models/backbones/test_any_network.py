@@ -44,6 +44,7 @@ OF_MM = {
     'mmpretrain.SwinTransformer': dict(arch='tiny', window_size=3, img_size=96, out_indices=(3,)),
     'mmpretrain.VAN': dict(arch='tiny'),
     'mmseg.MixVisionTransformer': dict(embed_dims=16, num_heads=[1, 2, 5, 8], num_layers=[1, 1, 2, 1]),
+    'mmseg.MSCAN': dict(embed_dims=[8, 16, 24, 32], mlp_ratios=[2] * 4, depths=[1] * 4, norm_cfg=dict(type='BN')),
     'mmseg.ResNetV1c': dict(depth=18),
 }
 MIT = dict(type='mmseg.MixVisionTransformer', **OF_MM['mmseg.MixVisionTransformer'])
