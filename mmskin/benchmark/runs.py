@@ -352,7 +352,7 @@ def _deal(runs: Sequence[Run], folds: Folds | None) -> None:
         dataset = build_dataset(settings)
         pools.append([dataset.get_data_info(index) for index in range(len(dataset))])
         tasks = plain.model.get('tasks', {}).values()
-        kinds = [(task, MODELS.get(task['type'])) for task in tasks]
+        kinds: list[tuple[Any, Any]] = [(task, MODELS.get(task['type'])) for task in tasks]
         named = [task.get('target') or kind.target for task, kind in kinds if getattr(kind, 'kind', '') == 'classes']
         fields = {field for sample in pools[-1] for field in sample}
         target = next((name for name in ('gt_label', *named) if name in fields), None)

@@ -80,7 +80,7 @@ class ClosureOptimWrapper(OptimWrapper):
                     f'{type(self.optimizer).__name__} compares whole gradients, and under FSDP each process has a part '
                     "of them; set strategy.type='DDPStrategy'"
                 )
-            self.optimizer.group = model.process_group  # type: ignore[attr-defined]
+            self.optimizer.group = model.process_group
         self.backward(loss)
         self.step(**{**(step_kwargs or {}), 'closure': closure})
         self.zero_grad(**(zero_kwargs or {}))

@@ -96,7 +96,8 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
 def _loaded(network: nn.Module, model: str, weights: str, size: int, options: dict[str, Any]) -> nn.Module:
     """The network with weights of its own names; else as timm reads others' or, as torchvision's, by order."""
     state = read_pretrained(weights)
-    classifier = network.pretrained_cfg.get('classifier') or ()  # type: ignore[union-attr]
+    about: Any = network.pretrained_cfg
+    classifier = about.get('classifier') or ()
     unused = [f'{name}.' for name in ([classifier] if isinstance(classifier, str) else classifier)]
     try:
         fit_weights(network, state, weights, model, unused)
