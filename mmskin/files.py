@@ -25,6 +25,7 @@ __all__ = [
     'json_text',
     'markdown_table',
     'number_in',
+    'own_columns',
     'plain_cell',
     'read_cells',
     'read_columns',
@@ -158,7 +159,9 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write a table as ``write_whole`` does, in UTF-8; see ``csv_line``. What is no text in UTF-8 gets backslashes."""
-    write_whole(path, ''.join(map(csv_line, rows)).encode(errors='backslashreplace'))
+    with whole_file(path) as file:
+        for cells in rows:
+            file.write(csv_line(cells).encode(errors='backslashreplace'))
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -228,7 +231,7 @@ def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int],
         with open(path, newline='', encoding='utf-8-sig') as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             width = fewest = before = 0
-            while rows := list(islice(reader, 1024)):
+            while rows := list(islice(reader, 1024 if before else 1)):  # the head first, for its reader to judge
                 numbers: Sequence[int] = range(before + 1, before + 1 + len(rows))
                 if reader.line_num > numbers[-1]:  # a cell goes on in the next line
                     heights = (1 + sum(len(LINE_END.findall(cell)) for cell in cells) for cells in rows)
@@ -265,11 +268,26 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         MissingFile: if it is missing.
         Mistake: if it is no such table, or a row is not complete.
     """
-    names, *rows = [cells for _, cells in read_cells(path)] or [[]]
-    if len(set(names)) < len(names) or not Path(path).read_bytes().endswith(b'\n'):
+    _, *rows = [cells for _, cells in read_cells(path)] or [[]]
+    names = own_columns(path)
+    return [dict(zip(names, cells, strict=True)) for cells in rows]
+
+
+def own_columns(path: str | Path) -> list[str]:
+    """The names of the columns of a table of ours, which is whole.
+
+    Raises:
+        MissingFile: if it is missing.
+        Mistake: if a name stands twice, or its last line does not end.
+    """
+    names = next(read_cells(path), (0, []))[1]
+    with open(path, 'rb') as file:
+        file.seek(max(0, os.path.getsize(path) - 1))
+        ends = file.read() == b'\n'
+    if len(set(names)) < len(names) or not ends:
         what = 'a column twice' if len(set(names)) < len(names) else 'no end of its last line'
         raise Mistake(f'{path}: damaged, it has {what}; make it again by what wrote it')
-    return [dict(zip(names, cells, strict=True)) for cells in rows]
+    return names
 
 
 def number_in(cell: str) -> float:

@@ -10,18 +10,21 @@ import torch
 from mmengine.evaluator import BaseMetric
 
 from mmskin.drawing import Case, contour_sheet, outlines, write_cases
-from mmskin.evaluation.per_image import mean_of_defined
+from mmskin.evaluation.per_image import Spool, mean_of_defined
 from mmskin.evaluation.segmentation import IGNORED, outline_scores
 from mmskin.registry import METRICS
 from mmskin.structures import names_of
+
+MOST = 2000  # cases for the report
 
 
 @METRICS.register_module()
 class ContourSheet(BaseMetric):
     """Draws a ``contour_sheet`` when a test is over; it has no numbers of its own.
 
-    Of each image it keeps a ``Case``; the few images it draws are read again from ``img_path``, on the main process.
-    All cases are written next to the picture, as JSON, for ``mmskin.report``.
+    It keeps a ``Case`` of each image, on the disk; the few images it draws are read again from ``img_path`` on the main
+    process. The cases are written next to the picture, as JSON, for ``mmskin.report``: of more than ``MOST`` those of
+    each class that are first, best, middle, worst or wrong.
 
     Args:
         out_file: The picture; the cases get its name with ``.json``.
@@ -33,6 +36,7 @@ class ContourSheet(BaseMetric):
 
     def __init__(self, out_file: str = 'cases.png', num_images: int = 18, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.results: Any = Spool()
         self.out_file = out_file
         self.num_images = num_images
 
@@ -43,9 +47,25 @@ class ContourSheet(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
         if results:
-            write_cases(Path(self.out_file).with_suffix('.json'), results)
-            contour_sheet(results, self.out_file, self.num_images)
+            cases = [*results] if len(results) <= MOST else telling_cases(results)
+            write_cases(Path(self.out_file).with_suffix('.json'), cases)
+            contour_sheet(cases, self.out_file, self.num_images)
         return {}
+
+
+def telling_cases(cases: Sequence[Case]) -> list[Case]:
+    """Some ``MOST`` of many cases: of each class the first, the best, middle and worst by JA, and the first wrong."""
+    found = [(case.gt_class, case.jaccard, case.wrong, case.image_id) for case in cases]
+    chosen: set[int] = set()
+    classes = {gt_class for gt_class, *_ in found}
+    share = max(1, MOST // (5 * len(classes)))
+    for name in classes:
+        own = sorted((index for index, one in enumerate(found) if one[0] == name), key=lambda index: found[index][3])
+        ranked = sorted((index for index in own if found[index][1] >= 0), key=lambda index: found[index][1])
+        middle = max(0, (len(ranked) - share) // 2)
+        chosen |= {*own[:share], *ranked[:share], *ranked[middle : middle + share], *ranked[-share:]}
+        chosen |= {*[index for index in own if found[index][2]][:share]}
+    return [cases[index] for index in sorted(chosen)]
 
 
 def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:

@@ -3,13 +3,17 @@
 import hashlib
 import logging
 import math
+import os
+import pickle
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
-from typing import Any, ClassVar
+from tempfile import TemporaryFile
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -17,7 +21,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import number_in, read_csv, read_note, write_csv, write_note
+from mmskin.files import number_in, own_columns, read_columns, read_note, write_csv, write_note
 from mmskin.registry import EVALUATOR
 from mmskin.structures import names_key, names_of
 
@@ -36,11 +40,87 @@ def mean_of_defined(values: Iterable[float]) -> float:
     return fmean(defined) if defined else math.nan
 
 
+class Spool(Sequence):
+    """What a metric gathers image by image, in a file of the process's own that ends with it.
+
+    Memory holds a block of rows and each block's place, however many images are tested. It may be read again and again,
+    and a part of it as it is now stays when it is cleared.
+
+    Args:
+        rows: what is in it at first.
+    """
+
+    BLOCK = 512
+
+    def __init__(self, rows: Iterable[Any] = ()) -> None:
+        self.clear()
+        self.extend(rows)
+
+    def clear(self) -> None:
+        """Begin anew, in another file."""
+        self.file: IO[bytes] | None = None  # shared with parts, and gone from the disk with the last of them
+        self.blocks: list[tuple[int, int]] = []
+        self.pending: list[Any] = []
+        self.read: tuple[int, list[Any]] = (-1, [])
+
+    def append(self, row: Any) -> None:
+        """Take a row."""
+        self.extend([row])
+
+    def extend(self, rows: Iterable[Any]) -> None:
+        """Take rows."""
+        for row in rows:
+            self.pending.append(row)
+            if len(self.pending) == self.BLOCK:
+                self.file = self.file or TemporaryFile()  # noqa: SIM115
+                content = pickle.dumps(self.pending)
+                self.blocks.append((self.file.seek(0, os.SEEK_END), len(content)))
+                self.file.write(content)
+                self.file.flush()
+                self.pending = []
+
+    def __iadd__(self, rows: Iterable[Any]) -> 'Spool':
+        self.extend(rows)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.blocks) * self.BLOCK + len(self.pending)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(len(self.blocks)):
+            yield from self._block(number)
+        yield from self.pending
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            number, place = divmod(range(len(self))[index], self.BLOCK)
+            if number == len(self.blocks):
+                return self.pending[place]
+            if self.read[0] != number:
+                self.read = number, self._block(number)
+            return self.read[1][place]
+        places = range(*index.indices(len(self)))
+        if len(places) < len(self) or places.step < 0:
+            return Spool(self[place] for place in places)
+        part = Spool()
+        part.file, part.blocks, part.pending = self.file, [*self.blocks], [*self.pending]
+        return part
+
+    def _block(self, number: int) -> list[Any]:
+        start, length = self.blocks[number]
+        assert self.file is not None, 'blocks are in a file'
+        return pickle.loads(os.pread(self.file.fileno(), length, start))
+
+    def __reduce__(self) -> tuple:
+        return Spool, ([*self],)
+
+
 class PerImageMetric(BaseMetric):
     """A metric that turns each sample into one row of numbers, and all rows into its results.
 
-    Memory grows with the number of images only: a row holds no mask and no image. There is one row for each sample,
-    even for one that has nothing to measure, because mmengine cuts off a sampler's padding by position.
+    Rows go to a file as they come: memory does not grow with a test's images. A row holds no mask and no image. There
+    is one row for each sample, even for one that has nothing to measure, because mmengine cuts off a sampler's padding
+    by position.
 
     Args:
         task: whose predictions are judged; its name is the prefix of the results and of the table's columns. By default
@@ -67,6 +147,7 @@ class PerImageMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device, task or self.default_prefix, collect_dir)
         self.task, self.target = str(self.prefix), target
+        self.results: Any = Spool()
 
     def target_of(self, sample: dict) -> str:
         """The field of a sample that has the ground truth."""
@@ -244,24 +325,25 @@ class PerImageTable:
 
         Columns come task by task, by name; the scores of a task in the order of its labels.
         """
-        merged: dict[str, dict[str, float]] = {}
-        tasks: dict[str, int] = {}
-        for metric in metrics:
-            if not isinstance(metric, PerImageMetric):
-                continue
+        judges = [metric for metric in metrics if isinstance(metric, PerImageMetric) and len(metric.per_image)]
+        tasks = {task: number for number, task in enumerate(dict.fromkeys(str(metric.prefix) for metric in judges))}
+        image_ids = sorted({row['image_id'] for metric in judges for row in metric.per_image})
+        places = {image_id: index for index, image_id in enumerate(image_ids)}
+        numbers: dict[str, np.ndarray] = {}
+        for metric in judges:
+            columns = {key: f'{metric.prefix}/{key}' for row in metric.per_image for key in row if key != 'image_id'}
+            for column in columns.values():
+                numbers.setdefault(column, np.full(len(image_ids), np.nan))
             for row in metric.per_image:
-                numbers = {f'{metric.prefix}/{key}': value for key, value in row.items() if key != 'image_id'}
-                merged.setdefault(row['image_id'], {}).update(numbers)
-                tasks.setdefault(str(metric.prefix), len(tasks))
+                for key, value in row.items():
+                    if key != 'image_id':
+                        numbers[columns[key]][places[row['image_id']]] = value
 
         def place(column: str) -> tuple[int, str]:
             task, _, name = column.partition('/')
             return tasks[task], SCORE if name.startswith(SCORE) else name
 
-        image_ids = sorted(merged)
-        names = sorted(dict.fromkeys(name for image_id in image_ids for name in merged[image_id]), key=place)
-        columns = {name: np.array([merged[i].get(name, np.nan) for i in image_ids], np.float64) for name in names}
-        return cls(image_ids, columns)
+        return cls(image_ids, {name: numbers[name] for name in sorted(numbers, key=place)})
 
     @classmethod
     def read(cls, path: str | Path) -> 'PerImageTable':
@@ -284,29 +366,31 @@ class PerImageTable:
             raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
         if path.name == PER_IMAGE and note.is_file():
             check_unchanged(path, note)
-        rows = read_csv(path)
-        if not rows:
-            raise Mistake(f'{path} lists no image; was the test set empty?')
+        image_ids: list[str] = []
+        parts: dict[str, list[np.ndarray]] = {}
         try:
-            image_ids = [row.pop('image_id') for row in rows]
-            cells = {name: [row[name] for row in rows] for name in rows[0]}
-            columns = {name: np.array([number_in(c) if c else math.nan for c in cells[name]]) for name in cells}
+            for _, cells in read_columns(path, own_columns(path)):
+                image_ids += cells.pop('image_id')
+                for name, texts in cells.items():
+                    numbers = np.array([number_in(text) if text else math.nan for text in texts])
+                    parts.setdefault(name, []).append(numbers)
+            columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         except (KeyError, ValueError) as error:
             raise Mistake(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
+        if not image_ids:
+            raise Mistake(f'{path} lists no image; was the test set empty?')
         if len(set(image_ids)) < len(image_ids):
             raise Mistake(f'{path} lists an image twice; test again.')
         return cls(image_ids, columns)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each image by column; None where there is no number. Labels are whole numbers."""
-        return [
-            {'image_id': image_id, **{name: as_cell(name, values[index]) for name, values in self.columns.items()}}
-            for index, image_id in enumerate(self.image_ids)
-        ]
+        for index, image_id in enumerate(self.image_ids):
+            yield {'image_id': image_id} | {n: as_cell(n, values[index]) for n, values in self.columns.items()}
 
     def write(self, path: str | Path) -> None:
         """Write the table alone, as one row for each image."""
-        write_csv(path, [['image_id', *self.columns], *(row.values() for row in self.rows())])
+        write_csv(path, chain([['image_id', *self.columns]], (row.values() for row in self.rows())))
 
 
 def as_cell(name: str, value: float) -> float | int | None:

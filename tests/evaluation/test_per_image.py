@@ -1,8 +1,9 @@
 import math
+import pickle
 
 import pytest
 
-from mmskin.evaluation.per_image import mean_of_defined
+from mmskin.evaluation.per_image import Spool, mean_of_defined
 
 METRICS = ['ClassificationMetric', 'SegmentationMetric', 'ISIC2017ClassificationMetric']
 RESULTS_WANTED = {
@@ -42,3 +43,21 @@ def test_processes_change_no_digit(random_samples, evaluate, monkeypatch, world_
     results, metrics = evaluate(METRICS, in_rank_order, size=len(random_samples))
     assert results == expected
     assert [row['image_id'] for row in metrics[0].per_image] == [sample.image_id for sample in random_samples]
+
+
+def test_rows_on_disk_read_as_a_list_does():
+    """Blocks, a part that stays when the whole is cleared, a padded end, and a copy for another process."""
+    rows = [{'image_id': f'{index:05}', 'JA': index / 7} for index in range(1300)]
+    spool = Spool(rows[:700])
+    spool += rows[700:]
+    assert [*spool] == [*spool] == rows
+    assert [spool[index] for index in (0, 511, 512, 1299, -1)] == [rows[index] for index in (0, 511, 512, 1299, -1)]
+    part = spool[:1300]
+    spool.clear()
+    spool.append('other')
+    assert (len(spool), [*spool]) == (1, ['other'])
+    assert [*part] == [*pickle.loads(pickle.dumps(part))] == rows
+    assert [*part[:1290]] == rows[:1290]
+    with pytest.raises(IndexError):
+        part[1300]
+    assert not Spool()

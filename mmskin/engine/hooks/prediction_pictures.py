@@ -66,6 +66,7 @@ def choose_images(dataset: BaseDataset, count: int) -> list[str]:
     by_class: dict[int, list[str]] = {}
     for index in range(0, len(dataset) if count else 0, get_world_size()):
         info = dataset.get_data_info(index)
-        by_class.setdefault(info.get('gt_label', -1), []).append(info['image_id'])
+        ids = by_class.setdefault(info.get('gt_label', -1), [])
+        ids += [info['image_id']] if len(ids) < count else []
     rounds = zip_longest(*(by_class[label] for label in sorted(by_class)))
     return [image_id for image_id in chain.from_iterable(rounds) if image_id is not None][:count]
