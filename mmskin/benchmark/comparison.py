@@ -17,6 +17,7 @@ FLOPs of one image (a multiplication and an addition are two) with all views of 
 image in batches of one, from normalisation to the mask at its own size; activations that training keeps for an \
 image's gradients."""
 COSTS = [('parameters', 1e6, 2), ('flops', 1e9, 2), ('seconds', 1e-3, 1), ('activation_bytes', 1e6, 1)]
+MAX_LISTED = 6  # runs that are not finished, by name
 IMAGES = """percentiles of {resamples} bootstrap resamples of the images, paired by image: these networks on other \
 images, whatever another training would give"""
 IMAGES_AND_SEEDS = """the difference ± Student's t times its standard error over seeds and, by {resamples} bootstrap \
@@ -86,7 +87,9 @@ def notes(report: dict[str, Any]) -> list[str]:
     if report['partial']:
         lines.append(f'- **Left out until all folds of the seed are finished**: {"; ".join(report["partial"])}.')
     if report['unfinished']:
-        lines.append(f'- **Not finished, and not in the table**: {"; ".join(report["unfinished"])}.')
+        first, more = report['unfinished'][:MAX_LISTED], len(report['unfinished']) - MAX_LISTED
+        listed = '; '.join(first) + (f'; and {more} more' if more > 0 else '')
+        lines.append(f'- **Not finished, and not in the table**: {listed}.')
     return ['\n'.join(lines)]
 
 
