@@ -6,7 +6,8 @@
 Three figures from one run, without test-time augmentation, on images of 1024 x 768 that are painted here:
 
 1. Latency with nobody else: the network alone (a prepared batch of one in its runtime), `LesionInferencer` in this
-   process (decoding and measuring included), and a POST to the service, in turns.
+   process (decoding and measuring included), and a POST to the service, in turns; CPU time, too, of all processes of
+   the service, which a loaded machine changes less.
 2. So many clients at once, each of which asks anew as soon as it is answered, or after what Retry-After says: answers
    by status, rate, latency of those answered with 200.
 3. Memory of all processes of the service before the load and at its highest, with the part that is shared counted in
@@ -23,7 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from statistics import median, quantiles
 
@@ -101,12 +102,25 @@ def megabytes(process: psutil.Process) -> dict[str, float]:
     return found
 
 
-async def alone(url: str, images: list[bytes], sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list]:
-    """Milliseconds of each side, in turns: those of this process, and a POST."""
+def cpu_ms(process: psutil.Process) -> float:
+    """CPU time that the service has taken so far, in all of its processes."""
+    total = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            total += sum(one.cpu_times()[:2])
+    return 1000 * total
+
+
+async def alone(
+    process: psutil.Process, url: str, images: list[bytes], sides: dict[str, Callable[[], object]], repeats: int
+) -> tuple[dict[str, list], dict[str, float]]:
+    """Milliseconds of each side, in turns: those of this process, and a POST; and CPU time on average."""
     times: dict[str, list] = {name: [] for name in [*sides, 'a POST to the service']}
+    cpu = dict.fromkeys(times, 0.0)
     async with aiohttp.ClientSession() as session:
         for number in range(-3, repeats):
             for name in times:
+                before = 1000 * time.process_time() if name in sides else cpu_ms(process)
                 start = time.perf_counter()
                 if name in sides:
                     sides[name]()
@@ -116,7 +130,9 @@ async def alone(url: str, images: list[bytes], sides: dict[str, Callable[[], obj
                         await response.read()
                 if number >= 0:
                     times[name].append(1000 * (time.perf_counter() - start))
-    return times
+                    after = 1000 * time.process_time() if name in sides else cpu_ms(process)
+                    cpu[name] += (after - before) / repeats
+    return times, cpu
 
 
 async def crowd(url: str, images: list[bytes], clients: int, seconds: float) -> tuple[Counter, list[float]]:
@@ -164,7 +180,7 @@ def main() -> None:
     sides = {'the network alone': bare, 'LesionInferencer': lambda: inferencer(images[0])}
     url = PLACE.format(args.port)
     with served(args) as process:
-        times = asyncio.run(alone(url, images, sides, args.repeats))
+        times, cpu = asyncio.run(alone(process, url, images, sides, args.repeats))
         before, most = megabytes(process), Counter()
         done = threading.Event()
 
@@ -183,12 +199,11 @@ def main() -> None:
     print(
         f'{args.model}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, batches of up to {args.batch_size}'
     )
-    print('| one client | median ms | slowest tenth ms | x the network alone |\n|---|---|---|---|')
+    print('| one client | median ms | slowest tenth ms | x the network alone | CPU ms |\n|---|---|---|---|---|')
     alone_ms = median(times['the network alone'])
     for name, values in times.items():
-        print(
-            f'| {name} | {median(values):.1f} | {quantiles(values, n=10)[-1]:.1f} | {median(values) / alone_ms:.2f} |'
-        )
+        cells = f'{median(values):.1f} | {quantiles(values, n=10)[-1]:.1f} | {median(values) / alone_ms:.2f}'
+        print(f'| {name} | {cells} | {cpu[name]:.1f} |')
     answered = ', '.join(f'{count} x {status}' for status, count in sorted(statuses.items(), key=str))
     print(f'{args.clients} clients at once, {passed:.0f} s: {answered}; {statuses[200] / passed:.1f} images/s')
     print(f'latency of a 200: median {median(seconds):.2f} s, slowest tenth {quantiles(seconds, n=10)[-1]:.2f} s')
