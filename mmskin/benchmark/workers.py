@@ -139,7 +139,7 @@ def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run
             kept.add(wanted.folder)
             wanted = wanted.needed
     chosen = [run for run in runs if run.folder in kept]
-    methods = list({run.method.name: run.method for run in chosen}.values())
+    methods = tuple({run.method.name: run.method for run in chosen}.values())
     return [replace(run, suite=replace(run.suite, methods=methods)) for run in chosen]
 
 

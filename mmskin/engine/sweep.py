@@ -143,7 +143,7 @@ def space_of(search: Mapping[str, Any]) -> dict[str, Any]:
         if low >= high:
             raise Mistake(f'{name}={values}: the first number has to be below the second')
         if whole:
-            space[name] = tune.randint(low, high + 1)
+            space[name] = tune.randint(int(low), int(high) + 1)
         else:
             space[name] = tune.loguniform(low, high) if low > 0 and high >= 10 * low else tune.uniform(low, high)
     return space
@@ -176,7 +176,7 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
         folder = os.getcwd()
 
         def train(settings: dict[str, Any]) -> None:
-            as_here(run_trial, folder, wanted['num_cpus'])(settings, plan)
+            as_here(run_trial, folder, int(wanted['num_cpus']))(settings, plan)
 
         trainable = tune.with_resources(train, {'cpu': wanted['num_cpus'], 'gpu': wanted['num_gpus']})
         state = str(root / 'state')
@@ -199,7 +199,7 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
 
 def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
     """Write ``sweep.csv``, the best trial first; that one."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for one in results:
         found = one.metrics or {}
         value = found.get(plan.metric)

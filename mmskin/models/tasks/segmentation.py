@@ -53,8 +53,8 @@ class Segmentation(Task):
         self, *args: Any, post: Sequence[str | dict] = (), threshold: float | str = 0.5, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-        if threshold != JACCARD and not (is_number and 0 < threshold < 1):
+        is_probability = isinstance(threshold, float) and 0 < threshold < 1
+        if threshold != JACCARD and not is_probability:
             raise Mistake(f'threshold={threshold!r}: give a probability between 0 and 1, or {JACCARD!r}')
         self.threshold = threshold
         self.set_post(post)
