@@ -93,15 +93,16 @@ def execute_held(run: Run, needed: object = None) -> str:
 
 
 def attempt(run: Run) -> None:
-    """Execute ``run``, and note a failure."""
+    """Execute ``run``, and note a failure: a mistake in its config is one line, a fault a traceback."""
     print(f'benchmark: {run.name} in {run.folder}', flush=True)
     error = run.folder / 'error.txt'
     error.unlink(missing_ok=True)
     try:
         run.execute()
-    except Exception:
+    except Exception as fault:
         write_text(error, traceback.format_exc())
-        print(f'benchmark: {run.name} failed:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
+        said = in_one_line(fault) if isinstance(fault, Mistake) else f'\n{traceback.format_exc()}'
+        print(f'benchmark: {run.name} failed: {said}', file=sys.stderr, flush=True)
     gc.collect()  # a runner and its network refer to each other, and would stay beside the next
 
 

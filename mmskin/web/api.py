@@ -1,7 +1,7 @@
 """The service: POST an image, get JSON. Networks answer in processes of Ray Serve; the door before them is our own.
 
-Ray's own HTTP proxy holds a request of any size in memory before anybody counts it. Here a request meets the limits
-first, and only then a network, so that memory has a bound whatever comes.
+Ray's own HTTP proxy has no limit to a request's size. Here a request meets the limits first, and only then a network,
+so that memory has a bound whatever comes.
 """
 
 import asyncio

@@ -14,6 +14,7 @@ from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import is_held, select_methods, select_shard, work
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
 
@@ -281,6 +282,21 @@ def test_a_failed_run_is_noted_and_the_others_go_on(suite_file, tmp_path, execut
     assert sorted(executed) == sorted(run.name for run in runs)
     assert [run.name for run in runs if run.failed] == ['no passing, seed 0', 'no passing, seed 1']
     assert 'out of memory' in (tmp_path / 'out/no_passing/seed1/error.txt').read_text()
+
+
+@pytest.mark.parametrize('fault', [Mistake('seg: give a head'), RuntimeError('no memory')])
+def test_a_mistake_is_a_line_and_a_fault_a_traceback(suite_file, tmp_path, monkeypatch, capsys, fault):
+    def execute(run):
+        raise fault
+
+    monkeypatch.setattr(Run, 'execute', execute)
+    run, *_ = runs_of(read_suite(suite_file), tmp_path / 'out')
+    work([run])
+    said = capsys.readouterr().err.splitlines()
+    assert f'{run.name} failed: ' in said[0]
+    assert str(fault) in ' '.join(said)
+    assert (len(said) == 1) == isinstance(fault, Mistake)
+    assert 'Traceback' in (run.folder / 'error.txt').read_text()
 
 
 def test_a_run_that_another_process_holds_is_left(suite_file, tmp_path, executed):
