@@ -16,6 +16,7 @@ from mmskin.structures import TaskSample
 __all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'resize']
 
 JACCARD = 'expected_jaccard'
+LEVELS = 1000  # of probability, among which that threshold is found
 IGNORED = 255  # of a map of classes: a pixel that no loss and no score counts
 
 
@@ -98,11 +99,11 @@ class Segmentation(Task):
         large = resize(probabilities[None], size)[0]
         if not isinstance(self.threshold, str):
             return large > self.threshold
-        falling = probabilities.flatten(1).double().sort(descending=True).values
-        hits = falling.cumsum(dim=1)
-        union = torch.arange(1, hits.shape[1] + 1, device=hits.device) + hits[:, -1:] - hits
-        best = falling.gather(1, (hits / union).argmax(dim=1, keepdim=True))
-        return (large >= best[..., None]) & (falling[:, :1, None] > 0.5)
+        counts = torch.stack([one.float().histc(LEVELS, 0, 1) for one in probabilities]).flip(1)  # from 1 down to 0
+        edges = torch.arange(LEVELS - 1, -1, -1, device=counts.device) / LEVELS
+        sizes, hits = counts.cumsum(dim=1), (counts * (edges + 0.5 / LEVELS)).cumsum(dim=1)
+        best = edges[(hits / (sizes + hits[:, -1:] - hits)).argmax(dim=1)]
+        return (large >= best[:, None, None]) & (probabilities.amax(dim=(1, 2), keepdim=True) > 0.5)
 
     def _finish(self, masks: Tensor) -> Tensor:
         arrays = [*masks.cpu().numpy()]

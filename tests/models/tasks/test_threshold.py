@@ -40,7 +40,7 @@ def test_no_other_threshold_expects_more(maps):
     masks = decided(maps, kind=MultiLabelSegmentation, threshold='expected_jaccard').astype(bool)
     for probabilities, mask in zip(maps, masks, strict=True):
         best = max(expected_jaccard(probabilities, probabilities > level) for level in np.linspace(0, 0.99, 400))
-        assert expected_jaccard(probabilities, mask) >= best - 1e-6
+        assert expected_jaccard(probabilities, mask) >= best - 1e-4
         assert (probabilities > 0.5).sum() < mask.sum()  # a soft border's lower half is worth having
 
 
