@@ -46,8 +46,7 @@ stages.append(
         ],
     )
 )
-val_dataloader.dataset.pipeline[0].size = 224
-test_dataloader.dataset.pipeline[0].size = 224
+val_dataloader.dataset.pipeline[0].size = test_dataloader.dataset.pipeline[0].size = 224
 # on the validation images, over all choices of flips: JA .788 for one view, .794 for two, .798 for three of three
 # zooms, .802 for all twelve; what a view costs is said in docs/results.md
 tta, tta_model.pairs = True, [('none', 1.0), ('horizontal', 0.9), ('vertical', 1.15)]

@@ -191,12 +191,12 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
     )
     tested = Path(shutil.copytree(scene.tested, folder / 'tested'))
     yield Door(
-        'per_image.csv of a test', tested / 'per_image.csv', 'table', lambda: repr(PerImageTable.read(tested).rows())
+        'per_image.csv of a test', tested / 'per_image.csv', 'table', lambda: repr([*PerImageTable.read(tested).rows()])
     )
     loose = folder / 'loose.csv'
     table = (tested / 'per_image.csv').read_text()
     loose.write_text(table.replace('SYN_2', 'other_'))
-    yield table_door('per_image.csv to calibrate on', loose, lambda: repr(PerImageTable.read(loose).rows()))
+    yield table_door('per_image.csv to calibrate on', loose, lambda: repr([*PerImageTable.read(loose).rows()]))
 
 
 def reports(scene: Scene, folder: Path) -> Iterator[Door]:
