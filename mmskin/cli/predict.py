@@ -216,17 +216,11 @@ def _predict(
                 print(f'skipped: {item.error}', file=sys.stderr)
                 continue
             try:
-                if args.explain:
-                    _explain(inferencer, source, args.out_dir / 'explanations' / f'{source.image_id}.png')
                 if files:
-                    files.write(item, source)
-            except (Mistake, OSError) as error:
-                is_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-                if not is_long and not isinstance(error, Mistake):
-                    raise
+                    _write(args, inferencer, files, item, source)
+            except Mistake as error:
                 failed += 1
-                why = f'{source.name}: its name is too long for those of its results' if is_long else error
-                print(f'skipped: {why}', file=sys.stderr)
+                print(f'skipped: {error}', file=sys.stderr)
                 continue
             if coco:
                 coco.add(item)
@@ -250,12 +244,30 @@ def _predict(
     return failed
 
 
-def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', path: Path) -> None:
-    """Draw why the image got its answer."""
+def _write(
+    args: argparse.Namespace,
+    inferencer: 'LesionInferencer',
+    files: 'PredictionFiles',
+    prediction: 'LesionPrediction',
+    source: 'ImageSource',
+) -> None:
+    """Write the files of one image, and on request why it got its answer.
+
+    Raises:
+        Mistake: if it cannot be explained, or its name is too long for those of its results.
+    """
     from mmskin.explain.explanation import draw_explanation, explain
     from mmskin.files import write_json
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    explanation = explain(inferencer, source)
-    draw_explanation(explanation, path)
-    write_json(path.with_suffix('.json'), explanation.to_dict(), indent=2)
+    try:
+        if args.explain:
+            picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            explanation = explain(inferencer, source)
+            draw_explanation(explanation, picture)
+            write_json(picture.with_suffix('.json'), explanation.to_dict(), indent=2)
+        files.write(prediction, source)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise Mistake(f'{source.name}: its name is too long for those of its results') from error
