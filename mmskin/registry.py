@@ -213,7 +213,7 @@ class PluginRegistry(Registry):
 
     def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
         """Build ``cfg``; the registry's packages, one of which may say how, are imported before, if they are needed."""
-        if not isinstance(cfg, Mapping) or cfg.get('type') not in self.module_dict:
+        if not isinstance(cfg, Mapping) or str(cfg.get('type')) not in self.module_dict:  # a list cannot be looked up
             self.import_from_location()
         return super().build(cfg, *args, **kwargs)
 

@@ -173,3 +173,9 @@ def test_plugins_import_neither_toolbox():
 def test_a_class_is_its_own_answer():
     assert MODELS.get(nn.Linear) is nn.Linear
     assert nn.Linear in MODELS
+
+
+@pytest.mark.parametrize('kind', [['ClsHead'], {'name': 'ClsHead'}, 3])
+def test_a_type_that_is_neither_name_nor_class_is_a_mistake(kind):
+    with pytest.raises(ValueError, match='is not a callable object'):
+        MODELS.build({'type': kind})
