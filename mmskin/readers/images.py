@@ -49,6 +49,8 @@ DECIDING = {
 }  # by marker, of a JPEG
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
+RESTARTS = re.compile(rb'\xff([\xd0-\xd7])')  # marks between the data of a JPEG, which take turns
+SCAN_END = re.compile(rb'\xff[^\0\xd0-\xd7\xff]')
 EXIF_ORIENTATION = 0x0112
 DEPTHS = {'1': 1, 'L;2': 2, 'L;4': 4}  # bits of a PNG's grey, by how Pillow unpacks it
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_CHANNELS = 258, 262, 277
@@ -105,6 +107,7 @@ def read_image(
                 or image.mode not in ('RGB', 'L')
                 or image.has_transparency_data
             ):
+                check_filled(data, image)
                 rgb = rgb_of_deep(data, image) if is_deep else rgb_of_pil(image)
                 return rgb, rgb.shape[:2]
             orientation = exif_orientation(image)
@@ -112,6 +115,7 @@ def read_image(
             scale = next((scale for scale in (8, 4, 2) if min_size and min(shape) // scale >= min_size), 1)
             if image.format != 'PNG':  # of a damaged JPEG, OpenCV paints grey what it cannot decode
                 image.draft('RGB', (image.width // scale, image.height // scale))
+                check_filled(data, image, scale)
                 return turned(np.array(image.convert('RGB')), orientation), shape
         bgr = decode_plain(data, REDUCED[scale])
         return cv2.cvtColor(turned(bgr, orientation), cv2.COLOR_BGR2RGB), shape
@@ -303,13 +307,50 @@ def check_whole(data: bytes) -> None:
                 raise Mistake(f'damaged: the checksum of its {kind.decode()} is wrong; copy it again')
             end = at if kind == b'IEND' else -1
     elif data[:2] == b'\xff\xd8':
-        at = 2
-        while (at := data.find(b'\xff', at)) >= 0 and data[at + 1 : at + 2] != b'\xda':
-            is_fill = data[at + 1 : at + 2] == b'\xff'
-            at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
-        end = data.find(b'\xff\xd9', at) if at >= 0 else -1
+        end = data.find(b'\xff\xd9', start_of_scan(data))
     if end < 0:
         raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+
+
+def start_of_scan(data: bytes) -> int:
+    """Where the mark is after which a JPEG's pixels come; its length where there is none."""
+    at = 2
+    while (at := data.find(b'\xff', at)) >= 0 and data[at + 1 : at + 2] != b'\xda':
+        is_fill = data[at + 1 : at + 2] == b'\xff'
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return at if at >= 0 else len(data)
+
+
+def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
+    """Make sure that a JPEG's data reach to the last pixel of the size in its head.
+
+    Decoders paint the rest grey without a word. Where the last pixel is that grey, the image is decoded once more with
+    bytes behind the data of its first scan: these change a picture only if there were too few.
+
+    Args:
+        data: The file.
+        image: As Pillow opened it.
+        scale: Of its draft.
+
+    Raises:
+        Mistake: if they do not.
+    """
+    if image.format not in ('JPEG', 'MPO'):
+        return
+    image.load()
+    if not {*np.ravel(image.getpixel((image.width - 1, image.height - 1)))} <= {127, 128}:  # CMYK is inverted
+        return
+    start, some = start_of_scan(data), bytes([*range(1, 200)])
+    found = SCAN_END.search(data, start + 2)
+    end = found.start() if found else len(data)
+    last = int.from_bytes((RESTARTS.findall(data, start, end) or [b'\xd7'])[-1], 'big')
+    behind = b''.join(some + bytes([0xFF, 0xD0 | (last + number) & 7]) for number in range(1, 9))
+    with open_image(data[:end] + behind + data[end:]) as other:
+        if scale > 1:
+            other.draft(image.mode, (other.width // scale, other.height // scale))
+        other.load()
+        if other.tobytes() != image.tobytes():
+            raise Mistake('damaged: its data end before the pixels that its head claims; copy it again')
 
 
 def exif_orientation(image: Image.Image) -> int:

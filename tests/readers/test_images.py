@@ -51,6 +51,53 @@ def test_a_jpeg_with_a_preview_as_phones_write_it():
     assert read_image(data[:-20])[1] == (64, 96)  # the preview's end
 
 
+def with_size(data, height=None, width=None):
+    """A JPEG whose head states another size."""
+    at = 2
+    while data[at + 1] not in (0xC0, 0xC2):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    stated = struct.unpack_from('>HH', data, at + 5)
+    return data[: at + 5] + struct.pack('>HH', height or stated[0], width or stated[1]) + data[at + 9 :]
+
+
+JPEGS = {
+    'baseline': {},
+    'progressive': {'progressive': True},
+    'all colours': {'subsampling': 0},
+    'restarts': {'restart_marker_rows': 1},
+    'more restarts': {'restart_marker_blocks': 3},
+    'RGB': {'keep_rgb': True},
+    'grey': {'mode': 'L'},
+    'CMYK': {'mode': 'CMYK'},
+}
+
+
+@pytest.mark.parametrize('options', JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_whose_head_claims_more_than_its_data_is_refused_in_training_and_prediction(options, tmp_path):
+    options = dict(options)
+    picture = Image.fromarray(cv2.resize(RGB, (96, 64), interpolation=cv2.INTER_CUBIC))
+    whole = encode(picture.convert(options.pop('mode', 'RGB')), 'JPEG', quality=92, **options)
+    assert read_image(whole)[1] == (64, 96)
+    for size in (dict(height=80), dict(height=200), dict(width=128)):
+        (tmp_path / 'a.jpg').write_bytes(with_size(whole, **size))
+        for least in (None, 8):
+            with pytest.raises(Mistake, match='a.jpg: damaged: its data end before the pixels that'):
+                read_image(tmp_path / 'a.jpg', least)
+        with pytest.raises(Mistake, match='its data end before'):
+            LoadImage(8).transform(dict(img_path=str(tmp_path / 'a.jpg')))
+
+
+@pytest.mark.parametrize('options', JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize('level', [127, 128])
+def test_a_jpeg_that_ends_in_the_grey_of_missing_data_is_read(options, level):
+    options = dict(options)
+    pixels = np.full((40, 64, 3), level, np.uint8)
+    pixels[:16] = cv2.resize(RGB, (64, 16))
+    data = encode(Image.fromarray(pixels).convert(options.pop('mode', 'RGB')), 'JPEG', quality=92, **options)
+    for least in (None, 8):
+        assert read_image(data, least)[1] == (40, 64)
+
+
 @pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
 def test_grey_of_8_and_16_bits(kind):
     for levels in (RAMP, RAMP.astype(np.uint16), RAMP.astype(np.uint16) * 257 + 100):  # 257 is one level of 255
