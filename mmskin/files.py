@@ -21,6 +21,7 @@ from mmskin.errors import MissingFile, Mistake
 __all__ = [
     'check_name',
     'csv_line',
+    'file_key',
     'finite',
     'json_text',
     'markdown_table',
@@ -82,6 +83,11 @@ def check_name(name: Any, what: str) -> str:
     else:
         return name
     raise Mistake(f'{what} {name!r} {fault}; files are named after it, so give another')
+
+
+def file_key(name: str) -> str:
+    """What two names have in common that are one file where a disk ignores capitals and how accents are written."""
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def refuse_links(folder: Path, root: Path) -> None:

@@ -1,6 +1,7 @@
 """Writing a submission to the ISIC-2017 challenge."""
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import Row
 from mmskin.evaluation.segmentation import as_mask
-from mmskin.files import write_csv
+from mmskin.files import file_key, write_csv
 from mmskin.masks import write_mask
 from mmskin.registry import METRICS
 
@@ -88,7 +89,7 @@ class ChallengeSubmission(BaseMetric):
         if rows:
             write_table(self.out_dir / TABLE, rows)
         if (self.out_dir / MASKS).is_dir():
-            check_masks(self.out_dir / MASKS, {row['image_id'] for row in results})
+            check_masks(self.out_dir / MASKS, {row['image_id'] for row in results if row['outlined']})
             shutil.make_archive(str(self.out_dir / MASKS), 'zip', self.out_dir / MASKS)
         print_log(f'The submission is in {self.out_dir}.', logger='current')
         return {}
@@ -100,7 +101,13 @@ def write_table(path: Path, rows: list[Row]) -> None:
 
 
 def check_masks(folder: Path, image_ids: set[str]) -> None:
-    """Raise if ``folder`` holds other masks than those of ``image_ids``, such as an earlier submission's."""
+    """Raise if ``folder`` holds other masks than those of ``image_ids``, such as an earlier submission's.
+
+    Of ids that differ in capitals alone, some disks would have kept one mask, and so would who unpacks the archive.
+    """
+    keys = Counter(map(file_key, image_ids))
+    if alike := sorted(one for one in image_ids if keys[file_key(one)] > 1):
+        raise Mistake(f'the ids {" and ".join(alike[:2])} are one file on a disk that ignores capitals; rename one')
     strays = sorted({path.name for path in folder.iterdir()} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids})
     if strays:
         raise Mistake(

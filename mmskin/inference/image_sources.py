@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
+from mmskin.files import file_key
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
 
 __all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
@@ -113,7 +114,8 @@ def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS, recursive: bool = 
 def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recursive: bool = False) -> list[ImageSource]:
     """The images of files, folders and patterns, checked before any of them is read.
 
-    Where two files have one name, the ids of all are their paths below the folder that they share, such as ``day1/7``.
+    Where two files have one name, or names that differ in capitals alone, the ids of all are their paths below the
+    folder that they share, such as ``day1/7``.
 
     Raises:
         MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
@@ -122,19 +124,20 @@ def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recurs
     sources = list(find_images(paths, max_pixels, recursive))
     if not any(source.path and source.path.exists() for source in sources):
         raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
-    if len({source.image_id for source in sources}) < len(sources):
+    if len({file_key(source.image_id) for source in sources}) < len(sources):
         files = [Path(os.path.abspath(source.content)) for source in sources]  # type: ignore[arg-type]
         root = os.path.commonpath([file.parent for file in files])
         ids = [file.relative_to(root).with_suffix('').as_posix() for file in files]
         sources = [replace(source, image_id=image_id) for source, image_id in zip(sources, ids, strict=True)]
     seen: dict[str, ImageSource] = {}
     for source in sources:
-        if other := seen.get(source.image_id):
+        if other := seen.get(file_key(source.image_id)):
+            where = '' if other.image_id == source.image_id else ' on a disk that ignores capitals'
             raise Mistake(
-                f'{other.name} and {source.name} would both be image {source.image_id} in the results; '
+                f'{other.name} and {source.name} would both be image {source.image_id} in the results{where}; '
                 'rename one, or predict them into different folders'
             )
-        seen[source.image_id] = source
+        seen[file_key(source.image_id)] = source
     return sources
 
 

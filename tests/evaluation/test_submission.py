@@ -81,6 +81,11 @@ def test_masks_of_another_test_set_are_named(submit, make_sample):
         submit([make_sample('ISIC_1', pred=mask())])
 
 
+def test_ids_that_are_one_file_on_some_disks_are_refused(submit, make_sample):
+    with pytest.raises(Mistake, match='the ids A and a are one file on a disk that ignores capitals; rename one'):
+        submit([make_sample(name, pred=mask()) for name in ('a', 'A', 'b')])
+
+
 def test_other_classes_are_refused(make_sample):
     metric = ChallengeSubmission('nowhere')
     metric.dataset_meta = {'classes': ('cat', 'dog', 'horse')}

@@ -98,6 +98,18 @@ def test_two_files_of_one_id_are_refused(folder):
         find_files([str(folder / 'a.PNG'), str(folder / 'a.PNG')])
 
 
+@pytest.mark.parametrize(('one', 'other'), [('m', 'M'), ('\u00e9', 'e\u0301'), ('Straße', 'STRASSE')])
+def test_ids_that_are_one_file_on_some_disks_are_refused(one, other, tmp_path):
+    for name in (one, other):
+        Image.fromarray(PIXELS).save(tmp_path / f'{name}.png')
+    with pytest.raises(ValueError, match='in the results on a disk that ignores capitals; rename one'):
+        find_files([str(tmp_path)])
+    (tmp_path / 'day').mkdir()
+    (tmp_path / f'{other}.png').rename(tmp_path / 'day' / f'{other}.png')
+    found = find_files([str(tmp_path)], recursive=True)
+    assert sorted(source.image_id for source in found) == sorted([one, f'day/{other}'])
+
+
 def test_only_files_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'x\.jpg, y\.jpg: no such file or folder'):
         find_files(['x.jpg', 'y.jpg'])
