@@ -161,7 +161,11 @@ SETTINGS = {
 Part, Parts = Mapping[str, Any], Sequence[Mapping[str, Any]]
 KINDS: list[tuple[Any, str, str]] = [
     (Part, 'model', 'a dict'),
-    (Part | None, 'default_hooks env_cfg log_processor model_wrapper_cfg optim_wrapper randomness', 'a dict'),
+    (
+        Part | None,
+        'auto_scale_lr default_hooks env_cfg log_processor model_wrapper_cfg optim_wrapper randomness',
+        'a dict',
+    ),
     (Part | None, 'test_cfg test_dataloader train_cfg train_dataloader tta_model', 'a dict'),
     (Part | None, 'val_cfg val_dataloader visualizer', 'a dict'),
     (Part | Parts | None, 'param_scheduler test_evaluator val_evaluator', 'a dict, or a list of dicts'),
@@ -180,6 +184,11 @@ def refuse_wrong_kinds(settings: Mapping[str, Any], where: str) -> None:
             by_place = 'list' in wanted and isinstance(value, Mapping) and all(str(key).isdigit() for key in value)
             if name in settings and not by_place and not is_of(value, kind):  # a stage may change one of a list
                 raise Mistake(f'{where}: {name}={settings[name]!r}; give {wanted}')
+    base = (settings.get('auto_scale_lr') or {}).get('base_batch_size', 1)
+    if not is_of(base, int) or base < 1:
+        raise Mistake(
+            f'{where}: auto_scale_lr.base_batch_size={base!r}; give the batch size that the rate is for, from 1'
+        )
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         pending = [loader['dataset']] if (loader := settings.get(name)) and 'dataset' in loader else []
         while pending:

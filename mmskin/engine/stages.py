@@ -360,11 +360,27 @@ def _forget(folders: list[str]) -> None:
     barrier()
 
 
+# by launcher, the variable by which a process knows which one it is, and what sets that
+LAUNCHERS = {'pytorch': ('RANK', 'torchrun (tools/dist_train.sh)'), 'slurm': ('SLURM_PROCID', 'srun')}
+
+
 def join_processes(cfg: Config) -> None:
     """Join the process group here once: mmengine's own start selects a GPU and so fails on a machine without."""
-    if cfg.get('launcher', 'none') == 'none' or is_distributed():
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or is_distributed():
         return
-    if torch.cuda.is_available():
-        init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
-    elif 'RANK' in os.environ:
-        torch.distributed.init_process_group('gloo')
+    variable, started_by = LAUNCHERS.get(launcher, (None, ''))
+    if variable is None:
+        raise Mistake(f'launcher={launcher!r}; give {", ".join(LAUNCHERS)} or none')
+    if variable not in os.environ:
+        raise Mistake(
+            f'launcher={launcher!r}, but {variable} is not set, so {started_by} did not start this process; '
+            "start it so, or leave launcher at 'none'"
+        )
+    if launcher == 'slurm' and not torch.cuda.is_available():
+        raise Mistake("launcher='slurm': mmengine starts it on GPUs alone, and there is none; use tools/dist_train.sh")
+    with refusals(f'launcher={launcher!r}'):
+        if torch.cuda.is_available():
+            init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        else:
+            torch.distributed.init_process_group('gloo')

@@ -220,6 +220,13 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('train_dataloader.batch_size=0', 'batch_size'),
         ('train_dataloader.num_workers=-1', 'num_workers'),
         ('stages=3', 'stages=3; give a list of dicts'),
+        ('auto_scale_lr={"enable": True, "base_batch_size": 0}', 'auto_scale_lr.base_batch_size=0; give the batch'),
+        ('auto_scale_lr={"enable": True, "base_batch_size": -8}', 'auto_scale_lr.base_batch_size=-8; give the'),
+        ('stages.0.auto_scale_lr={"base_batch_size": "x"}', "stages[0]: auto_scale_lr.base_batch_size='x'; give the"),
+        ('auto_scale_lr=16', 'auto_scale_lr=16; give a dict'),
+        ('launcher=slurm', "launcher='slurm', but SLURM_PROCID is not set, so srun did not start this process"),
+        ('launcher=pytorch', "launcher='pytorch', but RANK is not set, so torchrun"),
+        ('launcher=mpi', "launcher='mpi'; give pytorch, slurm or none"),
         ('model.tasks={}', 'model.tasks={} would change nothing, since a dict is merged'),
     ],
 )
