@@ -24,14 +24,13 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import JSONResponse, Response
 
 import mmskin
 from mmskin.cluster import connected
 from mmskin.errors import Mistake, in_one_line
 from mmskin.files import json_text
-from mmskin.web.door import Address, Door, Refusal, body_of, listening, until_told_to_end
+from mmskin.web.door import Address, Door, Refusal, body_of, form_of, listening, until_told_to_end
 from mmskin.web.limits import MEGA, Limits
 
 if TYPE_CHECKING:
@@ -336,10 +335,7 @@ async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
     async def parts() -> AsyncGenerator[bytes, None]:
         yield form
 
-    try:
-        fields = await MultiPartParser(request.headers, parts(), max_files=1).parse()
-    except MultiPartException as error:
-        raise Refusal(400, error.message) from error
+    fields = await form_of(request.headers, parts(), 1)
     try:
         image = fields.get('image')
         if not isinstance(image, UploadFile):

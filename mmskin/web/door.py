@@ -5,7 +5,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -22,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mmskin.errors import Mistake
 from mmskin.web.limits import MEGA
 
-__all__ = ['Address', 'Connection', 'Door', 'Refusal', 'body_of', 'listening', 'until_told_to_end']
+__all__ = ['Address', 'Connection', 'Door', 'Refusal', 'body_of', 'form_of', 'listening', 'until_told_to_end']
 
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self'; form-action 'self'; "
@@ -32,6 +33,7 @@ HEADERS = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b
 PATIENCE = 20  # seconds for the head of a request, and for the other side to read some of an answer
 RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
+FIELDS = 10  # of a form beside its files, which browsers and clients may add
 DESCRIPTORS = 4096  # a connection, its upload's file, and what Python and the network hold open
 
 
@@ -261,8 +263,9 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
     Raises:
         Refusal: if it is larger, slower, without a stated length, or broken off.
     """
-    length = Headers(scope=scope).get('content-length', '')
-    if not length.isdecimal():
+    headers = Headers(scope=scope)
+    length = headers.get('content-length', '')
+    if not length.isdecimal() or 'transfer-encoding' in headers:  # the latter wins over a length, and has none
         raise Refusal(411, 'a request has to state its length')
     if int(length) > most:
         raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are taken')
@@ -281,6 +284,20 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
         if step >= RATE * seconds:
             left, step = seconds, 0
         yield part
+
+
+async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_files: int) -> FormData:
+    """The fields of a form, which are to be closed; one with too many ends where it has too many.
+
+    Raises:
+        Refusal: if it is none, or has more files than ``most_files``, or more than ``FIELDS`` fields beside them.
+    """
+    if not headers.get('content-type', '').startswith('multipart/form-data'):
+        raise Refusal(400, 'images come as a form')
+    try:
+        return await MultiPartParser(headers, parts, max_files=most_files, max_fields=FIELDS).parse()
+    except (MultiPartException, ValueError) as error:  # the latter of names in an encoding that is none
+        raise Refusal(400, str(error)) from error
 
 
 def hostname(url: str) -> str | None:

@@ -2,17 +2,18 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmskin.errors import needs
+from mmskin.files import file_key
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.fusion.base import Categorical, Input
 from mmskin.web.answer import Refused, answer_html, look_at, samples_html
@@ -65,7 +66,9 @@ def field(name: str, one: Input) -> 'gradio.components.Component':
     gradio = import_gradio()
     label = f'{name}, if known: set it before you drop the image'
     if isinstance(one, Categorical):
-        return gradio.Dropdown(['unknown', *one.values], value='unknown', label=label, interactive=True)
+        choice = gradio.Dropdown(['unknown', *one.values], value='unknown', label=label, interactive=True)
+        choice.preprocess = lambda value: value  # its own raises at any other, and the server's log has a traceback
+        return choice
     return gradio.Textbox(label=label, placeholder=one.allowed, interactive=True)
 
 
@@ -78,13 +81,14 @@ def predict_uploads(
     inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload], inputs: Mapping[str, Any] | None = None
 ) -> str:
     """The answer as HTML, with ``inputs`` beside each image; whatever happens, the files are gone afterwards."""
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     results: list[dict[str, Any] | Refused] = []
     try:
         for name, path in uploads[: limits.images]:
-            image_id = Path(name).stem
-            seen[image_id] += 1  # of two files of one name, the second one's results would replace the first one's
-            image_id += f'_{seen[image_id]}' if seen[image_id] > 1 else ''
+            stem = Path(name).stem  # of two files of one name, the second one's results would replace the first one's
+            numbered = (stem if number == 1 else f'{stem}_{number}' for number in count(1))
+            image_id = next(one for one in numbered if file_key(one) not in taken)
+            taken.add(file_key(image_id))
             results.append(attempt(inferencer, limits, name, path, image_id, inputs or {}))
     finally:
         for _, path in uploads:

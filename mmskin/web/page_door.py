@@ -28,6 +28,7 @@ OPEN = {
     'POST': re.compile(f'{UPLOAD}|{JOIN}'),
 }
 FIELD = 100  # letters of an age, a sex and so on
+SESSION = re.compile(r'[\w-]{1,64}', re.ASCII)
 FUNCTION = 0  # as Gradio numbers them: the page has one, its answer
 QUESTION = 1_000_000  # bytes at most of a question to the queue, which names some uploads
 
@@ -107,7 +108,9 @@ class PageDoor(Door):
         body = b''.join([part async for part in body_of(scope, receive, QUESTION, self.uploads.limits.seconds)])
         try:
             question = json.loads(body)
-            session = str(question['session_hash'])
+            session = question['session_hash']
+            if not SESSION.fullmatch(session):
+                raise ValueError('a session that no page named')
             files, *fields = question['data']  # which are what the network is told beside the images
             typed = all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields)
             if not typed or len(fields) != self.num_fields:

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,9 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive, Scope
 
-from mmskin.web.door import Refusal, body_of
+from mmskin.web.door import Refusal, body_of, form_of
 from mmskin.web.limits import Limits
 from mmskin.web.page import remove
 
@@ -84,17 +83,12 @@ class Uploads:
     async def split(self, form: IO[bytes], headers: Headers) -> list[Path]:
         """Lay each file of a complete form into a folder of its own."""
 
-        async def parts() -> AsyncIterator[bytes]:
+        async def parts() -> AsyncGenerator[bytes, None]:
             form.seek(0)
             while part := form.read(CHUNK):
                 yield part
 
-        if not headers.get('content-type', '').startswith('multipart/form-data'):
-            raise Refusal(400, 'images come as a form')
-        try:
-            fields = await MultiPartParser(headers, parts(), max_files=10 * self.limits.images).parse()  # type: ignore[arg-type]
-        except MultiPartException as error:
-            raise Refusal(400, error.message) from error
+        fields = await form_of(headers, parts(), 10 * self.limits.images)
         files = [file for file in fields.getlist('files') if isinstance(file, UploadFile)]
         paths = []
         try:

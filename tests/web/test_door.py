@@ -204,6 +204,52 @@ def test_limits_of_a_file_a_request_and_all_together(served, client):
     assert 'try again in a minute' in next(response.text for response in stored if response.status_code == 507)
 
 
+@pytest.mark.parametrize('charset', ['undefined', 'hex', 'punycode', 'utf-16'])
+def test_a_form_in_an_encoding_that_is_none_is_no_fault(client, charset):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xff"\r\n\r\nm\r\n--x--\r\n'
+    headers = {'content-type': f'multipart/form-data; charset={charset}; boundary=x'}
+    assert client.post(f'{API}upload', content=body, headers=headers).status_code in (200, 400)
+
+
+@pytest.mark.parametrize('disposition', ['name="files"; filename="a"', 'name="a"', ''])
+def test_a_form_of_many_empty_parts_is_refused_at_the_first_that_is_too_many(client, disposition):
+    part = f'--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n\r\n'
+    headers = {'content-type': 'multipart/form-data; boundary=x'}
+    before = time.process_time()
+    response = client.post(f'{API}upload', content=part * 3000 + '--x--\r\n', headers=headers)
+    assert response.status_code == 400
+    assert time.process_time() - before < 1  # of client and page together: 0.02 s
+
+
+@pytest.mark.parametrize('length', ['5', '0'])
+def test_a_body_in_chunks_is_refused_whatever_length_it_states(served, length):
+    host, port = re.fullmatch(r'http://(.*):(\d+)/', served[0]).groups()
+    for path in ('upload', 'queue/join'):
+        head = f'POST /{API}{path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n'
+        with socket.create_connection((host, int(port)), timeout=10) as half:
+            half.sendall(f'{head}Content-Length: {length}\r\n\r\nffffffff\r\n'.encode() + bytes(1000))
+            assert half.recv(1000).startswith(b'HTTP/1.1 411')
+
+
+@pytest.mark.parametrize('session', ['\\ud800', '', 'x' * 65, 'ä', 'a/b', 'a\\n'])
+def test_a_session_that_no_page_names_is_refused(client, session):
+    body = f'{{"data": [[], "55", "female"], "fn_index": 0, "session_hash": "{session}"}}'
+    response = client.post(f'{API}queue/join', content=body.encode())
+    assert (response.status_code, response.text) == (400, 'not a question of this page')
+
+
+@pytest.mark.parametrize('value', ['other', 3])
+def test_a_choice_that_the_page_lacks_is_answered_in_the_page(served, photo, value, capfd):
+    with httpx.Client(base_url=served[0], timeout=120) as client:
+        (path,) = upload(client, ('mole.png', photo)).json()
+        session = secrets.token_hex(8)
+        files = [{'path': path, 'orig_name': 'mole.png', 'meta': {'_type': 'gradio.FileData'}}]
+        question = {'data': [files, '55', value], 'fn_index': 0, 'session_hash': session}
+        assert client.post(f'{API}queue/join', content=json.dumps(question)).status_code == 200
+        assert 'mole.png: sex' in answer(client, session)
+    assert 'Traceback' not in capfd.readouterr().err
+
+
 def heads(length):
     start = f'POST /{API}upload HTTP/1.1\r\nHost: localhost\r\n'
     whole = f'{start}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {length}\r\n\r\n'

@@ -61,6 +61,16 @@ def test_all_results_in_one_archive_even_where_two_files_have_one_name(inference
     assert html.count('<td class="name">mole.png</td>') == 2
 
 
+def test_results_of_names_that_differ_in_capitals_do_not_replace_each_other(inferencer, photo, upload):
+    html = predict_uploads(inferencer, Limits(), [upload(name, photo) for name in ('a.png', 'A.png', 'a_2.png')])
+    data = base64.b64decode(re.search(r'download="mmskin.zip" href="data:application/zip;base64,([^"]+)"', html)[1])
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [name.lower() for name in archive.namelist()]
+        rows = [*csv.DictReader(io.StringIO(archive.read('predictions.csv').decode()))]
+    assert len({*names}) == len(names) == 7
+    assert [row['image_id'] for row in rows] == ['a', 'A_2', 'a_2_2']
+
+
 def test_image_maps_outline_and_numbers(html, inferencer, photo):
     image, *maps = pictures(html, 'src')
     prediction = inferencer(photo)
