@@ -1,0 +1,101 @@
+"""Say what age and sex would add to the diagnoses of a cross-validated method, without training anything.
+
+    python tools/late_fusion.py results/passing/none --data-root data/isic2017
+
+For each fold, PriorFusion counts what the other folds' images tell beside the image, and its table is added to the
+log-probabilities. Intervals are over images in whole groups, as if seeds did not matter; seeds are averaged.
+"""
+
+import argparse
+import sys
+
+from mmskin.cli import run_tool
+from mmskin.errors import MissingFile, Mistake
+
+METRICS = ('AC', 'mAP', 'AUC_mean', 'AUC_melanoma', 'AUC_seborrheic_keratosis')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line's options."""
+    parser.add_argument('method', help="folder of a method in a suite's results; folds.csv is next to it")
+    parser.add_argument('--data-root', default='data/isic2017', help='folder with ISIC-2017 in its official layout')
+    parser.add_argument('--model', default='lite0_isic2017', help='whose inputs are counted (lite0_isic2017)')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the tables, and print each metric without and with the inputs."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmskin.benchmark.collect import NUM_RESAMPLES, join, resampled_metric
+    from mmskin.config import load_config, tested_dataset
+    from mmskin.datasets.task_dataset import read_folds
+    from mmskin.evaluation.per_image import SCORE, PerImageTable
+    from mmskin.evaluation.statistics import image_counts, interval
+    from mmskin.inference.zoo import config_of
+    from mmskin.models.fusion.base import build_inputs, values_of
+    from mmskin.models.fusion.prior import PriorFusion
+    from mmskin.registry import DATASETS
+
+    cfg = load_config(config_of(args.model))
+    inputs = build_inputs(cfg.model.get('inputs'))
+    if not inputs:
+        raise Mistake(f'--model {args.model}: is told nothing beside the image; name a model with inputs')
+    method = Path(args.method)
+    seeds = sorted(method.glob('seed*'))
+    if not seeds:
+        raise MissingFile(f'{method}: holds no seed*; name a method of the results, such as results/passing/none')
+    first, *others = [join([PerImageTable.read(fold) for fold in sorted(seed.glob('fold*'))]) for seed in seeds]
+    tables = [first, *(table.aligned(first.image_ids) for table in others)]
+    samples = {}
+    for split in ('train', 'val'):
+        dataset = DATASETS.build({**tested_dataset(cfg), 'data_root': args.data_root, 'split': split, 'pipeline': []})
+        samples |= {sample['image_id']: sample for sample in map(dataset.get_data_info, range(len(dataset)))}
+    placed = read_folds(method.parent / 'folds.csv')
+    if missing := {*first.image_ids} - (samples.keys() & placed.keys()):
+        raise Mistake(f'{method}: has {min(missing)}, which {args.data_root} or folds.csv lack; give the data it is of')
+    values = values_of(inputs, [samples[image_id] for image_id in first.image_ids])
+    folds, groups = (
+        np.array(column) for column in zip(*(placed[image_id] for image_id in first.image_ids), strict=True)
+    )
+
+    counts = image_counts(
+        len(first), NUM_RESAMPLES, np.random.default_rng(0), np.unique(groups, return_inverse=True)[1]
+    )
+    counts = np.vstack([np.ones(len(first)), counts])
+    draws: dict[str, list] = {metric: [] for metric in METRICS}
+    for table in tables:
+        logits, labels = torch.tensor(table.scores).clamp_min(1e-12).log(), torch.tensor(table.labels).long()
+        for fold in np.unique(folds):
+            held = torch.tensor(folds == fold)
+            prior = PriorFusion(0, inputs, num_classes=len(table.classes))
+            prior.fit({name: column[~held] for name, column in values.items()}, labels[~held])
+            logits[held] = prior.on_logits(logits[held], {name: column[held] for name, column in values.items()})
+        columns = [f'{table.diagnosis}/{SCORE}{name}' for name in table.classes]
+        scores = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
+        told = replace(
+            table,
+            columns={**table.columns, **scores, f'{table.diagnosis}/pred_label': logits.argmax(1).double().numpy()},
+        )
+        for metric in METRICS:
+            name = f'{table.diagnosis}/{metric}'
+            draws[metric].append([resampled_metric(name, one, counts) for one in (table, told)])
+
+    shown = Table('', 'without', 'with', 'difference', box=box.SIMPLE)
+    for metric, found in draws.items():
+        without, with_inputs = np.mean(np.array(found), axis=0)
+        low, high = interval((with_inputs - without)[1:])
+        ends = f'{with_inputs[0] - without[0]:+.3f} ({low:+.3f} to {high:+.3f})'
+        shown.add_row(metric, f'{without[0]:.3f}', f'{with_inputs[0]:.3f}', ends)
+    print(f'{len(first)} images in {len({*folds})} folds, seeds: {len(seeds)}, told: {", ".join(inputs)}')
+    Console(width=100).print(shown)
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(sys.modules[__name__]))
