@@ -19,7 +19,7 @@ from mmengine.dataset import BaseDataset, Compose
 from torch.utils.data import DataLoader, Dataset
 
 import mmskin
-from mmskin.datasets.rows import Rows, stamp
+from mmskin.datasets.rows import Rows, stamp, write_rows
 from mmskin.datasets.storage import read_stored
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.datasets.transforms.processing import ResizeImage
@@ -65,8 +65,20 @@ class CachedLoading:
                 f'{self.root}: holds no cache of {wanted} with {" and ".join(libraries())}{stale}; '
                 'run mmskin cache with this config, or leave cache out'
             )
-        self.index = Rows(self.folder / 'index.arrow')
+        self.index = self.rows('index', all_of_it=True)
         self.shards: dict[int, Rows] = {}
+
+    def rows(self, name: str, all_of_it: bool = False) -> Rows:
+        """A table of the cache.
+
+        Raises:
+            Mistake: if it is missing or damaged.
+        """
+        file = self.folder / f'{name}.arrow'
+        try:
+            return Rows(file, all_of_it=all_of_it)
+        except (FileNotFoundError, Mistake) as error:
+            raise Mistake(f'{file}: is missing or damaged; run mmskin cache again, which writes it anew') from error
 
     def check(self, image_ids: Sequence[str]) -> None:
         """Make sure that all these images are in the cache.
@@ -89,8 +101,15 @@ class CachedLoading:
         if where is None:
             raise Mistake(f'{self.root}: is stale, it lacks {results["image_id"]}; run mmskin cache again')
         if where['shard'] not in self.shards:
-            self.shards[where['shard']] = Rows(self.folder / f'{where["shard"]:06}.arrow')
-        row = self.shards[where['shard']][where['row']]
+            self.shards[where['shard']] = self.rows(f'{where["shard"]:06}')
+        shard = self.shards[where['shard']]
+        row = shard[where['row']] if where['row'] < len(shard) else {}
+        if row.get('image_id') != results['image_id'] or row['checksum'] != checksum_of(row):
+            file = self.folder / f'{where["shard"]:06}.arrow'
+            raise Mistake(
+                f'{file}: is damaged, it does not hold {results["image_id"]} as it was written; '
+                'run mmskin cache again, which writes it anew'
+            )
         notes = json.loads(row['notes'])
         if changed := changed_source(results, notes['sources']):
             raise Mistake(f'{self.root}: is stale, {changed} has changed since; run mmskin cache again')
@@ -145,8 +164,8 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
     done: dict[str, tuple[int, int]] = {}
     digests: list[str] = []
     for file in sorted(place.glob('[0-9]*.arrow')):
-        with suppress(pa.ArrowInvalid):
-            rows = Rows(file)
+        with suppress(Mistake):
+            rows = Rows(file, all_of_it=True)
             ids, notes = rows.column('image_id'), [json.loads(one)['sources'] for one in rows.column('notes')]
             infos = [wanted[one][0].get_data_info(wanted[one][1]) if one in wanted else None for one in ids]
             if all(info and not changed_source(info, seen) for info, seen in zip(infos, notes, strict=True)):
@@ -155,9 +174,11 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
                 continue
         file.unlink()
     pending = [item for image_id, item in wanted.items() if image_id not in done]
-    if not pending and (place / 'cache.json').is_file() and read_note(place / 'cache.json')['images'] == len(done):
-        yield f'{len(done)} images are up to date'
-        return
+    with suppress(FileNotFoundError, Mistake):  # of what is damaged another is written
+        images = read_note(place / 'cache.json')['images']
+        if not pending and images == len(Rows(place / 'index.arrow', all_of_it=True)) == len(done):
+            yield f'{len(done)} images are up to date'
+            return
     (place / 'cache.json').unlink(missing_ok=True)
     if done:
         yield f'{len(done)} of {len(wanted)} images are there'
@@ -175,27 +196,36 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
                 raise Mistake(f'{place}: some {needed / 1e9:.1f} GB are needed, and {there / 1e9:.1f} GB are free')
             name = next(free)
             table = pa.Table.from_pylist(shard, pa.schema(SCHEMA))
-            with pa.ipc.new_file(str(place / f'{name:06}.part'), table.schema) as writer:
-                writer.write_table(table.combine_chunks())
-            (place / f'{name:06}.part').replace(place / f'{name:06}.arrow')
+            write_rows(place / f'{name:06}.arrow', table)
             done |= {record['image_id']: (name, row) for row, record in enumerate(shard)}
             digests += [f'{one["image_id"]} {sorted(json.loads(one["notes"])["sources"].items())}' for one in shard]
             shard = []
             yield f'{len(done)} of {len(wanted)} images'
     if faults:
         more = [f'and {len(faults) - SHOWN} more images'] if len(faults) > SHOWN else []
-        raise Mistake('\n'.join([*faults[:SHOWN], *more, 'the others are cached; put these right, and run it again']))
+        raise Mistake('; '.join([*faults[:SHOWN], *more, 'the others are cached; put these right, and run it again']))
     ids = sorted(done)
     places = {'shard': [done[one][0] for one in ids], 'row': [done[one][1] for one in ids]}
-    index = pa.table({'image_id': ids, **places}).combine_chunks()
-    with pa.ipc.new_file(str(place / 'index.arrow'), index.schema) as writer:
-        writer.write_table(index)
+    write_rows(place / 'index.arrow', pa.table({'image_id': ids, **places}))
     steps = [described(step) for step in next(iter(wanted.values()))[0].loading]
     digest = hashlib.sha256('\n'.join(sorted(digests)).encode()).hexdigest()
     write_note(place / 'cache.json', {'steps': steps, 'libraries': libraries(), 'images': len(done), 'digest': digest})
 
 
-SCHEMA = {'image_id': pa.string(), 'notes': pa.string(), 'arrays': pa.list_(pa.large_binary())}
+SCHEMA = {
+    'image_id': pa.string(),
+    'notes': pa.string(),
+    'arrays': pa.list_(pa.large_binary()),
+    'checksum': pa.int64(),
+}
+
+
+def checksum_of(record: dict) -> int:
+    """What changes with notes and arrays of a record."""
+    checksum = zlib.crc32(record['notes'].encode())
+    for content in record['arrays']:
+        checksum = zlib.crc32(content, checksum)
+    return checksum
 
 
 def files_at_fault(datasets: Sequence[BaseDataset], workers: int = 0) -> Iterator[str]:
@@ -236,7 +266,8 @@ class _Records(Dataset):
                 arrays[key] = [value.shape, form]
                 contents.append(pixels.tobytes() if form == 'raw' else zlib.compress(pixels.tobytes(), 1))
         notes = json.dumps({'sources': sources, 'values': values, 'arrays': arrays})
-        return {'image_id': info['image_id'], 'notes': notes, 'arrays': contents}
+        record = {'image_id': info['image_id'], 'notes': notes, 'arrays': contents}
+        return {**record, 'checksum': checksum_of(record)}
 
 
 def _loaded(items: Sequence[tuple[BaseDataset, int]], workers: int, keeps: bool = True) -> Iterable[Any]:
@@ -294,5 +325,5 @@ def libraries() -> list[str]:
 
 def place_of(folder: str | Path, steps: Sequence[Callable]) -> Path:
     """The folder of what these steps give."""
-    told = json.dumps([*map(described, steps), *libraries()])
+    told = json.dumps([*map(described, steps), *libraries(), *SCHEMA])
     return Path(folder, hashlib.sha256(told.encode()).hexdigest()[:12])

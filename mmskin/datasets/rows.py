@@ -15,7 +15,13 @@ import pyarrow as pa
 from filelock import FileLock
 from mmengine.logging import print_log
 
-__all__ = ['Rows', 'chosen', 'column_of', 'once_per_machine', 'stamp']
+from mmskin.errors import Mistake
+from mmskin.files import whole_file
+
+__all__ = ['Rows', 'chosen', 'column_of', 'once_per_machine', 'stamp', 'write_rows']
+
+SEAL = hashlib.sha256().digest_size  # bytes at a file's end
+PATIENCE = 600  # seconds for another process to read a table
 
 
 class Rows(Sequence[dict]):
@@ -25,17 +31,20 @@ class Rows(Sequence[dict]):
     gets the file's name, where there is one.
 
     Args:
-        source: an Arrow file, which is mapped into memory and not read, or a table.
+        source: a file of ``write_rows``, which is mapped into memory and not read, or a table.
         indices: which of its rows these are, and in which order; None takes all.
+        all_of_it: read the file once, and compare it with its digest. Otherwise a row may be another than was written,
+            though none lies outside the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        Mistake: if it is damaged.
     """
 
-    def __init__(self, source: Path | pa.Table, indices: np.ndarray | None = None) -> None:
+    def __init__(self, source: Path | pa.Table, indices: np.ndarray | None = None, all_of_it: bool = False) -> None:
         self.source, self.indices = source, indices
         if isinstance(source, Path):
-            with pa.memory_map(str(source)) as file:
-                reader = pa.ipc.open_file(file)
-                self.schema = reader.schema
-                self.batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+            self.schema, self.batches = _mapped(source, all_of_it)
         else:
             self.schema, self.batches = source.schema, source.to_batches()
         self.columns = {name: [batch.column(name) for batch in self.batches] for name in self.schema.names}
@@ -72,7 +81,7 @@ class Rows(Sequence[dict]):
 
     def find(self, name: str, value: str) -> dict | None:
         """The row with this value in a column of texts that is sorted; None where there is none."""
-        texts = self.columns[name][0]
+        texts = self.columns[name][0] if self.batches else ()
         place = bisect_left(range(len(texts)), value, key=lambda at: texts[at].as_py())
         return self[place] if place < len(texts) and texts[place].as_py() == value else None
 
@@ -87,6 +96,34 @@ class Rows(Sequence[dict]):
 
     def __reduce__(self) -> tuple:
         return Rows, (self.source, self.indices)
+
+
+def _mapped(path: Path, all_of_it: bool) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    try:
+        with pa.memory_map(str(path)) as file:
+            content = file.read_buffer()
+        size = max(0, content.size - SEAL)
+        if all_of_it and hashlib.sha256(content[:size]).digest() != content[size:].to_pybytes():
+            raise Mistake('its content is not what its digest is of')
+        reader = pa.ipc.open_file(content[:size])
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        for batch in batches:
+            batch.validate(full=True)
+        return reader.schema, batches
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Mistake(f'{path}: damaged ({error})') from error
+
+
+def write_rows(path: Path, table: pa.Table) -> None:
+    """Write a table as an Arrow file with its digest behind it, as ``whole_file`` does."""
+    with whole_file(path) as file:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        file.flush()
+        with open(file.name, 'rb') as written:
+            file.write(hashlib.file_digest(written, 'sha256').digest())
 
 
 def column_of(samples: Sequence[dict], name: str) -> list:
@@ -112,34 +149,32 @@ def once_per_machine(
         made_of: what else they depend on.
         build: gives the rows, and the files and folders that they were made from, each with its ``stamp`` of then.
     """
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'tables'
     key = hashlib.sha256(json.dumps(name, default=str).encode()).hexdigest()[:32]
-    file, now = folder / f'{key}.arrow', json.dumps(made_of, default=str)
+    now = json.dumps(made_of, default=str)
+    folder, table = Path('~', '.cache'), None
     try:
+        folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'tables'
+        file = folder / f'{key}.arrow'
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(folder / f'{key}.lock')
-        lock.acquire()
-    except OSError as error:
-        text = f'{folder}: {error.strerror or error}; each process keeps a table of its own'
+        with FileLock(folder / f'{key}.lock', timeout=PATIENCE):
+            with suppress(FileNotFoundError, Mistake, KeyError):
+                rows = Rows(file, all_of_it=True)
+                noted = {name.decode(): json.loads(text) for name, text in (rows.schema.metadata or {}).items()}
+                if noted['made_of'] == json.loads(now) and all(
+                    stamp(source) == seen for source, seen in noted['sources'].items()
+                ):
+                    return rows
+            table, sources = build()
+            write_rows(file, table.replace_schema_metadata({'made_of': now, 'sources': json.dumps(sources)}))
+            table = None
+            pa.default_memory_pool().release_unused()
+            return Rows(file)
+    except (OSError, RuntimeError) as error:  # the latter of file systems without locks, and users without a home
+        if isinstance(error, Mistake):
+            raise
+        text = f'{folder}: {getattr(error, "strerror", None) or error}; each process keeps a table of its own'
         print_log(text, logger='current', level=logging.WARNING)
-        return Rows(build()[0])
-    with lock:
-        with suppress(FileNotFoundError, pa.ArrowInvalid, KeyError):
-            rows = Rows(file)
-            noted = {key.decode(): json.loads(value) for key, value in (rows.schema.metadata or {}).items()}
-            if noted['made_of'] == json.loads(now) and all(
-                stamp(source) == seen for source, seen in noted['sources'].items()
-            ):
-                return rows
-        table, sources = build()
-        unfinished = file.with_suffix(f'.{os.getpid()}.part')
-        schema = table.schema.with_metadata({'made_of': now, 'sources': json.dumps(sources)})
-        with pa.ipc.new_file(str(unfinished), schema) as writer:
-            writer.write_table(table.combine_chunks())
-        unfinished.replace(file)
-        del table
-        pa.default_memory_pool().release_unused()
-        return Rows(file)
+        return Rows(build()[0] if table is None else table)
 
 
 def stamp(path: str | Path) -> list[int] | None:

@@ -146,6 +146,38 @@ def test_an_image_that_was_added_since_is_noticed(table, tmp_path):
     assert len(opened(table, cache=tmp_path / 'cache')) == 10
 
 
+@pytest.mark.parametrize('name', ['000000.arrow', 'index.arrow'])
+@pytest.mark.parametrize('damage', ['bits', 'its end', 'gone'])
+def test_a_damaged_cache_is_refused_by_name_and_written_anew(table, tmp_path, name, damage):
+    plain = opened(table)
+    [*write_cache([plain], tmp_path / 'cache')]
+    (file,) = (tmp_path / 'cache').rglob(name)
+    whole, draw = file.read_bytes(), np.random.default_rng(7)
+    for _ in range(8 if damage == 'bits' else 1):
+        content = bytearray(whole)
+        content[int(draw.integers(len(whole)))] ^= 1 << int(draw.integers(8))
+        file.write_bytes(content if damage == 'bits' else whole[: len(whole) // 2])
+        if damage == 'gone':
+            file.unlink()
+        try:
+            assert same(plain, opened(table, cache=tmp_path / 'cache'))  # of bits that nothing is read from
+        except Mistake as mistake:
+            assert f'{name}: is ' in str(mistake)
+            assert 'run mmskin cache again, which writes it anew' in str(mistake)
+        [*write_cache([plain], tmp_path / 'cache')]
+        assert file.read_bytes() == whole
+        assert same(plain, opened(table, cache=tmp_path / 'cache'))
+
+
+def test_a_damaged_note_of_a_cache_is_written_anew(table, tmp_path):
+    [*write_cache([opened(table)], tmp_path / 'cache')]
+    (note,) = (tmp_path / 'cache').rglob('cache.json')
+    for content in ('', '{}', '[]', '\0'):
+        note.write_text(content)
+        assert [*write_cache([opened(table)], tmp_path / 'cache')] == ['9 of 9 images are there']
+        assert same(opened(table), opened(table, cache=tmp_path / 'cache'))
+
+
 def test_a_cache_of_other_steps_is_refused(table, tmp_path):
     with pytest.raises(MissingFile, match=r'holds no cache of LoadImage\(.*size=32, smallest_crop=0.8\)'):
         opened(table, cache=tmp_path / 'cache')

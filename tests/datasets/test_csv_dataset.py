@@ -549,10 +549,31 @@ def test_what_changes_is_read_anew(large):
     assert len(open_large(path)) == 20_000
 
 
+@pytest.mark.parametrize('damage', ['a bit', 'its end', 'zeros', 'all of it'])
+def test_a_damaged_file_of_rows_is_written_anew(large, damage):
+    path, cache = large
+    names = [open_large(path).get_data_info(index)['image_id'] for index in range(0, 20_000, 99)]
+    (file,) = cache.rglob('*.arrow')
+    whole, draw = file.read_bytes(), np.random.default_rng(3)
+    for _ in range(4):
+        place, content = int(draw.integers(len(whole))), bytearray(whole)
+        if damage == 'a bit':  # another id, a row outside the file, or another type
+            content[place] ^= 1 << int(draw.integers(8))
+        elif damage == 'zeros':
+            content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+        else:
+            del content[place if damage == 'its end' else 0 :]
+        file.write_bytes(content)
+        found = open_large(path)
+        assert [found.get_data_info(index)['image_id'] for index in range(0, 20_000, 99)] == names
+        assert file.read_bytes() == whole
+
+
 def test_a_large_table_without_a_place_to_keep_its_rows(large, monkeypatch, tmp_path):
     (tmp_path / 'file').touch()
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-    assert len(open_large(large[0])) == 20_000
+    for place in (tmp_path / 'file', tmp_path / ('x' * 300), '/proc/nowhere'):
+        monkeypatch.setenv('XDG_CACHE_HOME', str(place))
+        assert len(open_large(large[0])) == 20_000
 
 
 def test_lines_are_counted_over_cells_that_go_on(table):
