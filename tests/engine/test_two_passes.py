@@ -24,8 +24,11 @@ from two_processes import train_all  # noqa: E402 (registers a network)
 
 SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=None)
 TWICE = dict(type='ClosureOptimWrapper', optimizer=dict(type='SAM', base='SGD', lr=0.1, rho=2.0), clip_grad=None)
+CLIP = dict(max_norm=0.02)  # a sixth of the gradient's norm
 VARIANTS = {
     'sgd': {'optim_wrapper': SGD},
+    'clipped': {'optim_wrapper': {**SGD, 'clip_grad': CLIP}},
+    'clipped sam': {'optim_wrapper': {**TWICE, 'clip_grad': CLIP}},
     'sam': {'optim_wrapper': TWICE},
     'own': {'optim_wrapper': SGD, 'model.type': 'TwoSteps'},
 }
@@ -97,6 +100,8 @@ def two(config, data_root, tiny, tmp_path_factory):
         halves[name] = {**halves['sgd'], **FLEXIBLE, 'strategy': strategy}
         halves[f'own {name}'] = {**halves[name], 'model.type': 'TwoSteps'}
         halves[f'sam {name}'] = {**halves[name], 'optim_wrapper': TWICE}
+        halves[f'clipped {name}'] = {**halves[name], **VARIANTS['clipped']}
+    halves['clipped sam fsdp'] = {**halves['fsdp'], **VARIANTS['clipped sam']}
     return train_in_two(tmp_path_factory.mktemp('two'), config, data_root, halves)
 
 
@@ -133,6 +138,14 @@ def test_a_strategy_keeps_the_networks_own_step(name, one, two):
 def test_a_strategy_climbs_by_the_whole_gradient(name, one, two):
     """Though under FSDP each process holds a part of it."""
     torch.testing.assert_close(trained(two[f'sam {name}']), trained(one['sam']), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['clipped ddp', 'clipped fsdp', 'clipped sam fsdp'])
+def test_a_strategy_clips_by_the_whole_norm(name, one, two):
+    clipped = name.rpartition(' ')[0]
+    torch.testing.assert_close(trained(two[name]), trained(one[clipped]), rtol=1e-3, atol=1e-5)
+    assert (trained(one[clipped]) - trained(one['sam' if 'sam' in name else 'sgd'])).abs().max() > 3e-4
 
 
 def test_the_strategy_of_one_device_trains_stage_by_stage(config, data_root, tiny, tmp_path):
