@@ -23,10 +23,10 @@ class GateRates:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], list[Tensor]] = {}
 
-    def note(self, site: str, operator: FeaturePassing, entering: Features, leaving: Features) -> None:
+    def note(self, site: str, operator: FeaturePassing, entering: Features, *given: Any) -> None:
         """Note the rates of the operator at ``site`` as its maps come in."""
         count = len(next(iter(entering.values())))
-        for route, rates in operator.gates(entering, leaving).items():
+        for route, rates in operator.gates(entering, *given).items():
             means = rates.flatten(1).float().mean(dim=1)  # (N,), or (1,) of a rate that is the same for all images
             self._found.setdefault((site, route), []).append(means.expand(count))
 

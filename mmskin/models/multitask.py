@@ -35,7 +35,8 @@ class MultiTaskModel(BaseModel):
             ``{'layer3.22': dict(type='GatedFeaturePassing')}`` or ``{'/16': 'CrossStitchPassing'}``. 'decoder/16' is
             the map of level '/16' that the heads get. A tuple of names is one operator at several sites, with
             weights for each: x_j, what enters the block, is there what left the site before for branch j, in the
-            order in which they run: blocks as the branches come to them, then decoders' levels from coarse to fine.
+            order in which they run: blocks as the branches come to them, then decoders' levels from coarse to fine. An
+            operator that is a ``CarryingPassing`` is also handed the state that it gave there.
         use_passing: False runs the network without passing, as the stages before the joint one do.
         active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
@@ -191,12 +192,13 @@ class MultiTaskModel(BaseModel):
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         """The maps of the active tasks' branches for normalised images (N, 3, H, W)."""
-        left: dict[tuple[str, ...], Features] = {}  # what travels, by its sites
+        left: dict[tuple[str, ...], Features] = {}  # the maps that travel, by their sites
+        states: dict[tuple[str, ...], Any] = {}  # and what operators hand on
 
         def passed(site: str, operator: FeaturePassing, entering: Features, leaving: Features) -> Features:
             sites = self.travels.get(site, (site,))
             entering = {task: left.get(sites, {}).get(task, x) for task, x in entering.items()}
-            left[sites] = pass_features(site, operator, entering, leaving)
+            left[sites], states[sites] = pass_features(site, operator, entering, leaving, states.get(sites))
             return left[sites]
 
         passing = {site: partial(passed, site, operator) for site, operator in self.passing_by_site().items()}
@@ -220,8 +222,8 @@ class MultiTaskModel(BaseModel):
         """
         passing: dict[str, Tensor] = {}
 
-        def collect(site: str, operator: FeaturePassing, *maps: Features) -> None:
-            passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*maps).items()})
+        def collect(site: str, operator: FeaturePassing, *given: Any) -> None:
+            passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*given).items()})
 
         values = {name: value.to(inputs.device) for name, value in values_of(self.inputs, data_samples or ()).items()}
         with watched(collect) if mode == 'loss' else nullcontext():
@@ -297,8 +299,8 @@ class MultiTaskModel(BaseModel):
         """
         found: dict[str, dict[str, Tensor]] = {}
 
-        def record(site: str, operator: FeaturePassing, *maps: Features) -> None:
-            found[site] = operator.gates(*maps)
+        def record(site: str, operator: FeaturePassing, *given: Any) -> None:
+            found[site] = operator.gates(*given)
 
         with watched(record):
             self.extract_feat(inputs)

@@ -9,7 +9,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.passing.base import FeaturePassing, Features
+from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.task import Task
 from mmskin.models.tta import blank
 from mmskin.models.watch import closed, watched
@@ -71,8 +71,8 @@ def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSam
     """
     gates: dict[str, Tensor] = {}
 
-    def note(site: str, operator: FeaturePassing, *maps: Features) -> None:
-        for route, rates in operator.gates(*maps).items():
+    def note(site: str, operator: FeaturePassing, *given: Any) -> None:
+        for route, rates in operator.gates(*given).items():
             gates[f'{site}/{route}'] = rates.float().mean(dim=1).expand(len(inputs), -1, -1)
 
     routes = model.routes()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 __all__ = ['closed', 'is_closed', 'pass_features', 'unwrap', 'watched']
 
 Features = dict[str, Tensor]
-Watcher = Callable[[str, Any, Features, Features], None]
+Watcher = Callable[..., None]
 
 WATCHERS: ContextVar[tuple[Watcher, ...]] = ContextVar('watchers', default=())
 CLOSED: ContextVar[frozenset[tuple[nn.Module, str]]] = ContextVar('closed', default=frozenset())
@@ -31,7 +31,7 @@ def watched(watcher: Watcher) -> Iterator[None]:
     """Inside the block, ``watcher`` is called before features are passed in this thread.
 
     It gets the name of the block at which that happens, the operator, and what the operator gets: the maps that entered
-    the block and those that left it, each by task.
+    the block and those that left it, each by task, and the state that one which ``carries`` is handed.
     """
     token = WATCHERS.set((*WATCHERS.get(), watcher))
     try:
@@ -58,8 +58,20 @@ def is_closed(operator: nn.Module, route: str) -> bool:
     return (operator, route) in CLOSED.get()
 
 
-def pass_features(site: str, operator: nn.Module, entering: Features, leaving: Features) -> Features:
-    """What ``operator`` gives at the block ``site``, with the call's watchers looking on."""
+def pass_features(
+    site: str, operator: Any, entering: Features, leaving: Features, state: Any = None
+) -> tuple[Features, Any]:
+    """What ``operator`` gives at the block ``site``, and what it hands on, with the call's watchers looking on.
+
+    Args:
+        site: Name of the block.
+        operator: A ``FeaturePassing``.
+        entering: The maps that entered the block, by task.
+        leaving: Those that left it.
+        state: What was handed on at the site before; None at the first, and for an operator that carries nothing.
+    """
+    given = (entering, leaving, state) if operator.carries else (entering, leaving)
     for watcher in WATCHERS.get():
-        watcher(site, operator, entering, leaving)
-    return operator(entering, leaving)
+        watcher(site, operator, *given)
+    passed = operator(*given)
+    return passed if operator.carries else (passed, None)

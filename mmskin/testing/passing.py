@@ -1,6 +1,7 @@
 """The contract of passing operators."""
 
 from collections.abc import Collection, Iterable
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -8,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mmskin.models.passing.base import FeaturePassing, Features
-from mmskin.models.watch import closed
+from mmskin.models.watch import closed, pass_features
 from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
 from mmskin.testing.network import tiny_batch, tiny_network
 
 __all__ = ['PassingContract']
 
 IN, OUT = dict(a=3, b=5, c=4), dict(a=6, b=8, c=7)  # channels that enter and leave a block, by branch
+NEXT = dict(a=5, b=7, c=9)  # that leave a later one
 MAPS = dict(a=(5, 9), b=(3, 4), c=(9, 17))
 ALL_ROUTES = list(permutations(IN, 2))
 ROUTES = [('a', 'b'), ('c', 'b'), ('b', 'c')]  # both ways, one way, and from two branches into one
@@ -34,6 +36,11 @@ def leaves(channels: dict[str, int]) -> Features:
 def only(features: Features, tasks: Collection[str]) -> Features:
     """The maps of ``tasks``."""
     return {name: feature for name, feature in features.items() if name in tasks}
+
+
+def passed(operator: nn.Module, *given: Any) -> Features:
+    """The maps that ``operator`` gives of those that enter and leave, and of the state that is handed to it, if any."""
+    return pass_features('site', operator, *given)[0]
 
 
 def learn(features: Features) -> None:
@@ -70,7 +77,7 @@ class PassingContract(Contract):
         """Each target keeps the shape and type of its own map, and no map is lost."""
         for count in (1, 2):
             outputs = maps(OUT, count)
-            new = self.awake()(maps(IN, count), outputs)
+            new = passed(self.awake(), maps(IN, count), outputs)
             assert new.keys() == outputs.keys()
             assert all(new[task].shape == outputs[task].shape for task in outputs)
             assert {feature.dtype for feature in new.values()} == {torch.float32}
@@ -79,7 +86,9 @@ class PassingContract(Contract):
         """Even on maps of one cell, where PyTorch's batch norm raises an error: there is a `BatchNorm` that doesn't."""
         for size in SIZES:
             operator = self.awake().train()
-            new = operator(maps(IN, 1, size), {task: x.requires_grad_() for task, x in maps(OUT, 1, size).items()})
+            new = passed(
+                operator, maps(IN, 1, size), {task: x.requires_grad_() for task, x in maps(OUT, 1, size).items()}
+            )
             learn(new)
             found = [*new.values(), *(p.grad for p in operator.parameters() if p.grad is not None)]
             assert all(tensor.isfinite().all() for tensor in found), f'maps of {size}'
@@ -88,33 +97,33 @@ class PassingContract(Contract):
         """A network that is joined by it gives at first what it gave before."""
         for operator in (self.build(), self.build().eval()):
             outputs = maps(OUT)
-            new = operator(maps(IN), outputs)
+            new = passed(operator, maps(IN), outputs)
             assert all(torch.equal(new[task], outputs[task]) for task in OUT)
 
     def test_passes_at_once_without_identity(self) -> None:
         """In every branch in which a route ends."""
         operator, outputs = self.build(identity_init=False), maps(OUT)
-        new = operator(maps(IN), outputs)
+        new = passed(operator, maps(IN), outputs)
         changed = {task for task in OUT if not torch.allclose(new[task], outputs[task])}
         assert changed == {target for _, target in operator.ends.values()}
 
     def test_something_passes(self) -> None:
         """Once away from the identity, in every branch in which a route ends, and in no other."""
         operator, outputs = self.awake(routes=ROUTES), maps(OUT)
-        new = operator(maps(IN), outputs)
+        new = passed(operator, maps(IN), outputs)
         changed = {task for task in OUT if not torch.equal(new[task], outputs[task])}
         assert changed == {target for _, target in operator.ends.values()}
 
     def test_its_arguments_stay(self) -> None:
         """The caller's maps are as they were."""
         given, before = (maps(IN), maps(OUT)), (maps(IN), maps(OUT))
-        self.awake()(*given)
+        passed(self.awake(), *given)
         assert all(torch.equal(mine[task], old[task]) for mine, old in zip(given, before, strict=True) for task in IN)
 
     def test_evaluation_repeats_itself(self) -> None:
         """Twice the same maps give twice the same."""
         operator = self.awake().eval()
-        first, second = (operator(maps(IN), maps(OUT)) for _ in range(2))
+        first, second = (passed(operator, maps(IN), maps(OUT)) for _ in range(2))
         assert all(torch.equal(first[task], second[task]) for task in OUT)
 
     def test_an_image_does_not_depend_on_its_batch(self) -> None:
@@ -123,7 +132,7 @@ class PassingContract(Contract):
         if operator.mixes_images:
             return
         alone = ({task: feature[:1] for task, feature in features.items()} for features in together)
-        new, first = operator(*together), operator(*alone)
+        new, first = passed(operator, *together), passed(operator, *alone)
         assert all(close(new[task][:1], first[task]) for task in OUT)
 
     def test_gradient_goes_where_routes_lead(self) -> None:
@@ -135,7 +144,7 @@ class PassingContract(Contract):
     def check_gradient(self, target: str, detach: Collection[tuple[str, str]]) -> None:
         """From ``target`` it reaches what routes bring there and, if they are chained, what others bring on."""
         operator, inputs, outputs = self.awake(routes=ROUTES, detach=detach), leaves(IN), leaves(OUT)
-        learn({target: operator(inputs, outputs)[target]})
+        learn({target: passed(operator, inputs, outputs)[target]})
         open_routes = [ends for ends in operator.ends.values() if ends not in detach]
         direct = {target, *(source for source, end in open_routes if end == target)}
         found = reached(inputs) | reached(outputs)
@@ -146,15 +155,15 @@ class PassingContract(Contract):
     def test_a_closed_route_brings_nothing(self) -> None:
         """Inside ``closed`` no gradient goes along it, and it has no gates; afterwards all is as before."""
         operator = self.awake(routes=ROUTES).eval()
-        before = operator(maps(IN), maps(OUT))
+        before = passed(operator, maps(IN), maps(OUT))
         for name, (source, target) in operator.ends.items():
             inputs, outputs = leaves(IN), leaves(OUT)
             with closed(operator, name):
-                learn({target: operator(inputs, outputs)[target]})
+                learn({target: passed(operator, inputs, outputs)[target]})
                 assert name not in operator.gates(inputs, outputs)
             open_routes = {ends for ends in ROUTES if ends != (source, target)}
             assert source not in reached(inputs) | reached(outputs) or source in indirect(target, open_routes)
-        after = operator(maps(IN), maps(OUT))
+        after = passed(operator, maps(IN), maps(OUT))
         assert all(torch.equal(after[task], before[task]) for task in OUT)
 
     def test_no_parameter_is_unused(self) -> None:
@@ -166,7 +175,7 @@ class PassingContract(Contract):
     def check_parameters(self, routes: Routes, tasks: Collection[str]) -> None:
         """Either a parameter gets a gradient, or it is idle."""
         operator = self.awake(routes=routes)
-        new = operator(only(leaves(IN), tasks), only(leaves(OUT), tasks))
+        new = passed(operator, only(leaves(IN), tasks), only(leaves(OUT), tasks))
         learn(new)
         parts = nn.ModuleList(operator.idle_parts(tasks))
         idle = {id(parameter) for parameter in parts.parameters()}
@@ -182,7 +191,7 @@ class PassingContract(Contract):
             optimizer = torch.optim.SGD(operator.parameters(), lr=1e-3)
         for _ in range(2 if parameters else 0):
             optimizer.zero_grad()
-            learn(operator(maps(IN), maps(OUT)))
+            learn(passed(operator, maps(IN), maps(OUT)))
             optimizer.step()
         assert reached(parameters) == {*parameters}
 
@@ -190,7 +199,7 @@ class PassingContract(Contract):
         """Whichever runs, gets a map."""
         for tasks in (('a',), ('a', 'b'), ('c', 'b')):
             outputs = only(maps(OUT), tasks)
-            new = self.awake()(only(maps(IN), tasks), outputs)
+            new = passed(self.awake(), only(maps(IN), tasks), outputs)
             assert new.keys() == outputs.keys()
             assert all(new[task].shape == outputs[task].shape for task in tasks)
 
@@ -210,14 +219,46 @@ class PassingContract(Contract):
         """Whether ``rates`` are (2, C, h, w), in [0, 1]."""
         return rates.ndim == 4 and len(rates) == 2 and 0 <= float(rates.min()) <= float(rates.max()) <= 1
 
+    def two_sites(self) -> tuple[FeaturePassing, FeaturePassing]:
+        """The operator at a site and at the next, whose maps have other widths."""
+        return self.awake(routes=ROUTES), self.awake(routes=ROUTES, in_channels=OUT, out_channels=NEXT)
+
+    def test_a_state_travels(self) -> None:
+        """What a ``CarryingPassing`` hands on matters at the next site, is of each image alone and stays."""
+        first, then = (operator.eval() for operator in self.two_sites())
+        if not first.carries:
+            return
+        states = [pass_features('site', first, maps(IN, 3), maps(OUT, 3))[1]]
+        states += [pass_features('site', first, *({t: x[:1] for t, x in maps(ch, 3).items()} for ch in (IN, OUT)))[1]]
+        given = maps(OUT, 3), maps(NEXT, 3)
+        new, again, without = (passed(then, *given, state) for state in (states[0], states[0], None))
+        assert all(new[task].shape == given[1][task].shape for task in NEXT)
+        assert all(torch.equal(new[task], again[task]) for task in NEXT)
+        assert any(not torch.equal(new[task], without[task]) for task in NEXT), 'the state changes nothing'
+        alone = passed(then, *({task: x[:1] for task, x in features.items()} for features in given), states[1])
+        assert first.mixes_images or all(close(new[task][:1], alone[task]) for task in NEXT)
+
+    def test_a_state_learns_along_routes(self) -> None:
+        """A gradient goes through it to what routes bring to a target, and no further."""
+        for target in OUT:
+            first, then = self.two_sites()
+            if not first.carries:
+                return
+            inputs, outputs = leaves(IN), leaves(OUT)
+            state = pass_features('site', first, inputs, outputs)[1]
+            learn({target: passed(then, leaves(OUT), leaves(NEXT), state)[target]})
+            routes = [*first.ends.values()]
+            most = indirect(target, routes) if first.chained else {source for source, end in routes if end == target}
+            assert reached(inputs) | reached(outputs) <= {target, *most}
+
     def test_bf16(self) -> None:
         """Mixed precision gives what single precision gives."""
-        assert close_in_bf16(randomised(self.build(), std=0.1).eval(), maps(IN), maps(OUT))
+        assert close_in_bf16(partial(passed, randomised(self.build(), std=0.1).eval()), maps(IN), maps(OUT))
 
     def test_double_precision(self) -> None:
         """No part of it is of a fixed type."""
         given = ({name: feature.double() for name, feature in maps(channels).items()} for channels in (IN, OUT))
-        new = self.awake().double()(*given)
+        new = passed(self.awake().double(), *given)
         assert {feature.dtype for feature in new.values()} == {torch.float64}
 
     def test_illegal_routes(self) -> None:

@@ -68,6 +68,7 @@ def test_models_are_split_by_what_they_are():
 THE_PAPER = 'https://doi.org/10.1109/ISBI.2018.8363769'
 PAPERS = {  # of the operators and their parts, by what they are written after
     'AFAPassing': 'https://doi.org/10.1145/3340531.3412132',
+    'BottleneckPassing': 'https://arxiv.org/abs/2107.00135',
     'ChannelGate': 'https://arxiv.org/abs/1709.01507',
     'ConcatOp': THE_PAPER,
     'ConvMessage': THE_PAPER,

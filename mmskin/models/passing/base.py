@@ -32,6 +32,9 @@ class FeaturePassing(nn.Module):
 
     An operator with ``gates`` says in ``quantity`` what their numbers mean.
 
+    At several sites of one tuple, what left the site before is what enters. An operator that needs more of its past,
+    such as tokens, extends ``CarryingPassing``.
+
     Args:
         in_channels: Channels that enter the block, by task.
         out_channels: Channels that leave the block, by task.
@@ -45,6 +48,7 @@ class FeaturePassing(nn.Module):
             something that is not a route.
     """
 
+    carries: ClassVar[bool] = False  # True: it is a ``CarryingPassing``
     chained: ClassVar[bool] = False  # True: what came by one route travels on by the next, through the branch between
     mixes_images: ClassVar[bool] = False  # True: an image's outcome depends on the others in its batch
     mixes_own: ClassVar[bool] = False  # True: a target is one of its own sources
@@ -79,7 +83,7 @@ class FeaturePassing(nn.Module):
         """Every ordered pair of ``tasks``."""
         return permutations(tasks, 2)
 
-    def forward(self, inputs: Features, outputs: Features) -> Features:
+    def forward(self, inputs: Features, outputs: Features) -> Any:
         """``outputs`` with the targets' maps replaced, each of its own size.
 
         Args:
@@ -153,6 +157,27 @@ class NoPassing(FeaturePassing):
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
         return dict(outputs)
+
+
+class CarryingPassing(FeaturePassing):
+    """An operator with a state of its own that travels with the maps, from site to site of a tuple in the config.
+
+    It may be anything, such as tokens by task. It is None at the first site, the next one gets what ``forward`` gave,
+    and the last one's is left, so that no parameter may be there for the next site alone: distributed training would
+    wait for its gradient.
+    """
+
+    carries = True
+
+    def forward(self, inputs: Features, outputs: Features, state: Any = None) -> tuple[Features, Any]:
+        """The maps as of every operator, and the state for the next site; ``state`` itself has to stay as it is."""
+        raise NotImplementedError
+
+    def gates(self, inputs: Features, outputs: Features, state: Any = None) -> dict[str, Tensor]:
+        return {}
+
+    def losses(self, inputs: Features, outputs: Features, state: Any = None) -> dict[str, Tensor]:
+        return {}
 
 
 class Maps(NamedTuple):
