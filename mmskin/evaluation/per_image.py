@@ -199,7 +199,7 @@ class PerImageTable:
         columns: arrays (N,); nan where an image lacks the number or it is undefined.
         diagnosis: the classification that ``classes``, ``labels``, ``predicted`` and ``scores`` are of; the table's
             first one by default.
-        outline: the segmentation that ``overlap`` and ``lesion_share`` are of; the table's first one by default.
+        outline: the segmentation that ``overlap`` and ``mask_share`` are of; the table's first one by default.
     """
 
     image_ids: list[str]
@@ -301,21 +301,21 @@ class PerImageTable:
         }
 
     @cached_property
-    def lesion_share(self) -> np.ndarray:
-        """The true lesion's share (N,) of its image."""
-        return self.column(self.outline, 'lesion_share')
+    def mask_share(self) -> np.ndarray:
+        """The share of each image (N,) that is outlined in truth."""
+        return self.column(self.outline, 'mask_share')
 
     @cached_property
     def outlined(self) -> np.ndarray:
         """Which images (N,) have a true and a predicted mask."""
-        return ~np.isnan(self.lesion_share)
+        return ~np.isnan(self.mask_share)
 
     @cached_property
     def size_groups(self) -> dict[str, np.ndarray]:
-        """Which images (N,) are in each third by the lesion's share, of equal numbers; empty without three masks."""
+        """Which images (N,) are in each third by ``mask_share``, of equal numbers; empty without three masks."""
         if self.outlined.sum() < len(SIZES):
             return {}
-        order = np.argsort(np.where(self.outlined, self.lesion_share, np.inf), kind='stable')[: self.outlined.sum()]
+        order = np.argsort(np.where(self.outlined, self.mask_share, np.inf), kind='stable')[: self.outlined.sum()]
         thirds = np.array_split(order, len(SIZES))
         return {name: np.isin(np.arange(len(self)), third) for name, third in zip(SIZES, thirds, strict=True)}
 
@@ -374,7 +374,9 @@ class PerImageTable:
                 for name, texts in cells.items():
                     numbers = np.array([number_in(text) if text else math.nan for text in texts])
                     parts.setdefault(name, []).append(numbers)
-            columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            # results that were kept before the column had its name stay readable, and their digests as they are
+            named = {name.replace('/lesion_share', '/mask_share'): arrays for name, arrays in parts.items()}
+            columns = {name: np.concatenate(arrays) for name, arrays in named.items()}
         except (KeyError, ValueError) as error:
             raise Mistake(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
         if not image_ids:

@@ -18,7 +18,7 @@ def segmentation_scores(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
     """JA, DI, AC, sensitivity and specificity of one image.
 
     The formulas are the paper's equation 10. A score whose denominator is zero is nan, where the 2017 scorer
-    leaves the image out of the mean: sensitivity without a lesion, specificity without background, JA and DI where
+    leaves the image out of the mean: sensitivity without foreground, specificity without background, JA and DI where
     both masks are empty. (Later scorers give such an image a 1.)
 
     Args:
@@ -63,7 +63,7 @@ def ratio(part: int, whole: int) -> float:
 
 def mean_over_images(rows: list[Row]) -> dict[str, float]:
     """The mean of each score over images, undefined ones left out; empty if there is no row."""
-    keys = dict.fromkeys(key for row in rows for key in row if key not in ('image_id', 'lesion_share'))
+    keys = dict.fromkeys(key for row in rows for key in row if key not in ('image_id', 'mask_share'))
     return {key: mean_of_defined(row[key] for row in rows if key in row) for key in keys}
 
 
@@ -73,7 +73,7 @@ class SegmentationMetric(PerImageMetric):
 
     Masks are compared at the size of the mask file. Of several outlines per image, classes or masks that may overlap,
     each has the five scores as ``<task>/JA_<name>``, and those without a name are the means over the outlines of an
-    image. Pixels of a class map that hold 255 do not count. The rows in ``per_image`` also hold ``lesion_share``, the
+    image. Pixels of a class map that hold 255 do not count. The rows in ``per_image`` also hold ``mask_share``, the
     share of the image that is outlined in truth.
 
     The paper's DI of 0.868 is not 2 JA / (1 + JA) for its JA of 0.787, so it too averaged over images and did not pool
@@ -84,7 +84,7 @@ class SegmentationMetric(PerImageMetric):
     default_target = 'gt_sem_seg'
 
     def measure(self, sample: dict) -> Row:
-        """The five scores of a sample that has both masks, and ``lesion_share``.
+        """The five scores of a sample that has both masks, and ``mask_share``.
 
         Raises:
             Mistake: if the masks differ in size.
@@ -97,7 +97,7 @@ class SegmentationMetric(PerImageMetric):
         except ValueError as error:
             raise Mistake(f'{sample["image_id"]}: {error}') from error
         row = {key: mean_of_defined(one[key] for one in scores) for key in KEYS}
-        row['lesion_share'] = float(foreground(sample[target]['data']).mean())
+        row['mask_share'] = float(foreground(sample[target]['data']).mean())
         if len(scores) > 1:
             names = self.output_names(sample, len(scores))
             row |= {f'{key}_{name}': v for name, one in zip(names, scores, strict=True) for key, v in one.items()}

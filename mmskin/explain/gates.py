@@ -61,7 +61,7 @@ class GateTable:
     @property
     def largeness(self) -> dict[str, np.ndarray]:
         """What rates are compared with, (N,) each: lesion size and JA, as far as the test has them."""
-        values = {'lesion size': self.tested.lesion_share, 'JA': self.tested.column(self.tested.outline, 'JA')}
+        values = {'lesion size': self.tested.mask_share, 'JA': self.tested.column(self.tested.outline, 'JA')}
         return {name: value for name, value in values.items() if not np.isnan(value).all()}
 
 

@@ -352,7 +352,7 @@ def all_groups(tested: PerImageTable) -> dict[str, np.ndarray]:
         return {}
     groups = {'all images': np.ones(len(tested), bool)}
     for name, member in tested.size_groups.items():
-        shares = 100 * tested.lesion_share[member]
+        shares = 100 * tested.mask_share[member]
         groups[f'{name} ({shares.min():.1f}–{shares.max():.1f} %)'] = member
     return groups | {readable(name): tested.labels == index for index, name in enumerate(tested.classes)}
 

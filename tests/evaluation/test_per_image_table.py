@@ -50,13 +50,21 @@ def test_what_is_written_is_read_again(table, tmp_path):
         np.testing.assert_array_equal(found.overlap['JA'], [np.nan, 1])
 
 
+def test_results_kept_under_a_columns_former_name_are_read(repository):
+    kept = repository / 'results/passing/none/seed0/fold0'
+    assert 'lesion_share' in (kept / 'per_image.csv').read_text().splitlines()[0]
+    found = PerImageTable.read(kept)  # which checks the digest
+    assert found.outlined.all() and 0 < found.mask_share.min() < found.mask_share.max() < 1
+    assert not [name for name in found.columns if 'lesion' in name]
+
+
 def test_any_names(tmp_path):
     """Classes stay in the order of their labels, tasks have their own names, and words are not numbers."""
     ids = ['000123', 'nan', '=1+1', 'a,"b"\nc']
     classes = ['zoster', '10', '2', '-acne', 'a/b']
     columns = {'site/gt_label': np.array([0, 1, 2, np.nan]), 'site/pred_label': np.array([0.0, 0, 2, 4])}
     columns |= {f'site/score_{name}': np.full(4, index / 10) for index, name in enumerate(classes)}
-    columns |= {'lesion/JA': np.ones(4), 'lesion/lesion_share': np.arange(4.0), 'size/MAE_area': np.ones(4)}
+    columns |= {'lesion/JA': np.ones(4), 'lesion/mask_share': np.arange(4.0), 'size/MAE_area': np.ones(4)}
     write_results(tmp_path, {}, PerImageTable(ids, columns))
     found = PerImageTable.read(tmp_path)
     assert (found.image_ids, found.classes) == (ids, tuple(classes))

@@ -58,8 +58,8 @@ def test_metric_is_the_mean_over_images_not_over_pixels(make_sample, evaluate):
 
 def test_each_row_has_the_lesions_share_of_its_image(make_sample, evaluate):
     _, (metric,) = evaluate(['SegmentationMetric'], [make_sample('a', pred=[[0, 1]], gt=[[1, 0]])])
-    assert metric.per_image[0]['lesion_share'] == 0.5
-    assert 'seg/lesion_share' not in metric.summarize(metric.per_image)
+    assert metric.per_image[0]['mask_share'] == 0.5
+    assert 'seg/mask_share' not in metric.summarize(metric.per_image)
 
 
 def test_samples_without_both_masks_are_passed_over(make_sample, evaluate):

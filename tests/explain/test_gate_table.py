@@ -31,7 +31,7 @@ def table(tmp_path):
         img_path=[str(tmp_path / f'{row[0]}.jpg') for row in ROWS],
         **{'block/cls2seg': maps},
     )
-    names = ['cls/gt_label', 'cls/pred_label', 'seg/lesion_share', 'seg/JA']
+    names = ['cls/gt_label', 'cls/pred_label', 'seg/mask_share', 'seg/JA']
     columns = {name: np.array([row[2 + index] for row in sorted(ROWS)]) for index, name in enumerate(names)}
     columns |= {f'cls/score_{name}': np.full(4, 0.5) for name in ('melanoma', 'nevus')}
     write_results(tmp_path, {}, PerImageTable(['a', 'b', 'c', 'd'], columns))

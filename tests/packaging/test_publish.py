@@ -138,7 +138,7 @@ def test_failures_by_hand():
         'cls/pred_label': np.array([0.0, 1, 1, 1, 0, 1]),
         **{f'cls/score_{name}': scores[:, index] for index, name in enumerate(CLASSES)},
         'seg/JA': np.array([0.9, 0.6, 0.7, 0.8, 0.5, 0.4]),
-        'seg/lesion_share': np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        'seg/mask_share': np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
     }
     evaluation = PerImageTable([f'ISIC_{number}' for number in range(6)], columns)
     text = failures(evaluation)

@@ -24,7 +24,7 @@ def make_evaluation():
             columns |= {f'cls/score_{name}': scores[:, index] for index, name in enumerate(classes)}
         if masks:
             columns |= {f'seg/{key}': rng.uniform(0.3, 1, num_images) for key in KEYS}
-            columns['seg/lesion_share'] = rng.uniform(0.01, 0.9, num_images)
+            columns['seg/mask_share'] = rng.uniform(0.01, 0.9, num_images)
         return PerImageTable([f'ISIC_{index:07d}' for index in range(num_images)], columns)
 
     return make

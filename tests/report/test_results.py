@@ -75,7 +75,7 @@ def test_confusion_by_hand(make_evaluation):
 
 def test_sizes_are_terciles(make_evaluation):
     evaluation = make_evaluation([0] * 7)
-    evaluation.lesion_share = np.array([0.5, 0.1, 0.2, math.nan, 0.3, 0.4, 0.15])
+    evaluation.mask_share = np.array([0.5, 0.1, 0.2, math.nan, 0.3, 0.4, 0.15])
     groups = all_groups(evaluation)
     assert list(groups)[1:4] == ['small (10.0–15.0 %)', 'medium (20.0–30.0 %)', 'large (40.0–50.0 %)']
     assert [np.flatnonzero(group).tolist() for group in [*groups.values()][1:4]] == [[1, 6], [2, 4], [0, 5]]
