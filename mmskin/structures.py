@@ -8,7 +8,7 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from mmskin.files import check_name
 
-__all__ = ['TaskSample', 'is_known', 'names_key', 'names_of', 'not_finite']
+__all__ = ['TaskSample', 'is_known', 'label_in', 'names_key', 'names_of', 'not_finite']
 
 UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 
@@ -88,6 +88,16 @@ def not_finite(fields: Mapping[str, Any]) -> list[str]:
         if wrong:
             found.append(f'{name} is {"nan" if any(one.isnan().any() for one in wrong) else "infinite"}')
     return found
+
+
+def label_in(sample: Mapping[str, Any], field: str) -> int | None:
+    """The class in a field of a sample; of votes for classes the first with the most, None without any."""
+    if field not in sample:
+        return None
+    numbers = torch.as_tensor(sample[field]).cpu()
+    if numbers.numel() == 1:
+        return int(numbers.item())
+    return int(numbers.argmax()) if bool(numbers.isfinite().all()) and numbers.sum() > 0 else None
 
 
 def names_key(target: str) -> str:

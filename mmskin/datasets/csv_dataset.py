@@ -24,7 +24,7 @@ from mmskin.errors import Mistake
 from mmskin.files import check_name, read_columns
 from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
-from mmskin.structures import is_known, names_of
+from mmskin.structures import is_known, names_key, names_of
 
 PLACE = re.compile(r'\{([^{}]+)\}')  # of a column in a pattern
 SHOWN = 10  # wrong rows in an error
@@ -67,7 +67,9 @@ class CsvDataset(TaskDataset):
         columns: further ground truth, by the field of the sample that a task names as its ``target``:
             ``dict(gt_sex='sex')`` is a class whose names ``metainfo=dict(gt_sex=('female', 'male'))`` gives, or
             without names a number; several columns are several labels or numbers, such as
-            ``dict(gt_labels=('hair', 'ruler'))``. Cells may be empty or "unknown".
+            ``dict(gt_labels=('hair', 'ruler'))``. Cells may be empty or "unknown". A column that lists any of several
+            labels is ``dict(gt_labels=dict(column='findings', separator='|'))``, whose names ``metainfo`` gives;
+            ``none='normal'`` is the cell without any, which may be ``''``.
         masks: further masks by field, each a column or a pattern as in ``mask``, such as
             ``dict(gt_vessels='vessels')``; several are masks that may overlap. With more than one name in ``metainfo``
             a single file holds the number of a class per pixel.
@@ -99,14 +101,17 @@ class CsvDataset(TaskDataset):
         inputs: Mapping[str, str] | None = None,
         image: str | Sequence[str] | None = None,
         mask: str | Sequence[str] | None = None,
-        columns: Mapping[str, str | Sequence[str]] | None = None,
+        columns: Mapping[str, str | Sequence[str] | Mapping[str, str]] | None = None,
         masks: Mapping[str, str | Sequence[str]] | None = None,
         backend_args: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.image_places = places(image or image_column)
         self.mask_places = places(mask or mask_column or ())
-        self.columns = {field: places(names) for field, names in (columns or {}).items()}
+        further: dict[str, Any] = dict(columns or {})
+        self.listed = {field: listed(field, one) for field, one in further.items() if isinstance(one, Mapping)}
+        further |= {field: options['column'] for field, options in self.listed.items()}
+        self.columns = {field: places(names) for field, names in further.items()}
         self.masks = {field: places(names) for field, names in (masks or {}).items()}
         check_fields([*self.columns, *self.masks])
         self.csv, self.delimiter, self.inputs = csv, delimiter, inputs or {}
@@ -138,7 +143,7 @@ class CsvDataset(TaskDataset):
                 self.split_column,
             ]
             name += [self.image_places, self.mask_places, self.columns, self.masks, dict(self.inputs), self.id_column]
-            name += [self.name_column, self.flag_columns, self.delimiter, self.metainfo, self.backend_args]
+            name += [self.name_column, self.flag_columns, self.delimiter, self.metainfo, self.backend_args, self.listed]
             made_of = [mmskin.__version__, self.outside_data_root, self.partial_labels]
             collects = gc.isenabled()
             gc.disable()  # strings are no garbage, and it would look through all of torch again and again
@@ -239,8 +244,12 @@ class CsvDataset(TaskDataset):
         for name, column in self.inputs.items():
             fields[f'inputs/{name}'] = [column], often(lambda cell: cell if is_known(cell) else None), pa.string()
         for field, names in self.columns.items():
-            kind = pa.float64() if len(names) == 1 else pa.list_(pa.float32())
-            fields[field] = names, often(partial(self._truth, field)), kind
+            is_one = len(names) == 1 and field not in self.listed
+            fields[field] = (
+                names,
+                often(partial(self._truth, field)),
+                pa.float64() if is_one else pa.list_(pa.float32()),
+            )
         for field, where in self.masks.items():
             needed = columns_in(where)
             finders = [Finder(folders, [one], needed, (), True, self.partial_labels) for one in where]
@@ -272,6 +281,8 @@ class CsvDataset(TaskDataset):
     def _truth(self, field: str, *cells: str) -> int | float | list[float] | None:
         """The ground truth of a field of ``columns``; None if it is left empty."""
         columns = self.columns[field]
+        if field in self.listed:
+            return self._labels(field, cells[0].strip())
         known = [self._is_filled(cell if is_known(cell) else '', one) for one, cell in zip(columns, cells, strict=True)]
         if not any(known):
             return None
@@ -280,6 +291,24 @@ class CsvDataset(TaskDataset):
         return [
             number(cell, one) if there else math.nan for one, cell, there in zip(columns, cells, known, strict=True)
         ]
+
+    def _labels(self, field: str, cell: str) -> list[float] | None:
+        """0 or 1 for each of a field's labels, which a cell lists; None if it is left empty."""
+        column, separator, none = (self.listed[field].get(key) for key in ('column', 'separator', 'none'))
+        names = names_of(self.metainfo, field)
+        if not names:
+            raise Mistake(f'name the labels that {column} lists: metainfo=dict({names_key(field)}=(...))')
+        if cell == none:
+            return [0.0] * len(names)
+        if not self._is_filled(cell if is_known(cell) else '', str(column)):
+            return None
+        found = {part.strip() for part in cell.split(separator)}
+        if unknown := sorted(found - {*names}):
+            raise Mistake(
+                f'{column} lists {unknown[0]!r}, and the labels of {field} are {", ".join(names)}; correct it, or name '
+                f'it by metainfo=dict({names_key(field)}=...), or by none={unknown[0]!r} if it says that there is none'
+            )
+        return [float(name in found) for name in names]
 
     def _masks(self, field: str, finders: Sequence[Callable[..., str | None]], *cells: str) -> list[str] | None:
         """The files of a field of ``masks``; None if there is none."""
@@ -477,6 +506,15 @@ def stem_of(path: str) -> str:
 def columns_in(where: Sequence[str]) -> list[str]:
     """The columns that are named by patterns of files, or that name files themselves."""
     return [*dict.fromkeys(column for place in where for column in PLACE.findall(place) or [place])]
+
+
+def listed(field: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The checked options of a column that lists several labels."""
+    if {'column', 'separator'} - options.keys() or options.keys() - {'column', 'separator', 'none'}:
+        raise Mistake(
+            f"columns[{field!r}] is {dict(options)}; give dict(column='...', separator='|'), and none='...' if any"
+        )
+    return dict(options)
 
 
 def places(where: str | Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from mmskin.datasets.tables import read_rows
 from mmskin.datasets.task_dataset import FOLD_COLUMNS, listed, read_folds
 from mmskin.errors import Mistake
 from mmskin.files import write_csv
+from mmskin.structures import label_in
 
 __all__ = ['Source', 'assign_folds', 'check_folds', 'write_folds']
 
@@ -62,7 +63,7 @@ def assign_folds(
     _, component = connected_components(graph, directed=False)
     first = {number: ids[index] for index, number in reversed([*enumerate(component.tolist())])}
     groups = [first[number] for number in component.tolist()]
-    labels = [int(sample.get(target, -1)) for sample in samples]
+    labels = [-1 if (label := label_in(sample, target)) is None else label for sample in samples]
     if count < 2 or len(first) < count:
         raise Mistake(f'folds={count}: there are {len(first)} groups of images to deal; give 2 to {len(first)} folds')
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

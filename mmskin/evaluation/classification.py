@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
+from mmskin.structures import label_in
 
 
 def accuracy(pred_labels: ArrayLike, gt_labels: ArrayLike) -> float:
@@ -54,7 +55,7 @@ class ClassificationMetric(PerImageMetric):
     def measure(self, sample: dict) -> Row:
         """Labels and scores, as far as the sample has them."""
         fields = {'gt_label': self.target_of(sample), 'pred_label': f'{self.task}_label'}
-        row = {key: int(sample[field]) for key, field in fields.items() if field in sample}
+        row = {key: label for key, field in fields.items() if (label := label_in(sample, field)) is not None}
         scores = sample[f'{self.task}_score'].tolist() if f'{self.task}_score' in sample else []
         names = self.output_names(sample, len(scores)) if scores else []
         return {**row, **{f'score_{name}': score for name, score in zip(names, scores, strict=True)}}

@@ -13,7 +13,7 @@ from mmskin.drawing import Case, contour_sheet, outlines, write_cases
 from mmskin.evaluation.per_image import Spool, mean_of_defined
 from mmskin.evaluation.segmentation import IGNORED, outline_scores
 from mmskin.registry import METRICS
-from mmskin.structures import names_of
+from mmskin.structures import label_in, names_of
 
 MOST = 2000  # cases for the report
 
@@ -104,7 +104,8 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
         if f'{task}_label' in sample:
             index = int(sample[f'{task}_label'])
             said = f'{named(target, index)} {float(sample[f"{task}_score"][index]):.2f}'
-            return said + (f' (true: {named(target, sample[target])})' if target in sample else '')
+            true = label_in(sample, target)
+            return said if true is None else f'{said} (true: {named(target, true)})'
         flags = f'{task}_labels' in sample
         fields = {f'{task}_labels' if flags else f'{task}_values': '', target: 'true: '}
         found = [
@@ -125,7 +126,7 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     return Case(
         image_id=sample['image_id'],
         img_path=os.path.abspath(path) if path and '://' not in path else None,  # else it is in a storage
-        gt_class=named(label, sample[label]) if label in sample else '',
+        gt_class=named(label, true) if (true := label_in(sample, label)) is not None else '',
         pred_class=named(label, sample[f'{diagnosis}_label']) if diagnosis else '',
         scores={named(label, index): score for index, score in enumerate(scores)},
         jaccard=mean_of_defined(jaccards),

@@ -80,12 +80,12 @@ class MultiTaskModel(BaseModel):
 
     def _with_widths(self, name: str, task: dict) -> dict:
         """The config of a task, with what its fusion, its neck and its head get from the network."""
-        self.backbone.branch(name)  # or there is none
+        branch = self.backbone.branch(name)  # or there is none
         maps = self.head_maps(name)
         if task.get('fusion'):
             given = dict(inputs=self.inputs, in_channels=maps[-1][0])
             task = {**task, 'fusion': as_config(task['fusion'], **given)}
-        return with_widths(task, maps)
+        return with_widths(task, maps, getattr(branch, 'size', 0))
 
     def head_maps(self, task: str) -> list[tuple[int, int]]:
         """Channels and stride against the image of each map that the head of ``task`` gets."""

@@ -404,6 +404,26 @@ def test_further_columns_by_field(table):
     assert samples[0].gt_label.tolist() == [2]
 
 
+def test_one_column_lists_labels(table):
+    def change(rows):
+        for row, cell in zip(rows, ('hair|ruler', 'ruler', '', 'normal', ' hair | ruler ', 'unknown'), strict=True):
+            row['seen'] = cell
+
+    listed = dict(column='seen', separator='|', none='normal')
+    metainfo = dict(**CLASSES['metainfo'], gt_signs=('hair', 'ink', 'ruler'))
+    found = dataset(table(change), columns=dict(gt_signs=listed), metainfo=metainfo, pipeline=LOADING)
+    samples = [found[index]['data_samples'] for index in range(6)]
+    told = [sample.gt_signs.tolist() if 'gt_signs' in sample else None for sample in samples]
+    assert told == [[1, 0, 1], [0, 0, 1], None, [0, 0, 0], [1, 0, 1], None]
+    assert samples[0].gt_signs.dtype == torch.float32
+    with pytest.raises(Mistake, match="line 5: seen lists 'normal', .* are hair, ink, ruler; .* or by none='normal'"):
+        dataset(table(change), columns=dict(gt_signs={**listed, 'none': ''}), metainfo=metainfo)
+    with pytest.raises(Mistake, match=r'name the labels that seen lists: metainfo=dict\(gt_signs=\(...\)\)'):
+        dataset(table(change), columns=dict(gt_signs=listed))
+    with pytest.raises(Mistake, match=r"columns\['gt_signs'\] is .*; give dict\(column='...', separator='\|'\)"):
+        dataset(table(change), columns=dict(gt_signs=dict(column='seen')), metainfo=metainfo)
+
+
 def test_images_and_masks_by_patterns(table):
     """The first pattern with a file counts; a mask that is not there is unknown, if that is allowed."""
     arguments = dict(

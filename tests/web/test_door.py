@@ -49,10 +49,10 @@ def upload(client, *files):
     return client.post(f'{API}upload', files=[('files', file) for file in files])
 
 
-def join(client, uploads, session, function=0):
+def join(client, uploads, session, function=0, told=('55', 'female')):
     """Ask about uploads, each a name and its path; gives the response."""
     files = [{'path': path, 'orig_name': name, 'meta': {'_type': 'gradio.FileData'}} for name, path in uploads]
-    data = [files, '55', 'female']  # the network that ships is told age and sex
+    data = [files, *told]  # the network that ships is told age and sex
     return client.post(f'{API}queue/join', json={'data': data, 'fn_index': function, 'session_hash': session})
 
 
@@ -67,14 +67,14 @@ def answer(client, session):
     raise AssertionError('the stream ended without an answer')
 
 
-def visit(address, *files):
+def visit(address, *files, **told):
     """All of it: files up, the answer down."""
     with httpx.Client(base_url=address, timeout=120, verify=False) as client:
         response = upload(client, *files)
         assert response.status_code == 200, response.text
         session = secrets.token_hex(8)
         names = [name for name, _ in files]
-        joined = join(client, zip(names, response.json(), strict=True), session)
+        joined = join(client, zip(names, response.json(), strict=True), session, **told)
         assert joined.status_code == 200, joined.text
         return answer(client, session)
 
@@ -155,6 +155,17 @@ def test_eight_users_with_the_same_file_all_get_answers(served, photo):
         answers = [*pool.map(lambda _: visit(served[0], ('mole.png', photo)), range(8))]
     assert [answer.count('<section') for answer in answers] == [1] * 8
     assert not any('could not be read' in answer for answer in answers)
+
+
+def test_the_answer_is_of_the_age_that_is_told(served, photo):
+    ages = ('10', '80', '', 'abc', '300')
+    answers = {age: visit(served[0], ('mole.png', photo), told=(age, 'unknown')) for age in ages}
+    words = {age: re.sub(r'<[^>]+>', ' ', html) for age, html in answers.items()}
+    rates = [re.findall(r'(?:melanoma|nevus|keratosis)\s+([01]\.\d\d)', words[age])[:3] for age in ages[:3]]
+    assert all(len(found) == 3 for found in rates)
+    assert rates[0] != rates[1] != rates[2] != rates[0]
+    for age in ages[3:]:
+        assert f'mole.png: age is &#39;{age}&#39;; give a number from 0 to 120, or unknown' in words[age]
 
 
 def test_what_is_asked_about_has_to_be_an_upload(served, client):

@@ -15,6 +15,7 @@ from mmskin.errors import Mistake
 
 __all__ = ['cut']
 
+ANOTHER = 'take another network, such as a ResNet, ConvNeXt, Swin or ViT'
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -49,9 +50,12 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
         with torch.no_grad():
             seen = watch(network, run, image)
     except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-        raise Mistake(f'{kind} does not take images of {size} x {size} pixels: {error}') from error
+        raise Mistake(
+            f"{kind} does not take images of {size} x {size} pixels: {error}; give another size in the chain's config, "
+            'such as 224'
+        ) from error
     last = _flat(seen.result)[-1]
-    if last.ndim == 4 and _cells(last.shape) == 1:  # which looks like a pooled vector
+    if last.ndim > 2 and _cells(last.shape) == 1:  # which looks like a pooled vector
         raise Mistake(
             f'{kind} makes one cell of an image of {size} x {size} pixels, and blocks are found by maps of several; '
             f"measure it larger, by size={2 * size} in the chain's config"
@@ -59,7 +63,7 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
     line, whole = _main_line(seen.calls)
     members = [member for call in line for member in _opened(call)]
     if not members or not all(call.fits for call in members):
-        raise Mistake(f'{kind} is no sequence of blocks, each of which gets what the one before it gave')
+        raise Mistake(f'{kind} is no sequence of blocks, each of which gets what the one before it gave; {ANOTHER}')
     end = line[-1].output
     blocks: dict[str, nn.Module] = {}
     if not whole:
@@ -461,7 +465,7 @@ def _verify(kind: str, blocks: Mapping[str, nn.Module], image: Tensor, end: Tens
         changed = (stem(corner)[0] != stem(image)[0]).any(1)[0]  # (h, w)
         reach = -(-changed.shape[0] // 4) + 1
         if changed[reach:].any() or changed[:, reach:].any():
-            raise Mistake(f'{kind} orders its tokens in another way than row by row')
+            raise Mistake(f'{kind} orders its tokens in another way than row by row; {ANOTHER}')
     for block in blocks.values():
         x, beside = block(x, beside) if getattr(block, 'carries', False) else (block(x), beside)
     rest = beside.tokens.shape[1] if beside is not None else 0
@@ -471,4 +475,4 @@ def _verify(kind: str, blocks: Mapping[str, nn.Module], image: Tensor, end: Tens
         if cells.ndim > 2:  # no pooled vector
             forms = [form for form in _forms(cells) if form.shape == x.shape]
             if not any(torch.allclose(form, x, rtol=1e-3, atol=1e-3 * float(x.abs().max())) for form in forms):
-                raise Mistake(f'{kind} does more between its blocks than hand on what they give')
+                raise Mistake(f'{kind} does more between its blocks than hand on what they give; {ANOTHER}')

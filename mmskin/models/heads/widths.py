@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.registry import MODELS, options_of
@@ -15,19 +15,23 @@ __all__ = ['with_widths']
 Maps = Sequence[tuple[int, int]]  # channels and stride of each
 
 
-def with_widths(task: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
+def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str, Any]:
     """The config of a task with what its neck and its head leave out of the maps that enter them.
 
     Filled in, where the class has such an option and the config does not state it: ``in_channels``, of one map or of
-    all; ``in_index``, the places of all maps, for the heads of mmseg that read several; ``feature_strides``; and
-    ``c1_in_channels``, of the first of several maps. A head that takes one map or several gets several if there are.
+    all; ``in_index``, the places of all maps, for the heads of mmseg that read several, and ``input_transform`` for
+    those that have to be told; ``feature_strides``; and ``c1_in_channels``, of the first of several maps. A head that
+    takes one map or several gets several if there are. Where another package's head reads vectors, as most of
+    mmpretrain's do, and gets maps, these are averaged: ``neck=dict(type='mmpretrain.GlobalAveragePooling')``.
 
     Args:
         task: Config of the task.
         maps: Channels and stride against the image of each map that its branch gives.
+        size: Side of the images, where it is known.
 
     Raises:
-        Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map.
+        Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map;
+            if another package's head gives no logits of them.
     """
     _check_stated(task['neck'] if task.get('neck') else task.get('head'), maps)
     filled = dict(task)
@@ -42,7 +46,7 @@ def with_widths(task: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
         filled['head'] = _filled(head, _behind(filled['neck'], maps) if task.get('neck') else maps)
     elif isinstance(head, Mapping) and 'in_channels' in head:
         filled['head'] = _filled(head, maps)
-    return filled
+    return _with_pooling(filled, maps, size)
 
 
 def _check_stated(part: Any, maps: Maps) -> None:
@@ -73,6 +77,8 @@ def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     takes_several = kind.__module__.startswith('mmskin.') or 'in_index' in options
     if takes_several or isinstance(options['in_channels'].default, tuple | list):
         candidates.reverse()
+    if 'input_transform' in options.keys() - part.keys() and len(candidates) > 1 < len(maps):  # as of LR-ASPP
+        candidates.append({**candidates[0], 'input_transform': 'multiple_select'})
     for candidate in candidates[:-1]:
         try:
             with torch.random.fork_rng(devices=[]):
@@ -99,11 +105,76 @@ def _given(part: Mapping[str, Any], maps: Maps) -> Iterator[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _behind(neck: Mapping[str, Any], maps: Maps) -> Maps:
+def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]:
+    """The config of a task with global average pooling, if another package's head needs it and there is no neck."""
+    head, neck = task.get('head'), task.get('neck')
+    if not isinstance(head, Mapping) or 'type' not in task:
+        return task
+    package = MODELS.get(head['type']).__module__.partition('.')[0]
+    if package == 'mmskin':
+        return task
+    with torch.random.fork_rng(devices=[]):
+        modes = [MODELS.build(dict(head)).train(mode) for mode in ((False, True) if task.get('losses') else (False,))]
+    ndim = 4 if MODELS.get(task['type']).kind == 'masks' else 2
+    for side in _sides(maps, size):
+        given = _outputs(neck, maps, side) if neck else _blank(maps, side)
+        reason = _why_not(modes, given, ndim)
+        if reason is None:
+            return task
+        shapes = ', '.join('x'.join(map(str, one.shape[1:])) for one in given)
+        what = f'{shapes}, which ' + (f'{neck["type"]} gives' if neck else 'is what its branch gives')
+        if ndim == 2 and all(one.ndim == 4 for one in given):
+            reason = _why_not(modes, tuple(one.mean(dim=(2, 3)) for one in given), ndim)
+            if reason is None and not neck:
+                return {**task, 'neck': dict(type='mmpretrain.GlobalAveragePooling')}
+            if reason is None:
+                raise Mistake(
+                    f'{head["type"]} reads vectors, and its neck {neck["type"]} gives maps; leave the neck out'
+                )
+            what += ', nor with the means of the maps'
+    if package in ('mmpretrain', 'mmseg'):  # a user's own may do with real images alone
+        near = 'mmpretrain.LinearClsHead or ClsHead' if ndim == 2 else 'other out_blocks, or another head'
+        raise Mistake(f'{head["type"]} cannot do with {what} ({reason}); take {near}')
+    return task
+
+
+def _sides(maps: Maps, size: int) -> list[int]:
+    """Sides of images: a small one, and for who cannot do with it the one of ``size`` or the next larger, if larger."""
+    stride = max(stride for _, stride in maps)
+    real = -(-size // stride) * stride
+    return [4 * stride, real] if real > 4 * stride else [4 * stride]
+
+
+def _why_not(heads: Sequence[nn.Module], feats: tuple[Tensor, ...], ndim: int) -> str | None:
+    """Why one of ``heads`` gives no logits of so many axes for two images; None if all do."""
+    for head in heads:
+        try:
+            with torch.random.fork_rng(devices=[]):  # dropout draws
+                logits = head(feats)
+        except Exception as error:  # of any package, whatever it raises
+            return f'{type(error).__name__}: {error}'.splitlines()[0]
+        if not isinstance(logits, Tensor):
+            return f'it gives a {type(logits).__name__} in place of logits'
+        if logits.ndim != ndim or len(logits) != 2:
+            return f'it gives {"x".join(map(str, logits.shape))} for two images'
+    return None
+
+
+def _blank(maps: Maps, side: int) -> tuple[Tensor, ...]:
+    """Blank maps of two images of ``side``."""
+    return tuple(torch.zeros(2, width, side // stride, side // stride) for width, stride in maps)
+
+
+@torch.no_grad()
+def _outputs(neck: Mapping[str, Any], maps: Maps, side: int) -> tuple[Tensor, ...]:
     """The maps or vectors that ``neck`` makes of blank ones."""
     with torch.random.fork_rng(devices=[]):
         module: nn.Module = MODELS.build(dict(neck)).eval()
-    side = 2 * max(stride for _, stride in maps)
-    outputs = module(tuple(torch.zeros(1, width, side // stride, side // stride) for width, stride in maps))
-    outputs = outputs if isinstance(outputs, tuple | list) else [outputs]
-    return [(output.shape[1], side // output.shape[2] if output.ndim == 4 else 0) for output in outputs]
+    outputs = module(_blank(maps, side))
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+
+def _behind(neck: Mapping[str, Any], maps: Maps) -> Maps:
+    """Channels and stride of what ``neck`` gives; a vector's stride is 0."""
+    side = _sides(maps, 0)[0]
+    return [(one.shape[1], side // one.shape[2] if one.ndim == 4 else 0) for one in _outputs(neck, maps, side)]

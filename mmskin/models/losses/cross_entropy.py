@@ -40,7 +40,7 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of ``logits`` (N, num_classes) for ``labels`` (N,): a scalar."""
+        """The loss of ``logits`` (N, num_classes) for ``labels`` (N,), or shares (N, num_classes): a scalar."""
         if self.class_weight is not None and len(self.class_weight) != logits.shape[1]:
             raise Mistake(
                 f'class_weight={self.class_weight.tolist()} is for {len(self.class_weight)} classes, and the head has '
@@ -51,7 +51,7 @@ class CrossEntropy(nn.Module):
         )
         if self.class_weight is None:
             return total / max(len(labels), 1)
-        weight = self.class_weight[labels].sum()
+        weight = (labels @ self.class_weight if labels.is_floating_point() else self.class_weight[labels]).sum()
         return torch.where(weight > 0, total / torch.where(weight > 0, weight, 1), 0 * total)
 
 

@@ -17,23 +17,44 @@ SURE = 40.0  # a logit whose probability is 1 in float32
 
 @MODELS.register_module()
 class Classification(Task):
-    """One of several classes per image: ``gt_label`` in, ``<task>_score`` (softmax) and ``<task>_label`` out."""
+    """One of several classes per image: ``gt_label`` in, ``<task>_score`` (softmax) and ``<task>_label`` out.
+
+    The ground truth is a class, or a number for each class, such as how many of several readers chose it: votes are
+    learnt as their shares, and metrics take the class with the most.
+    """
 
     target = 'gt_label'
     kind = 'classes'
     meaning = 'softmax over the classes'
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits (N, num_classes) and labels (N,)."""
-        return logits, torch.cat([self.truth(sample) for sample in samples])
+        """Logits (N, num_classes) and labels (N,), or the classes' shares (N, num_classes) of the votes.
+
+        Raises:
+            Mistake: if the votes are for more or fewer classes than the head has logits.
+        """
+        truths = [self.truth(sample) for sample in samples]
+        if not truths[0].is_floating_point():
+            return logits, torch.cat(truths)
+        votes = torch.stack(truths)
+        self.named(['class'] * votes.shape[1], self.by_class(logits).shape[1])
+        return logits, votes / votes.sum(dim=1, keepdim=True)
+
+    def is_labelled(self, sample: TaskSample) -> bool:
+        """Whether a sample has a class, or a vote for any; not if a number of votes is unknown."""
+        if not super().is_labelled(sample):
+            return False
+        truth = self.truth(sample)
+        return not truth.is_floating_point() or bool(truth.isfinite().all() and truth.sum() > 0)
 
     def by_class(self, logits: Tensor) -> Tensor:
         """What speaks for each class (N, num_classes), of the head's logits."""
         return logits
 
     def upstream(self, sample: TaskSample) -> TaskSample:
-        """A sample with a ``gt_label``."""
-        return TaskSample(gt_label=self.truth(sample))
+        """A sample with a ``gt_label``, or with votes as their shares in ``gt_score``."""
+        truth = self.truth(sample)
+        return TaskSample(gt_score=truth / truth.sum()) if truth.is_floating_point() else TaskSample(gt_label=truth)
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, num_classes)."""
@@ -65,6 +86,8 @@ class OrdinalClassification(Classification):
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits and whether the grade is above each but the last (N, num_grades - 1)."""
         _, grades = super().match(logits, samples)
+        if grades.is_floating_point():  # the share of the votes above each grade
+            return logits, (1 - grades.cumsum(dim=1)[:, :-1]).to(logits.dtype)
         above = grades[:, None] > torch.arange(logits.shape[1], device=grades.device)
         return logits, above.to(logits.dtype)
 

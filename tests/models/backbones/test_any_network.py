@@ -134,9 +134,15 @@ def test_what_is_frozen_is_the_models_to_say(backbone):
 @pytest.mark.parametrize(
     ('chain', 'message'),
     [
-        (dict(type='TimmChain', model='hrnet_w18_small', size=64), 'HighResolutionNet does more between its blocks'),
+        (
+            dict(type='TimmChain', model='hrnet_w18_small', size=64),
+            'HighResolutionNet does more between its blocks.*; take another network, such',
+        ),
         (dict(type='TimmChain', model='resnet18', size=32), 'one cell of an image of 32 x 32 pixels.*size=64'),
-        (dict(type='TimmChain', model='hiera_tiny_224', size=224), 'Hiera orders its tokens in another way'),
+        (
+            dict(type='TimmChain', model='hiera_tiny_224', size=224),
+            'Hiera orders its tokens in another way.*; take another network, such',
+        ),
         (
             dict(type='TimmChain', model='convnet_tiny'),
             "timm has no network 'convnet_tiny'. Near matches: convnext_tiny",
@@ -288,6 +294,7 @@ HEADS = {
     'FCN': dict(type='mmseg.FCNHead'),
 }
 HEADS = {name: dict(head, channels=8, num_classes=2, out_channels=1, threshold=0.5) for name, head in HEADS.items()}
+ATTENDING = dict(type='mmseg.OCRHead', ocr_channels=8, channels=8, num_classes=2, out_channels=1, threshold=0.5)
 HEADS |= {'U-Net': dict(type='UNetHead', channels=8), 'ASPP': dict(type='ASPPHead', rates=(1, 2))}
 CHAINS = {
     'ConvNeXt': timm_chain('convnext_atto'),
@@ -338,13 +345,77 @@ def test_widths_go_through_a_neck(head):
     assert train(model, 2)[1] == []
 
 
-@pytest.mark.parametrize('head', ['LinearClsHead', 'StackedLinearClsHead'])
-def test_widths_of_mmpretrains_heads(head):
-    options = dict(mid_channels=[8]) if head.startswith('Stacked') else {}
-    pooling = dict(type='mmpretrain.GlobalAveragePooling')
-    cls = dict(head=dict(type=f'mmpretrain.{head}', num_classes=3, **options), neck=pooling)
+OF_VECTORS = {
+    'LinearClsHead': {},
+    'StackedLinearClsHead': dict(mid_channels=[8]),
+    'VisionTransformerClsHead': {},
+    'LeViTClsHead': dict(distillation=False),
+    'ArcFaceClsHead': {},
+}
+
+
+@pytest.mark.parametrize('head', OF_VECTORS)
+def test_mmpretrains_heads_need_no_width_and_no_neck(head):
+    """They read vectors: without a neck, the means of the last map."""
+    cls = dict(head=dict(type=f'mmpretrain.{head}', num_classes=3, **OF_VECTORS[head]))
+    cls['losses'] = dict(ce=dict(type='CrossEntropy')) if head != 'ArcFaceClsHead' else None
     model = network(split(CHAINS['ConvNeXt']), HEADS['U-Net'], cls=cls)
-    assert next(layer for layer in model.tasks['cls'].head.modules() if isinstance(layer, nn.Linear)).in_features == 320
+    assert train(model, 2)[1] == []
+    pooling = dict(type='mmpretrain.GlobalAveragePooling')
+    same = network(split(CHAINS['ConvNeXt']), HEADS['U-Net'], cls={**cls, 'neck': pooling})
+    same.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        given = [one.eval()(images(64))['cls'] for one in (model, same)]
+    assert given[0].shape == (2, 3) and torch.equal(*given)
+
+
+def test_a_head_of_maps_gets_maps():
+    cls = dict(head=dict(type='mmpretrain.CSRAClsHead', num_classes=3, num_heads=1, lam=0.1))
+    model = network(
+        split(CHAINS['ConvNeXt']), HEADS['U-Net'], cls={**cls, 'losses': dict(ce=dict(type='CrossEntropy'))}
+    )
+    assert isinstance(model.tasks['cls'].neck, nn.Identity)
+    assert train(model, 2)[1] == []
+
+
+@pytest.mark.parametrize(
+    ('task', 'message'),
+    [
+        (
+            dict(head=dict(type='mmpretrain.DeiTClsHead', num_classes=3)),
+            r'DeiTClsHead cannot do with 320x4x4, .* nor with the means .*; take mmpretrain.LinearClsHead or ClsHead',
+        ),
+        (
+            dict(
+                head=dict(type='mmpretrain.LinearClsHead', num_classes=3),
+                neck=dict(type='mmseg.FPN', out_channels=12, num_outs=1),
+            ),
+            'mmpretrain.LinearClsHead reads vectors, and its neck mmseg.FPN gives maps; leave the neck out',
+        ),
+    ],
+    ids=['other tokens', 'a neck of maps'],
+)
+def test_a_head_that_reads_something_else_is_refused(task, message):
+    with pytest.raises(Mistake, match=message):
+        network(split(CHAINS['ConvNeXt']), HEADS['U-Net'], cls={**task, 'losses': dict(ce=dict(type='CrossEntropy'))})
+
+
+def test_a_decoder_that_reads_more_than_maps_is_refused():
+    with pytest.raises(
+        Mistake, match='mmseg.OCRHead cannot do with 40x.*prev_output.*; take other out_blocks, or another'
+    ):
+        network(split(CHAINS['ConvNeXt']), ATTENDING)
+    alone = dict(type='SplitBackbone', chain=CHAINS['ConvNeXt'], branches=dict(cls={}, seg={}))
+    with pytest.raises(Mistake, match='DepthwiseSeparableASPPHead cannot do with 320x4x4, .*; take other out_blocks'):
+        network(alone, HEADS['DeepLabV3+'])
+
+
+def test_a_head_of_two_maps_is_told_so():
+    branches = dict(cls={}, seg=dict(out_blocks=('/16', '/32')))
+    backbone = dict(type='SplitBackbone', chain=CHAINS['ConvNeXt'], split_after='/8', branches=branches)
+    head = dict(type='mmseg.ANNHead', project_channels=4, channels=8, num_classes=2, out_channels=1, threshold=0.5)
+    model = network(backbone, head)
+    assert model.tasks['seg'].head.in_channels == [160, 320]
     assert train(model, 2)[1] == []
 
 

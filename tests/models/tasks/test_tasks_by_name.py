@@ -16,11 +16,13 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.drawing import read_cases
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
+from mmskin.errors import Mistake
+from mmskin.evaluation.classification import ClassificationMetric
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction_files import PredictionFiles
-from mmskin.models.tasks.classification import MultiLabelClassification, OrdinalClassification
+from mmskin.models.tasks.classification import Classification, MultiLabelClassification, OrdinalClassification
 from mmskin.models.tasks.segmentation import MultiClassSegmentation, MultiLabelSegmentation
 from mmskin.packaging.export import export_model
 from mmskin.report.page import write_report
@@ -195,6 +197,41 @@ def test_labels_by_hand():
     torch.testing.assert_close(loss, 2 * torch.tensor(2.0).log())
     assert logits.grad.tolist() == [[-0.5, 0.0, 0.5]]
     assert not task.is_labelled(TaskSample(gt_labels=torch.full((3,), torch.nan)))
+
+
+@pytest.mark.parametrize('weight', [None, [1.0, 3.0]])
+def test_votes_by_hand(weight):
+    """Three of four readers say the second class, of logits 0 and log 3: probabilities of 1/4 and 3/4."""
+    ours = dict(type='CrossEntropy', class_weight=weight)
+    task = Classification(dict(type='ClsHead', in_channels=2, num_classes=2), dict(ce=ours), target='gt_votes')
+    task.name = 'kind'
+    torch.nn.init.eye_(task.head.fc.weight)
+    torch.nn.init.zeros_(task.head.fc.bias)
+    feats = (torch.tensor([0.0, np.log(3)], dtype=torch.float32).reshape(1, 2, 1, 1).expand(4, 2, 1, 1),)
+    votes = ([1.0, 3.0], [0.0, 0.0], [float('nan'), 1.0], [2.0, 6.0])
+    samples = [TaskSample(metainfo=dict(image_id=str(i)), gt_votes=torch.tensor(one)) for i, one in enumerate(votes)]
+    assert [task.is_labelled(sample) for sample in samples] == [True, False, False, True]
+    first, second = 0.25 * np.log(4), 0.75 * np.log(4 / 3)
+    expected = first + second if weight is None else (first + 3 * second) / (0.25 + 3 * 0.75)
+    assert task.loss(feats, samples)['loss_ce'].item() == pytest.approx(expected, rel=1e-5)
+    task.predict(feats, [TaskSample(metainfo=dict(img_shape=(1, 1))) for _ in votes])
+    theirs = Classification(dict(type='mmpretrain.LinearClsHead', in_channels=2, num_classes=2), target='gt_votes')
+    theirs.head.fc.load_state_dict(task.head.fc.state_dict())
+    pooled = tuple(one.mean(dim=(2, 3)) for one in feats)
+    assert theirs.loss(pooled, samples)['loss'].item() == pytest.approx(first + second, rel=1e-5)
+    with pytest.raises(Mistake, match='kind has 2 outputs, and the data set 3 names for gt_votes'):
+        task.loss(feats, [TaskSample(gt_votes=torch.ones(3))] * 4)
+
+
+def test_metrics_take_the_class_with_the_most_votes():
+    metric = ClassificationMetric(task='kind')
+    samples = [TaskSample(metainfo=dict(image_id=str(i), targets={'kind': 'gt_votes'})) for i in range(3)]
+    for sample, votes in zip(samples, ([1.0, 3.0], [2.0, 1.0], [0.0, 0.0]), strict=True):
+        sample.gt_votes, sample.kind_score = torch.tensor(votes), torch.tensor([0.2, 0.8])
+        sample.kind_label = torch.tensor([1])
+    metric.process({}, [sample.to_dict() for sample in samples])
+    assert metric.evaluate(3)['kind/AC'] == 0.5
+    assert [row.get('gt_label') for row in metric.per_image] == [1, 0, None]
 
 
 def test_classes_of_pixels_by_hand():
