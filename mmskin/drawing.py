@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ __all__ = [
     'contour_sheet',
     'draw_outlines',
     'draw_sheet',
+    'drawable',
     'outlines',
     'overlay',
     'plot_outlines',
@@ -52,6 +54,8 @@ MAP_COLORS = colormaps['viridis']
 THUMBNAIL = 224  # pixels on the longer side
 MAX_OUTLINES = 16  # an untrained network scatters thousands of specks; what is kept of a mask has to stay small
 FONT = str(Path(get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')  # Pillow's own lacks Greek and Cyrillic
+FAMILIES = ('cjk', 'gothic', 'hei', 'song', 'ming', 'pingfang', 'hiragino', 'malgun', 'unicode', 'fallback')  # likely
+NO_LETTERS = ('emoji', 'last resort')  # of fonts: pictures in colour, and boxes for any letter
 SMALLEST = 3  # pixels of a caption's letters
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 SIZE = 320  # pixels on the longer side of a case's picture
@@ -142,14 +146,47 @@ def overlay(
     return (image * (1 - strength) + colors * strength).round().astype(np.uint8)
 
 
+@cache
+def drawable(text: str) -> tuple[str, str, str]:
+    r"""``text`` as it can be drawn, and the file and the name of the font that has all of its letters.
+
+    That is the packaged font, or else one of the system's, such as for Chinese. Without one, letters that the packaged
+    font lacks are escaped, as ``\u75c5``: they would all be the same box.
+    """
+    lacking = {letter for letter in text if letter.isprintable()} - _letters(FONT)
+    if not lacking:
+        return text, FONT, 'DejaVu Sans'
+    from matplotlib.font_manager import fontManager
+
+    fonts = {font.fname: font.name for font in fontManager.ttflist}
+    fonts = {path: name for path, name in fonts.items() if not any(part in name.lower() for part in NO_LETTERS)}
+    for path in sorted(fonts, key=lambda path: (not any(part in path.lower() for part in FAMILIES), path)):
+        if {letter for letter in text if letter.isprintable()} <= _letters(path):
+            return text, path, fonts[path]
+    escaped = (letter.encode('ascii', 'backslashreplace').decode() if letter in lacking else letter for letter in text)
+    return ''.join(escaped), FONT, 'DejaVu Sans'
+
+
+@cache
+def _letters(font: str) -> frozenset[str]:
+    """The letters that a file of a font has; none of one that cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(map(chr, FT2Font(font).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
 def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarray:
     """``image`` (h, w, 3) with ``text`` on white below it, as large as fits; a narrow one gets white sides."""
-    lacking = max(0, round(ImageFont.truetype(FONT, SMALLEST).getlength(text) / 0.96) - image.shape[1])
+    text, path, _ = drawable(text)
+    lacking = max(0, round(ImageFont.truetype(path, SMALLEST).getlength(text) / 0.96) - image.shape[1])
     image = np.pad(image, ((0, 0), (lacking // 2, lacking - lacking // 2), (0, 0)), constant_values=255)
     width = image.shape[1]
     size = max(8, width / 28)
-    size *= min(1.0, 0.96 * width / ImageFont.truetype(FONT, size).getlength(text))
-    font = ImageFont.truetype(FONT, size)
+    size *= min(1.0, 0.96 * width / ImageFont.truetype(path, size).getlength(text))
+    font = ImageFont.truetype(path, size)
     strip = Image.new('RGB', (width, round(1.8 * size)), 'white')
     ImageDraw.Draw(strip).text((width / 2, strip.height / 2), text, fill=color, font=font, anchor='mm')
     return np.vstack([image, np.asarray(strip)])
@@ -158,7 +195,8 @@ def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarra
 def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     """Write a figure, making its folder, with words as they are: a name such as ``a$^$b`` is no formula.
 
-    The labels of logarithmic axes are formulas of matplotlib's own, and stay so.
+    The labels of logarithmic axes are formulas of matplotlib's own, and stay so. Letters that matplotlib's font lacks
+    are drawn as ``drawable`` says.
 
     Args:
         figure: The figure.
@@ -166,12 +204,21 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
         options: Of ``Figure.savefig``.
     """
     from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
 
-    axes = chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)
+    axes = [*chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)]
     formulas = {label for axis in axes if axis.get_scale() != 'linear' for label in axis.get_ticklabels(which='both')}
     for text in figure.findobj(Text):
         if text not in formulas:
             text.set_parse_math(False)
+            words, font, name = drawable(text.get_text())
+            text.set_text(words)
+            if font != FONT:
+                text.set_fontfamily([*text.get_fontfamily(), name])
+    for axis in axes:
+        told = axis.get_major_formatter()
+        if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
+            axis.set_major_formatter(lambda value, place, told=told: drawable(told(value, place))[0])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, **options)
 

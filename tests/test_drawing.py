@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageColor
 
 from mmskin.drawing import (
@@ -19,6 +21,7 @@ from mmskin.drawing import (
     choose_cases,
     draw_outlines,
     draw_sheet,
+    drawable,
     outlines,
     overlay,
     read_case_image,
@@ -263,3 +266,42 @@ def test_overlay_shows_image_and_map():
     assert np.array_equal(overlay(image, np.zeros((1, 1)))[0, 0], [162, 128, 170])
     assert np.array_equal(overlay(image, np.ones((1, 1)))[0, 0], [254, 243, 146])
     assert np.array_equal(overlay(image, np.ones((1, 1)), strength=0), image)
+
+
+def letters_of(path):
+    return {chr(code) for code in FT2Font(path).get_charmap()}
+
+
+@pytest.mark.parametrize('text', ['nevus', 'naïve α ж', 'Ⓐ 1', '病变_01', '肿瘤', 'ほくろ', '점', 'a\nb'])
+def test_a_font_has_all_letters_of_what_is_drawn(text):
+    """The packaged one, one of the system's, or else what no font has is escaped."""
+    drawn, font, name = drawable(text)
+    assert set(drawn) - {'\n'} <= letters_of(font)
+    assert 'Last Resort' not in name
+    if drawn != text:
+        assert not any(
+            set(text) <= letters_of(entry.fname) for entry in fontManager.ttflist if entry.name == 'STIXGeneral'
+        )
+        assert drawn.isascii() and drawn.encode().decode('unicode_escape') == text
+
+
+def test_letters_of_another_font_are_drawn_with_it():
+    """matplotlib comes with a second font, which has circled letters."""
+    assert drawable('Ⓐ')[0] == 'Ⓐ'
+    assert drawable('Ⓐ')[1] != drawable('A')[1]
+    assert not np.array_equal(
+        add_caption(np.zeros((9, 200, 3), np.uint8), 'Ⓐ'), add_caption(np.zeros((9, 200, 3), np.uint8), 'Ⓑ')
+    )
+
+
+@pytest.mark.parametrize('suffix', ['svg', 'png'])
+def test_a_figure_has_no_boxes(tmp_path, suffix, recwarn):
+    """Of letters in titles, labels, ticks and legends; matplotlib warns of each that a font lacks."""
+    figure = Figure()
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], label='病变 Ⓐ')
+    axis.set_xticks([0, 1], ['ほくろ', 'nevus'])
+    axis.set(title='肿瘤', ylabel='Ⓐ')
+    axis.legend()
+    save_figure(figure, tmp_path / f'figure.{suffix}')
+    assert [str(warning.message) for warning in recwarn if 'lyph' in str(warning.message)] == []
