@@ -163,18 +163,22 @@ def draw_sheet(samples: Sequence[Sample], out_file: str | Path, title: str) -> N
     grid = figure.subplots(rows, width * columns, squeeze=False)
     for axis in grid.flat:
         axis.axis('off')
+    names = dict.fromkeys(
+        name for sample in samples for view in [sample.original, *sample.views] for name in view.masks
+    )
+    colors = dict(zip(names, cycle((TRUE, *FURTHER))))  # noqa: B905
     for sample, axes in zip(samples, grid.reshape(-1, width).tolist(), strict=False):
         for axis, view in zip(axes, [sample.original, *sample.views], strict=True):
             height, width = view.image.shape[:2]
             axis.imshow(view.image, extent=(0, 1, 1, 0), aspect=height / width)
-            for mask, color in zip(view.masks.values(), cycle((TRUE, *FURTHER))):  # noqa: B905
-                plot_outlines(axis, outlines(mask), color=color)
+            for name, mask in view.masks.items():
+                plot_outlines(axis, outlines(mask), color=colors[name])
             axis.set(xlim=(0, 1), ylim=(1, 0))
         for number, axis in enumerate(axes[1:]):
             axis.set_title(f'epoch {number}', fontsize=7, color='grey')
-        name = f'{sample.image_id}\n{sample.label.replace("_", " ") or "no label"}'
+        caption = f'{sample.image_id}\n{sample.label.replace("_", " ") or "no label"}'
         if not sample.original.masks:
-            name += ', no mask'
-        axes[0].set_title(name, fontsize=7, loc='left')
+            caption += ', no mask'
+        axes[0].set_title(caption, fontsize=7, loc='left')
     figure.suptitle(title, fontsize=9)
     save_figure(figure, out_file)
