@@ -150,8 +150,8 @@ def begun(user_folder):
 
 
 PROVOCATIONS = {
-    'The data folder is not the one': wrong_data_folder,
-    'The config is not there': no_such_config,
+    'The wrong data folder': wrong_data_folder,
+    'A config is missing': no_such_config,
     'A mask is missing': missing_mask,
     'A diagnosis is missing': missing_diagnosis,
     'A mask holds other values': mask_of_another_kind,
