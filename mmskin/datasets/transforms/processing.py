@@ -103,7 +103,9 @@ class ColorJitter(BaseTransform):
     colour of YIQ, at the same luma (Haeberli, Matrix operations for image processing, 1993).
 
     Args:
-        brightness, contrast, saturation: each factor is drawn evenly from 1 less this, and not below 0, to 1 more.
+        brightness: The factor is drawn evenly from 1 less this, and not below 0, to 1 more.
+        contrast: Likewise.
+        saturation: Likewise.
             Contrast goes towards the image's mean grey, saturation towards each pixel's own.
         hue: largest turn either way, as a fraction of the whole circle, at most 0.5.
     """

@@ -70,9 +70,11 @@ class Numeric(Input):
     """A number, such as an age.
 
     Args:
-        minimum, maximum: The smallest and the largest that makes sense; others are refused.
+        minimum: The smallest that is accepted.
+        maximum: The largest.
         edges: Where the bins of a ``PriorFusion`` meet, rising. The first bin has all below, the last all above.
-        mean, std: What layers see is ``(value - mean) / std``; by default the middle and a quarter of the range.
+        mean: Layers see ``(value - mean) / std``; by default the middle of the range.
+        std: By default a quarter of the range.
     """
 
     width = 2
