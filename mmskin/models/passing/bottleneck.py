@@ -81,7 +81,7 @@ class BottleneckPassing(CarryingPassing):
         tokens, new = dict(state or {}), dict(outputs)
         running = self.running(outputs).items()
         for target in self.running_targets(outputs):
-            own = self.targets[target].tokens.expand(len(outputs[target]), -1, -1)
+            own = self.targets[target].tokens.expand(outputs[target].shape[0], -1, -1)
             z = tokens[target] + own if target in tokens else own
             told = [
                 self.routes[r](z, self.brought(r, outputs[source])) for r, (source, end) in running if end == target

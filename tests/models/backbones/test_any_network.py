@@ -10,6 +10,7 @@ from torch import nn
 
 from mmskin.config import load_config
 from mmskin.errors import Mistake
+from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import SplitBackbone
 from mmskin.registry import MODELS
 from mmskin.testing.network import tiny_batch
@@ -275,6 +276,19 @@ def test_output_stride_that_shifts_values_is_refused(chain):
     with pytest.raises(ValueError, match="'seg' asks for output_stride=16, but .* values .*, or ask for 32"):
         SplitBackbone(chain, None, dict(seg=dict(output_stride=16)))
     assert SplitBackbone(chain, None, dict(seg=dict(out_blocks=('/16',), output_stride=16))).maps_of('seg')[0][1] == 16
+
+
+def test_levels_of_a_network_without_padding():
+    """Whose maps are smaller than the strides say: 224, 111, 109, 54, 52, 25 and 12 cells, as of Inception."""
+    stem = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3), nn.MaxPool2d(3, 2), nn.Conv2d(4, 4, 3), nn.MaxPool2d(3, 2)
+    )
+    blocks = {'stem': stem, 'mix': nn.Conv2d(4, 4, 3, padding=1), 'reduce': nn.Conv2d(4, 4, 3, 2)}
+    layout = BlockChain(blocks, size=224).measure()
+    assert layout.sides == {'stem': 25, 'mix': 25, 'reduce': 12}
+    assert layout.strides == {'stem': 8, 'mix': 8, 'reduce': 16}
+    thirds = BlockChain({'stem': nn.Conv2d(3, 4, 3, 3), 'next': nn.Conv2d(4, 4, 2, 2)}, size=64).measure()
+    assert thirds.strides == {'stem': 3, 'next': 6}
 
 
 def test_a_level_is_a_block():
