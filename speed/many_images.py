@@ -1,6 +1,7 @@
-"""A table of 400,000 images: how long it takes to open, and how much memory; and what a cache of loaded images saves.
+"""What a table of 400,000 images takes to open, what a prediction of them holds, and what a cache of images saves.
 
     python speed/many_images.py --count 400000
+    python speed/many_images.py --count 400000 --predict 3000 --model lite0.onnx
     python speed/many_images.py --cache ../shared/data/isic2017_native --repeats 15
 
 The rows name a few small files again and again. Each figure is of a process of its own that has imported all, so that
@@ -8,10 +9,14 @@ memory is what the measured thing adds to it: its peak, and what is left.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import pickle
 import resource
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,12 +63,12 @@ def rows_read(table: Path) -> None:
         found.get_data_info(index)
 
 
-def resident() -> float:
-    """MB of this process in memory, without the pages of files, which all processes share."""
-    for line in Path('/proc/self/status').read_text().splitlines():
+def resident(process: int | str = 'self') -> float:
+    """MB of a process in memory, without the pages of files, which all processes share."""
+    for line in Path(f'/proc/{process}/status').read_text().splitlines():
         if line.startswith('RssAnon'):
             return int(line.split()[1]) / 1e3
-    raise RuntimeError('/proc/self/status has no RssAnon; this is measured on Linux')
+    raise RuntimeError('/proc/PID/status has no RssAnon; this is measured on Linux')
 
 
 def measured(what: Callable, *args: object) -> tuple[float, float, float, float]:
@@ -87,6 +92,40 @@ def measured(what: Callable, *args: object) -> tuple[float, float, float, float]
     return found
 
 
+def predicted(count: int, most: int, side: int, model: str) -> None:
+    """MB of `mmskin predict` on a folder of ``count`` files, as it has started, and up to ``most`` images on."""
+    with TemporaryDirectory() as name:
+        folder, out = Path(name, 'photos'), Path(name, 'out')
+        folder.mkdir()
+        write_table(Path(name), 1, side)
+        files = sorted(Path(name, 'images').iterdir())
+        for index in range(count):
+            os.link(files[index % FILES], folder / f'ISIC_{index:07}.jpg')
+        command = ['predict', str(folder), '--out-dir', str(out), '--coco', f'{name}/coco.json', '--no-tta']
+        command += ['--json', f'{name}/lines.json', '--contours', '--model', model]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-m', 'mmskin', *command], stdout=subprocess.DEVNULL
+        )
+        print(f'| of {count:,} images predicted | MB | s |\n|---|---|---|')
+        for done in [1, *range(most // 6, most + 1, most // 6)]:
+            while rows_of(out / 'predictions.csv') < done:
+                if process.poll() is not None:
+                    sys.exit('mmskin predict ended early')
+                time.sleep(0.05)
+            passed = time.perf_counter() - start
+            print(f'| {done} | {resident(process.pid):.0f} | {passed:.0f} |', flush=True)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        images = json.loads(Path(name, 'coco.json').read_text())['images']
+        print(f'after an interruption, {len(images)} images are in the file of COCO')
+
+
+def rows_of(table: Path) -> int:
+    """How many rows a table has below its first one."""
+    return table.read_bytes().count(b'\n') - 1 if table.exists() else 0
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +134,14 @@ def main() -> None:
     parser.add_argument('--cache', metavar='DATA_ROOT', help="compare a cache with the files of a folder's val split")
     parser.add_argument('--repeats', type=int, default=7, help='of that comparison')
     parser.add_argument('--size', type=int, default=192, help='of its samples, in pixels')
+    parser.add_argument(
+        '--predict', type=int, metavar='IMAGES', help='predict for so many of a folder of --count files'
+    )
+    parser.add_argument('--model', default='lite0_isic2017', help='that predicts')
     args = parser.parse_args()
+    if args.predict:
+        predicted(args.count, args.predict, args.side, args.model)
+        return
     if args.cache:
         compare_cache(args.cache, args.repeats, args.size)
         return

@@ -14,7 +14,8 @@ import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,7 +25,7 @@ from mmskin.errors import Mistake
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mmskin.inference.image_sources import ImageSource
+    from mmskin.inference.image_sources import ImageFiles, ImageSource
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction import FailedImage, LesionPrediction
     from mmskin.inference.prediction_files import CocoFile, PredictionFiles
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake(
             f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
         )
-    sources = [replace(one, mm_per_pixel=args.mm_per_pixel) for one in _told(args, inferencer, sources)]
+    sources = _told(args, inferencer, sources)
     if args.on:
         from mmskin.inference.on_ray import iterate_on_ray
 
@@ -127,9 +128,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         files = lines = coco = None
         if args.coco:
-            coco = CocoFile(args.coco, inferencer.classes)
-            coco.write()  # now, not in the end, it is said if that fails
-            stack.callback(coco.write)  # after an interruption, too
+            coco = stack.enter_context(CocoFile(args.coco, inferencer.classes))
         if args.out_dir:
             files = PredictionFiles(args.out_dir, inferencer.classes, args.overlays, args.probabilities)
             stack.enter_context(files)
@@ -139,31 +138,40 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _refuse_overwriting(args: argparse.Namespace, sources: 'list[ImageSource]') -> None:
+def _refuse_overwriting(args: argparse.Namespace, sources: 'ImageFiles') -> None:
     """Raise a ``Mistake`` if a result may replace an input, or two of them are one file."""
     from mmskin.inference.prediction_files import OF_IMAGES
 
-    if args.out_dir:
-        folders = {os.path.realpath(args.out_dir / name): args.out_dir / name for name, _ in OF_IMAGES}
-        for one in sources:
-            for place in Path(os.path.realpath(one.path)).parents if one.path else ():
-                if folder := folders.get(str(place)):
-                    raise Mistake(f'--out-dir: {one.name} is in {folder}, whose files are replaced; name another')
-    read = {os.path.realpath(one.path): str(one.path) for one in sources if one.path}
-    read |= {os.path.realpath(args.metadata): args.metadata} if args.metadata else {}
     table = args.out_dir / 'predictions.csv' if args.out_dir else None
-    for option, path in {'--out-dir': table, '--json': args.json, '--coco': args.coco}.items():
-        if path is None or (option == '--json' and path == '-'):
+    options = {'--out-dir': table, '--json': None if args.json == '-' else args.json, '--coco': args.coco}
+    written: dict[str, str] = {}
+    for option, path in options.items():
+        if path is None:
             continue
-        if other := read.get(os.path.realpath(path)):
-            raise Mistake(f'{option}: {path} is {other}, which would be lost; name another file')
-        read[os.path.realpath(path)] = f'the one of {option}'
+        if other := written.get(os.path.realpath(path)):
+            raise Mistake(f'{option}: {path} is that of {other}, which would be lost; name another file')
+        written[os.path.realpath(path)] = option
+    replaced = {os.path.realpath(args.out_dir / name): args.out_dir / name for name, _ in OF_IMAGES if args.out_dir}
+    real = lru_cache(os.path.realpath)  # of few folders
+
+    @lru_cache
+    def inside(folder: str) -> Path | None:
+        return next((replaced[str(one)] for one in (Path(folder), *Path(folder).parents) if str(one) in replaced), None)
+
+    read = chain((one.path for one in sources), [args.metadata] if args.metadata else [])
+    for path in read if written else ():
+        folder, name = os.path.split(path)
+        place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(folder), name)
+        if option := written.get(place):
+            raise Mistake(f'{option}: {options[option]} is {path}, which would be lost; name another file')
+        if path != args.metadata and (folder := inside(os.path.dirname(place))):
+            raise Mistake(f'--out-dir: {path} is in {folder}, whose files are replaced; name another')
 
 
-def _told(
-    args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'list[ImageSource]'
-) -> 'list[ImageSource]':
-    """The images with what the table says of them, and the options where it says nothing."""
+def _told(args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'ImageFiles') -> 'ImageFiles':
+    """The images with what the table says of them, the options where it says nothing, and their scale."""
+    from mmskin.inference.image_sources import ImageFiles
+
     pairs = [option.partition('=') for option in args.input]
     pairs += [(name, '=', value) for name, value in (('age', args.age), ('sex', args.sex)) if value is not None]
     if wrong := [name for name, sign, _ in pairs if not sign]:
@@ -172,14 +180,14 @@ def _told(
         raise Mistake(f'{twice[0]}: given twice; keep one')
     for_all = {name: value for name, _, value in pairs}
     inferencer.check_metadata(for_all, 'options: ')
-    table = inferencer.read_metadata(args.metadata, [one.image_id for one in sources]) if args.metadata else {}
-    return [replace(one, inputs={**for_all, **table.get(one.image_id, {})}) for one in sources]
+    table = inferencer.read_metadata(args.metadata, sources.paths.keys()) if args.metadata else {}
+    return ImageFiles(sources.paths, args.max_pixels, args.mm_per_pixel, for_all, table)
 
 
 def _predict(
     args: argparse.Namespace,
     inferencer: 'LesionInferencer',
-    sources: 'list[ImageSource]',
+    sources: 'ImageFiles',
     items: 'Iterator[LesionPrediction | FailedImage]',
     files: 'PredictionFiles | None',
     lines: TextIO | None,
@@ -205,7 +213,7 @@ def _predict(
         transient=True,
         disable=not console.is_terminal or len(sources) < 2,
     )
-    width = min(40, max(len(source.image_id) for source in sources))
+    width = min(40, max(map(len, sources.paths)))
     with progress:
         bar = progress.add_task('', total=len(sources), rate='')
         for source, item in zip(sources, items, strict=True):

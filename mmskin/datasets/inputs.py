@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 
 from mmskin.datasets.tables import read_rows
 from mmskin.errors import Mistake
+from mmskin.spooled import SpooledDict
 from mmskin.structures import is_known
 
 __all__ = ['input_columns', 'known_cells', 'read_inputs']
@@ -49,11 +50,11 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
 
 def read_inputs(
     path: Path, columns: Mapping[str, str], image_ids: Collection[str], where_from: str
-) -> dict[str, dict[str, dict[str, str]]]:
+) -> Mapping[str, dict[str, dict[str, str]]]:
     """The inputs of the images that a table has, by image id, as ``known_cells`` gives them.
 
-    The table has a column ``image_id``, ``image`` or ``isic_id``. Images that it lacks are counted in one line and left
-    unknown; rows of other images are passed over.
+    They are on the disk, since a table may have very many. It has a column ``image_id``, ``image`` or ``isic_id``.
+    Images that it lacks are counted in one line and left unknown; rows of other images are passed over.
 
     Args:
         path: the table, a CSV in UTF-8 with a line of column names.
@@ -65,7 +66,7 @@ def read_inputs(
         MissingFile: if there is no such table.
         Mistake: if a column is missing, an id occurs twice, or the table has none of the images.
     """
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    found, there = SpooledDict(), SpooledDict()
     for where, row in read_rows(path, [*columns.values()], where_from, 'name the columns of this table.'):
         id_column = next((column for column in ID_COLUMNS if column in row), None)
         if id_column is None:
@@ -73,7 +74,9 @@ def read_inputs(
         if row[id_column] in found:
             raise Mistake(f'{where}: the id {row[id_column]} occurs twice; keep one row')
         found[row[id_column]] = known_cells(row, columns, where)
-    there = {image_id: found[image_id] for image_id in image_ids if image_id in found}
+    for image_id in image_ids:
+        if image_id in found:
+            there[image_id] = found[image_id]
     if not there:
         raise Mistake(
             f'{path} has none of the {len(image_ids)} images, such as {min(image_ids, default="")}; '

@@ -3,10 +3,11 @@
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from glob import escape, glob, has_magic
+from contextlib import suppress
+from dataclasses import dataclass, field
+from glob import escape, has_magic, iglob
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,9 @@ from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import file_key
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
+from mmskin.spooled import SpooledDict
 
-__all__ = ['HeldImage', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
+__all__ = ['HeldImage', 'ImageFiles', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
 HEAD = 1024  # bytes, by which a DICOM file is known
@@ -111,7 +113,53 @@ def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS, recursive: bool = 
             yield ImageSource(name, content, max_pixels)
 
 
-def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recursive: bool = False) -> list[ImageSource]:
+class ImageFiles(Sequence[ImageSource]):
+    """Image files by the hundred thousand; each is made as it is asked for, and their names are on the disk.
+
+    Args:
+        paths: The files by image id.
+        max_pixels: The most that is decoded of each.
+        mm_per_pixel: Of each.
+        for_all: What the network is told beside each image.
+        beside: The same by image id; it goes before ``for_all``.
+    """
+
+    def __init__(
+        self,
+        paths: SpooledDict,
+        max_pixels: int = MAX_PIXELS,
+        mm_per_pixel: float | None = None,
+        for_all: Mapping[str, Any] | None = None,
+        beside: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.paths, self.max_pixels, self.mm_per_pixel = paths, max_pixels, mm_per_pixel
+        self.for_all, self.beside = for_all or {}, beside or {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageSource: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageSource]: ...
+    def __getitem__(self, index: int | slice) -> ImageSource | list[ImageSource]:
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(self._sources(places, places + 1))
+        if places.step == 1:
+            return [*self._sources(places.start, places.stop)]
+        return [self[place] for place in places]
+
+    def __iter__(self) -> Iterator[ImageSource]:
+        return self._sources()
+
+    def _sources(self, start: int = 0, stop: int | None = None) -> Iterator[ImageSource]:
+        for image_id, path in self.paths.entries(start, stop):
+            inputs = {**self.for_all, **self.beside.get(image_id, {})}
+            yield ImageSource(image_id, Path(path), self.max_pixels, inputs=inputs, mm_per_pixel=self.mm_per_pixel)
+
+
+def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recursive: bool = False) -> ImageFiles:
     """The images of files, folders and patterns, checked before any of them is read.
 
     Where two files have one name, or names that differ in capitals alone, the ids of all are their paths below the
@@ -121,24 +169,33 @@ def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recurs
         MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
         Mistake: if two of them still have one image id.
     """
-    sources = list(find_images(paths, max_pixels, recursive))
-    if not any(source.path and source.path.exists() for source in sources):
+    found, seen = SpooledDict(), SpooledDict()
+    root = last = None
+    is_there, are_distinct = False, True
+    for path in _paths(paths, recursive):
+        folder = os.path.dirname(path)
+        if folder != last:  # once for each, not for each file
+            last, whole = folder, os.path.abspath(folder)
+            root = whole if root is None else os.path.commonpath([root, whole])
+        is_there = is_there or os.path.exists(path)
+        image_id = Path(path).stem
+        are_distinct = are_distinct and seen.add(file_key(image_id)) and found.add(image_id, path)
+    if not is_there:
         raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
-    if len({file_key(source.image_id) for source in sources}) < len(sources):
-        files = [Path(os.path.abspath(source.content)) for source in sources]  # type: ignore[arg-type]
-        root = os.path.commonpath([file.parent for file in files])
-        ids = [file.relative_to(root).with_suffix('').as_posix() for file in files]
-        sources = [replace(source, image_id=image_id) for source, image_id in zip(sources, ids, strict=True)]
-    seen: dict[str, ImageSource] = {}
-    for source in sources:
-        if other := seen.get(file_key(source.image_id)):
-            where = '' if other.image_id == source.image_id else ' on a disk that ignores capitals'
-            raise Mistake(
-                f'{other.name} and {source.name} would both be image {source.image_id} in the results{where}; '
-                'rename one, or predict them into different folders'
-            )
-        seen[file_key(source.image_id)] = source
-    return sources
+    if not are_distinct:
+        found, seen = SpooledDict(), SpooledDict()
+        for path in _paths(paths, recursive):
+            image_id = Path(os.path.abspath(path)).relative_to(root or '').with_suffix('').as_posix()
+            if not seen.add(file_key(image_id), [image_id, path]):
+                other_id, other = seen[file_key(image_id)]
+                where = '' if other_id == image_id else ' on a disk that ignores capitals'
+                one, other = (ImageSource(image_id, Path(place)).name for place in (other, path))
+                raise Mistake(
+                    f'{one} and {other} would both be image {image_id} in the results{where}; '
+                    'rename one, or predict them into different folders'
+                )
+            found[image_id] = path
+    return ImageFiles(found, max_pixels)
 
 
 def is_single(inputs: Inputs) -> bool:
@@ -150,7 +207,7 @@ def is_single(inputs: Inputs) -> bool:
 
 def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSource]:
     if isinstance(inputs, str | Path):
-        yield from _files(Path(inputs), recursive)
+        yield from map(Path, _paths([inputs], recursive))
     elif isinstance(inputs, bytes | np.ndarray | Image.Image | ImageSource):
         yield inputs
     elif isinstance(inputs, bytearray | memoryview):
@@ -162,17 +219,27 @@ def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSourc
         raise TypeError(f'{type(inputs).__name__} is no image; give a path, an RGB array, a PIL image or bytes')
 
 
-def _files(path: Path, recursive: bool = False) -> list[Path]:
-    if path.is_dir():
-        files = _photos(path.rglob('*') if recursive else path.iterdir())
-    elif _is_pattern(str(path)):
-        folder, pattern = _split(path)
-        files = _photos(map(Path, glob(str(Path(escape(str(folder)), pattern)), recursive=True)))
-    else:
-        return [path]
-    if not files:
-        raise MissingFile(f'{path}: no image there ({", ".join(IMAGE_FILES)})')
-    return files
+def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
+    """The files that are named, and those of folders and patterns, each in the order of their names."""
+    for path in map(Path, names):
+        if path.is_dir():
+            yield from _photos(_below(str(path), recursive), path)
+        elif _is_pattern(str(path)):
+            folder, pattern = _split(path)
+            found = iglob(str(Path(escape(str(folder)), pattern)), recursive=True)
+            yield from _photos(filter(os.path.isfile, found), path)
+        else:
+            yield str(path)
+
+
+def _below(folder: str, recursive: bool) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                yield entry.name if folder == '.' else entry.path
+            elif recursive and entry.is_dir(follow_symlinks=False):
+                with suppress(PermissionError):
+                    yield from _below(entry.name if folder == '.' else entry.path, recursive)
 
 
 def _is_pattern(path: str) -> bool:
@@ -185,12 +252,15 @@ def _split(path: Path) -> tuple[Path, str]:
     return there, str(path.relative_to(there))
 
 
-def _photos(paths: Iterable[Path]) -> list[Path]:
-    return sorted(
-        path
-        for path in paths
-        if path.suffix.lower() in IMAGE_FILES
-        and not path.name.startswith('.')
-        and not path.name.lower().endswith(NOT_PHOTOS)
-        and path.is_file()
-    )
+def _photos(paths: Iterable[str], place: Path) -> Iterator[str]:
+    """Those of the files in ``place`` that are photos, sorted."""
+    found = SpooledDict()
+    for path in paths:
+        name = os.path.basename(path)
+        is_photo = os.path.splitext(name)[1].lower() in IMAGE_FILES and not name.startswith('.')
+        if is_photo and not name.lower().endswith(NOT_PHOTOS):
+            found.add(path.replace(os.sep, '\0'))  # a folder's files follow each other
+    if not found:
+        raise MissingFile(f'{place}: no image there ({", ".join(IMAGE_FILES)})')
+    for path in found.sorted():
+        yield path.replace('\0', os.sep)

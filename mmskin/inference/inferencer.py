@@ -42,6 +42,7 @@ from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
+from mmskin.spooled import SpooledDict
 from mmskin.structures import TaskSample, is_known, not_finite
 
 __all__ = ['LesionInferencer']
@@ -205,7 +206,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
 
         An image that cannot be read, or whose answer is not finite, gives a ``FailedImage``; the others are predicted.
         """
-        for batch in self._batches(self._told(find_images(inputs), metadata)):
+        for batch in self._batches(self._told(inputs, metadata)):
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
             for item in batch:
                 yield item if isinstance(item, FailedImage) else next(predictions)
@@ -229,7 +230,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                 raise Mistake(f'{where}{name}: this network is told {takes} beside the image; leave {name} out')
             self.inputs_beside[name].read(value, f'{where}{name}')
 
-    def read_metadata(self, table: str | Path, image_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    def read_metadata(self, table: str | Path, image_ids: Collection[str]) -> Mapping[str, dict[str, Any]]:
         """What a table says of images, by image id; images that it lacks are counted on the standard error.
 
         Args:
@@ -245,19 +246,22 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             raise Mistake(f'{table}: this network is told nothing beside the image; leave the table out')
         columns = input_columns(Path(table), self.inputs_beside)
         told = read_inputs(Path(table), columns, image_ids, 'check its name.')
-        for one in told.values():
+        found = SpooledDict()
+        for image_id, one in told.items():
             for name, value in one['inputs'].items():
                 self.inputs_beside[name].read(value, one['inputs_from'][name])
-        return {image_id: dict(one['inputs']) for image_id, one in told.items()}
+            found[image_id] = one['inputs']
+        return found
 
-    def _told(self, sources: Iterable[ImageSource], metadata: Metadata | None) -> Iterator[ImageSource]:
+    def _told(self, inputs: Inputs, metadata: Metadata | None) -> Iterator[ImageSource]:
         """The images with what ``metadata`` says of them."""
+        if isinstance(metadata, str | Path):
+            inputs = [*inputs] if isinstance(inputs, Iterator) else inputs
+            metadata = self.read_metadata(metadata, [source.image_id for source in find_images(inputs)])
+        sources: Iterable[ImageSource] = find_images(inputs)
         if metadata is None:
             yield from sources
             return
-        if isinstance(metadata, str | Path):
-            sources = [*sources]
-            metadata = self.read_metadata(metadata, [source.image_id for source in sources])
         if not isinstance(metadata, Mapping):
             sources, values = [*sources], [*metadata]
             if len(sources) != len(values):

@@ -2,18 +2,20 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.errors import Mistake
-from mmskin.files import check_name, csv_line, plain_cell, write_json, write_whole
+from mmskin.files import check_name, csv_line, json_text, plain_cell, whole_file, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.masks import LesionMeasurements, coco_segmentation
@@ -64,19 +66,22 @@ class PredictionFiles:
         if not self.table.is_file():
             return
         with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
-            (first, *others), *rows = [cells for cells in csv.reader(file) if cells] or [['image_id']]
-        if first != 'image_id':
-            raise Mistake(f'{self.table}: is no table of earlier predictions, and would be lost; name another folder')
-        for cells in rows:
-            try:
-                image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
-            except Mistake:
-                continue  # none that we wrote
-            names = [f'{folder}/{image_id}{suffix}' for folder, suffix in OF_IMAGES]
-            for task, _, outline in (column.partition('/') for column in others if '/' in column):
-                names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
-            for name in names:
-                (self.out_dir / name).unlink(missing_ok=True)
+            rows = (cells for cells in csv.reader(file) if cells)
+            first, *others = next(rows, ['image_id'])
+            if first != 'image_id':
+                raise Mistake(
+                    f'{self.table}: is no table of earlier predictions, and would be lost; name another folder'
+                )
+            for cells in rows:
+                try:
+                    image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
+                except Mistake:
+                    continue  # none that we wrote
+                names = [f'{folder}/{image_id}{suffix}' for folder, suffix in OF_IMAGES]
+                for task, _, outline in (column.partition('/') for column in others if '/' in column):
+                    names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
+                for name in names:
+                    (self.out_dir / name).unlink(missing_ok=True)
 
     def __enter__(self) -> 'PredictionFiles':
         return self
@@ -104,39 +109,65 @@ class PredictionFiles:
 
 
 class CocoFile:
-    """Gathers predictions as annotations of COCO: for each image with a lesion, its outline, box and class.
+    """Writes predictions as annotations of COCO: for each image with a lesion, its outline, box and class.
 
-    The category is the predicted class, or ``lesion`` of a network that names none; ``score`` is its probability.
+    The category is the predicted class, or ``lesion`` of a network that names none; ``score`` is its probability. The
+    file is there from the start, and has its content when the block ends, however it ends; until then what is gathered
+    waits on the disk.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
         self.path = path
         self.categories = list(classes) or ['lesion']
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
+        names = ('images', 'annotations')
+        self.parts: dict[str, IO[str]] = {name: TemporaryFile('w+') for name in names}  # noqa: SIM115
+        self.counts = dict.fromkeys(self.parts, 0)
+
+    def __enter__(self) -> 'CocoFile':
+        self._write()  # now, not in the end, it is said if that fails
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write()
+        for part in self.parts.values():
+            part.close()
 
     def add(self, prediction: LesionPrediction) -> None:
         """Take one image."""
         height, width = prediction.size
         name = prediction.path or prediction.image_id
-        image = dict(id=len(self.images) + 1, file_name=name, height=height, width=width)
-        self.images.append(image)
+        image_id = self._add('images', dict(file_name=name, height=height, width=width))
         measured = prediction.measurements
         if measured is None or prediction.mask is None:
             return
         label = prediction.label if prediction.label in self.categories else self.categories[0]
         score = (prediction.probabilities or {}).get(label)
-        annotation = dict(id=len(self.annotations) + 1, image_id=image['id'], iscrowd=0, area=measured.area)
+        annotation = dict(image_id=image_id, iscrowd=0, area=measured.area)
         annotation |= dict(category_id=self.categories.index(label) + 1, bbox=list(measured.bounding_box))
         annotation |= dict(
             segmentation=coco_segmentation(prediction.mask), **({} if score is None else {'score': score})
         )
-        self.annotations.append(annotation)
+        self._add('annotations', annotation)
 
-    def write(self) -> None:
-        """Write what was gathered, whole."""
+    def _add(self, part: str, entry: Mapping[str, Any]) -> int:
+        """Take an entry of a part; its id."""
+        self.counts[part] += 1
+        separator = ', ' if self.counts[part] > 1 else ''
+        self.parts[part].write(separator + json_text({'id': self.counts[part], **entry}))
+        return self.counts[part]
+
+    def _write(self) -> None:
         categories = [dict(id=number, name=name) for number, name in enumerate(self.categories, 1)]
-        write_json(self.path, dict(images=self.images, annotations=self.annotations, categories=categories))
+        with whole_file(self.path) as file:
+            file.write(b'{')
+            for name, part in self.parts.items():
+                part.seek(0)
+                file.write(f'"{name}": ['.encode())
+                shutil.copyfileobj(part.buffer, file)  # type: ignore[attr-defined]
+                file.write(b'], ')
+            file.write(f'"categories": {json_text(categories)}}}\n'.encode())
 
 
 def files_of(prediction: LesionPrediction, source: ImageSource | None = None) -> Iterator[tuple[str, bytes]]:

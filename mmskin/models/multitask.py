@@ -1,5 +1,6 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -270,11 +271,19 @@ class MultiTaskModel(BaseModel):
 
     def fit_inputs(self, samples: Iterable[Mapping[str, Any]]) -> None:
         """Let the tasks' fusions count what they want to, in a training set as ``TaskDataset`` lists it."""
-        samples = [*samples]
-        for task in self.tasks.values():
-            labelled = [one for one in samples if isinstance(one.get(task.target), int)]
-            if task.fusion and labelled:
-                task.fusion.fit(values_of(self.inputs, labelled), torch.tensor([one[task.target] for one in labelled]))
+        fused = {name: task for name, task in self.tasks.items() if task.fusion}
+        labels = {name: array('q') for name in fused}
+        values = {name: {one: array('f') for one in self.inputs} for name in fused}
+        for sample in samples:
+            for name, task in fused.items():
+                if isinstance(label := sample.get(task.target), int):
+                    labels[name].append(label)
+                    for one, told in self.inputs.items():
+                        values[name][one].append(told.read(sample.get('inputs', {}).get(one), one))
+        for name, task in fused.items():
+            if labels[name]:
+                known = {one: torch.tensor(found) for one, found in values[name].items()}
+                task.fusion.fit(known, torch.tensor(labels[name]))
 
     def passing_by_site(self) -> dict[str, FeaturePassing]:
         """The operators in use, by their block."""

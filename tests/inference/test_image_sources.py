@@ -1,6 +1,8 @@
 """Which images a path, a pattern or a list means."""
 
 import io
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,27 @@ def test_ids_that_are_one_file_on_some_disks_are_refused(one, other, tmp_path):
     (tmp_path / f'{other}.png').rename(tmp_path / 'day' / f'{other}.png')
     found = find_files([str(tmp_path)], recursive=True)
     assert sorted(source.image_id for source in found) == sorted([one, f'day/{other}'])
+
+
+def test_many_files_are_listed_on_the_disk(tmp_path):
+    (tmp_path / 'folder/below').mkdir(parents=True)
+    first = tmp_path / 'folder/00000.jpg'
+    Image.fromarray(PIXELS).save(first)
+    for number in range(1, 3000):
+        os.link(first, tmp_path / f'folder/{number:05}.jpg')
+    os.link(first, tmp_path / 'folder/below/x.jpg')
+    find_files([str(tmp_path / 'folder/below')])  # what is imported or cached at first use
+    tracemalloc.start()
+    files = find_files([str(tmp_path / 'folder')], recursive=True)
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < most < 3000 * 100  # a path and a string alone are more
+    assert len(files) == 3001
+    assert [one.image_id for one in files] == [*(f'{number:05}' for number in range(3000)), 'x']
+    assert [one.image_id for one in files[7:9]] == ['00007', '00008'] and files[-1].image_id == 'x'
+    assert [one.image_id for one in files[::1500]] == ['00000', '01500', 'x']
+    with pytest.raises(IndexError):
+        files[3001]
 
 
 def test_only_files_that_are_not_there(tmp_path):
