@@ -142,7 +142,8 @@ def test_schedules_end_inside_their_run(path):
     for cfg in stages_of(path):
         optimizer = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
         schedulers, iterations = build_schedulers(cfg, optimizer), epoch_length(cfg.train_dataloader)
-        epochs = cfg.train_cfg.max_epochs
+        epochs = cfg.train_cfg.get('max_epochs', 1)
+        iterations = cfg.train_cfg.get('max_iters', iterations)
         for scheduler in schedulers:
             last = epochs if scheduler.by_epoch else epochs * iterations
             assert scheduler.end <= last

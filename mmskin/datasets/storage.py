@@ -16,7 +16,7 @@ from mmengine.fileio.backends import BaseStorageBackend
 from mmskin.datasets.rows import once_per_machine, stamp
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 
-__all__ = ['TarBackend', 'places_of', 'read_stored', 'stored_names']
+__all__ = ['TarBackend', 'content_of', 'places_of', 'read_stored', 'stored_names']
 
 
 class TarBackend(BaseStorageBackend):
@@ -81,6 +81,17 @@ class TarBackend(BaseStorageBackend):
 
 
 register_backend('tar', TarBackend, force=True)
+
+
+def content_of(sample: Mapping[str, Any], name: str) -> bytes | None:
+    """The bytes of what a sample calls ``name``, where it is no file: in hand (``contents``), or in a storage.
+
+    Raises:
+        MissingFile: if the storage has nothing of that name.
+    """
+    if name in sample.get('contents', {}):
+        return sample['contents'][name]
+    return read_stored(name, sample['backend_args']) if sample.get('backend_args') else None
 
 
 def read_stored(name: str, backend_args: Mapping[str, Any]) -> bytes:

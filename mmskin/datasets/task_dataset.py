@@ -171,6 +171,12 @@ def task_datasets(dataset: Dataset) -> Iterator[TaskDataset]:
         yield from task_datasets(part)
 
 
+def samples_of(dataset: Dataset) -> Iterator[dict]:
+    """All samples of our datasets inside wrappers, one after the other, before any step of a pipeline."""
+    for part in task_datasets(dataset):
+        yield from map(part.get_data_info, range(len(part)))
+
+
 def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
     """Fold and group by image id, from a table of folds.
 

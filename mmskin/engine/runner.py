@@ -13,11 +13,13 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
+from mmengine.registry import FUNCTIONS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-from mmskin.datasets.task_dataset import task_datasets
+from mmskin.datasets.tar_stream import NO_LENGTH, StreamLoader
+from mmskin.datasets.task_dataset import samples_of
 from mmskin.engine.checkpoints import writing_whole
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
@@ -25,7 +27,7 @@ from mmskin.engine.resume import continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
-from mmskin.registry import HOOKS, RUNNERS, described, is_of
+from mmskin.registry import DATASETS, HOOKS, RUNNERS, described, is_of
 
 __all__ = ['ChannelsLast', 'LesionRunner', 'refusals_in_log']
 
@@ -145,7 +147,10 @@ class LesionRunner(Runner):
             epochs = loop.get('by_epoch', 'max_iters' not in loop)
             options = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop = {'type': 'EpochBasedTrainLoop' if epochs else 'IterBasedTrainLoop', **options}
-        return self._reading_inputs(super().build_train_loop(loop), for_training=True)
+        built = super().build_train_loop(loop)
+        if isinstance(built, IterBasedTrainLoop) and isinstance(built.dataloader.dataset, IterableDataset):
+            built.dataloader.length = built.max_iters
+        return self._reading_inputs(built, for_training=True)
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         loop = {'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop
@@ -162,6 +167,9 @@ class LesionRunner(Runner):
             Mistake: if a value makes no sense, an input is unknown for all of the training set, or a sampler never
                 ends.
         """
+        is_endless = isinstance(loop.dataloader.dataset, IterableDataset)
+        if is_endless and not isinstance(loop, IterBasedTrainLoop):
+            raise Mistake(f'{type(loop).__name__} goes through all images: {NO_LENGTH}')
         if isinstance(loop.dataloader.sampler, InfiniteSampler) and not isinstance(loop, IterBasedTrainLoop):
             raise Mistake(
                 f'{type(loop).__name__} goes through all images, and InfiniteSampler never ends; take DefaultSampler, '
@@ -170,10 +178,13 @@ class LesionRunner(Runner):
         model = unwrap(self.model)
         if not isinstance(model, MultiTaskModel) or not model.inputs:
             return loop
-        parts = task_datasets(loop.dataloader.dataset)
-        samples = [part.get_data_info(index) for part in parts for index in range(len(part))]
+        if is_endless:
+            raise Mistake(
+                f'model.inputs: {" and ".join(model.inputs)} of all images are counted before a training, and a stream '
+                'has no end; leave model.inputs out, or train on a data set'
+            )
         found = set()
-        for sample in samples:
+        for sample in samples_of(loop.dataloader.dataset):
             for name in model.inputs.keys() & sample.get('inputs', {}).keys():
                 model.inputs[name].read(sample['inputs'][name], sample['inputs_from'][name])
                 found.add(name)
@@ -184,7 +195,7 @@ class LesionRunner(Runner):
                 f'no image of the training set has {" or ".join(missing)}, which model.inputs names; name the column, '
                 f'as train_dataloader.dataset.inputs=dict({missing[0]}=...), or leave it out of model.inputs'
             )
-        model.fit_inputs(samples)
+        model.fit_inputs(samples_of(loop.dataloader.dataset))
         return loop
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
@@ -214,6 +225,8 @@ class LesionRunner(Runner):
             if of_workers:
                 print_log(f'num_workers=0: {" and ".join(of_workers)} left out', 'current')
         with refusals(described('loader', dataloader)):
+            if is_stream(dataloader):
+                return build_stream(dataloader)
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         if not len(loader):
             raise Mistake(
@@ -221,6 +234,25 @@ class LesionRunner(Runner):
                 'full is left out (drop_last); give a smaller batch_size'
             )
         return loader
+
+
+def is_stream(dataloader: Any) -> bool:
+    """Whether the config of a loader names a data set without a length."""
+    dataset = dataloader.get('dataset') if isinstance(dataloader, Mapping) else None
+    name = dataset.get('type') if isinstance(dataset, Mapping) else None
+    kind = DATASETS.get(name) if isinstance(name, str) else name
+    return isinstance(kind, type) and issubclass(kind, IterableDataset)
+
+
+def build_stream(dataloader: Mapping[str, Any]) -> StreamLoader:
+    """The loader of a data set without a length."""
+    if needless := [name for name in ('sampler', 'batch_sampler', 'num_batch_per_epoch') if dataloader.get(name)]:
+        raise Mistake(f'{needless[0]} of a loader: {NO_LENGTH}')
+    options = {key: value for key, value in dataloader.items() if key not in ('dataset', 'sampler', 'collate_fn')}
+    collate = dataloader.get('collate_fn') or {'type': 'pseudo_collate'}
+    function = FUNCTIONS.get(collate['type']) if isinstance(collate['type'], str) else collate['type']
+    collate_fn = partial(function, **{key: value for key, value in collate.items() if key != 'type'})
+    return StreamLoader(DATASETS.build(dict(dataloader['dataset'])), collate_fn=collate_fn, **options)
 
 
 def is_for_training(hook: Hook) -> bool:

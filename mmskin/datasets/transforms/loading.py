@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmskin.datasets.storage import read_stored
+from mmskin.datasets.storage import content_of
 from mmskin.errors import Mistake
 from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_levels, read_mask
@@ -48,9 +48,11 @@ class LoadImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add the image and its sizes."""
         min_size = self.size / self.smallest_crop if self.size else None
-        path, stored = results['img_path'], results.get('backend_args')
-        content = read_stored(path, stored) if stored else Path(path)
-        results['img'], results['ori_shape'] = read_image(content, min_size, self.max_pixels, path if stored else '')
+        path = results['img_path']
+        content = content_of(results, path)
+        results['img'], results['ori_shape'] = read_image(
+            Path(path) if content is None else content, min_size, self.max_pixels, '' if content is None else path
+        )
         results['img_shape'] = results['img'].shape[:2]
         results['input_size'] = self.size
         return results
@@ -82,7 +84,7 @@ class LoadMask(BaseTransform):
     @staticmethod
     def _load(path: str, results: dict, classes: int) -> np.ndarray:
         """One file's mask, or its map of ``classes``."""
-        content = read_stored(path, results['backend_args']) if results.get('backend_args') else None
+        content = content_of(results, path)
         levels = read_mask(path, content) if classes == 1 else read_levels(path, content)
         height, width = results['ori_shape']
         if levels.shape != (height, width):

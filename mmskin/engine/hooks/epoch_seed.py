@@ -9,6 +9,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmskin.datasets.tar_stream import TarStream
 from mmskin.datasets.task_dataset import UNSEEDED, task_datasets
 from mmskin.registry import HOOKS
 
@@ -20,13 +21,16 @@ class EpochSeed(Hook):
     """Seed each training epoch from (seed, epoch, rank), and tell the dataset which epoch it is.
 
     A checkpoint then needs no random state: a run that resumes draws what the uninterrupted one would have drawn,
-    dropout and augmentation alike. A loop without epochs (``by_epoch=False``) is left to draw as it will.
+    dropout and augmentation alike. A loop without epochs (``by_epoch=False``) is left to draw as it will, but for a
+    ``TarStream``, which draws for each image.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
         """Let every dataset of ours draw its augmentation from the run's seed."""
+        if isinstance(runner.train_dataloader.dataset, TarStream):
+            runner.train_dataloader.dataset.seed = runner.seed
         for dataset in task_datasets(runner.train_dataloader.dataset):
             dataset.seed = runner.seed
             if not isinstance(runner.train_loop, EpochBasedTrainLoop):

@@ -1,0 +1,209 @@
+"""A stream of samples from tar shards, for training by iterations."""
+
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import get_rank, get_world_size
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from mmskin.datasets.tables import class_or_number
+from mmskin.datasets.task_dataset import check_fields, seeded
+from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
+from mmskin.errors import MissingFile, Mistake
+from mmskin.files import check_name
+from mmskin.readers.images import IMAGE_FILES
+from mmskin.registry import DATASETS, TRANSFORMS
+from mmskin.structures import is_known
+
+__all__ = ['StreamLoader', 'TarStream']
+
+NO_LENGTH = (
+    'a stream has no length: train by iterations, train_cfg=dict(by_epoch=False, max_iters=...), without sampler, and '
+    'validate and test on a data set'
+)
+
+
+@DATASETS.register_module()
+class TarStream(IterableDataset):
+    """Samples from tar shards as WebDataset packs them, read from start to end, over and over.
+
+    The members of a sample follow each other, and have one name up to its first dot: ``7.jpg``, ``7.mask.png``,
+    ``7.cls``, ``7.json``. Each pass reads the shards in another order, and mixes ``shuffle`` samples. Shards are dealt
+    to processes and their workers, so there have to be as many. Order and augmentation are functions of the seed, the
+    pass and the image, and a training that resumes goes on in the middle of a pass.
+
+    Args:
+        path: A tar file, a folder of them, or a pattern such as ``'shards/train-*.tar'``, relative to ``data_root``;
+            they may be compressed.
+        pipeline: See ``TaskDataset``.
+        mask: How the name of a mask ends; its member may be missing, as may those of labels.
+        label: How the name of the member ends that holds the diagnosis as text, a class's name or number; or a key of
+            the member ``json``.
+        columns: Further ground truth, by field: keys of the member ``json``, as ``CsvDataset`` has columns.
+        shuffle: Samples, as they are stored, that wait in memory to be drawn from; 1 keeps the order of a shard.
+        seed: Of order and augmentation.
+        metainfo: ``dict(classes=...)`` names the classes in the order of their labels; other fields' likewise.
+        data_root: See ``path``.
+
+    Raises:
+        MissingFile: if there is no such file.
+        Mistake: if a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        pipeline: Sequence[dict | Callable] = (),
+        mask: str = 'mask.png',
+        label: str = 'cls',
+        columns: Mapping[str, str] | None = None,
+        shuffle: int = 1000,
+        seed: int = 0,
+        metainfo: Mapping[str, Any] | None = None,
+        data_root: str | Path = '',
+    ) -> None:
+        path = Path(data_root, path)
+        found = [*map(str, path.glob('*.tar*'))] if path.is_dir() else glob(str(path))
+        self.path, self.shards = str(path), sorted(found)
+        if not self.shards:
+            raise MissingFile(f'{path}: no tar file is there')
+        if seed < 0 or shuffle < 1:
+            raise Mistake(f'TarStream has seed={seed} and shuffle={shuffle}; give 0 and 1, or more')
+        self.mask, self.label, self.columns, self.shuffle, self.seed = mask, label, columns or {}, shuffle, seed
+        check_fields(self.columns)
+        self.metainfo = dict(metainfo or {})
+        self.steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
+        refuse_what_parts_masks(self.steps)
+        self.process = get_rank(), get_world_size()  # a worker that is spawned does not know them
+        self.passed = 0, 1  # batches before the first one that is read, and their size
+
+    def __len__(self) -> int:
+        raise Mistake(f'{self.path}: {NO_LENGTH}')
+
+    def check_readers(self, workers: int) -> None:
+        """Raise a ``Mistake`` if there are fewer shards than workers that read, in all processes."""
+        readers = self.process[1] * max(1, workers)
+        if len(self.shards) < readers:
+            raise Mistake(
+                f'{self.path}: {len(self.shards)} shards for {readers} readers ({self.process[1]} processes, '
+                f'num_workers={workers}); write more and smaller shards, or take fewer workers'
+            )
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        batches, size = self.passed
+        to_pass = max(0, batches - number + workers - 1) // workers * size
+        rank, processes = self.process
+        turn = 0
+        while True:
+            order = np.random.default_rng((self.seed, turn)).permutation(len(self.shards))
+            own = [self.shards[index] for index in order[rank * workers + number :: processes * workers]]
+            count = 0
+            for sample in self._mixed(own, np.random.default_rng((self.seed, turn, rank * workers + number))):
+                count += 1
+                if to_pass:
+                    to_pass -= 1
+                    continue
+                with seeded(self.seed, turn, zlib.crc32(sample['image_id'].encode('utf-8', 'surrogateescape'))):
+                    result = self._loaded(sample)
+                if result is not None:
+                    yield result
+            if not count:
+                raise Mistake(f'{", ".join(own)}: no image there ({", ".join(IMAGE_FILES)})')
+            turn += 1
+
+    def _mixed(self, shards: Sequence[str], random: np.random.Generator) -> Iterator[dict]:
+        """The samples of shards, each once."""
+        waiting: list[dict] = []
+        for shard in shards:
+            for sample in samples_in(shard):
+                if len(waiting) < self.shuffle:
+                    waiting.append(sample)
+                    continue
+                index = int(random.integers(len(waiting)))
+                drawn, waiting[index] = waiting[index], sample
+                yield drawn
+        random.shuffle(waiting)  # type: ignore[arg-type]
+        yield from waiting
+
+    def _loaded(self, stored: dict) -> Any:
+        """A sample after the pipeline; None if a step gives none."""
+        where, parts = stored['where'], stored['parts']
+        check_name(stored['image_id'], f'{where}: the image id')
+        image = next((end for end in parts if f'.{end.lower()}' in IMAGE_FILES), None)
+        if image is None:
+            raise Mistake(f'{where}: has no image ({", ".join(IMAGE_FILES)}), only {", ".join(parts)}')
+        results = {'image_id': stored['image_id'], 'img_path': f'{where}.{image}', 'inputs': {}}
+        results['contents'] = {f'{where}.{end}': content for end, content in parts.items()}
+        if self.mask in parts:
+            results['seg_map_path'] = f'{where}.{self.mask}'
+        try:
+            told = json.loads(parts.get('json', b'{}'))
+            cells = {name: parts[name].decode().strip() for name in (self.label,) if name in parts}
+        except ValueError as error:
+            raise Mistake(f'{where}: its json or {self.label} is damaged ({error}); write the shard again') from error
+        if not isinstance(told, dict):
+            raise Mistake(f'{where}.json: holds no object; write it as {{"{self.label}": ...}}')
+        for field, name in {'gt_label': self.label, **self.columns}.items():
+            cell = str(cells.get(name, told.get(name, '')))
+            if is_known(cell):
+                is_number = field == 'gt_label' and cell.isdecimal()
+                column = f'{where}: {name}'
+                results[field] = int(cell) if is_number else class_or_number(field, column, cell, self.metainfo)
+        for step in self.steps:
+            if (results := step(results)) is None:
+                return None
+        return results
+
+
+def samples_in(shard: str) -> Iterator[dict]:
+    """The samples of a shard: ``image_id``, ``where`` for errors, and ``parts``, their members' bytes by ending."""
+    parts: dict[str, bytes] = {}
+    before = None
+    try:
+        with tarfile.open(shard, 'r|*') as archive:
+            for member in archive:
+                folder, name = os.path.split(os.path.normpath(member.name))
+                stem, _, end = name.partition('.')
+                if not member.isfile() or not stem:
+                    continue
+                if before != (folder, stem) and parts:
+                    yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}  # type: ignore[index]
+                    parts = {}
+                before = folder, stem
+                parts[end] = archive.extractfile(member).read()  # type: ignore[union-attr]
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise MissingFile(f'{shard}: gone') from error
+        raise Mistake(f'{shard}: damaged, or no tar file ({error}); copy it again') from error
+    if parts and before:
+        yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
+
+
+class StreamLoader(DataLoader):
+    """A loader of a data set without a length; it is as long as the training, which MMEngine takes for an epoch."""
+
+    length: int | None = None  # in batches
+
+    def __init__(self, dataset: IterableDataset, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.sampler.skip = self.skip  # type: ignore[attr-defined]  # whom a training that resumes asks
+        if isinstance(dataset, TarStream):
+            dataset.check_readers(self.num_workers)
+
+    def skip(self, num_samples: int) -> None:
+        """Begin after so many samples of this process, without a look at them."""
+        self.dataset.passed = num_samples // self.batch_size, self.batch_size  # type: ignore[operator]
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise Mistake(f'{getattr(self.dataset, "path", type(self.dataset).__name__)}: {NO_LENGTH}')
+        return self.length
