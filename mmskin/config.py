@@ -47,7 +47,7 @@ def load_config(
     Args:
         path: The Python config; ``configs/...`` is also found among those that come with mmskin, from any folder.
         work_dir: Where checkpoints and logs go; ``work_dirs/<config_name>`` if neither this nor the config says.
-        data_root: Data folder for training, validation and test, in place of the config's.
+        data_root: Data folder for training, validation and test, instead of the config's.
         seed: Seed of weights, sampling and augmentation.
         amp: Train in mixed precision; see ``mmskin.engine.mixed_precision``.
         options: Settings by dotted name, e.g. ``{'train_cfg.max_epochs': 2}``; they win over everything else,
@@ -64,7 +64,7 @@ def load_config(
         sys.path.append(folder)  # a plugin may lie beside the config that names it
     cfg = read_config(path)
     if 'model' not in cfg:
-        raise Mistake(f'{path}: says no model, so it is no config to train or test')
+        raise Mistake(f'{path}: has no model, so it cannot be trained or tested')
     refuse_wrong_kinds(cfg, str(path))
     cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / config_name(path))
     cfg.launcher = launcher
@@ -126,7 +126,7 @@ def read_config(path: str | Path) -> Config:
         Mistake: if the file, a base of it or a module that it imports cannot be executed.
     """
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise Mistake(f'{path}: is no config, which is a Python file')
+        raise Mistake(f'{path}: not a config: a config is a Python file')
     with executing(str(path)):
         cfg = Config.fromfile(str(path), import_custom_modules=False)
         pending = [*cfg.values()]  # a look at a class that a Python config names imports it
@@ -222,7 +222,7 @@ def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any])
         if name not in SETTINGS:
             near = difflib.get_close_matches(name, SETTINGS, n=3)
             hint = f'did you mean {" or ".join(near)}?' if near else f'there are {", ".join(sorted(SETTINGS))}'
-            raise Mistake(f'{path}: {place}{key} is no setting; {hint}')
+            raise Mistake(f'{path}: {place}{key} is not a setting; {hint}')
     for key in (key for key, value in options.items() if value == {}):
         emptied: Any = cfg
         for part in key.split('.'):
@@ -353,7 +353,7 @@ def _value(text: str) -> Any:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         if text.lstrip('[( ').startswith(('{', 'dict(')):
-            raise ValueError(f"{text!r} is no dict of Python's; write it as {{'type': 'SumOp'}}") from error
+            raise ValueError(f"{text!r} is not a Python dict; write it as {{'type': 'SumOp'}}") from error
         return DictAction._parse_iterable(text)
     in_brackets = text.strip().startswith('(')
     if isinstance(value, tuple) != in_brackets:  # 1,2 is a list to mmengine, and (1) a tuple

@@ -164,7 +164,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table as ``write_whole`` does, in UTF-8; see ``csv_line``. What is no text in UTF-8 gets backslashes."""
+    """Write a table as ``write_whole`` does, in UTF-8; see ``csv_line``. What is not UTF-8 text gets backslashes."""
     with whole_file(path) as file:
         for cells in rows:
             file.write(csv_line(cells).encode(errors='backslashreplace'))
@@ -200,7 +200,7 @@ def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, li
 
     Raises:
         MissingFile: if it is missing.
-        Mistake: if it is no text in UTF-8, has a NUL in it, a quote does not end, or a line has other
+        Mistake: if it is not UTF-8 text, has a NUL in it, a quote does not end, or a line has other
             numbers of cells than the first.
     """
     for numbers, rows in _read_raw(path, delimiter):
@@ -264,7 +264,7 @@ def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int],
     except FileNotFoundError as error:
         raise MissingFile(f'{path}: not there') from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Mistake(f'{path} is no table in UTF-8 ({error}); save it as CSV in UTF-8, or copy it again') from error
+        raise Mistake(f'{path} is not a UTF-8 table ({error}); save it as CSV in UTF-8, or copy it again') from error
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
@@ -303,7 +303,7 @@ def number_in(cell: str) -> float:
         ValueError: if it is none: Python would take ``nan``, ``1e999``, ``1_0`` and digits of other scripts, too.
     """
     if not NUMBER.fullmatch(cell) or not math.isfinite(value := float(cell)):
-        raise ValueError(f'{cell[:40]!r} is no number')
+        raise ValueError(f'{cell[:40]!r} is not a number')
     return value
 
 

@@ -107,7 +107,7 @@ def small_config(repository):
 
 @pytest.fixture(scope='session')
 def checkpoint(small_config, tmp_path_factory):
-    """A checkpoint as EMAHook has it saved: the average as ``state_dict``, and what training goes on from beside it."""
+    """A checkpoint as EMAHook has it saved: the average as ``state_dict``, next to it the plain weights."""
     init_default_scope('mmskin')
     torch.manual_seed(0)
     weights = MODELS.build(small_config.model).state_dict()

@@ -121,7 +121,7 @@ def test_a_table_of_ours_that_is_damaged_is_named(tmp_path):
         ('image_id,JA\na,1\nb', 'line 3: has 1 cells, and the first line has 2'),
         ('image_id,JA\na,1,2\n', 'line 2: has 3 cells, and the first line has 2'),
         (f'image_id,JA\n"{"x" * 200_000}",1\n', 'field larger than field limit'),
-        ('image_id,JA\na,"1\nb,2\n', 'is no table in UTF-8 .unexpected end of data'),
+        ('image_id,JA\na,"1\nb,2\n', 'is not a UTF-8 table .unexpected end of data'),
         ('image_id,JA\na,1\nb,2', 'no end of its last line'),
         ('image_id,JA,JA\na,1,2\n', 'a column twice'),
     ):
@@ -132,7 +132,7 @@ def test_a_table_of_ours_that_is_damaged_is_named(tmp_path):
 
 @pytest.mark.parametrize('text', ['nan', 'inf', '1e999', '1_0', '٣', '0x10', '', 'True', '9' * 400])
 def test_what_is_no_number_to_a_reader_is_none_to_us(text):
-    with pytest.raises(ValueError, match='is no number'):
+    with pytest.raises(ValueError, match='is not a number'):
         number_in(text)
 
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(config_of(args.model))
     inputs = build_inputs(cfg.model.get('inputs'))
     if not inputs:
-        raise Mistake(f'--model {args.model}: is told nothing beside the image; name a model with inputs')
+        raise Mistake(f'--model {args.model}: takes only images; name a model with further inputs')
     method = Path(args.method)
     seeds = sorted(method.glob('seed*'))
     if not seeds:

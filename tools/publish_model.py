@@ -22,7 +22,7 @@ from mmskin.packaging.publish import publish_weights
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
     parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it anew')
-    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
     parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')

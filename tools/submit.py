@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
     parser.add_argument('config', help='Python config')
     parser.add_argument(
-        'checkpoint', nargs='+', help='checkpoint file or work folder; of several, or a folder of folds, the mean'
+        'checkpoint', nargs='+', help='checkpoint file or work folder; several, or a folder of folds, are averaged'
     )
     parser.add_argument('out_dir', help='Part1/, Part1.zip and Part3.csv go here')
     parser.add_argument('--work-dir', help="logs and results.json go here (work_dirs/<config's name>)")

@@ -313,7 +313,7 @@ def runs_of(suite: Suite, root: str | Path, results: str | Path | None = None) -
 
 
 def check_suite(runs: Sequence[Run]) -> None:
-    """Deal the folds if nobody has, and raise if a run cannot go on or be compared.
+    """Deal the folds if nobody has, and raise if a run cannot continue or be compared.
 
     Raises:
         Mistake: names the runs that began otherwise than they would now, needed another network, or cannot be compared,

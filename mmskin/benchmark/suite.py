@@ -182,10 +182,10 @@ def _suite_of(settings: dict, path: Path, data_root: str | None, options: Mappin
     methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
     _check_methods(methods, path)
     if settings.get('baseline') not in (None, *(method.name for method in methods)):
-        raise Mistake(f'{path}: baseline={settings["baseline"]!r} is no method; name one, or leave it out.')
+        raise Mistake(f'{path}: baseline={settings["baseline"]!r} is not a method; name one, or leave it out.')
     for key in ('seeds', 'metrics'):
         if len({*settings[key]}) < len(settings[key]):
-            raise Mistake(f'{path}: {key}={settings[key]} has one twice; keep it once.')
+            raise Mistake(f'{path}: {key}={settings[key]} has an entry twice; keep it once.')
     if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
         raise Mistake(
             f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '

@@ -28,7 +28,7 @@ def work(runs: Sequence[Run], pause: float = PAUSE) -> None:
     """Execute every run that is not finished and that no other process holds.
 
     A process holds a run by a lock on its folder, which the system frees when the process ends, however it ends. A run
-    that fails leaves its traceback in ``error.txt``, and the others go on; it is tried again the next time. While
+    that fails leaves its traceback in ``error.txt``, and the others continue; it is tried again the next time. While
     another process holds a run whose network one of ``runs`` needs, this one looks again after ``pause`` seconds.
     """
     tried: set[Path] = set()
@@ -59,7 +59,7 @@ def work(runs: Sequence[Run], pause: float = PAUSE) -> None:
 def work_on_ray(runs: Sequence[Run], address: str | None = None) -> None:
     """Execute every run that is not finished as a task of Ray, on whatever node has room, over one file system.
 
-    A run that is lost with its process or node is started again on another, three times at most, and goes on from its
+    A run that is lost with its process or node is started again on another, three times at most, and continues from its
     last checkpoint. The lock on its folder keeps the lost process, if it still works, and the next one apart. Each run
     has as many cores as this process has threads, so that its numbers are those of one process, and a GPU if there are
     any. A run that fails leaves its traceback in ``error.txt``.

@@ -9,10 +9,10 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What an audit is told on the command line."""
     parser.add_argument('model', help='model folder, the name of one that comes with mmskin, or a config')
-    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out-dir', help='table and picture go here (work_dirs/audit)', default='work_dirs/audit')
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
-    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, instead of the config's")
     parser.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, default=False, help='average over views, which takes longer'
     )

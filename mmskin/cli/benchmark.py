@@ -2,10 +2,10 @@
 
 mmskin benchmark suites/quick.py
 
-Finished runs are left as they are and interrupted ones go on. With several GPUs each takes the next free run
+Finished runs are kept and interrupted ones continue. With several GPUs each takes the next free run
 (--processes); any number of these commands may also run at once, over one file system. On a cluster:
 sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; the ids have to begin at 0. On Ray,
---on ray: each run is a task, which goes on elsewhere if its node dies. Needs: pip install '.[ray]'
+--on ray: each run is a task, which continues elsewhere if its node dies. Needs: pip install '.[ray]'
 """
 
 import argparse
@@ -24,21 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')
     parser.add_argument(
         '--out',
-        help='results and report go here instead, small enough for a repository, such as results/<suite>; runs whose '
-        'results are there are not made again',
+        help='results and report go here instead, small enough for a repository, such as results/<suite>; finished '
+        'runs are not repeated',
     )
-    parser.add_argument('--data-root', help="data folder, in place of the suite's")
+    parser.add_argument('--data-root', help="data folder, instead of the suite's")
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
-    parser.add_argument('--on', choices=['ray'], help='run on a Ray cluster, each run on any node that has room')
-    parser.add_argument('--ray-address', metavar='ADDRESS', help='of that cluster (one is started on this machine)')
-    parser.add_argument('--shard', help='i/n: take the i-th of n parts only, from 0; a Slurm array does it by itself')
+    parser.add_argument('--on', choices=['ray'], help='run on a Ray cluster, each run on any free node')
+    parser.add_argument(
+        '--ray-address', metavar='ADDRESS', help='its address (by default one is started on this machine)'
+    )
+    parser.add_argument('--shard', help='i/n: run only part i of n, from 0; Slurm arrays are recognised')
     parser.add_argument(
         '--methods', nargs='+', metavar='NAME', help='run only these methods, and those whose networks they need'
     )
-    parser.add_argument(
-        '--power', action='store_true', help='say which differences the suite can see, from its assumptions or runs'
-    )
-    parser.add_argument('--report-only', action='store_true', help='collect what is finished; needs no data')
+    parser.add_argument('--power', action='store_true', help='print which differences the suite can detect')
+    parser.add_argument('--report-only', action='store_true', help='report on finished runs; needs no data')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='settings for all methods')
 
 

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('out', help='folder for the cache')
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--workers', type=int, default=2, help='processes that decode (2)')
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_dataloader.dataset.seed=1'
@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> None:
         for line in write_cache(datasets_of(cfg), args.out, args.workers):
             print(line, flush=True)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt('run it again, and it goes on') from None
+        raise KeyboardInterrupt('run it again to continue') from None
     print(f'train with --cfg-options cache={args.out}, or write cache = {args.out!r} into the config')

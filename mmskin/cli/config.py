@@ -13,10 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config')
-    parser.add_argument(
-        '--stage', help='name of a stage, whose own settings are merged in (the whole, with its stages)'
-    )
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--stage', help='merge in the settings of this stage (default: the whole config)')
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
     )

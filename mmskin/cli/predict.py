@@ -4,7 +4,7 @@ mmskin predict photo.jpg
 mmskin predict photo.jpg folder 'more/*.png' --out-dir OUT
 
 OUT/predictions.csv has a row for each image, and OUT/masks/<image id>_segmentation.png is its mask: 0 and 255, of the
-image's own size. A file that cannot be read is reported, and the others go on. Exit status: 0 if all went well, 1 if an
+image's own size. Unreadable files are reported and skipped. Exit status: 0 if all went well, 1 if an
 image was skipped, 2 if nothing could be started or written. Research software, not a medical device.
 """
 
@@ -35,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a prediction is told on the command line."""
     parser.add_argument('inputs', nargs='*', metavar='INPUT', help='image files, folders, or patterns in quotes')
     parser.add_argument('--samples', action='store_true', help='painted lesions that come with mmskin, to try it out')
-    parser.add_argument('--recursive', action='store_true', help='of folders, all folders below, too')
-    parser.add_argument('--out-dir', type=Path, help='write a table, masks, and what else is asked for, here')
+    parser.add_argument('--recursive', action='store_true', help='search folders below the named ones, too')
+    parser.add_argument('--out-dir', type=Path, help='write a table, masks and the files of other options here')
     parser.add_argument(
-        '--json', metavar='FILE', help='write an object a line: probabilities, measurements, gate rates'
+        '--json', metavar='FILE', help='write one JSON object a line: probabilities, measurements, gate rates'
     )
-    parser.add_argument('--contours', action='store_true', help='with outlines in --json')
-    parser.add_argument('--coco', type=Path, metavar='FILE', help='write outlines and classes as COCO has them')
+    parser.add_argument('--contours', action='store_true', help='include outlines in --json')
+    parser.add_argument('--coco', type=Path, metavar='FILE', help='write outlines and classes in the format of COCO')
     parser.add_argument(
         '--mm-per-pixel',
         type=float,
@@ -56,19 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'of several, the mean',
     )
     model.add_argument(
-        '--checkpoint', nargs='+', help='checkpoint file or work folder, for a config; of several, the mean'
+        '--checkpoint', nargs='+', help='checkpoint file or work folder, for a config; several are averaged'
     )
     model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
     model.add_argument('--on', choices=['ray'], help='predict on a Ray cluster, which sees the same files')
-    model.add_argument('--ray-address', metavar='ADDRESS', help='of that cluster (one is started on this machine)')
-    parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is decoded (50000000)')
+    model.add_argument(
+        '--ray-address', metavar='ADDRESS', help='its address (by default one is started on this machine)'
+    )
+    parser.add_argument(
+        '--max-pixels', type=int, default=50_000_000, help='largest image to decode, in pixels (50000000)'
+    )
     model.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )
-    beside = parser.add_argument_group('beside the images, for networks that are told it; what is left out is unknown')
+    beside = parser.add_argument_group('more about the images, for networks that use it; what is left out is unknown')
     beside.add_argument('--metadata', metavar='TABLE', help='CSV with image_id and the inputs, such as age and sex')
-    beside.add_argument('--age', help='of all images that the table leaves unknown')
+    beside.add_argument('--age', help='age of all images without one in the table')
     beside.add_argument('--sex', help='likewise')
     beside.add_argument(
         '--input', action='append', default=[], metavar='NAME=VALUE', help='likewise, any other input of the network'
@@ -103,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.mm_per_pixel is not None and not 1e-6 <= args.mm_per_pixel <= 1e3:
         raise Mistake(f'--mm-per-pixel {args.mm_per_pixel}: give a number from 0.000001 to 1000, such as 0.02')
     if not args.inputs and not args.samples:
-        raise Mistake('no image; name files, folders or patterns, or try --samples')
+        raise Mistake('no images; name files, folders or patterns, or try --samples')
     inputs = [*args.inputs, *([str(Path(mmskin.__file__).parent / 'samples')] if args.samples else [])]
     sources = find_files(inputs, args.max_pixels, args.recursive)
     _refuse_overwriting(args, sources)
@@ -113,10 +117,10 @@ def run(args: argparse.Namespace) -> int:
     network['batch_size'] = args.batch_size
     inferencer = LesionInferencer(**network)
     if args.explain and (len(args.model or ()) > 1 or len(args.checkpoint or ()) > 1):
-        raise Mistake('the reasons are those of one network; leave out --explain, or name one')
+        raise Mistake('only a single network can be explained; leave out --explain, or name one')
     if args.explain and inferencer.is_exported:
         raise Mistake(
-            f'{args.model[0]}: an exported network cannot be looked into; leave out --explain, or name a config'
+            f'{args.model[0]}: an exported network cannot be explained; leave out --explain, or name a config'
         )
     sources = _told(args, inferencer, sources)
     if args.on:

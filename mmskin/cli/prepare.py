@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('archives', nargs='*', help='archives, or folders that hold them')
     parser.add_argument('--out', required=True, metavar='DIR', help='the data folder to create')
     parser.add_argument('--offline', action='store_true', help='download nothing')
-    parser.add_argument('--splits', nargs='+', choices=['train', 'val', 'test'], help='only the archives of these')
+    parser.add_argument(
+        '--splits', nargs='+', choices=['train', 'val', 'test'], help='only the archives of these splits'
+    )
     parser.add_argument(
         '--against', nargs='+', default=[], metavar='DIR', help='other prepared folders, to find images they share'
     )
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         done = prepare(settings)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt('run it again to go on') from None
+        raise KeyboardInterrupt('run it again to continue') from None
     print(done.text(), end='')
     if not done.problems:
         print(f'train with: mmskin train {Path(done.copy or args.out, args.name)}.py')

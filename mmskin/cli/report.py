@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='CSV',
         help='per_image.csv of the same network on other images, as the validation split, to fit a temperature on',
     )
-    parser.add_argument('--title', default='Evaluation report', help='of the page')
+    parser.add_argument('--title', default='Evaluation report', help='heading of the page')
 
 
 def run(args: argparse.Namespace) -> None:

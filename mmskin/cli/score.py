@@ -13,14 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'predictions',
         nargs='+',
-        help='folder that mmskin predict wrote, or of masks; of several, the best, too',
+        help='folders written by mmskin predict, or of masks; with several, also the best',
     )
     parser.add_argument('--data-root', help='folder with ISIC-2017 in its official layout')
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='test', help='its part (test)')
-    parser.add_argument('--masks', help='folder of true masks, <image id>_segmentation.png, in place of the split')
-    parser.add_argument('--labels', help='table of true diagnoses, as the challenge has it, in place of the split')
+    parser.add_argument('--split', choices=['train', 'val', 'test'], default='test', help='split (test)')
+    parser.add_argument('--masks', help='folder of true masks, <image id>_segmentation.png, instead of the split')
     parser.add_argument(
-        '--compare', nargs=2, metavar='PAPER', help='say whether tables of these two can be compared, and no more'
+        '--labels', help='table of true diagnoses, in the format of the challenge, instead of the split'
+    )
+    parser.add_argument(
+        '--compare', nargs=2, metavar='PAPER', help='only say whether tables of these two papers can be compared'
     )
 
 

@@ -14,7 +14,11 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What serving is told on the command line."""
-    parser.add_argument('--host', default='127.0.0.1', help='whom to listen to (127.0.0.1); 0.0.0.0 lets anybody in')
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen on (127.0.0.1, this machine only); 0.0.0.0 lets everybody in',
+    )
     parser.add_argument('--port', type=int, default=7860, help='7860')
     parser.add_argument(
         '--allow-host',
@@ -37,22 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )
-    parser.add_argument('--max-megabytes', type=float, default=30, help='largest file that is taken (30)')
+    parser.add_argument('--max-megabytes', type=float, default=30, help='largest file accepted, in MB (30)')
     parser.add_argument(
-        '--max-total-megabytes', type=float, default=2000, help='all uploads together that wait for answers (2000)'
+        '--max-total-megabytes', type=float, default=2000, help='MB of all uploads that wait for answers (2000)'
     )
-    parser.add_argument('--max-pixels', type=int, default=50_000_000, help='largest image that is taken (50000000)')
+    parser.add_argument(
+        '--max-pixels', type=int, default=50_000_000, help='largest image accepted, in pixels (50000000)'
+    )
     api = parser.add_argument_group('the service')
     api.add_argument(
         '--api', action='store_true', help='POST an image to /predict, get JSON; networks run on Ray Serve'
     )
     api.add_argument('--replicas', type=int, help='processes with a network each (one for each GPU, or one)')
-    api.add_argument(
-        '--batch-size', type=int, help='images that a network sees at once, if they wait (8 on a GPU, or 1)'
-    )
-    api.add_argument('--queue', type=int, default=64, help='images that may wait; the next one hears 503 (64)')
+    api.add_argument('--batch-size', type=int, help='images in a batch, at most (8 on a GPU, else 1)')
+    api.add_argument('--queue', type=int, default=64, help='images that may wait; further ones get status 503 (64)')
     api.add_argument('--timeout', type=float, default=30, help='seconds for an answer, waiting included (30)')
-    api.add_argument('--ray-address', metavar='ADDRESS', help='of a Ray cluster (one is started on this machine)')
+    api.add_argument(
+        '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
+    )
 
 
 def run(args: argparse.Namespace) -> None:

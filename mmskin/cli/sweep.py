@@ -3,7 +3,7 @@
 mmskin sweep configs/fpm/lite0_isic2017.py --metric cls/AUC_mean --search optim_wrapper.optimizer.lr=1e-4..1e-2
 
 A trial is a training, judged by its validations: after the first, third, ninth ... one, of three trials the best goes
-on. The same command again goes on where it was interrupted. Needs: pip install '.[ray]'
+on. The same command again continues where it was interrupted. Needs: pip install '.[ray]'
 """
 
 import argparse
@@ -24,13 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'or values, [16,32]',
     )
     parser.add_argument('--metric', required=True, help='of validation, such as seg/JA')
-    parser.add_argument('--mode', choices=['max', 'min'], default='max', help='what is good (max)')
+    parser.add_argument(
+        '--mode', choices=['max', 'min'], default='max', help='whether more or less of it is better (max)'
+    )
     parser.add_argument('--trials', type=int, default=20, help='20')
     parser.add_argument('--work-dir', help="trials and table go here (work_dirs/sweeps/<config's name>)")
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--seed', type=int, default=0, help='0')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings of all trials')
-    parser.add_argument('--ray-address', metavar='ADDRESS', help='of a Ray cluster (one is started on this machine)')
+    parser.add_argument(
+        '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='*',
-        help='of a config: checkpoint file or work folder; of several, or a folder of folds, the mean',
+        help='checkpoint file or work folder, if the model is a config; several, or a folder of folds, are averaged',
     )
     parser.add_argument('--work-dir', help='logs, results.json and per_image.csv go here')
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
-    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
+    parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, instead of the config's")
     parser.add_argument(
         '--tta',
         action=argparse.BooleanOptionalAction,
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the launcher scripts'
+    )
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 

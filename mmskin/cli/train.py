@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument('config', help='Python config')
     parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
-    parser.add_argument('--data-root', help="data folder, in place of the config's")
+    parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument(
-        '--resume', action='store_true', help='go on where an earlier run in the same work folder stopped'
+        '--resume', action='store_true', help='continue where an earlier run in the same work folder stopped'
     )
     parser.add_argument(
         '--dry-run',
@@ -27,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--check', action='store_true', help='load every image and mask, and name those that are missing or damaged'
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
-    parser.add_argument('--seed', type=int, help="seed, in place of the config's")
-    parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there too, beside TensorBoard')
+    parser.add_argument('--seed', type=int, help="seed, instead of the config's")
+    parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there in addition to TensorBoard')
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the scripts')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the launcher scripts'
+    )
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         for fault in files_at_fault(datasets, workers=2):
             print(fault, flush=True)
             count += 1
-        print(f'{sum(map(len, datasets))} images, {count} at fault')
+        print(f'{sum(map(len, datasets))} images, {count} with faults')
         return 1 if count else 0
     if args.track:
         if not cfg.get('visualizer'):
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         checkpoint = run_stages(cfg, args.resume)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'--resume --work-dir {cfg.work_dir} goes on from the last epoch') from None
+        raise KeyboardInterrupt(f'--resume --work-dir {cfg.work_dir} continues from the last epoch') from None
     if is_main_process():
         print(f'final checkpoint: {checkpoint}')
     return 0

@@ -72,7 +72,7 @@ def browse_dataset(
     """
     formats = FigureCanvasBase.filetypes
     if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
-        raise Mistake(f'{out_file}: .{suffix} is no format for a picture; there are {", ".join(sorted(formats))}')
+        raise Mistake(f'{out_file}: .{suffix} is not a format for pictures; there are {", ".join(sorted(formats))}')
     samples = read_samples(cfg, split, count, views)
     name = Path(cfg.filename or 'the config').name
     draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')

@@ -57,7 +57,7 @@ class CachedLoading:
         self.root, self.folder = Path(folder), place_of(folder, steps)
         if not (self.folder / 'cache.json').is_file():
             if any(self.folder.glob('*.arrow')):
-                raise MissingFile(f'{self.root}: the cache is not finished; run mmskin cache again, and it goes on')
+                raise MissingFile(f'{self.root}: the cache is not finished; run mmskin cache again to continue')
             others = [' + '.join(read_note(note)['steps']) for note in sorted(self.root.glob('*/cache.json'))]
             stale = f'; there is {" and ".join(others)}' if others else ''
             wanted = ' + '.join(described(step) for step in steps)
@@ -203,7 +203,7 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
             yield f'{len(done)} of {len(wanted)} images'
     if faults:
         more = [f'and {len(faults) - SHOWN} more images'] if len(faults) > SHOWN else []
-        raise Mistake('; '.join([*faults[:SHOWN], *more, 'the others are cached; put these right, and run it again']))
+        raise Mistake('; '.join([*faults[:SHOWN], *more, 'the others are cached; correct these, and run it again']))
     ids = sorted(done)
     places = {'shard': [done[one][0] for one in ids], 'row': [done[one][1] for one in ids]}
     write_rows(place / 'index.arrow', pa.table({'image_id': ids, **places}))

@@ -91,7 +91,7 @@ class SyntheticFundus:
         """
         out_dir = Path(out_dir)
         if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / TABLE).is_file():
-            raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it')
+            raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it')
         splits = ['train'] * num_train + ['val'] * num_val + ['test'] * num_test
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:

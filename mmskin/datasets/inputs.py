@@ -44,7 +44,7 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
     if near := [column for column in row if column.lower() in lacking]:
         raise Mistake(f'{path} has a column {near[0]}, which is not read; name it {near[0].lower()}, or remove it')
     if not found:
-        raise Mistake(f'{path} has no column {" or ".join(names)}, which this network is told; check the first line')
+        raise Mistake(f'{path} has no column {" or ".join(names)}, an input of this network; check the first line')
     return found
 
 

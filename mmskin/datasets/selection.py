@@ -103,7 +103,7 @@ def select_data(
     if labels and not Path(labels).is_file():
         raise MissingFile(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out.")
     if masks and not Path(masks).is_dir():
-        raise MissingFile(f"{masks} is no folder; name the one with candidates' masks, or leave masks out.")
+        raise MissingFile(f"{masks} is not a folder; name the one with candidates' masks, or leave masks out.")
     diagnoses = read_labels(Path(labels)) if labels else {}
     mask_files = index_masks(Path(masks)) if masks else {}
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())

@@ -80,7 +80,7 @@ class SyntheticLesions:
             except (RecursionError, ValueError) as error:
                 raise Mistake(f'{written}: damaged; remove {out_dir}, and run this again') from error
         elif out_dir.exists() and any(out_dir.iterdir()):
-            raise Mistake(f'{out_dir} holds files that are no synthetic set; choose another folder or empty it.')
+            raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it.')
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:
             unfinished = Path(folder) / out_dir.name

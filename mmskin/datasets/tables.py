@@ -99,7 +99,7 @@ def read_rows(
 
     Raises:
         MissingFile: if there is no such file.
-        Mistake: if a column is missing or there twice, a row is not complete, the file is no text in UTF-8, or the
+        Mistake: if a column is missing or there twice, a row is not complete, the file is not UTF-8 text, or the
             delimiter is not one character.
     """
     names = check_columns(path, columns, if_missing, if_no_column, delimiter)
@@ -216,5 +216,5 @@ def number(cell: str, column: str) -> int | float:
     try:
         value = number_in(cell)
     except ValueError as error:
-        raise Mistake(f'{column} is {cell!r}, which is no number; correct it') from error
+        raise Mistake(f'{column} is {cell!r}, which is not a number; correct it') from error
     return int(value) if value.is_integer() else value

@@ -150,12 +150,12 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
         try:
             checkpoint = read_checkpoint(file)
             if not {'meta', 'message_hub'} <= checkpoint.keys() or (faults and 'optimizer' not in checkpoint):
-                raise Mistake(f'{file}: holds weights alone, with which a training cannot go on')
+                raise Mistake(f'{file}: holds only weights, which is not enough to resume a training')
         except Mistake as error:
             faults.append(str(error))
             continue
         if faults and is_main_process():
-            print(f'  {"; ".join(faults)}\n  going on from {file}, the one before', flush=True)
+            print(f'  {"; ".join(faults)}\n  continuing from {file}, the one before', flush=True)
         return file
     if faults:
         raise Mistake(
@@ -187,7 +187,7 @@ def finished_checkpoint(folder: str | Path) -> Path | None:
         assert isinstance(name, str) and name == Path(name).name and _can_be(name), name
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise Mistake(
-            f'{mark}: damaged, or not what a finished stage leaves; remove it, and the stage goes on from its last '
+            f'{mark}: damaged, or not what a finished stage leaves; remove it, and the stage continues from its last '
             'checkpoint'
         ) from error
     return mark.parent / name

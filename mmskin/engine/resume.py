@@ -160,7 +160,7 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
 
     Moments of the optimizer and the log come from the checkpoint. Rates, weight decay and all else that an optimizer is
     told come from the config: the schedule is gone through up to here, as if it had been the config's from the start.
-    Schedulers that follow the validation go on from the checkpoint's.
+    Schedulers that follow the validation continue from the checkpoint's.
 
     Raises:
         Mistake: if the checkpoint is of another network or optimizer, or has been trained longer than the config says.

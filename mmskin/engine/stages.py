@@ -115,7 +115,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
 
     Args:
         cfg: A config with ``work_dir`` set.
-        resume: Skip finished stages and go on from the last checkpoint of the one that was interrupted, or of the last
+        resume: Skip finished stages and continue from the last checkpoint of the interrupted one, or of the last
             one if it has more epochs now, by the schedule, rates and weight decay that the config has now. Otherwise
             what the work folder holds of an earlier training is forgotten (its files are overwritten as training goes).
 
@@ -209,9 +209,8 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     is_ours = cfg.get('runner_type', 'LesionRunner') == 'LesionRunner'
     if finished and is_last and trains_longer(changed) and not is_ours:
         raise Mistake(
-            f'{cfg.work_dir}: this training has finished, and {cfg.runner_type} cannot go on without the state of the '
-            'optimizer, which is gone; train in another --work-dir, from load_from='
-            f'{finished}'
+            f'{cfg.work_dir}: this training has finished, and {cfg.runner_type} cannot continue without the '
+            f'state of the optimizer, which is gone; train in another --work-dir, from load_from={finished}'
         )
     if finished and not (is_last and trains_longer(changed)):
         if others := {name: pair for name, pair in changed.items() if not name.startswith('custom_hooks')}:
@@ -228,7 +227,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         if (cfg.get('strategy') or {}).get('type') == 'FSDPStrategy':
             raise Mistake(
                 f"{cfg.work_dir}: mmengine's FSDPStrategy cannot bring back the optimizer's state, so the stage cannot "
-                f'go on; train it in another --work-dir, from load_from={latest}, or by DDPStrategy'
+                f'continue; train it in another --work-dir, from load_from={latest}, or by DDPStrategy'
             )
         refuse_changes(cfg.work_dir, settings, changed, is_ours)
         cfg.load_from = str(latest)
@@ -313,7 +312,7 @@ def _rehearse_validation(runner: Runner, metric: str | None) -> None:
 def build_runner(cfg: Config) -> Runner:
     """The runner of one stage, or of a test; several may follow each other in one process.
 
-    MMEngine keeps logger, log and figures of every run, and goes on with the last.
+    MMEngine keeps logger, log and figures of every run, and continues with the last.
     """
     for kind in (MMLogger, MessageHub, Visualizer):
         while len(kind._instance_dict) > 1:

@@ -41,7 +41,7 @@ class Sweep:
         mode: Whether ``max`` or ``min`` of it is good.
         trials: How many.
         data_root: In place of the config's.
-        seed: Of the search, and of the trials in place of the config's.
+        seed: Of the search, and of the trials instead of the config's.
         options: Other settings for all trials.
     """
 
@@ -105,7 +105,7 @@ def report(root: Path, place: str, metric: str, value: float) -> None:
 
 
 def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
-    """One training of the sweep, in a process of Ray Tune; it goes on where it was interrupted."""
+    """One training of the sweep, in a process of Ray Tune; it continues where it was interrupted."""
     from ray import tune
 
     folder = Path(plan.work_dir, 'trials', tune.get_context().get_trial_id())
@@ -152,7 +152,7 @@ def space_of(search: Mapping[str, Any]) -> dict[str, Any]:
 def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     """Run the trials that are missing, and write ``sweep.csv``; the settings of the best, its folder and its value.
 
-    A trial that is lost with its process or node goes on from its last checkpoint, twice at most, and so does a sweep
+    A trial that is lost with its process or node continues from its last checkpoint, twice at most, and so does a sweep
     that was interrupted when it is called again.
 
     Raises:

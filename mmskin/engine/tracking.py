@@ -64,7 +64,7 @@ class LoggerHook(hooks.LoggerHook):
 
 @VISBACKENDS.register_module()
 class MLflowVisBackend(upstream.MLflowVisBackend):
-    """mmengine's, with pictures that keep their step and a run that a resumed training goes on in.
+    """mmengine's, with pictures that keep their step and a run that a resumed training continues in.
 
     Without ``tracking_uri`` it logs where MLflow itself would (``MLFLOW_TRACKING_URI``, or a file in the folder one is
     in); without ``exp_name`` into ``MLFLOW_EXPERIMENT_NAME`` or ``mmskin``. The run is called as its work folder.
@@ -121,7 +121,7 @@ STEP = 'iter'  # W&B counts calls where nothing else is said
 
 @VISBACKENDS.register_module()
 class WandbVisBackend(upstream.WandbVisBackend):
-    """mmengine's, over the training's own steps, and with a run that a resumed training goes on in.
+    """mmengine's, over the training's own steps, and with a run that a resumed training continues in.
 
     ``init_kwargs`` are ``wandb.init``'s. Without a project there, it is ``WANDB_PROJECT`` or ``mmskin``; the run is
     called as its work folder, and a training's stages are a group. No source code is sent, as mmengine's would be.

@@ -113,7 +113,7 @@ def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
     """The two probabilities of each image; a first line with the columns' names is passed over.
 
     Raises:
-        Mistake: if the file is no text in UTF-8, a line has not three cells, an id occurs twice, or a probability is
+        Mistake: if the file is not UTF-8 text, a line has not three cells, an id occurs twice, or a probability is
             outside [0, 1].
     """
     rows: dict[str, tuple[float, float]] = {}
@@ -136,7 +136,7 @@ def probability(cell: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise Mistake(f'{where}: {cell!r} is no probability; write a number from 0 to 1.')
+        raise Mistake(f'{where}: {cell!r} is not a probability; write a number from 0 to 1.')
     return value
 
 

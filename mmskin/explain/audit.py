@@ -91,8 +91,8 @@ def tinted(gains: tuple[float, float, float]) -> Callable[[np.ndarray, np.ndarra
 
 VARIANTS = (
     Variant('as it is', '', as_it_is),
-    Variant('background alone', 'what is better than chance comes from beside the lesion', without_lesion),
-    Variant('lesion alone', 'what is lost came from beside the lesion, or from the skin around it', lesion_alone),
+    Variant('background alone', 'anything better than chance comes from outside the lesion', without_lesion),
+    Variant('lesion alone', 'what is lost came from outside the lesion, or from the skin around it', lesion_alone),
     Variant('ruler, hair, patch painted over', 'what is lost came from them', without_things),
     Variant('patches added', 'what moves is what patches mean to the network', with_patch),
     Variant('warmer light', 'what moves depends on the lamp', tinted((1.10, 1.0, 0.82))),
@@ -137,7 +137,7 @@ def audit(
         Mistake: if the network names no disease, or no image has a diagnosis.
     """
     if not inferencer.classes:
-        raise Mistake('this network names no disease, so there is no diagnosis to audit')
+        raise Mistake('this network gives no diagnosis to audit')
     cfg = inferencer.cfg
     if data_root:
         set_in_datasets(cfg.test_dataloader, 'data_root', data_root)

@@ -195,7 +195,7 @@ class ExportedNetwork(BaseModel):
         estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
         if mode == 'tensor':
             return estimates
-        assert mode == 'predict' and data_samples is not None, 'an exported network predicts samples, and no more'
+        assert mode == 'predict' and data_samples is not None, 'an exported network can only predict samples'
         for name, estimate in estimates.items():
             self.tasks[name].write(estimate, data_samples)
         return data_samples

@@ -216,7 +216,7 @@ def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSourc
         for one in inputs:
             yield from _flat(one, recursive)
     else:
-        raise TypeError(f'{type(inputs).__name__} is no image; give a path, an RGB array, a PIL image or bytes')
+        raise TypeError(f'{type(inputs).__name__} is not an image; give a path, an RGB array, a PIL image or bytes')
 
 
 def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:

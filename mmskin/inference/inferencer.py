@@ -93,7 +93,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         batch_size: int = 8,
     ) -> None:
         if batch_size < 1:
-            raise Mistake(f'batch_size={batch_size} is no number of images; give 1 or more')
+            raise Mistake(f'batch_size={batch_size} is not a number of images; give 1 or more')
         self.cfg, files = read_models(model, checkpoint)
         self.files = files
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
@@ -149,9 +149,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     def _save_pretrained(self, save_directory: Path) -> None:
         here = self.files[0].parent if len(self.files) == 1 else Path('.')
         if len(self.files) != 1 or not all((here / name).is_file() for name in FILES):
-            raise Mistake(
-                'this network is no model folder, which the Hub could hold; tools/publish_model.py writes one'
-            )
+            raise Mistake('only model folders go to the Hub; tools/publish_model.py writes one')
         for name in (*FILES, NOVELTY_FILE):
             if (here / name).is_file():
                 shutil.copy(here / name, save_directory)
@@ -227,7 +225,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         for name, value in values.items():
             if name not in self.inputs_beside:
                 takes = ' and '.join(self.inputs_beside) or 'nothing'
-                raise Mistake(f'{where}{name}: this network is told {takes} beside the image; leave {name} out')
+                raise Mistake(f'{where}{name}: this network takes {takes} with the image; leave {name} out')
             self.inputs_beside[name].read(value, f'{where}{name}')
 
     def read_metadata(self, table: str | Path, image_ids: Collection[str]) -> Mapping[str, dict[str, Any]]:
@@ -243,7 +241,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             Mistake: if it has none of the images or columns, or a value that makes no sense.
         """
         if not self.inputs_beside:
-            raise Mistake(f'{table}: this network is told nothing beside the image; leave the table out')
+            raise Mistake(f'{table}: this network takes only images; leave the table out')
         columns = input_columns(Path(table), self.inputs_beside)
         told = read_inputs(Path(table), columns, image_ids, 'check its name.')
         found = SpooledDict()

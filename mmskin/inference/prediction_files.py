@@ -69,9 +69,7 @@ class PredictionFiles:
             rows = (cells for cells in csv.reader(file) if cells)
             first, *others = next(rows, ['image_id'])
             if first != 'image_id':
-                raise Mistake(
-                    f'{self.table}: is no table of earlier predictions, and would be lost; name another folder'
-                )
+                raise Mistake(f'{self.table}: is not a table of predictions, and would be lost; name another folder')
             for cells in rows:
                 try:
                     image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))

@@ -47,7 +47,7 @@ class Ensemble(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor') -> Any:
         """Write the mean predictions for normalised images (N, 3, h, w) into ``data_samples``."""
-        assert mode == 'predict' and data_samples is not None, 'an ensemble predicts samples, and no more'
+        assert mode == 'predict' and data_samples is not None, 'an ensemble can only predict samples'
         found = [member(inputs, blank(data_samples), mode) for member in self.members]
         tasks = {part.probability: part for part in self.members[0].modules() if isinstance(part, Task)}
         for sample, predictions in zip(data_samples, zip(*found, strict=True), strict=True):

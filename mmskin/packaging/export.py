@@ -54,7 +54,7 @@ class Probabilities(nn.Module):
             if {name: one.describe() for name, one in _told(other).items()} != {
                 name: one.describe() for name, one in inputs.items()
             }:
-                raise Mistake('the networks are told other things beside the image; export each by itself')
+                raise Mistake('the networks take different inputs with the image; export each separately')
         self.inputs = inputs
 
     def forward(self, images: Tensor, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
     if found.suffix == '.safetensors':  # a model that is written anew
         origin = read_metadata(found).get('config', origin)
     heading = (
-        f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights beside it."""\n\n'
+        f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights next to it."""\n\n'
     )
     write_text(folder.config, heading + published.pretty_text)
     metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})

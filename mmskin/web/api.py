@@ -45,7 +45,7 @@ ERRORS = {
     400: 'No image, a damaged one, too many pixels, or a value that the network is not told.',
     408: 'The request came too slowly.',
     413: 'The file is too large.',
-    422: 'A parameter that makes no sense.',
+    422: 'An invalid parameter.',
     503: 'Too many wait already; try again after `Retry-After` seconds.',
     504: 'No answer in time.',
 }

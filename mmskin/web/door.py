@@ -151,7 +151,7 @@ class Address:
             return socket.create_server(address, family=family, backlog=1024)
         except (OSError, OverflowError) as error:  # the latter of no port at all
             raise Mistake(
-                f'{self.host}:{self.port} is taken, or not of this machine; name another by --host or --port'
+                f'{self.host}:{self.port} is in use, or not of this machine; choose another --host or --port'
             ) from error
 
     def url(self, listener: socket.socket) -> str:
@@ -268,7 +268,7 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
     if not length.isdecimal() or 'transfer-encoding' in headers:  # the latter wins over a length, and has none
         raise Refusal(411, 'a request has to state its length')
     if int(length) > most:
-        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are taken')
+        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are accepted')
     left, step, more = seconds, 0, True
     while more:
         asked = time.monotonic()

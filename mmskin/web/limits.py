@@ -59,7 +59,7 @@ class Limits:
         if size == 0:
             raise Mistake(f'{name}: the file is empty')
         if size > self.file_bytes:
-            raise Mistake(f'{name}: {size / MEGA:.1f} MB; at most {self.megabytes:g} MB are taken')
+            raise Mistake(f'{name}: {size / MEGA:.1f} MB; at most {self.megabytes:g} MB are accepted')
 
     def source(self, content: bytes, name: str) -> 'ImageSource':
         """A file's content under the name that its owner gave it; its pixels are counted before it is decoded.

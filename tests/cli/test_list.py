@@ -132,7 +132,7 @@ def test_backbones_of_other_libraries(capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['nope'], 'nope is none of the kinds'),
+        (['nope'], 'nope is not a kind'),
         (['--import', 'no_such_module'], 'no_such_module'),
         (['--import', '..x'], "'..x' cannot be imported; give the whole name"),
         (['--import', ''], 'an argument after --import is empty'),

@@ -60,7 +60,7 @@ def call(repository, monkeypatch):
     ('command', 'message'),
     [
         (['train', 'broken.py'], "broken.py, line 1: '(' was never closed"),
-        (['train', 'no_model.py'], 'no_model.py: says no model'),
+        (['train', 'no_model.py'], 'no_model.py: has no model'),
         (['train', 'file'], 'file: '),
         (['train', 'no_base.py'], 'no_base.py: '),
         (['train', ZOO], 'config.py: has no train_dataloader, so there is nothing to train'),
@@ -88,7 +88,7 @@ def call(repository, monkeypatch):
         (['export', '--out', '/proc/nowhere/x.onnx'], '/proc/nowhere: No such file or directory'),
         (['browse_dataset.py', CONFIG, '--data-root', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
         (['browse_dataset.py', CONFIG, '--data-root', 'data', '--count', '-1'], 'there is nothing to show'),
-        (['browse_dataset.py', CONFIG, '--out', 'x.abc'], 'x.abc: .abc is no format for a picture'),
+        (['browse_dataset.py', CONFIG, '--out', 'x.abc'], 'x.abc: .abc is not a format for pictures'),
         (['gates', CONFIG, 'x.pth', '--num-images', '0'], 'num_images=0'),
         (['gates', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
         (['list', '--import', '..x'], "'..x' cannot be imported"),
@@ -185,9 +185,9 @@ def test_custom_imports_that_are_none(value, folder, capfd):
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
-        ('optim_warpper.optimizer.lr=1', 'optim_warpper.optimizer.lr is no setting; did you mean optim_wrapper'),
-        ('data_root=x', 'data_root is no setting; '),
-        ('stages.0.train_cgf.max_epochs=1', 'stages[0]: train_cgf is no setting; did you mean train_cfg'),
+        ('optim_warpper.optimizer.lr=1', 'optim_warpper.optimizer.lr is not a setting; did you mean optim_wrapper'),
+        ('data_root=x', 'data_root is not a setting; '),
+        ('stages.0.train_cgf.max_epochs=1', 'stages[0]: train_cgf is not a setting; did you mean train_cfg'),
         ('stages=[1]', 'stages[0]=1; give a dict'),
         ('stages.0.train_cfg=3', 'stages[0]: train_cfg=3; give a dict'),
         ('optim_wrapper=[]', 'optim_wrapper=[]; give a dict'),
@@ -244,7 +244,7 @@ def test_a_setting_that_makes_no_sense(option, message, data, folder, capfd):
         ('train_dataloaders = {}', 'file.py: nothing reads train_dataloaders; did you mean train_dataloader?'),
         ('train_dataloaders = {}\nother = train_dataloaders', 'has no train_dataloader'),
         ('my_size = 3', 'has no train_dataloader'),
-        ('stages = [dict(name="a", modle=dict())]', 'stages[0]: modle is no setting; did you mean model'),
+        ('stages = [dict(name="a", modle=dict())]', 'stages[0]: modle is not a setting; did you mean model'),
     ],
 )
 def test_a_misspelt_setting_of_a_config(line, message, folder, capfd):

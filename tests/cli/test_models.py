@@ -34,7 +34,7 @@ def test_models_are_listed_with_those_in_folders(here, capsys):
     assert f'{NAME}  13.' in shipped and 'trained by lite0_refit_isic2017: melanoma, nevus' in shipped
     assert 'some/mine  13.' in local
     assert 'broken  ' in local and 'damaged' in local
-    assert 'deep/weights.safetensors: its classes are no list of names' in local
+    assert 'deep/weights.safetensors: its classes are not a list of names' in local
     assert main(['models', 'nowhere']) == 2
 
 

@@ -91,7 +91,7 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, ca
 
 
 def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_path, capsys):
-    """One that is no text in UTF-8, as old archives have them, and one that leaves no room for a suffix."""
+    """One that is not UTF-8 text, as old archives have them, and one that leaves no room for a suffix."""
     old, long = tmp_path / os.fsdecode(b'\xe4.jpg'), tmp_path / f'{"x" * 245}.jpg'
     paths = [tmp_path / 'two\nlines.jpg', tmp_path / 'c:\\x.jpg']
     for path in (old, long, *paths):
@@ -222,7 +222,7 @@ def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/predictions.csv').write_text('date,price\n2026,7\n')
     assert predict(photos / 'b.png')[0] == 2
-    assert 'is no table of earlier predictions' in capsys.readouterr().err
+    assert 'is not a table of predictions' in capsys.readouterr().err
     assert (tmp_path / 'out/predictions.csv').read_text() == 'date,price\n2026,7\n'
 
 
@@ -251,7 +251,7 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '--coco', '{photos}/a.jpg/coco.json'], 'a.jpg'),
         (['{photos}', '--coco', '.'], '.: Is a directory'),
         (['{photos}', '--json', ''], 'an argument after --json is empty; is a variable of the shell not set?'),
-        ([], 'no image; name files, folders or patterns, or try --samples'),
+        ([], 'no images; name files, folders or patterns, or try --samples'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(arguments, message, photos, model, tmp_path, capsys):

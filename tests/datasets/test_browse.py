@@ -91,7 +91,7 @@ def test_formats(cfg, tmp_path, name):
 @pytest.mark.parametrize('name', ['x.abc', 'x'])
 def test_a_format_is_refused_before_anything_is_read(name):
     """A config without loaders is an error of its own, which would come first."""
-    with pytest.raises(ValueError, match=f'{name}: .* is no format'):
+    with pytest.raises(ValueError, match=f'{name}: .* is not a format'):
         browse_dataset(Config(), out_file=name)
 
 

@@ -84,7 +84,7 @@ def test_an_interrupted_call_goes_on(table, tmp_path):
     writing = write_cache([plain], tmp_path / 'cache', shard_images=4)
     assert next(writing) == '4 of 9 images'
     writing.close()
-    with pytest.raises(MissingFile, match='the cache is not finished; run mmskin cache again, and it goes on'):
+    with pytest.raises(MissingFile, match='the cache is not finished; run mmskin cache again to continue'):
         opened(table, cache=tmp_path / 'cache')
     (half,) = (tmp_path / 'cache').rglob('*.arrow')
     half.with_name('000001.part').write_bytes(b'a killed process leaves this')
@@ -214,7 +214,7 @@ def test_the_command_and_its_line_in_a_config(repository, data_root, tmp_path, c
     assert [len(dataset) for dataset in datasets_of(cfg)] == [3, 12, 3]
     cfg.test_dataloader.dataset.pop('_scope_', None)
     assert main(['train', config, '--check', *where]) == 0
-    assert capsys.readouterr().out.endswith('18 images, 0 at fault\n')
+    assert capsys.readouterr().out.endswith('18 images, 0 with faults\n')
 
 
 def test_a_check_names_what_is_damaged(repository, tmp_path, capsys):
@@ -225,4 +225,4 @@ def test_a_check_names_what_is_damaged(repository, tmp_path, capsys):
     assert main(['train', config, '--check', '--data-root', str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert f'{image}: not an image that can be read' in lines[-2]
-    assert lines[-1] == '7 images, 1 at fault'
+    assert lines[-1] == '7 images, 1 with faults'

@@ -300,7 +300,7 @@ def test_a_table_without_rows(table):
 def test_a_table_in_another_encoding(table):
     path = table()
     path.write_bytes(path.read_bytes() + 'ä,ö,ü'.encode('latin-1'))
-    with pytest.raises(ValueError, match='list.csv is no table in UTF-8 .*save it as CSV in UTF-8'):
+    with pytest.raises(ValueError, match='list.csv is not a UTF-8 table .*save it as CSV in UTF-8'):
         dataset(path)
 
 
@@ -352,7 +352,7 @@ def test_an_image_is_not_its_own_mask(table, root):
     [
         (lambda text: text.rpartition(',')[0], 'line 7: has 3 cells, and the first line has 4'),
         (lambda text: text.replace('naevus', 'naevus,benign', 1), r'line \d: has 5 cells, and the first line has 4'),
-        (lambda text: text.replace('naevus', '"naevus', 1), 'is no table in UTF-8 .unexpected end of data'),
+        (lambda text: text.replace('naevus', '"naevus', 1), 'is not a UTF-8 table .unexpected end of data'),
         (lambda text: text.replace('naevus', 'naevus\0', 1), 'a NUL in it|line contains NUL'),
         (lambda text: text.replace('note', 'photo', 1), 'has the column photo twice; rename or remove'),
     ],

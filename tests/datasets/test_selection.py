@@ -123,7 +123,7 @@ def test_nothing_to_choose_from(root, tmp_path):
     ('mistake', 'message'),
     [
         (dict(labels='nowhere.csv'), "nowhere.csv is missing; name the table with candidates' diagnoses"),
-        (dict(masks='nowhere'), "nowhere is no folder; name the one with candidates' masks"),
+        (dict(masks='nowhere'), "nowhere is not a folder; name the one with candidates' masks"),
         (dict(count=-1), 'count=-1: give how many'),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, training
     damage(folder / 'epoch_2.pth')
     final = run_stages(training(folder), resume=True)
     said = capsys.readouterr().out
-    assert f'{folder / "epoch_2.pth"}: damaged' in said and f'going on from {folder / "epoch_1.pth"}' in said
+    assert f'{folder / "epoch_2.pth"}: damaged' in said and f'continuing from {folder / "epoch_1.pth"}' in said
     expected, found = read_weights(straight), read_weights(final)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
     assert [*folder.glob('*.pth')] == [final]

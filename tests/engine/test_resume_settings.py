@@ -157,7 +157,7 @@ def test_a_runner_that_follows_the_checkpoint_alone_goes_on_and_not_beyond(train
     assert begun + train(resume=True, **flexible) == whole
     weights = [read_weights(tmp_path / folder / 'epoch_2.pth') for folder in ('whole', 'run')]
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
-    with pytest.raises(Mistake, match='has finished, and FlexibleRunner cannot go on .*train in another --work-dir'):
+    with pytest.raises(Mistake, match='has finished, and FlexibleRunner cannot continue .*train in another --work-dir'):
         train(resume=True, **{**flexible, 'train_cfg.max_epochs': 3})
 
 

@@ -98,7 +98,7 @@ def test_the_command_prints_them(folder, capsys):
         (lambda root: (root / 'out/predictions.csv').write_text('image_id,melanoma\nx,1\n'), 'needs image_id and'),
         (lambda root: (root / 'out/predictions.csv').write_text(FOUND.rpartition('y')[0]), 'y has a diagnosis'),
         (lambda root: (root / 'out/predictions.csv').write_text(f'{FOUND}y,0,1,0,nevus\n'), 'the id y occurs twice'),
-        (lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', 'nan')), "'nan' is no number"),
+        (lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', 'nan')), "'nan' is not a number"),
         (
             lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', '2')),
             'a probability is from 0 to 1',

@@ -260,11 +260,11 @@ def benchmarks(scene: Scene, folder: Path) -> Iterator[Door]:
         return 'as it was'
 
     yield Door('benchmark: plan.json', begun / 'plain/seed0/fold1/plan.json', 'json', check)
-    yield Door('benchmark: folds.csv to go on with', begun / 'folds.csv', 'table', check)
+    yield Door('benchmark: folds.csv to continue with', begun / 'folds.csv', 'table', check)
 
 
 def trainings(scene: Scene, folder: Path) -> Iterator[Door]:
-    """What a training left, and goes on from."""
+    """What a training left, and continues from."""
     work = Path(shutil.copytree(scene.trained, folder / 'trained'))
 
     def resume() -> Answer:

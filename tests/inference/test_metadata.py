@@ -85,7 +85,7 @@ def test_views_of_one_image_are_told_the_same(folder, images):
     [
         (dict(age=130), r'\.jpg: age is 130; give a number from 0 to 120, or unknown'),
         (dict(sex='f'), r"\.jpg: sex is 'f'; give one of female, male, or unknown"),
-        (dict(site='back'), r'site: this network is told age and sex beside the image; leave site out'),
+        (dict(site='back'), r'site: this network takes age and sex with the image; leave site out'),
         ([{}], r'metadata has 1 entries for 3 images'),
         ('nowhere.csv', r'nowhere\.csv is missing'),
     ],
@@ -97,7 +97,7 @@ def test_metadata_without_sense_are_refused(inferencer, images, metadata, messag
 
 def test_networks_of_images_alone_are_told_nothing(half_folder, images):
     inferencer = LesionInferencer(half_folder.config.parent, device='cpu')
-    with pytest.raises(ValueError, match='age: this network is told nothing beside the image'):
+    with pytest.raises(ValueError, match='age: this network takes only images'):
         inferencer(images[0], metadata=dict(age=55))
 
 
@@ -137,7 +137,7 @@ def test_the_command_takes_a_table_and_options(predict, inferencer, images, tmp_
     ('text', 'options', 'message'),
     [
         (None, ['--age', '300'], "options: age is '300'; give a number from 0 to 120, or unknown"),
-        (None, ['--input', 'site=back'], 'site: this network is told age and sex'),
+        (None, ['--input', 'site=back'], 'site: this network takes age and sex'),
         (None, ['--input', 'site'], '--input site: give a name and a value'),
         ('image_id,age\n{id},old\n', [], "table.csv, line 2: age is 'old'; give a number from 0 to 120, or unknown"),
         ('image_id,age\nelse,50\n', [], 'table.csv has none of the 3 images'),

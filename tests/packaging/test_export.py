@@ -349,5 +349,5 @@ def test_other_kinds_of_file_are_refused(small_config, checkpoint, tmp_path):
 def test_an_exported_network_is_not_explained(onnx_file, images, tmp_path, capsys):
     arguments = ['predict', str(images[0]), '--model', str(onnx_file), '--out-dir', str(tmp_path / 'out'), '--explain']
     assert main(arguments) == 2
-    assert 'small.onnx: an exported network cannot be looked into' in capsys.readouterr().err
+    assert 'small.onnx: an exported network cannot be explained' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

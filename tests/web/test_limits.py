@@ -28,7 +28,7 @@ def test_what_is_within_the_limits_is_read(upload, photo):
     [
         (Limits(), b'', 'the file is empty'),
         (Limits(), b'no image', 'not an image that can be read'),
-        (Limits(megabytes=1), bytes(2_500_000), r'2\.5 MB; at most 1 MB are taken'),
+        (Limits(megabytes=1), bytes(2_500_000), r'2\.5 MB; at most 1 MB are accepted'),
         (Limits(pixels=2_000_000), huge_png(2000, 1001), r'2000 x 1001 pixels are 2\.0 million; at most 2 million'),
         (Limits(), huge_png(60000, 60000), '60000 x 60000 pixels are 3600.0 million'),
     ],

@@ -43,7 +43,7 @@ def served(inferencer):
 def test_an_address_that_is_taken_is_named(inferencer, served):
     port = int(served[0].rstrip('/').rpartition(':')[2])
     with (
-        pytest.raises(Mistake, match=f'127.0.0.1:{port} is taken'),
+        pytest.raises(Mistake, match=f'127.0.0.1:{port} is in use'),
         running(inferencer, Limits(), 'a', Address(port=port)),
     ):
         pass

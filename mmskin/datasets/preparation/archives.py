@@ -71,13 +71,15 @@ def read_checksums(path: str | Path) -> dict[str, str]:
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
-        raise Mistake(f'{path} is no text in UTF-8 ({error}); save it so.') from error
+        raise Mistake(f'{path} is not UTF-8 text ({error}); save it so.') from error
     sums = {}
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith('#'):
             match = re.fullmatch(r'([0-9a-fA-F]+)\s+\*?(.+?)\s*', line)
             if not match or len(match[1]) not in ALGORITHMS:
-                raise Mistake(f'{path}, line {number}: {line!r} is no checksum and file name as md5sum writes them.')
+                raise Mistake(
+                    f'{path}, line {number}: {line!r} is not a checksum and a file name, as md5sum writes them.'
+                )
             sums[Path(match[2]).name] = match[1].lower()
     return sums
 
@@ -102,7 +104,7 @@ def verify(path: Path, archive: Archive) -> str:
         names = [*files]
     elif archive.is_zip:
         if not zipfile.is_zipfile(path):
-            raise Mistake(f'{path} is no complete zip archive; it has {path.stat().st_size} bytes.')
+            raise Mistake(f'{path} is not a complete zip archive; it has {path.stat().st_size} bytes.')
         with zipfile.ZipFile(path) as zipped:
             names = zipped.namelist()
     if archive.is_zip and not any(name.lower().endswith(archive.holds) for name in names):
@@ -114,7 +116,7 @@ def verify(path: Path, archive: Archive) -> str:
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ('sha256', algorithm)}
     with path.open('rb') as file:
         if not archive.is_zip and archive.holds.encode() not in file.readline(4096):
-            raise Mistake(f'{path} is no table with a column {archive.holds}.')
+            raise Mistake(f'{path} is not a table with a column {archive.holds}.')
         file.seek(0)
         while block := file.read(BLOCK):
             for state in hashes.values():

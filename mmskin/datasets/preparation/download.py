@@ -116,7 +116,7 @@ def download(
         the address that gave it, and what ``verify`` returned.
 
     Raises:
-        Mistake: if none of them gives it; what has come stays, and the next call goes on from there.
+        Mistake: if none of them gives it; what has come stays, and the next call continues from there.
         OSError: if the disk does not take it.
     """
     part, patience, failures = PartialFile(path), patience or Patience(), []
@@ -133,7 +133,7 @@ def download(
             part.clear()
             return url, result
     raise Mistake(
-        f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + f'\nRun it again to go on{advice}.'
+        f'{path.name} could not be downloaded.\n  ' + '\n  '.join(failures) + f'\nRun it again to continue{advice}.'
     )
 
 

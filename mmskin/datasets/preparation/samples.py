@@ -56,7 +56,7 @@ def fetch_samples(
         what is noted of each image that is there, by id, and why others are not.
 
     Raises:
-        Mistake: if the archive does not answer; what has come is kept, and the next call goes on from there.
+        Mistake: if the archive does not answer; what has come is kept, and the next call continues from there.
     """
     out_dir = Path(out_dir)
     try:

@@ -201,7 +201,7 @@ class DropInputs(BaseTransform):
 
     def __init__(self, prob: float = 0.1, all_prob: float = 0.2) -> None:
         if not (0 <= prob <= 1 and 0 <= all_prob <= 1):
-            raise Mistake(f'prob={prob}, all_prob={all_prob} of DropInputs are no probabilities; give 0 to 1')
+            raise Mistake(f'prob={prob}, all_prob={all_prob} of DropInputs: give probabilities from 0 to 1')
         self.prob, self.all_prob = prob, all_prob
 
     def transform(self, results: dict) -> dict:

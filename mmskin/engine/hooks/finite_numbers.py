@@ -101,7 +101,7 @@ def place(runner: Runner, iteration: int) -> str:
 
 
 def last_good(runner: Runner) -> str:
-    """Where one can go on from."""
+    """Where one can continue from."""
     if saved := noted_checkpoints(runner.work_dir):
         return f'the last good checkpoint is {saved[0]}'
     return f'no checkpoint is there yet{f", and the start was {runner._load_from}" if runner._load_from else ""}'

@@ -63,7 +63,7 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
     line, whole = _main_line(seen.calls)
     members = [member for call in line for member in _opened(call)]
     if not members or not all(call.fits for call in members):
-        raise Mistake(f'{kind} is no sequence of blocks, each of which gets what the one before it gave; {ANOTHER}')
+        raise Mistake(f'{kind} is not a sequence of blocks in which each gets the output of the one before; {ANOTHER}')
     end = line[-1].output
     blocks: dict[str, nn.Module] = {}
     if not whole:

@@ -175,7 +175,7 @@ class SplitBackbone(nn.Module):
             images: (N, 3, H, W), normalised.
             tasks: Names of branches.
             passing: What exchanges features, by the block or level at which it does. It is called with the maps that
-                entered the block and those that it gave, each by task, and returns what goes on from there, by task;
+                entered the block and those that it gave, each by task, and returns what continues from there, by task;
                 at a decoder's level both are the maps that heads get.
 
         Returns:

@@ -56,7 +56,7 @@ class MTANPassing(RoutedPassing):
     a = sigmoid(BN W2 ReLU(BN W1 [u ; prev])): u enters and p leaves a block of the network that all share, prev is the
     task's own map from the block before; W1 and W2 are 1x1 convolutions. Ours: no block here is shared, so that each
     source's branch takes the place of that network, u = x_j and p = f_j, and prev is x_i. The paper's tasks have no
-    blocks of their own, so that a (.) p is all they go on with; here it is added to f_i, scaled by s as in ``SumOp``.
+    blocks of their own, so that a (.) p is all they get; here it is added to f_i, scaled by s as in ``SumOp``.
     The 3x3 convolution that hands a (.) p on in the paper is the target's next block.
 
     Args:

@@ -1,4 +1,4 @@
-"""lite0_refit_isic2017 as mmskin 0.1.0 published it: for testing, with the weights beside it."""
+"""lite0_refit_isic2017 as mmskin 0.1.0 published it: for testing, with the weights next to it."""
 
 custom_hooks = [
     dict(type='ChannelsLast'),

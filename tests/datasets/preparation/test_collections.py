@@ -313,8 +313,8 @@ def test_what_an_image_lacks_is_noted(made, settings, tmp_path):
             {'x/ISIC_1_segmentation.png': b'1'},
             'images_part_1.zip holds no file that ends in .jpg',
         ),
-        ('HAM10000_metadata.csv', b'<html>please log in</html>', 'metadata.csv is no table with a column lesion_id'),
-        ('HAM10000_images_part_1.zip', b'PK cut off', 'HAM10000_images_part_1.zip is no complete zip archive'),
+        ('HAM10000_metadata.csv', b'<html>please log in</html>', 'metadata.csv is not a table with a column lesion_id'),
+        ('HAM10000_images_part_1.zip', b'PK cut off', 'HAM10000_images_part_1.zip is not a complete zip archive'),
         ('HAM10000_images_part_1.zip', {'../evil.jpg': b'1'}, "part_1.zip is refused, .* '../evil.jpg' lies outside"),
     ],
 )

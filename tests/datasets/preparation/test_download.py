@@ -170,7 +170,7 @@ def test_a_write_that_breaks_off_leaves_earlier_notes_and_sums(tmp_path):
 def test_checksums_in_another_encoding_are_named(tmp_path):
     """As PowerShell writes what a command prints."""
     (tmp_path / 'sums').write_text(f'{"0" * 64}  file\n', encoding='utf-16')
-    with pytest.raises(ValueError, match='sums is no text in UTF-8'):
+    with pytest.raises(ValueError, match='sums is not UTF-8 text'):
         read_checksums(tmp_path / 'sums')
 
 
@@ -249,7 +249,7 @@ def test_the_address_that_a_part_is_from_comes_first(get, server):
 def test_the_error_names_addresses_and_advice(get, server):
     with pytest.raises(Mistake) as error:
         get(urls=[server.url + 'a', 'http://127.0.0.1:9/b'], advice=', or else')
-    for text in ('/a: HTTP Error 404', '127.0.0.1:9/b: ', 'Run it again to go on, or else.'):
+    for text in ('/a: HTTP Error 404', '127.0.0.1:9/b: ', 'Run it again to continue, or else.'):
         assert text in str(error.value)
 
 

@@ -243,7 +243,7 @@ def test_the_sums_of_one_run_are_those_of_another(local, tmp_path):
 @pytest.mark.parametrize('line', ['abc  file.zip', 'x' * 32 + '  file.zip', 'file.zip'])
 def test_a_list_that_is_none(local, tmp_path, line):
     (tmp_path / 'sums').write_text(f'{"0" * 32}  a\n{line}\n')
-    with pytest.raises(ValueError, match='sums, line 2: .* is no checksum and file name'):
+    with pytest.raises(ValueError, match='sums, line 2: .* is not a checksum and a file name'):
         prepare(replace(local, checksums=tmp_path / 'sums'))
 
 
