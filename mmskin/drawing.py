@@ -1,5 +1,6 @@
 """Pictures: outlines, captions and thumbnails, how figures are written, and the cases of a test."""
 
+import logging
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -158,7 +159,8 @@ def drawable(text: str) -> tuple[str, str, str]:
         return text, FONT, 'DejaVu Sans'
     from matplotlib.font_manager import fontManager
 
-    fonts = {font.fname: font.name for font in fontManager.ttflist}
+    logging.getLogger('matplotlib.font_manager').setLevel(logging.ERROR)  # it warns of weights that a font lacks
+    fonts = {font.fname: font.name for font in reversed(fontManager.ttflist)}  # of a collection its first font
     fonts = {path: name for path, name in fonts.items() if not any(part in name.lower() for part in NO_LETTERS)}
     for path in sorted(fonts, key=lambda path: (not any(part in path.lower() for part in FAMILIES), path)):
         if {letter for letter in text if letter.isprintable()} <= _letters(path):
