@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mmskin.datasets.tables import read_rows
+from mmskin.datasets.tables import check_columns, read_rows
 from mmskin.errors import Mistake
 from mmskin.spooled import SpooledDict
 from mmskin.structures import is_known
@@ -37,11 +37,11 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
         MissingFile: if there is no such table.
         Mistake: if it has a column for none of them, or one whose name has other capitals.
     """
-    row = next((cells for _, cells in read_rows(path, (), 'check its name.', '')), {})
+    named = check_columns(path, (), 'check its name.', '')
     options = {name: (name, f'{name}_approx', f'{name}_approximate') for name in names}
-    found = {name: column for name, columns in options.items() for column in reversed(columns) if column in row}
+    found = {name: column for name, columns in options.items() for column in reversed(columns) if column in named}
     lacking = {column.lower() for name in names if name not in found for column in options[name]}
-    if near := [column for column in row if column.lower() in lacking]:
+    if near := [column for column in named if column.lower() in lacking]:
         raise Mistake(f'{path} has a column {near[0]}, which is not read; name it {near[0].lower()}, or remove it')
     if not found:
         raise Mistake(f'{path} has no column {" or ".join(names)}, an input of this network; check the first line')

@@ -19,6 +19,9 @@ from mmskin.errors import MissingFile, MissingLibrary, Mistake
 __all__ = ['TarBackend', 'content_of', 'places_of', 'read_stored', 'stored_names']
 
 
+EXAMPLE = "dict(backend='lmdb', db_path=...)"
+
+
 class TarBackend(BaseStorageBackend):
     """The members of uncompressed tar files, such as WebDataset's shards, by their names.
 
@@ -99,11 +102,17 @@ def read_stored(name: str, backend_args: Mapping[str, Any]) -> bytes:
 
     Raises:
         MissingFile: if it has nothing.
+        Mistake: if it cannot be read.
     """
+    backend = _backend(json.dumps(dict(backend_args), default=str))
     try:
-        content = _backend(json.dumps(dict(backend_args), default=str)).get(name)
+        content = backend.get(name)
+    except Mistake:
+        raise
     except (FileNotFoundError, UnicodeEncodeError) as error:
         raise MissingFile(f'{name}: not in {described(backend_args)} ({error})') from error
+    except Exception as error:  # backends raise whatever they like
+        raise Mistake(f'{name}: cannot be read from {described(backend_args)} ({error})') from error
     if content is None:  # LMDB's answer
         raise MissingFile(f'{name}: not in {described(backend_args)}')
     return content
@@ -120,9 +129,9 @@ def stored_names(backend_args: Mapping[str, Any]) -> Collection[str] | None:
 
 
 def _keys(backend: Any) -> Iterator[str]:
-    backend._client = backend._client or backend._get_client()
     with backend._client.begin() as transaction:
-        yield from (bytes(key).decode() for key in transaction.cursor().iternext(values=False))
+        for key in transaction.cursor().iternext(values=False):
+            yield bytes(key).decode(errors='surrogateescape')
 
 
 def places_of(backend_args: Mapping[str, Any]) -> dict[str, list[int] | None]:
@@ -139,18 +148,25 @@ def _backend(arguments: str) -> Any:
     """A backend; a process has one of each, since LMDB opens a file once."""
     backend_args = json.loads(arguments)
     name, path = backend_args.get('backend'), backend_args.get('db_path')
+    if name == 'lmdb' and not isinstance(path, str):
+        raise Mistake(f"backend_args={backend_args}: give the database's folder, as in {EXAMPLE}")
     if path and not os.path.exists(path):
         raise MissingFile(f'{path}: not there; correct db_path of backend_args')
     try:
-        return get_file_backend(backend_args=backend_args)
+        backend: Any = get_file_backend(backend_args=backend_args)
+        if name == 'lmdb':
+            backend._client = backend._get_client()
+            needed = (backend._client.info()['last_pgno'] + 1) * backend._client.stat()['psize']
+            file = Path(path, 'data.mdb') if os.path.isdir(path) else Path(path)
+            if file.stat().st_size < needed:  # where a page lacks, LMDB ends the process
+                raise Mistake(f'{file}: truncated; copy it again')
+        return backend
+    except Mistake:
+        raise
     except ImportError as error:
         raise MissingLibrary(f"backend='{name}': {error}; pip install '.[{name}]'", name=name) from error
-    except (KeyError, TypeError, AssertionError, ValueError) as error:
-        if isinstance(error, Mistake):
-            raise
-        raise Mistake(
-            f"backend_args={backend_args}: {error}; give dict(backend='lmdb', db_path=...), for example"
-        ) from error
+    except Exception as error:  # backends raise whatever they like
+        raise Mistake(f'backend_args={backend_args}: {error}; give {EXAMPLE}, for example') from error
 
 
 def described(backend_args: Mapping[str, Any]) -> str:

@@ -132,6 +132,9 @@ def test_a_shard_that_changes_is_read_anew(table):
     [
         (dict(backend='tar', path='nowhere/*.tar'), r'nowhere/\*.tar: no tar file is there'),
         (dict(backend='lmdb', db_path='nowhere.lmdb'), 'nowhere.lmdb: not there; correct db_path'),
+        (dict(backend='lmdb', db_path='.'), r'No such file or directory; give dict\(backend=.lmdb., db_path=...\)'),
+        (dict(backend='lmdb', db_path=__file__), 'test_storage.py: Not a directory'),
+        (dict(backend='lmdb'), "backend_args=.*: give the database's folder"),
         (dict(backend='lmbd', db_path='.'), r"backend_args=.*lmbd.*; give dict\(backend='lmdb', db_path=...\)"),
         (dict(backend='tar'), "backend_args=.*'path'"),
     ],
@@ -147,3 +150,26 @@ def test_a_compressed_shard_is_refused(table):
     shard.write_bytes(gzip.compress(shard.read_bytes()))
     with pytest.raises(Mistake, match='0002.tar: no tar file that can be read, or compressed'):
         opened(table, backend_args=backend_args)
+
+
+def test_a_damaged_database_is_refused_by_name(table):
+    args = stored_in_lmdb(table.parent)
+    file = table.parent / 'all.lmdb' / 'data.mdb'
+    whole = file.read_bytes()
+    for number, size in enumerate((len(whole) // 2, 9000, 5000, 100, 0)):  # of the first page that lacks, LMDB dies
+        (table.parent / str(number)).mkdir()
+        (table.parent / str(number) / 'data.mdb').write_bytes(whole[:size])
+        with pytest.raises(Mistake, match=rf'set/{number}.*(truncated; copy it again|; give dict)'):
+            opened(table, backend_args={**args, 'db_path': str(table.parent / str(number))})
+
+
+def test_what_a_backend_raises_names_the_image(table):
+    with pytest.raises(Mistake, match='images/SYN_0000000: cannot be read from http'):
+        opened(table, backend_args=dict(backend='http'))[0]  # a name that is no address
+
+
+def test_keys_of_a_database_that_are_no_text_are_passed_over(table):
+    args = stored_in_lmdb(table.parent)
+    with lmdb.open(args['db_path'], map_size=2**22) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b'\xff\xfe', b'x')
+    assert opened(table, backend_args=args)[0]['inputs'].shape == (3, 32, 32)

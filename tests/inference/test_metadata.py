@@ -141,6 +141,7 @@ def test_the_command_takes_a_table_and_options(predict, inferencer, images, tmp_
         (None, ['--input', 'site'], '--input site: give a name and a value'),
         ('image_id,age\n{id},old\n', [], "table.csv, line 2: age is 'old'; give a number from 0 to 120, or unknown"),
         ('image_id,age\nelse,50\n', [], 'table.csv has none of the 3 images'),
+        ('image_id,age\n', [], 'table.csv has none of the 3 images'),
         ('image_id,weight\n{id},50\n', [], 'table.csv has no column age or sex'),
         ('image_id,Age,sex\n{id},50,male\n', [], 'table.csv has a column Age, which is not read; name it age'),
     ],

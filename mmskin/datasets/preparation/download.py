@@ -35,6 +35,12 @@ class Patience:
     attempts: int = 8
     pause: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (0 < self.timeout <= 86_400 and self.attempts >= 1):
+            raise Mistake(
+                f'--timeout {self.timeout:g} --attempts {self.attempts}: give seconds up to a day, and 1 or more'
+            )
+
 
 @dataclass
 class Origin:
@@ -101,6 +107,7 @@ def download(
     patience: Patience | None = None,
     report: Report = lambda done, total: None,
     advice: str = '',
+    most: int | None = None,
 ) -> tuple[str, T]:
     """Download a file from the first address that gives it, going on where an earlier call stopped.
 
@@ -111,6 +118,7 @@ def download(
         patience: see ``Patience``.
         report: see ``Report``.
         advice: what else to do if it fails, for the error.
+        most: bytes that it may have; None takes any number.
 
     Returns:
         the address that gave it, and what ``verify`` returned.
@@ -123,7 +131,7 @@ def download(
     origin = part.origin()
     for url in sorted(urls, key=lambda url: origin is None or url != origin.url):  # the one that part is from first
         try:
-            result = complete(url, part, verify, patience, report)
+            result = complete(url, part, verify, patience, report, most)
         except (HTTPException, OSError, ValueError) as error:
             if is_local(error):
                 raise
@@ -142,11 +150,13 @@ def is_local(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in LOCAL
 
 
-def complete(url: str, part: PartialFile, verify: Callable[[Path], T], patience: Patience, report: Report) -> T:
+def complete(
+    url: str, part: PartialFile, verify: Callable[[Path], T], patience: Patience, report: Report, most: int | None
+) -> T:
     """Download from one address and verify; once more from the start if what was put together from parts is wrong."""
     is_second = False
     while True:
-        persist(url, part, patience, report)
+        persist(url, part, patience, report, most)
         try:
             return verify(part.path)
         except ValueError:
@@ -157,12 +167,12 @@ def complete(url: str, part: PartialFile, verify: Callable[[Path], T], patience:
         is_second = True
 
 
-def persist(url: str, part: PartialFile, patience: Patience, report: Report) -> None:
+def persist(url: str, part: PartialFile, patience: Patience, report: Report, most: int | None) -> None:
     """Ask again and again until the part is the whole; a failure with new bytes gained starts the count anew."""
     failures, farthest = 0, part.size
     while True:
         try:
-            return receive(url, part, patience.timeout, report)
+            return receive(url, part, patience.timeout, report, most)
         except (HTTPException, OSError) as error:
             permanent = isinstance(error, HTTPError) and error.code not in RETRIED
             failures = 1 if part.size > farthest else failures + 1
@@ -172,12 +182,13 @@ def persist(url: str, part: PartialFile, patience: Patience, report: Report) -> 
         time.sleep(min(60, patience.pause * 2 ** (failures - 1)))
 
 
-def receive(url: str, part: PartialFile, timeout: float, report: Report) -> None:
+def receive(url: str, part: PartialFile, timeout: float, report: Report, most: int | None) -> None:
     """One request for what the part lacks.
 
     Raises:
         OSError: (HTTPError, URLError, TimeoutError and ConnectionError are such) if it does not become the whole.
         HTTPException: likewise.
+        Mistake: if it is larger than ``most``; nothing of it stays.
     """
     origin = part.origin()
     if origin is None or (origin.size is not None and part.size > origin.size):
@@ -200,6 +211,9 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report) -> None
         answered = settle(url, part, response)
         with part.path.open('ab') as file:
             while block := response.read1(BLOCK):
+                if most is not None and max(file.tell() + len(block), answered.size or 0) > most:
+                    part.clear()
+                    raise Mistake(f'it is larger than {most} bytes')
                 file.write(block)
                 report(file.tell(), answered.size)
     if answered.size is not None and part.size != answered.size:

@@ -342,7 +342,8 @@ def get_archives(settings: Settings, collection: Collection, archives: dict[Arch
             with byte_progress(archive.name) as report:
                 urls, check = addresses(settings, archive), partial(verify, archive=archive)
                 advice = f', name another address by --mirror, or put the file into {path.parent} yourself'
-                source, sha256 = download(urls, path, check, settings.patience, report, advice)
+                most = int(2e6 * archive.megabytes) if archive.megabytes else None  # what is stated is rounded
+                source, sha256 = download(urls, path, check, settings.patience, report, advice, most)
         elif path.exists() and not is_known(path, archive, done):
             with Console(stderr=True).status(f'verifying {archive.name}'):
                 source, sha256 = str(path), verify(path, archive)

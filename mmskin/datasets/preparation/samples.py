@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from mmskin.datasets.preparation.download import Patience, download
 from mmskin.errors import Mistake
 from mmskin.files import read_json, read_note, write_csv, write_note
-from mmskin.readers.images import read_image
+from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, most_bytes, read_image
 from mmskin.structures import is_known
 
 __all__ = ['API', 'SAMPLES', 'fetch_samples']
@@ -22,6 +22,7 @@ __all__ = ['API', 'SAMPLES', 'fetch_samples']
 API = 'https://api.isic-archive.com/api/v2/images/'  # .../ISIC_0000000/ describes an image
 LICENCE = 'CC-0'
 MANIFEST, TABLE = 'samples.json', 'samples.csv'
+MOST_TOLD = 1_000_000  # bytes of a description
 # of ISIC-2017's validation, which the network that ships has not trained on; none is a copy of a training image
 SAMPLES: Mapping[str, str] = {
     'ISIC_0012099': 'melanoma',
@@ -63,6 +64,8 @@ def fetch_samples(
         known = read_note(out_dir / MANIFEST)
     except FileNotFoundError:
         known = {}
+    except Mistake as error:
+        raise Mistake(f'{out_dir / MANIFEST}: damaged; remove it, and the images are fetched anew') from error
     faults = []
     for image_id, diagnosis in SAMPLES.items():
         noted = known.get(image_id, {})
@@ -72,12 +75,15 @@ def fetch_samples(
         description = out_dir / f'{image_id}.json'
         out_dir.mkdir(parents=True, exist_ok=True)
         urls, advice = [f'{api.rstrip("/")}/{image_id}/'], ', or name another address by --api'
-        _, told = download(urls, description, partial(describe, image_id=image_id), patience, advice=advice)
+        _, told = download(
+            urls, description, partial(describe, image_id=image_id), patience, advice=advice, most=MOST_TOLD
+        )
         try:
             if told['licence'] != LICENCE:
                 raise Mistake(f'{image_id} is {told["licence"]} by now, not {LICENCE}; it is left out')
             path = out_dir / f'{image_id}{told["ending"]}'
-            _, sha256 = download([told['address']], path, partial(verify, size=told['bytes'], noted=noted), patience)
+            check = partial(verify, size=told['bytes'], noted=noted)
+            _, sha256 = download([told['address']], path, check, patience, most=told['bytes'])
         except Mistake as error:
             faults.append(str(error))
             continue
@@ -103,19 +109,27 @@ def describe(path: Path, image_id: str) -> dict[str, Any]:
         answer = read_json(path)
         full, clinical = answer['files']['full'], answer['metadata'].get('clinical', {})
         address = urlsplit(full['url'])
-        if answer['isic_id'] != image_id or address.scheme not in ('http', 'https') or int(full['size']) < 1:
-            raise ValueError('another image, or no file')
+        ending = PurePosixPath(address.path).suffix.lower() or '.jpg'
+        if answer['isic_id'] != image_id or address.scheme not in ('http', 'https') or ending not in IMAGE_FILES:
+            raise ValueError('another image, or no file of one')
+        if not 1 <= int(full['size']) <= most_bytes(MAX_PIXELS):
+            raise ValueError(f'a file of {int(full["size"])} bytes')
         return {
             'address': full['url'],
-            'ending': PurePosixPath(address.path).suffix.lower() or '.jpg',
+            'ending': ending,
             'bytes': int(full['size']),
-            'licence': str(answer['copyright_license']),
-            'attribution': str(answer['attribution']),
-            'age': clinical['age_approx'] if is_known(clinical.get('age_approx')) else '',
-            'sex': clinical['sex'] if is_known(clinical.get('sex')) else '',
+            'licence': in_print(answer['copyright_license']),
+            'attribution': in_print(answer['attribution']),
+            'age': in_print(clinical['age_approx']) if is_known(clinical.get('age_approx')) else '',
+            'sex': in_print(clinical['sex']) if is_known(clinical.get('sex')) else '',
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Mistake(f'the ISIC archive says of {image_id} what is not understood ({error})') from error
+
+
+def in_print(value: Any) -> str:
+    """A text as a terminal can take it: without what it would obey."""
+    return ''.join(letter if letter.isprintable() else ' ' for letter in str(value)[:200])
 
 
 def verify(path: Path, size: int, noted: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def test_what_was_changed_is_fetched_again(fetch, archive, tmp_path):
     ('changed', 'message'),
     [
         (dict(copyright_license='CC-BY-NC'), f'{FIRST} is CC-BY-NC by now, not CC-0; it is left out'),
-        (dict(file=dict(size=99)), 'bytes came, and the archive states 99'),
+        (dict(file=dict(size=9999)), 'bytes came, and the archive states 9999'),
     ],
 )
 def test_an_image_that_is_left_out(changed, message, fetch, archive, tmp_path):
@@ -114,12 +114,55 @@ def test_another_file_than_before(fetch, archive, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'changed', [dict(isic_id=SECOND), dict(files={}), dict(file=dict(url='file:///etc/passwd')), dict(metadata=None)]
+    'changed',
+    [
+        dict(isic_id=SECOND),
+        dict(files={}),
+        dict(file=dict(url='file:///etc/passwd')),
+        dict(file=dict(url='http://127.0.0.1/a.sh')),
+        dict(file=dict(url='http://127.0.0.1/a.j\\..\\x')),
+        dict(file=dict(size=10**12)),
+        dict(metadata=None),
+    ],
 )
 def test_an_answer_that_is_not_understood(changed, fetch, archive, tmp_path):
     tell(archive, FIRST, **changed)
     with pytest.raises(Mistake, match=f'the ISIC archive says of {FIRST} what is not understood'):
         fetch()
+
+
+def test_what_has_no_end_is_cut_off(fetch, archive, tmp_path):
+    archive.files[f'full/{FIRST}.jpg'] += bytes(3_000_000)  # more than the archive states
+    assert fetch()[1] == [
+        f'{FIRST}.jpg could not be downloaded.\n  {archive.url}full/{FIRST}.jpg: it is larger than 631 bytes'
+        '\nRun it again to go on.'
+    ]
+    archive.files[f'images/{SECOND}'] += bytes(3_000_000)
+    (tmp_path / 'out' / f'{SECOND}.jpg').unlink()
+    with pytest.raises(Mistake, match='it is larger than 1000000 bytes'):
+        fetch()
+    assert not [*(tmp_path / 'out').glob('*.part')]
+
+
+def test_what_the_archive_says_is_no_command_to_a_terminal(fetch, archive, tmp_path, capsys):
+    tell(archive, FIRST, attribution='=cmd()\n\x1b[31m' + 'x' * 300)
+    noted = fetch()[0][FIRST]
+    assert noted['attribution'] == '=cmd()  [31m' + 'x' * 188
+    assert read_csv(tmp_path / 'out' / 'samples.csv')[0]['attribution'] == noted['attribution']
+
+
+@pytest.mark.parametrize('content', ['', '{}', '[]', '{"a":'])
+def test_a_damaged_note_says_what_to_do(content, fetch, tmp_path):
+    fetch()
+    (tmp_path / 'out' / 'samples.json').write_text(content)
+    with pytest.raises(Mistake, match=r'out/samples.json: damaged; remove it, and the images are fetched anew'):
+        fetch()
+
+
+@pytest.mark.parametrize('options', [['--timeout', '0'], ['--timeout', 'nan'], ['--attempts', '0']])
+def test_patience_that_makes_no_sense(options, tmp_path, capsys):
+    assert main(['samples', str(tmp_path), *options]) == 2
+    assert 'give seconds up to a day, and 1 or more' in capsys.readouterr().err
 
 
 def test_the_command(archive, tmp_path, capsys):
