@@ -19,10 +19,10 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
     """The config of a task with what its neck and its head leave out of the maps that enter them.
 
     Filled in, where the class has such an option and the config does not state it: ``in_channels``, of one map or of
-    all; ``in_index``, the places of all maps, for the heads of mmseg that read several, and ``input_transform`` for
-    those that have to be told; ``feature_strides``; and ``c1_in_channels``, of the first of several maps. A head that
-    takes one map or several gets several if there are. Where another package's head reads vectors, as most of
-    mmpretrain's do, and gets maps, these are averaged: ``neck=dict(type='mmpretrain.GlobalAveragePooling')``.
+    all; ``in_index``, the places of all maps, for the heads of mmseg that read several; ``feature_strides``; and
+    ``c1_in_channels``, of the first of several maps. A head that takes one map or several gets several if there are.
+    Where another package's head reads vectors, as most of mmpretrain's do, and gets maps, these are averaged:
+    ``neck=dict(type='mmpretrain.GlobalAveragePooling')``.
 
     Args:
         task: Config of the task.
@@ -77,16 +77,14 @@ def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     takes_several = kind.__module__.startswith('mmskin.') or 'in_index' in options
     if takes_several or isinstance(options['in_channels'].default, tuple | list):
         candidates.reverse()
-    if 'input_transform' in options.keys() - part.keys() and len(candidates) > 1 < len(maps):  # as of LR-ASPP
-        candidates.append({**candidates[0], 'input_transform': 'multiple_select'})
-    for candidate in candidates[:-1]:
+    for candidate in candidates if len(candidates) > 1 else ():
         try:
             with torch.random.fork_rng(devices=[]):
                 MODELS.build(candidate)
         except (AssertionError, IndexError, TypeError, ValueError):
             continue
         return candidate
-    return candidates[-1]
+    return candidates[0]
 
 
 def _given(part: Mapping[str, Any], maps: Maps) -> Iterator[dict[str, Any]]:

@@ -424,13 +424,15 @@ def test_a_decoder_that_reads_more_than_maps_is_refused():
         network(alone, HEADS['DeepLabV3+'])
 
 
-def test_a_head_of_two_maps_is_told_so():
+def test_a_head_of_two_maps_gets_two():
     branches = dict(cls={}, seg=dict(out_blocks=('/16', '/32')))
     backbone = dict(type='SplitBackbone', chain=CHAINS['ConvNeXt'], split_after='/8', branches=branches)
     head = dict(type='mmseg.ANNHead', project_channels=4, channels=8, num_classes=2, out_channels=1, threshold=0.5)
     model = network(backbone, head)
     assert model.tasks['seg'].head.in_channels == [160, 320]
     assert train(model, 2)[1] == []
+    with pytest.raises(Mistake, match=r'ANNHead\(.*len\(self.in_channels\) == 2 does not hold'):
+        network(split(CHAINS['ConvNeXt']), head)
 
 
 def test_a_head_may_choose_its_map():
