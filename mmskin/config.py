@@ -61,7 +61,7 @@ def load_config(
     path = find_config(path)
     folder = str(Path(path).resolve().parent)
     if folder not in sys.path:
-        sys.path.append(folder)  # a plugin may lie beside the config that names it
+        sys.path.append(folder)  # a plugin may lie next to the config that names it
     cfg = read_config(path)
     if 'model' not in cfg:
         raise Mistake(f'{path}: has no model, so it cannot be trained or tested')

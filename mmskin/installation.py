@@ -74,7 +74,7 @@ def versions() -> Section:
     both = [name for name in ORIGINALS if installed(name) and installed(f'onedl-{name}')]
     if both:
         section.problems.append(
-            f'{", ".join(both)} beside onedl-...: two packages of one import; pip uninstall {both[0]}'
+            f'{", ".join(both)} next to onedl-...: two packages of one import; pip uninstall {both[0]}'
         )
     section.lines.append(f'extras: {", ".join(extras()) or "none"}')
     for name in ('cv2', 'torch', 'torchvision', 'timm', 'mmcv', 'mmseg', 'mmpretrain'):

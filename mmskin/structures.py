@@ -27,7 +27,7 @@ class TaskSample(BaseDataElement):
         targets (dict[str, str]): of each task that has predicted, the field with its ground truth, such as
             ``{'cls': 'gt_label', 'sex': 'gt_sex'}``.
 
-    What the network sees beside the image:
+    What the network sees in addition to the image:
         inputs (dict[str, float | str]): values by the input's name, such as ``{'age': 55, 'sex': 'female'}``; what is
             absent is unknown.
 

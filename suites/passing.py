@@ -22,7 +22,7 @@ joint = {
     'stages': None,
     **dict.fromkeys(SCHEDULE, 8),
     'optim_wrapper.optimizer.lr': 5e-4,
-    # what passes features starts from random weights beside trained branches, and decays towards no passing
+    # what passes features starts from random weights next to trained branches, and decays towards no passing
     'optim_wrapper.paramwise_cfg': dict(custom_keys={'passing.': dict(lr_mult=2.0, decay_mult=0.0)}),
     'custom_hooks.2.momentum': 0.02,  # 430 steps: the average forgets the start
     'model.frozen': ['backbone.shared.stem', 'backbone.shared.blocks.0', 'backbone.shared.blocks.1'],

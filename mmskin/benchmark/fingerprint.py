@@ -1,4 +1,4 @@
-"""What a result depends on beside its method: the data and the way of testing, as short digests."""
+"""What a result depends on besides its method: the data and the way of testing, as short digests."""
 
 import copy
 import hashlib

@@ -43,7 +43,7 @@ class Method:
             augmentation; nothing is trained then.
         starts_from: the name of a method from whose network, of the same seed and fold, training starts, so that
             several methods can share what is the same in all of them.
-        paper: the paper's numbers by metric, printed beside ours.
+        paper: the paper's numbers by metric, printed next to ours.
         note: what to know about the row; printed below the table.
     """
 

@@ -1,4 +1,4 @@
-"""Reading what the network sees beside the image from tables."""
+"""Reading what the network sees in addition to the image from tables."""
 
 import sys
 from collections.abc import Collection, Mapping

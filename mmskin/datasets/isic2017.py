@@ -46,7 +46,7 @@ class ISIC2017Dataset(TaskDataset):
             ``read_extra_samples``. Any of them may lack the ground truth of any task.
         outside_data_root: the files that ``extra`` names may lie anywhere; otherwise one that is neither in the list's
             folder nor in ``data_root`` is an error. Links in these folders may lead anywhere.
-        inputs: columns of the split's ``..._Data/..._Data_metadata.csv`` that the network is told beside the image, by
+        inputs: columns of the split's ``..._Data/..._Data_metadata.csv`` that the network is given with the image, by
             the input's name: ``dict(age='age_approximate', sex='sex')``. Cells may be empty or "unknown". Without the
             table they are unknown for all images in ``test_mode``, with a warning, and an error otherwise.
         columns: columns of the same table that are ground truth, by their fields in the sample: ``dict(gt_sex='sex')``

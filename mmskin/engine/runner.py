@@ -140,7 +140,7 @@ class LesionRunner(Runner):
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """MMEngine's loop, through the registry also where the config names no type; likewise the other two.
 
-        What the data tell beside the images is read before the first step, and the network's fusions count it.
+        What the data tell in addition to the images is read before the first step, and the network's fusions count it.
         """
         refuse_no_length(loop if isinstance(loop, Mapping) else {})
         if isinstance(loop, Mapping) and 'type' not in loop:

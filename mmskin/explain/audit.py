@@ -1,4 +1,4 @@
-"""Shortcuts: what a diagnosis is worth where the lesion is gone, the background is, or what lies beside the lesion is.
+"""Shortcuts: what a diagnosis is worth where the lesion is gone, the background is, or what is next to it is.
 
 In ISIC-2017 coloured patches appear next to nevi alone, and rulers, gel and dark corners go along with diagnoses, so
 networks learn them; https://arxiv.org/abs/1904.08818 shows it by removing the lesion.
@@ -237,7 +237,7 @@ def audit_table(found: Mapping[str, Any]) -> str:
         f'{found["images"]} images{" of the split `" + str(found["split"]) + "`" if found["split"] else ""}, with 95 % '
         'bootstrap intervals over images. Mean AUC: of each class against the rest; chance is 0.5. Moved: the mean '
         "over images of the largest change of any class's probability. "
-        f'Something beside the lesion was painted over in {found["painted"]} images. '
+        f'Something outside the lesion was painted over in {found["painted"]} images. '
         f'The class called most often is called on {rows[0]["most_called"]:.0%} of the images as they are.',
         '',
         markdown_table(head, body),

@@ -191,7 +191,7 @@ def class_activation(
         inputs: Normalised images (N, 3, H, W).
         task: A classification.
         classes: Whose evidence to show, N numbers.
-        values: What the network is told beside the images, (N,) by the input's name.
+        values: What the network is given with the images, (N,) by the input's name.
 
     Returns:
         Maps (N, h, w) over the whole images, at the resolution of the map where the branch sees all of the image; from

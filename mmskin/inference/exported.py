@@ -202,7 +202,7 @@ class ExportedNetwork(BaseModel):
 
 
 def build_input(described: dict[str, Any]) -> Input:
-    """An input beside the image, as a file describes it.
+    """An input other than the image, as a file describes it.
 
     Raises:
         Mistake: if the file names anything but what mmskin exports.

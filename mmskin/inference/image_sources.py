@@ -35,7 +35,7 @@ class ImageSource:
         content: The file, its bytes, an RGB array or a PIL image.
         max_pixels: The most that is decoded.
         file_name: What errors call it; its path or id by default.
-        inputs: What the network is told beside the image, by the input's name, as ``TaskSample`` has it.
+        inputs: What the network is given with the image, by the input's name, as ``TaskSample`` has it.
         mm_per_pixel: Of the upright image's pixels; a DICOM file may say it itself.
     """
 
@@ -120,7 +120,7 @@ class ImageFiles(Sequence[ImageSource]):
         paths: The files by image id.
         max_pixels: The most that is decoded of each.
         mm_per_pixel: Of each.
-        for_all: What the network is told beside each image.
+        for_all: What the network is given with each image.
         beside: The same by image id; it goes before ``for_all``.
     """
 

@@ -185,7 +185,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         Args:
             inputs: Paths, RGB arrays, PIL images or bytes. Of a folder, see ``find_images``.
             lesion_probability: With the map of probabilities, 4 bytes a pixel.
-            metadata: What the network is told beside the images, if it takes any: values for all images such as
+            metadata: What the network is given with the images, if it takes any: values for all images such as
                 ``dict(age=55, sex='female')``, a list of these with one for each image, a dict of these by image id, or
                 the path of a table (see ``read_metadata``). What is absent is unknown.
 
@@ -211,7 +211,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
 
     @property
     def inputs_beside(self) -> Mapping[str, Input]:
-        """What the network can be told beside an image, by name; nothing, for most."""
+        """What the network can be given with an image, by name; nothing, for most."""
         network = unwrap(self.network)
         network = network.members[0] if isinstance(network, Ensemble) else network
         return network.inputs if isinstance(network, MultiTaskModel | ExportedNetwork) else {}

@@ -35,7 +35,7 @@ class LesionPrediction:
         mask: True on the lesion, (height, width); of the only task that outlines, or of the one that learns
             ``gt_sem_seg``.
         lesion_probability: float32 (height, width), if it was asked for; interpolated from the network's resolution.
-        inputs: What the network was told beside the image, by the input's name.
+        inputs: What the network was given with the image, by the input's name.
         novelty: How unlike the training images it is: above 1 it is one of those that the network should not be asked
             about. None of a model without a ``novelty.safetensors``.
         gates: Mean rate by block and route, such as ``{'layer3.22': {'cls2seg': 0.4}}``, over channels, positions and

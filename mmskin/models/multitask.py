@@ -45,7 +45,7 @@ class MultiTaskModel(BaseModel):
         data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
         weighting: Config of a ``Weighting``, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
             By default their sum is minimised.
-        inputs: Config of each thing that the network is told beside the image, by name, e.g.
+        inputs: Config of each thing that the network is given with the image, by name, e.g.
             ``age=dict(type='Numeric', minimum=0, maximum=120)``. A task reads them by its ``fusion``. Samples hold
             their values in ``inputs``; any may be unknown.
     """

@@ -67,7 +67,7 @@ def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSam
     Args:
         model: The network.
         inputs: Normalised images (N, 3, H, W).
-        samples: Theirs, for what the network is told beside the images.
+        samples: Theirs, for what the network is given with the images.
     """
     gates: dict[str, Tensor] = {}
 

@@ -55,7 +55,7 @@ def _attribute(owner: type, name: str) -> Any:
     return getattr(owner, name)
 
 
-# What mmengine's checkpoints hold beside tensors and plain data: the log's series of numbers, a schedule's curve.
+# What mmengine's checkpoints hold besides tensors and plain data: the log's series of numbers, a schedule's curve.
 ALLOWED = [
     HistoryBuffer,
     OneCycleParamScheduler,

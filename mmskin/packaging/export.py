@@ -37,7 +37,7 @@ class Probabilities(nn.Module):
 
     Attributes:
         tasks: The active tasks of the first network, which say what the outputs are.
-        inputs: What the active tasks are told beside the image, by name.
+        inputs: What the active tasks are given with the image, by name.
 
     Raises:
         Mistake: if the networks have other tasks, or are told other things.
@@ -68,7 +68,7 @@ class Probabilities(nn.Module):
 
 
 def _told(network: MultiTaskModel) -> dict[str, Input]:
-    """What the active tasks of a network are told beside the image."""
+    """What the active tasks of a network are given with the image."""
     fusions = [network.tasks[name].fusion for name in network.active_tasks]
     read = {name for fusion in fusions if fusion for name in fusion.inputs}
     return {name: one for name, one in network.inputs.items() if name in read}
@@ -140,7 +140,7 @@ def build_for_export(cfg: Config, files: Sequence[str | Path]) -> Probabilities:
 
 
 def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> Path:
-    """Write ``path``, and beside an OpenVINO file the ONNX file that it is made from."""
+    """Write ``path``, and next to an OpenVINO file the ONNX file that it is made from."""
     onnx_file = path.with_suffix('.onnx')
     write_onnx(network, description['input']['size'], description, onnx_file)
     if path.suffix == '.xml':
@@ -225,7 +225,7 @@ def describe_input(cfg: Config) -> dict[str, Any]:
 
 
 def describe_beside(name: str, one: Input) -> dict[str, Any]:
-    """What one input beside the image takes.
+    """What one input other than the image takes.
 
     Raises:
         Mistake: if the file's reader would not know how to read its values.

@@ -1,4 +1,4 @@
-"""The contract of what joins inputs beside the image to a task."""
+"""The contract of what joins inputs other than the image to a task."""
 
 import math
 from typing import cast

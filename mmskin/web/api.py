@@ -99,7 +99,7 @@ class Network:
         return self.fault
 
     def inputs(self) -> dict[str, str]:
-        """What it is told beside an image, with what that may be."""
+        """What it is given with an image, with what that may be."""
         return {name: one.allowed for name, one in self.inferencer.inputs_beside.items()}
 
     async def __call__(
@@ -168,7 +168,7 @@ class Service:
         handle: The networks.
         limits: What is taken.
         load: How long a request may wait.
-        inputs: What the networks are told beside an image, with what that may be.
+        inputs: What the networks are given with an image, with what that may be.
     """
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, load: Load, inputs: Mapping[str, str]) -> None:

@@ -33,7 +33,7 @@ HEADERS = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b
 PATIENCE = 20  # seconds for the head of a request, and for the other side to read some of an answer
 RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
-FIELDS = 10  # of a form beside its files, which browsers and clients may add
+FIELDS = 10  # of a form besides its files, which browsers and clients may add
 DESCRIPTORS = 4096  # a connection, its upload's file, and what Python and the network hold open
 
 
@@ -290,7 +290,7 @@ async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_fil
     """The fields of a form, which are to be closed; one with too many ends where it has too many.
 
     Raises:
-        Refusal: if it is none, or has more files than ``most_files``, or more than ``FIELDS`` fields beside them.
+        Refusal: if it is none, or has more files than ``most_files``, or more than ``FIELDS`` fields besides them.
     """
     if not headers.get('content-type', '').startswith('multipart/form-data'):
         raise Refusal(400, 'images come as a form')

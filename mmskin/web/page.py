@@ -62,7 +62,7 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
 
 
 def field(name: str, one: Input) -> 'gradio.components.Component':
-    """Where one input beside the image is told; it is unknown at first."""
+    """Where one input other than the image is told; it is unknown at first."""
     gradio = import_gradio()
     label = f'{name}, if known: set it before you drop the image'
     if isinstance(one, Categorical):

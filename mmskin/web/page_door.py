@@ -111,7 +111,7 @@ class PageDoor(Door):
             session = question['session_hash']
             if not SESSION.fullmatch(session):
                 raise ValueError('a session that no page named')
-            files, *fields = question['data']  # which are what the network is told beside the images
+            files, *fields = question['data']  # which are what the network is given with the images
             typed = all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields)
             if not typed or len(fields) != self.num_fields:
                 raise ValueError('a field that nobody typed')

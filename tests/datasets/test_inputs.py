@@ -1,4 +1,4 @@
-"""What the network sees beside the image, from tables to samples, and the look at it before a run."""
+"""What the network sees in addition to the image, from tables to samples, and the look at it before a run."""
 
 import re
 

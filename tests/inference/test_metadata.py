@@ -1,4 +1,4 @@
-"""What a network is told beside the image, in predictions, explanations, the page and exported files."""
+"""What a network is given with the image, in predictions, explanations, the page and exported files."""
 
 import copy
 import json

@@ -31,7 +31,7 @@ class PackTaskSample(BaseTransform):
         self.keys = keys
 
     def transform(self, results: dict) -> dict:
-        """Pack image, ground truth, inputs beside the image and meta fields."""
+        """Pack image, ground truth, inputs other than the image and meta fields."""
         metainfo = {key: results[key] for key in META_KEYS if key in results}
         if stored := results.get('backend_args'):
             metainfo['img_path'] = f'{stored["backend"]}://{results["img_path"]}'

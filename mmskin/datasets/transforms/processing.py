@@ -190,7 +190,7 @@ class MeasureLesion(BaseTransform):
 
 @TRANSFORMS.register_module()
 class DropInputs(BaseTransform):
-    """Make inputs beside the image unknown at random, so that a network learns to do without them.
+    """Make inputs other than the image unknown at random, so that a network learns to do without them.
 
     Put it just before ``PackTaskSample``: the augmentation before it then stays as it is without.
 

@@ -31,7 +31,7 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
     One image goes through. Modules that hand on what the one before gave them, be it a map, a map with its channels
     last, or tokens, are the blocks; a stage, which is a list of blocks, is opened. What comes before the first block
     without being such a sequence, as a class token and a position embedding do, is one block, ``stem``, and its
-    further tokens travel from block to block beside the map.
+    further tokens travel from block to block with the map.
 
     Args:
         network: Takes images (N, 3, H, W). Its modules become the blocks'.
@@ -277,7 +277,7 @@ def _opened(call: Call) -> list[Call]:
 
 
 class Carry(NamedTuple):
-    """What travels from block to block beside the map: further tokens (N, P, C), and the stem's tensors by number."""
+    """What travels from block to block with the map: further tokens (N, P, C), and the stem's tensors by number."""
 
     tokens: Tensor
     tensors: dict[int, Tensor]
@@ -332,7 +332,7 @@ class MapBlock(nn.Module):
 
 
 class CarryingBlock(MapBlock):
-    """A block of a network with further tokens, which go in and come out beside the map."""
+    """A block of a network with further tokens, which go in and come out with the map."""
 
     carries = True
 

@@ -1,4 +1,4 @@
-"""What a network is told beside the image, and the base of what joins it to the features."""
+"""What a network is given with the image, and the base of what joins it to the features."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ Values = Mapping[str, Tensor]  # (N,) by the input's name, NaN where it is unkno
 
 
 class Input:
-    """One thing that the network is told beside the image; each value of it is a number, NaN where it is unknown.
+    """One thing that the network is given with the image; each value of it is a number, NaN where it is unknown.
 
     Attributes:
         num_bins: Bins of ``members``.
@@ -186,7 +186,7 @@ def values_of(inputs: Mapping[str, Input], samples: Iterable[TaskSample | Mappin
 
 
 class Fusion(nn.Module):
-    """Joins what the network is told beside the image to a task: to its last maps, to its logits, or to both.
+    """Joins what the network is given with the image to a task: to its last maps, to its logits, or to both.
 
     A subclass changes one of ``on_maps`` and ``on_logits``. All inputs may be unknown for any image, in training too.
 

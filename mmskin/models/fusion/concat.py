@@ -1,4 +1,4 @@
-"""Inputs beside the image, next to the pooled features."""
+"""Inputs other than the image, next to the pooled features."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation by inputs beside the image."""
+"""Feature-wise linear modulation by inputs other than the image."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What inputs beside the image say of the classes on their own, added to the logits."""
+"""What inputs other than the image say of the classes on their own, added to the logits."""
 
 from typing import Any
 

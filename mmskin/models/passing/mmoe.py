@@ -37,7 +37,7 @@ class MMoEPassing(MixingPassing):
     ReLU; and the start from the identity, f_i + s (y_i - f_i) with s as in ``SumOp``.
 
     Args:
-        options: See ``FeaturePassing``. ``routes`` say whose experts a target's gate weighs beside its own; the expert
+        options: See ``FeaturePassing``. ``routes`` say whose experts a target's gate weighs besides its own; the expert
             of a detached source still learns; without ``identity_init`` there is no s.
     """
 

@@ -21,7 +21,7 @@ Feats = tuple[Tensor, ...]
 
 
 class Fused(tuple):
-    """A branch's maps with what the network is told beside the images of the same call, ``values``."""
+    """A branch's maps with what the network is given with the images of the same call, ``values``."""
 
     values: Values
 

@@ -1,4 +1,4 @@
-"""Inputs beside the image: reading values, and golden values of the fusions."""
+"""Inputs other than the image: reading values, and golden values of the fusions."""
 
 import math
 
