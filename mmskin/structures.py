@@ -92,9 +92,10 @@ def not_finite(fields: Mapping[str, Any]) -> list[str]:
 
 def label_in(sample: Mapping[str, Any], field: str) -> int | None:
     """The class in a field of a sample; of votes for classes the first with the most, None without any."""
-    if field not in sample:
-        return None
-    numbers = torch.as_tensor(sample[field]).cpu()
+    value = sample.get(field)
+    if value is None or isinstance(value, int):
+        return value
+    numbers = torch.as_tensor(value).cpu()
     if numbers.numel() == 1:
         return int(numbers.item())
     return int(numbers.argmax()) if bool(numbers.isfinite().all()) and numbers.sum() > 0 else None

@@ -18,8 +18,8 @@ from mmskin.models.heads.widths import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
-from mmskin.registry import MODELS, as_config
-from mmskin.structures import TaskSample
+from mmskin.registry import MODELS, as_config, options_of
+from mmskin.structures import TaskSample, label_in
 
 __all__ = ['MultiTaskModel']
 
@@ -84,8 +84,10 @@ class MultiTaskModel(BaseModel):
         branch = self.backbone.branch(name)  # or there is none
         maps = self.head_maps(name)
         if task.get('fusion'):
-            given = dict(inputs=self.inputs, in_channels=maps[-1][0])
-            task = {**task, 'fusion': as_config(task['fusion'], **given)}
+            fusion = as_config(task['fusion'], inputs=self.inputs, in_channels=maps[-1][0])
+            if 'num_classes' in options_of(MODELS.get(fusion['type'])) and 'num_classes' in task['head']:
+                fusion.setdefault('num_classes', task['head']['num_classes'])
+            task = {**task, 'fusion': fusion}
         return with_widths(task, maps, getattr(branch, 'size', 0))
 
     def head_maps(self, task: str) -> list[tuple[int, int]]:
@@ -276,7 +278,7 @@ class MultiTaskModel(BaseModel):
         values = {name: {one: array('f') for one in self.inputs} for name in fused}
         for sample in samples:
             for name, task in fused.items():
-                if isinstance(label := sample.get(task.target), int):
+                if task.kind == 'classes' and (label := label_in(sample, task.target)) is not None:
                     labels[name].append(label)
                     for one, told in self.inputs.items():
                         values[name][one].append(told.read(sample.get('inputs', {}).get(one), one))

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from mmskin.registry import MODELS
+from mmskin.testing.network import tiny_network
 
 AGE = dict(type='Numeric', minimum=0, maximum=120, edges=(30, 60), mean=50, std=20)
 SEX = dict(type='Categorical', values=('female', 'male'))
@@ -127,3 +129,22 @@ def test_a_prior_that_training_does_not_see_is_added_to_predictions():
     assert not torch.equal(prior.eval().on_logits(logits, values), logits)
     with pytest.raises(ValueError, match='learn=True of PriorFusion needs in_training=True'):
         build('PriorFusion', learn=True, in_training=False)
+
+
+def test_a_prior_has_the_classes_of_its_head_and_counts_votes():
+    """Three readers' votes count as the class with the most; without any an image does not count."""
+    cls = dict(type='Classification', head=dict(type='ClsHead', num_classes=2), fusion='PriorFusion')
+    cls['losses'] = dict(ce=dict(type='CrossEntropy'))
+    seg = dict(type='Segmentation', head=dict(type='ASPPHead', rates=(1, 2)), losses=dict(dice=dict(type='DiceLoss')))
+    tables = []
+    for target, labels in (('gt_label', (0, 1, 1, None)), ('gt_votes', ([3, 0], [1, 2], [0, 3], [0, 0]))):
+        model = tiny_network('NoPassing', inputs=dict(age=AGE), tasks=dict(cls={**cls, 'target': target}, seg=seg))
+        samples = [dict(inputs=dict(age=age)) for age in (20, 50, 70, 20)]
+        for sample, label in zip(samples, labels, strict=True):
+            sample |= (
+                {} if label is None else {target: label if isinstance(label, int) else np.array(label, np.float32)}
+            )
+        model.fit_inputs(samples)
+        tables.append(model.tasks['cls'].fusion.table_age)
+    assert tables[0].shape == (3, 2) and tables[0].any()
+    assert torch.equal(*tables)
