@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from mmskin.registry import HOOKS
 __all__ = ['Sweep', 'ReportValidation', 'sweep']
 
 NOTE = 'sweep.json'
-REPORTS = 'validations.jsonl'
+REPORTS = 'validations.json'
 RANGE = re.compile(r'\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*')
 NUM_RANDOM = 8  # trials before Optuna has seen enough to choose
 REDUCTION = 3  # of so many trials one goes on at each rung
@@ -94,14 +95,24 @@ def report(root: Path, place: str, metric: str, value: float) -> None:
     """Report a validation once, counted over all that the trial had, also before it was interrupted."""
     from ray import tune
 
-    file = root / REPORTS
-    noted = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    noted = validations_of(root)
     if place in [one['place'] for one in noted]:
         return
     entry = {'place': place, metric: value, 'validation': len(noted) + 1}
-    with file.open('a') as target:
-        target.write(json.dumps(entry) + '\n')
+    write_note(root / REPORTS, {'validations': [*noted, entry]})
     tune.report({metric: value, 'validation': entry['validation']})
+
+
+def validations_of(root: Path) -> list[dict[str, Any]]:
+    """What a trial has reported.
+
+    Raises:
+        Mistake: if the note of it is damaged.
+    """
+    try:
+        return read_note(root / REPORTS)['validations']
+    except FileNotFoundError:
+        return []
 
 
 def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
@@ -111,10 +122,9 @@ def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
     folder = Path(plan.work_dir, 'trials', tune.get_context().get_trial_id())
     cfg = plan.trial_config(settings, str(folder))
     cfg.sweep_folder = str(folder)
-    file = folder / REPORTS
-    for line in file.read_text().splitlines() if file.is_file() else ():
-        entry = json.loads(line)  # the scheduler counts anew
-        tune.report({key: entry[key] for key in (plan.metric, 'validation')})
+    for entry in validations_of(folder):  # the scheduler counts anew
+        value = math.nan if entry[plan.metric] is None else entry[plan.metric]  # as JSON has it
+        tune.report({plan.metric: value, 'validation': entry['validation']})
     folder.mkdir(parents=True, exist_ok=True)
     run_stages(cfg, resume=True)
 
@@ -203,6 +213,7 @@ def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
     for one in results:
         found = one.metrics or {}
         value = found.get(plan.metric)
+        value = value if value is not None and math.isfinite(value) else None
         trial = found.get('trial_id', '')
         rows.append((value, trial, found.get('validation', 0), one.config or {}, str(one.error or '')))
     valued = [row for row in rows if row[0] is not None]

@@ -230,9 +230,12 @@ class Service:
         """The object that ``mmskin predict --json`` writes; the image is the body, or ``image`` of a form."""
         began, status = time.perf_counter(), 500
         asked = {'name', 'contours', 'mm_per_pixel'}
+        given = [key for key, _ in request.query_params.multi_items()]
         inputs = {key: value for key, value in request.query_params.items() if key not in asked and value}
         self.waiting.inc()
         try:
+            if twice := [key for key in request.query_params if given.count(key) > 1]:
+                raise Refusal(422, f'{twice[0]}: given twice')
             async with self.received(request) as (content, file_name):
                 title = name or file_name or 'image'
                 self.limits.check(len(content), title)

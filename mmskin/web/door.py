@@ -267,8 +267,9 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
     length = headers.get('content-length', '')
     if not length.isdecimal() or 'transfer-encoding' in headers:  # the latter wins over a length, and has none
         raise Refusal(411, 'a request has to state its length')
-    if int(length) > most:
-        raise Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are accepted')
+    refusal = Refusal(413, f'{int(length) / MEGA:.1f} MB at once; at most {most / MEGA:g} MB are accepted')
+    if int(length) > 4 * most:
+        raise refusal
     left, step, more = seconds, 0, True
     while more:
         asked = time.monotonic()
@@ -283,7 +284,10 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
         step += len(part)
         if step >= RATE * seconds:
             left, step = seconds, 0
-        yield part
+        if int(length) <= most:  # what is too much is read and dropped, or the connection is reset and the reason lost
+            yield part
+    if int(length) > most:
+        raise refusal
 
 
 async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_files: int) -> FormData:

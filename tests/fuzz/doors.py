@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import itertools
 import math
 import shutil
 import sys
@@ -75,11 +76,16 @@ def as_pandas_reads(data: bytes, needed: Sequence[str] | None = None) -> bytes |
         text = data.decode('utf-8-sig')
         if '\0' in text:
             return None
+        most = range(1 + max(map(str.count, text.splitlines() or [''], itertools.repeat(','))))
         table = pd.read_csv(
-            io.StringIO(text, newline=''), header=None, dtype=str, keep_default_na=False, skipinitialspace=True
+            io.StringIO(text, newline=''), names=most, dtype=str, keep_default_na=False, skipinitialspace=True
         )
     except ValueError:
         return None
+    width = int(table.iloc[0].notna().sum()) if len(table) else 0
+    if (table.iloc[:, width:].fillna('') != '').any(axis=None):  # spreadsheets write empty cells at a line's end
+        return None
+    table = table.iloc[:, :width]
     if table.isna().any(axis=None):  # short rows
         return None
     rows = [[cell.strip() for cell in cells] for cells in table.to_numpy().tolist()]
@@ -172,7 +178,7 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
     metadata = folder / 'metadata.csv'
     write_csv(metadata, [('image_id', 'age', 'sex'), *((name, 40, 'female') for name in names)])
     inferencer = LesionInferencer(scene.model, device='cpu')
-    yield table_door('metadata for predict', metadata, lambda: repr(inferencer.read_metadata(metadata, names)))
+    yield table_door('metadata for predict', metadata, lambda: repr({**inferencer.read_metadata(metadata, names)}))
 
     submission = folder / 'submission'
     submission.mkdir()

@@ -206,6 +206,8 @@ def test_limits_of_a_file_a_request_and_all_together(served, client):
     assert upload(client, ('small.png', b'x'), ('large.png', bytes(1_000_001))).status_code == 413
     refused = upload(client, *[('a.png', bytes(999_999))] * 5)
     assert (refused.status_code, 'at most 4 MB are accepted' in refused.text) == (413, True)
+    question = client.post(f'{API}queue/join', content=bytes(3_900_000))  # all of it is sent, and the answer heard
+    assert (question.status_code, 'at most 1 MB are accepted' in question.text) == (413, True)
     assert client.post(f'{API}upload', content=iter([b'x'])).status_code == 411
     assert client.post(f'{API}upload', content=b'x').status_code == 400
     assert upload(client, *[('a.png', b'')] * 31).status_code == 400
