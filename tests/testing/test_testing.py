@@ -11,6 +11,7 @@ from torch import nn
 from mmskin.evaluation.segmentation import SegmentationMetric
 from mmskin.models.heads.classification import ClsHead
 from mmskin.models.losses.overlap import DiceLoss
+from mmskin.models.passing.bottleneck import BottleneckPassing
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
 from mmskin.models.passing.ops import SumOp
@@ -225,6 +226,40 @@ class ClingingWeights(DWA):
         return super().train(mode)
 
 
+class ForgetfulPassing(BottleneckPassing):
+    """Begins anew at every site."""
+
+    def forward(self, inputs, outputs, state=None):
+        return super().forward(inputs, outputs)
+
+
+class SpoilingPassing(BottleneckPassing):
+    """Changes the state that it is handed."""
+
+    def forward(self, inputs, outputs, state=None):
+        given = super().forward(inputs, outputs, state)
+        for tokens in (state or {}).values():
+            tokens.data += 1
+        return given
+
+
+class SharingPassing(BottleneckPassing):
+    """Hands on what it saw of the whole batch."""
+
+    def forward(self, inputs, outputs, state=None):
+        new, tokens = super().forward(inputs, outputs, state)
+        return new, {task: z - z.mean(dim=0) for task, z in tokens.items()}
+
+
+class SpreadingPassing(BottleneckPassing):
+    """Hands on to every branch what any has seen."""
+
+    def forward(self, inputs, outputs, state=None):
+        new, tokens = super().forward(inputs, outputs, state)
+        total = sum(feature.mean() for feature in outputs.values())
+        return new, {task: z + total for task, z in tokens.items()}
+
+
 class DiagnosisContract(TaskContract):
     given = dict(head=dict(type='ClsHead', in_channels=6), losses=dict(ce=dict(type='CrossEntropy')))
 
@@ -262,6 +297,10 @@ BROKEN = [
     (PassingContract, UnexplainedPassing, 'test_gates'),
     (PassingContract, StubbornPassing, 'test_passes_at_once_without_identity'),
     (PassingContract, NormedPassing, 'test_trains_on_one_image'),
+    (PassingContract, ForgetfulPassing, 'test_a_state_travels'),
+    (PassingContract, SpoilingPassing, 'test_a_state_travels'),
+    (PassingContract, SharingPassing, 'test_a_state_travels'),
+    (PassingContract, SpreadingPassing, 'test_a_state_learns_along_routes'),
     (HeadContract, FirstMapHead, 'test_logits'),
     (HeadContract, BatchHead, 'test_an_image_does_not_depend_on_its_batch'),
     (LossContract, WastefulLoss, 'test_gradient_reaches_all'),
