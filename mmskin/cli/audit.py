@@ -20,9 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Audit, and print the table."""
+    from pathlib import Path
+
     from mmskin.explain.audit import audit
     from mmskin.inference.inferencer import LesionInferencer
 
+    Path(args.out_dir).mkdir(parents=True, exist_ok=True)  # before minutes of work that could not be written
     path = audit(LesionInferencer(args.model, args.checkpoint, tta=args.tta), args.out_dir, args.data_root, args.split)
     print(path.read_text(encoding='utf-8'))
     print(f'written: {path.parent}')

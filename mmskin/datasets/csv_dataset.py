@@ -469,7 +469,7 @@ class Finder:
         for place, name in zip(self.where, named, strict=True):
             for endings in self.groups if name else ():
                 file = named_file(name, place, self.folders.root, self.folders.roots, endings)
-                if file.is_file():
+                if os.path.isfile(file):
                     return str(file)
         if file is not None and not self.may_lack:
             raise Mistake(f'{self.where[-1]}: {file} is missing; restore the file, or check data_root')

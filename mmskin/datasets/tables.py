@@ -171,9 +171,9 @@ def named_file(
 
 def _with_ending(path: Path, column: str, endings: Sequence[str]) -> Path:
     """A path, or the file that has its name and one of the endings, if it is not there itself."""
-    if not endings or path.exists():
+    if not endings or os.path.exists(path):  # which is False of a name that is too long for a file, too
         return path
-    found = [file for ending in endings if (file := path.with_name(f'{path.name}{ending}')).is_file()]
+    found = [file for ending in endings if os.path.isfile(file := path.with_name(f'{path.name}{ending}'))]
     if len({file.stat().st_ino for file in found}) > 1:
         raise Mistake(f'{column}: {path} may be {" or ".join(file.name for file in found)}; name the file in full')
     return found[0] if found else path

@@ -113,6 +113,8 @@ class MultiTaskModel(BaseModel):
             before: str | None = None
             for site in given:
                 blocks = self.backbone.blocks_at(site, list(self.tasks))
+                if not blocks:
+                    raise Mistake(f'passing names {site!r}, where no task has a branch; name them in tasks')
                 is_late = site.startswith('decoder/')
                 if twice := [other for other, found in seen.items() if found == (is_late, blocks)]:
                     raise Mistake(f'passing names one block as {twice[0]!r} and as {site!r}; keep one of them')

@@ -227,6 +227,7 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('launcher=slurm', "launcher='slurm', but SLURM_PROCID is not set, so srun did not start this process"),
         ('launcher=pytorch', "launcher='pytorch', but RANK is not set, so torchrun"),
         ('launcher=mpi', "launcher='mpi'; give pytorch, slurm or none"),
+        ('model.tasks={"_delete_": True}', "passing names 'layer3.1', where no task has a branch; name them in tasks"),
         ('model.tasks={}', 'model.tasks={} would change nothing, since a dict is merged'),
     ],
 )

@@ -249,6 +249,7 @@ def change(index, **cells):
     [
         (change(2, photo='gone.jpg'), {}, 'list.csv, line 4: photo: .*gone.jpg is missing; restore the file'),
         (change(2, outline='gone.png'), {}, 'list.csv, line 4: outline: .*gone.png is missing; restore the file'),
+        (change(2, photo='9' * 5000), {}, 'list.csv, line 4: photo: .*999 is missing; restore the file'),
         (change(0, photo=''), {}, 'list.csv, line 2: photo is empty; name a file'),
         (change(0, outline=''), dict(partial_labels=False), 'line 2: outline is empty; .*partial_labels=True'),
         (change(0, finding=''), dict(partial_labels=False), 'line 2: finding is empty; .*partial_labels=True'),
