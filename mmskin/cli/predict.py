@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         '--checkpoint', nargs='+', help='checkpoint file or work folder, for a config; several are averaged'
     )
-    model.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
+    model.add_argument('--device', help='such as cuda:1, cpu, or openvino, which is faster (a GPU if there is one)')
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
     model.add_argument('--on', choices=['ray'], help='predict on a Ray cluster, which sees the same files')
     model.add_argument(

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='model folder, name of a model that comes with mmskin (default), config, or exported .onnx or .xml',
     )
     parser.add_argument('--checkpoint', help='checkpoint file or work folder, for a config')
-    parser.add_argument('--device', help='such as cuda:1 (a GPU if there is one)')
+    parser.add_argument('--device', help='such as cuda:1, cpu, or openvino, which is faster (a GPU if there is one)')
     parser.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )

@@ -1,10 +1,10 @@
 """The multi-task network: shared blocks, a branch per task, feature passing, heads."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -21,7 +21,21 @@ from mmskin.models.watch import pass_features, watched
 from mmskin.registry import MODELS, as_config, options_of
 from mmskin.structures import TaskSample, label_in
 
-__all__ = ['MultiTaskModel']
+__all__ = ['Compiled', 'MultiTaskModel']
+
+
+class Compiled(NamedTuple):
+    """What stands in for the modules of a network when it predicts.
+
+    Attributes:
+        size: Of the images (h, w) that it takes; others go through the modules.
+        estimates: From normalised images (N, 3, h, w) and the values of the inputs to each active task's ``estimate``.
+        features: From such images to the network's ``shared_features``.
+    """
+
+    size: tuple[int, int]
+    estimates: Callable[[Tensor, Values], dict[str, Tensor]]
+    features: Callable[[Tensor], Tensor]
 
 
 @MODELS.register_module()
@@ -78,6 +92,7 @@ class MultiTaskModel(BaseModel):
         for module in self._fixed:
             module.requires_grad_(False)
         self.weighting = MODELS.build(as_config(weighting, **self._task_names())) if weighting else None
+        self.compiled: Compiled | None = None
 
     def _with_widths(self, name: str, task: dict) -> dict:
         """The config of a task, with what its fusion, its neck and its head get from the network."""
@@ -231,6 +246,11 @@ class MultiTaskModel(BaseModel):
             passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*given).items()})
 
         values = {name: value.to(inputs.device) for name, value in values_of(self.inputs, data_samples or ()).items()}
+        if mode == 'predict' and self.compiled and inputs.shape[2:] == self.compiled.size:
+            assert data_samples is not None, "mode 'predict' needs data_samples"
+            for name, estimates in self.compiled.estimates(inputs, values).items():
+                self.tasks[name].write(estimates, data_samples)
+            return data_samples
         with watched(collect) if mode == 'loss' else nullcontext():
             feats = self.extract_feat(inputs, values if data_samples else None)
         if mode == 'tensor':

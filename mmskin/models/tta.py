@@ -159,8 +159,8 @@ def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) 
 
 
 def blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
-    """Samples for the predictions of one view, whose masks may be as small as the input: they are not used."""
-    shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape} for sample in samples]
+    """Samples for what one of several predictions estimates, from which nothing follows by itself."""
+    shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape, 'undecided': True} for sample in samples]
     told = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]
     return [TaskSample(metainfo=shape, **one) for shape, one in zip(shapes, told, strict=True)]
 

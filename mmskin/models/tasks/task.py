@@ -180,7 +180,8 @@ class Task(BaseModule):
         """
         sample.set_field(PixelData(data=estimate) if estimate.ndim == 3 else estimate, self.probability)
         sample.set_metainfo({'targets': {**sample.get('targets', {}), self.name: self.target}})
-        self.decide(sample)
+        if not sample.get('undecided'):  # as one of several views is, whose mean decides
+            self.decide(sample)
 
     def of_frame(self, prediction: Tensor, side: float) -> Tensor | None:
         """What a prediction that is no map says of the whole frame, if it says anything.

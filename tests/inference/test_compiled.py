@@ -1,0 +1,57 @@
+"""Predictions by OpenVINO, prepared once on a machine."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmskin.config import load_config
+from mmskin.errors import Mistake
+from mmskin.inference.inferencer import LesionInferencer
+from mmskin.packaging.publish import publish_weights
+from mmskin.registry import MODELS
+
+pytest.importorskip('openvino', reason="openvino is not installed: pip install '.[openvino]'")
+
+
+@pytest.fixture
+def model(repository, tmp_path, monkeypatch):
+    """A model folder without passing, at 48 pixels, of random weights; what is prepared goes into an empty cache."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    options = {'test_dataloader.dataset.pipeline.0.size': 48}
+    cfg = load_config(repository / 'configs/multitask/r18_synthetic.py', options=options)
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'weights.pth')
+    folder = publish_weights(cfg, tmp_path / 'weights.pth', tmp_path / 'plain')
+    folder.card.write_text('')
+    return folder.config.parent
+
+
+def answers(model, device, images):
+    inferencer = LesionInferencer(model, device=device, tta=True)
+    found = inferencer(images, lesion_probability=True)
+    numbers = np.array([[*one.probabilities.values()] for one in found])
+    return inferencer.network.module.compiled, numbers, np.stack([one.lesion_probability for one in found])
+
+
+def test_prepared_once_it_is_the_default_with_the_same_answers(model, tmp_path, capfd):
+    images = [np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8) for number in range(3)]
+    compiled, numbers, maps = answers(model, None, images)
+    assert compiled is None and 'preparing' not in capfd.readouterr().err  # nobody asked for it
+    for device, says in (('openvino', True), ('openvino', False), (None, False)):
+        compiled, others, other_maps = answers(model, device, images)
+        assert compiled is not None and ('preparing' in capfd.readouterr().err) is says
+        assert abs(numbers - others).max() < 1e-4 and abs(maps - other_maps).max() < 1e-4
+    assert answers(model, 'cpu', images)[0] is None
+
+    for kept in (tmp_path / 'cache' / 'mmskin' / 'openvino').iterdir():  # such as a disk damages them
+        content = bytearray(kept.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
+        kept.write_bytes(content)
+    _, others, _ = answers(model, None, images)
+    assert abs(numbers - others).max() < 1e-4
+
+
+def test_what_it_cannot_run_is_refused(repository, checkpoint):
+    gated = repository / 'configs/fpm/r18_synthetic.py'
+    with pytest.raises(Mistake, match='passes features; give device="cpu"'):
+        LesionInferencer(gated, checkpoint, device='openvino')
