@@ -225,7 +225,7 @@ def chunks(data):
         ({'files': {'image': ('b.png', bytes(1_000_001))}}, 400, 'b.png: 1.0 MB; at most 1 MB are accepted'),
         ({'files': {'photo': ('b.png', b'x')}}, 400, 'the form has no file "image"'),
         ({'content': chunks(b'x')}, 411, 'a request has to state its length'),
-        ({'content': b'x', 'params': {'age': '55'}}, 400, 'image: age: this network takes only images'),
+        ({'content': b'x', 'params': {'age': '55'}}, 400, 'image: age: this network takes nothing with the image'),
         ({'content': b'x', 'params': {'name': ['a', 'b']}}, 422, 'name: given twice'),
         ({'content': b'x', 'params': {'mm_per_pixel': '-1'}}, 422, 'mm_per_pixel: .* greater'),
         ({'content': b'x', 'headers': {'host': 'evil.example'}}, 400, 'not known under that name'),

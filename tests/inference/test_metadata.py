@@ -97,7 +97,7 @@ def test_metadata_without_sense_are_refused(inferencer, images, metadata, messag
 
 def test_networks_of_images_alone_are_told_nothing(half_folder, images):
     inferencer = LesionInferencer(half_folder.config.parent, device='cpu')
-    with pytest.raises(ValueError, match='age: this network takes only images'):
+    with pytest.raises(ValueError, match='age: this network takes nothing with the image'):
         inferencer(images[0], metadata=dict(age=55))
 
 
