@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -46,10 +47,11 @@ ERRORS = {
     408: 'The request came too slowly.',
     413: 'The file is too large.',
     422: 'An invalid parameter.',
-    503: 'Too many wait already; try again after `Retry-After` seconds.',
-    504: 'No answer in time.',
+    503: 'Too many wait already, or too many to answer in time; try again after `Retry-After` seconds.',
+    504: 'No answer in time, to this and to no other request: a network hangs.',
 }
 PATIENCE = 600  # seconds for networks to be read
+PART = 0.8  # of the timeout is the longest wait that is begun: a guess may be wrong
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,38 @@ def error_response(status: int, text: str) -> Response:
     return JSONResponse({'error': text}, status, {**headers, **({'connection': 'close'} if status >= 400 else {})})
 
 
+class Pace:
+    """How long the networks take for an image, from the intervals between their last answers while others waited."""
+
+    def __init__(self) -> None:
+        self.asked = 0  # images that have no answer yet
+        self.since = time.monotonic()  # when the last answer came, or the first image after a pause
+        self.answered = 0
+        self.intervals: deque[float] = deque(maxlen=32)  # some batches, whose answers come at once
+
+    def begin(self) -> None:
+        """An image goes to the networks."""
+        if not self.asked:
+            self.since = time.monotonic()
+        self.asked += 1
+
+    def end(self, is_answered: bool) -> None:
+        """It has its answer, or nobody waits for it any more."""
+        self.asked -= 1
+        if is_answered:
+            self.answered += 1
+            self.intervals.append(time.monotonic() - self.since)
+            self.since = time.monotonic()
+
+    def wait(self) -> float:
+        """Seconds after which an image that comes now may expect its answer; 0 as long as nothing is known."""
+        intervals = [*self.intervals]
+        if intervals and self.asked:
+            usual = sum(intervals) / len(intervals)
+            intervals.append(max(usual, time.monotonic() - self.since))  # the present one lasts at least so long
+        return (self.asked + 1) * sum(intervals) / max(1, len(intervals))
+
+
 class Service:
     """What stands between the door and the networks: it reads a request, waits for its answer, and counts.
 
@@ -174,6 +208,7 @@ class Service:
     def __init__(self, handle: DeploymentHandle, limits: Limits, load: Load, inputs: Mapping[str, str]) -> None:
         self.handle, self.limits, self.load, self.inputs = handle, limits, load, inputs
         self.held = 0  # bytes of requests that have no answer yet
+        self.pace = Pace()
         self.seen = (0.0, 0)  # when somebody counted the networks that run, and how many they were
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -288,6 +323,9 @@ class Service:
         Raises:
             Refusal: if too many wait, if it takes too long, if the other side hangs up, or if the network fails.
         """
+        if self.pace.asked and self.pace.wait() > PART * self.load.timeout:
+            raise Refusal(503, f'{self.pace.asked} images are waiting here already; try again in a second')
+        before = self.pace.answered
 
         async def ask() -> tuple[str | bytes, int]:
             return await response
@@ -296,10 +334,13 @@ class Service:
         answer = asyncio.ensure_future(ask())
         answer.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody asks a cancelled one
         gone = asyncio.ensure_future(request.receive())  # all is read, so that this waits for the end of the connection
+        self.pace.begin()
         try:
             await asyncio.wait({answer, gone}, timeout=self.load.timeout, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 response.cancel()
+                if self.pace.answered > before:  # slower than it was, but others have their answers
+                    raise Refusal(503, f'{self.pace.asked} images are waiting here already; try again in a second')
                 raise Refusal(504, f'no answer within {self.load.timeout:g} seconds; try again later')
             return answer.result()
         except BackPressureError as error:
@@ -310,6 +351,7 @@ class Service:
         except (RayError, RayServeException) as error:
             raise Refusal(503, 'the network stopped and is read again; try again in some seconds') from error
         finally:
+            self.pace.end(answer.done() and not answer.cancelled() and answer.exception() is None)
             answer.cancel()
             gone.cancel()
 

@@ -1,0 +1,87 @@
+"""Who waits for the networks of the service, and who is sent away; in place of networks, something slow."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from mmskin.cluster import import_ray
+from mmskin.errors import MissingLibrary
+from mmskin.web.limits import Limits
+
+try:
+    import_ray()
+except MissingLibrary as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+import httpx  # noqa: E402
+
+from mmskin.web.api import Load, Service  # noqa: E402
+
+TIMEOUT = 2.0
+
+
+class Answer:
+    """What a handle of Ray Serve gives for a question."""
+
+    def __init__(self, answer):
+        self.task = asyncio.ensure_future(answer)
+
+    def __await__(self):
+        return self.task.__await__()
+
+    def cancel(self):
+        self.task.cancel()
+
+
+class SlowNetwork:
+    """Answers one question after the other, each in so many seconds."""
+
+    def __init__(self, seconds):
+        self.seconds, self.free = seconds, asyncio.Lock()
+
+    def remote(self, *question):
+        return Answer(self.look())
+
+    async def look(self):
+        async with self.free:
+            await asyncio.sleep(self.seconds)
+        return b'{}', 1
+
+
+def crowd(seconds, counts):
+    """The answers of crowds that come one after the other: status, text, and seconds."""
+
+    async def ask(session):
+        start = time.monotonic()
+        response = await session.post('/predict', content=b'image')
+        return response.status_code, response.text, time.monotonic() - start
+
+    async def all_of_them():
+        service = Service(SlowNetwork(seconds), Limits(), Load(timeout=TIMEOUT), {})
+        transport = httpx.ASGITransport(app=service.app())
+        async with httpx.AsyncClient(transport=transport, base_url='http://service', timeout=60) as session:
+            return [await asyncio.gather(*(ask(session) for _ in range(count))) for count in counts]
+
+    return asyncio.run(all_of_them())
+
+
+def test_who_would_be_answered_too_late_hears_so_at_once():
+    first, second = crowd(0.1, [60, 60])
+    for answers in (first, second):
+        statuses = Counter(status for status, _, _ in answers)
+        assert statuses.keys() == {200, 503} and statuses[200] >= 3, statuses
+        assert all('images are waiting here already' in text for status, text, _ in answers if status == 503)
+    late = [seconds for status, _, seconds in second if status == 503]
+    assert sorted(late)[len(late) // 2] < TIMEOUT / 2
+
+
+def test_a_network_that_hangs_is_a_504():
+    (answers,) = crowd(1000, [3])
+    assert {status for status, _, _ in answers} == {504}
+    assert all('no answer within 2 seconds' in text for _, text, _ in answers)
+
+
+def test_one_after_the_other_is_never_sent_away():
+    assert {answers[0][0] for answers in crowd(0.3, [1] * 8)} == {200}
