@@ -3,9 +3,9 @@
 import logging
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,9 +220,13 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     for axis in axes:
         told = axis.get_major_formatter()
         if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
-            axis.set_major_formatter(lambda value, place, told=told: drawable(told(value, place))[0])
+            axis.set_major_formatter(FuncFormatter(partial(_drawable_label, told)))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, **options)
+
+
+def _drawable_label(formatter: Callable[[float, int], str], value: float, place: int) -> str:
+    return drawable(formatter(value, place))[0]
 
 
 @dataclass(eq=False)

@@ -166,8 +166,8 @@ def _refuse_overwriting(args: argparse.Namespace, sources: 'ImageFiles') -> None
     for path in read if written else ():
         folder, name = os.path.split(path)
         place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(folder), name)
-        if option := written.get(place):
-            raise Mistake(f'{option}: {options[option]} is {path}, which would be lost; name another file')
+        if taken := written.get(place):
+            raise Mistake(f'{taken}: {options[taken]} is {path}, which would be lost; name another file')
         if path != args.metadata and (folder := inside(os.path.dirname(place))):
             raise Mistake(f'--out-dir: {path} is in {folder}, whose files are replaced; name another')
 

@@ -101,7 +101,8 @@ class ISIC2017Dataset(TaskDataset):
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
-        told, further = {}, {}
+        told: Mapping[str, dict] = {}
+        further: Mapping[str, dict] = {}
         table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
         if self.inputs and self.test_mode and not table.is_file():
             print_log(f'{table}: not there; {" and ".join(self.inputs)} are unknown', 'current', logging.WARNING)

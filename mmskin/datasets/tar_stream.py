@@ -131,7 +131,7 @@ class TarStream(IterableDataset):
                 index = int(random.integers(len(waiting)))
                 drawn, waiting[index] = waiting[index], sample
                 yield drawn
-        random.shuffle(waiting)  # type: ignore[arg-type]
+        random.shuffle(waiting)
         yield from waiting
 
     def _loaded(self, stored: dict) -> Any:
@@ -167,7 +167,7 @@ class TarStream(IterableDataset):
 def samples_in(shard: str) -> Iterator[dict]:
     """The samples of a shard: ``image_id``, ``where`` for errors, and ``parts``, their members' bytes by ending."""
     parts: dict[str, bytes] = {}
-    before = None
+    before = '', ''
     try:
         with tarfile.open(shard, 'r|*') as archive:
             for member in archive:
@@ -175,8 +175,8 @@ def samples_in(shard: str) -> Iterator[dict]:
                 stem, _, end = name.partition('.')
                 if not member.isfile() or not stem:
                     continue
-                if before != (folder, stem) and parts:
-                    yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}  # type: ignore[index]
+                if parts and before != (folder, stem):
+                    yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
                     parts = {}
                 before = folder, stem
                 parts[end] = archive.extractfile(member).read()  # type: ignore[union-attr]
@@ -184,7 +184,7 @@ def samples_in(shard: str) -> Iterator[dict]:
         if isinstance(error, FileNotFoundError):
             raise MissingFile(f'{shard}: gone') from error
         raise Mistake(f'{shard}: damaged, or no tar file ({error}); copy it again') from error
-    if parts and before:
+    if parts:
         yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
 
 
@@ -201,7 +201,7 @@ class StreamLoader(DataLoader):
 
     def skip(self, num_samples: int) -> None:
         """Begin after so many samples of this process, without a look at them."""
-        self.dataset.passed = num_samples // self.batch_size, self.batch_size  # type: ignore[operator]
+        self.dataset.passed = num_samples // self.batch_size, self.batch_size  # type: ignore[attr-defined, operator]
 
     def __len__(self) -> int:
         if self.length is None:

@@ -70,7 +70,7 @@ class ShardedModel(OwnStep, MMFullyShardedDataParallel):
     def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """The network's own step, if it has one."""
         if getattr(optim_wrapper, 'clip_func', None) is clip_grad_norm_:
-            optim_wrapper._clip_grad = partial(self._clip_grad, optim_wrapper)  # type: ignore[method-assign]
+            optim_wrapper._clip_grad = partial(self._clip_grad, optim_wrapper)
         return super().train_step(data, optim_wrapper)
 
     def _clip_grad(self, optim_wrapper: OptimWrapper) -> None:

@@ -142,7 +142,7 @@ class CocoFile:
             return
         label = prediction.label if prediction.label in self.categories else self.categories[0]
         score = (prediction.probabilities or {}).get(label)
-        annotation = dict(image_id=image_id, iscrowd=0, area=measured.area)
+        annotation: dict[str, Any] = dict(image_id=image_id, iscrowd=0, area=measured.area)
         annotation |= dict(category_id=self.categories.index(label) + 1, bbox=list(measured.bounding_box))
         annotation |= dict(
             segmentation=coco_segmentation(prediction.mask), **({} if score is None else {'score': score})

@@ -338,7 +338,10 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
     if image.format not in ('JPEG', 'MPO'):
         return
     image.load()
-    if not {*np.ravel(image.getpixel((image.width - 1, image.height - 1)))} <= {127, 128}:  # CMYK is inverted
+    if not {*np.ravel(np.asarray(image.getpixel((image.width - 1, image.height - 1))))} <= {
+        127,
+        128,
+    }:  # CMYK is inverted
         return
     start, some = start_of_scan(data), bytes([*range(1, 200)])
     found = SCAN_END.search(data, start + 2)

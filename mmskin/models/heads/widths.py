@@ -105,7 +105,7 @@ def _given(part: Mapping[str, Any], maps: Maps) -> Iterator[dict[str, Any]]:
 @torch.no_grad()
 def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]:
     """The config of a task with global average pooling, if another package's head needs it and there is no neck."""
-    head, neck = task.get('head'), task.get('neck')
+    head, neck = task.get('head'), task.get('neck') or {}
     if not isinstance(head, Mapping) or 'type' not in task:
         return task
     package = MODELS.get(head['type']).__module__.partition('.')[0]
@@ -113,7 +113,7 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
         return task
     with torch.random.fork_rng(devices=[]):
         modes = [MODELS.build(dict(head)).train(mode) for mode in ((False, True) if task.get('losses') else (False,))]
-    ndim = 4 if MODELS.get(task['type']).kind == 'masks' else 2
+    ndim = 4 if getattr(MODELS.get(task['type']), 'kind', '') == 'masks' else 2
     for side in _sides(maps, size):
         given = _outputs(neck, maps, side) if neck else _blank(maps, side)
         reason = _why_not(modes, given, ndim)
