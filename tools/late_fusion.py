@@ -29,15 +29,12 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
     import torch
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
 
-    from mmskin.benchmark.collect import NUM_RESAMPLES, join, resampled_metric
+    from mmskin.benchmark.collect import join
+    from mmskin.benchmark.comparison import paired_table
     from mmskin.config import load_config, tested_dataset
     from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import SCORE, PerImageTable
-    from mmskin.evaluation.statistics import image_counts, interval
     from mmskin.inference.zoo import config_of
     from mmskin.models.fusion.base import build_inputs, values_of
     from mmskin.models.fusion.prior import PriorFusion
@@ -65,11 +62,7 @@ def run(args: argparse.Namespace) -> None:
         np.array(column) for column in zip(*(placed[image_id] for image_id in first.image_ids), strict=True)
     )
 
-    counts = image_counts(
-        len(first), NUM_RESAMPLES, np.random.default_rng(0), np.unique(groups, return_inverse=True)[1]
-    )
-    counts = np.vstack([np.ones(len(first)), counts])
-    draws: dict[str, list] = {metric: [] for metric in METRICS}
+    pairs = []
     for table in tables:
         logits, labels = torch.tensor(table.scores).clamp_min(1e-12).log(), torch.tensor(table.labels).long()
         for fold in np.unique(folds):
@@ -78,23 +71,12 @@ def run(args: argparse.Namespace) -> None:
             prior.fit({name: column[~held] for name, column in values.items()}, labels[~held])
             logits[held] = prior.on_logits(logits[held], {name: column[held] for name, column in values.items()})
         columns = [f'{table.diagnosis}/{SCORE}{name}' for name in table.classes]
-        scores = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
-        told = replace(
-            table,
-            columns={**table.columns, **scores, f'{table.diagnosis}/pred_label': logits.argmax(1).double().numpy()},
-        )
-        for metric in METRICS:
-            name = f'{table.diagnosis}/{metric}'
-            draws[metric].append([resampled_metric(name, one, counts) for one in (table, told)])
-
-    shown = Table('', 'without', 'with', 'difference', box=box.SIMPLE)
-    for metric, found in draws.items():
-        without, with_inputs = np.mean(np.array(found), axis=0)
-        low, high = interval((with_inputs - without)[1:])
-        ends = f'{with_inputs[0] - without[0]:+.3f} ({low:+.3f} to {high:+.3f})'
-        shown.add_row(metric, f'{without[0]:.3f}', f'{with_inputs[0]:.3f}', ends)
+        told = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
+        told[f'{table.diagnosis}/pred_label'] = logits.argmax(1).double().numpy()
+        pairs.append((replace(table, columns={**table.columns, **told}), table))
     print(f'{len(first)} images in {len({*folds})} folds, seeds: {len(seeds)}, told: {", ".join(inputs)}')
-    Console(width=100).print(shown)
+    metrics = [f'{first.diagnosis}/{metric}' for metric in METRICS]
+    print(paired_table(pairs, metrics, ('with', 'without'), np.unique(groups, return_inverse=True)[1]))
 
 
 if __name__ == '__main__':

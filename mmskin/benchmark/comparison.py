@@ -1,16 +1,20 @@
 """The comparison of the methods of a suite: its table in Markdown, and its figure."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from mmskin.benchmark.collect import NUM_RESAMPLES, resampled_metric
 from mmskin.drawing import save_figure
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.statistics import image_counts, interval
 from mmskin.files import markdown_table, signed, write_json, write_text
 
-__all__ = ['differences', 'notes', 'write_comparison']
+__all__ = ['differences', 'notes', 'paired_table', 'write_comparison']
 
 EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number in brackets. Parameters of the network; \
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
@@ -117,6 +121,34 @@ def differences(report: dict[str, Any]) -> list[str]:
     meaning = [FROM_BASELINE.format(**report, count=count, by_chance=by_chance)] if count else []
     meaning += [ONE_SEED.format(**report)] if count < len(rows) else []
     return [markdown_table([f'minus {baseline}', *report['metrics']], cells), ' '.join(meaning)]
+
+
+def paired_table(
+    pairs: Sequence[tuple[PerImageTable, PerImageTable]],
+    metrics: Sequence[str],
+    names: tuple[str, str],
+    groups: np.ndarray | None = None,
+) -> str:
+    """Two tests, their difference and its interval over images, paired by image, as Markdown.
+
+    Args:
+        pairs: the tables of both, with the same images in the same order; of several seeds the mean counts.
+        metrics: keys of ``results.json``; those that do not follow from the tables are left out.
+        names: what the two are called.
+        groups: see ``image_counts``.
+    """
+    num_images = len(pairs[0][0])
+    counts = image_counts(num_images, NUM_RESAMPLES, np.random.default_rng(0), groups)
+    counts = np.vstack([np.ones(num_images), counts])
+    rows = []
+    for metric in metrics:
+        found = [[resampled_metric(metric, table, counts) for table in pair] for pair in pairs]
+        if any(values is None for pair in found for values in pair):
+            continue
+        first, second = np.mean(np.array(found), axis=0)
+        change = f'{signed(first[0] - second[0])[0]} ({interval_cell(interval((first - second)[1:]))})'
+        rows.append([metric, f'{first[0]:.3f}', f'{second[0]:.3f}', change])
+    return markdown_table(['', *names, 'difference'], rows)
 
 
 def interval_cell(ends: tuple[float, float] | None) -> str:

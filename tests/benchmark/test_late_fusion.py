@@ -20,7 +20,7 @@ def test_age_and_sex_help_the_diagnoses_of_the_passing_suite(repository, real_da
     run(repository, repository / 'results/passing/none', '--data-root', real_data / 'isic2017_256')
     out = capsys.readouterr().out
     assert '2150 images in 5 folds, seeds: 1, told: age, sex' in out
-    assert out.split('AUC_mean')[1].split()[:6] == ['0.846', '0.869', '+0.023', '(+0.016', 'to', '+0.030)']
+    assert '| cls/AUC_mean | 0.869 | 0.846 | +0.023 (**+0.016 to +0.030**) |' in out
 
 
 def test_a_folder_without_seeds_is_named(repository, tmp_path):

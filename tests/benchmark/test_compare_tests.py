@@ -1,0 +1,38 @@
+"""Two tests of the same images, compared."""
+
+import argparse
+from runpy import run_path
+
+import numpy as np
+import pytest
+
+from mmskin.errors import Mistake
+from mmskin.evaluation.per_image import PerImageTable, write_results
+
+
+def run(repository, *folders):
+    tool = run_path(str(repository / 'tools' / 'compare_tests.py'))
+    parser = argparse.ArgumentParser()
+    tool['add_arguments'](parser)
+    tool['run'](parser.parse_args([*map(str, folders)]))
+
+
+def test_the_peer_of_the_results_page(repository, capsys):
+    """The figures of docs/results.md."""
+    run(repository, repository / 'results/validation/lite0_image_alone', repository / 'results/validation/smp')
+    rows = {
+        line.split('|')[1].strip(): line.split('|')[2:5] for line in capsys.readouterr().out.splitlines() if '|' in line
+    }
+    assert [cell.strip() for cell in rows['seg/JA']] == ['0.805', '0.773', '+0.033 (**+0.019 to +0.048**)']
+    assert rows['cls/AUC_mean'][2].strip() == '+0.013 (-0.016 to +0.045)'
+
+
+def test_rows_in_another_order_are_paired_and_other_images_refused(repository, tmp_path, capsys):
+    table = PerImageTable(['a', 'b', 'c'], {'seg/JA': np.array([0.1, 0.5, 0.9])})
+    write_results(tmp_path / 'first', {'seg/JA': 0.5}, table)
+    write_results(tmp_path / 'second', {'seg/JA': 0.4}, table.aligned(['c', 'a', 'b']))
+    write_results(tmp_path / 'other', {'seg/JA': 0.4}, PerImageTable(['a', 'b', 'd'], table.columns))
+    run(repository, tmp_path / 'first', tmp_path / 'second')
+    assert '| seg/JA | 0.500 | 0.500 | 0.000 (0.000 to 0.000) |' in capsys.readouterr().out
+    with pytest.raises(Mistake, match='two tests list different images'):
+        run(repository, tmp_path / 'first', tmp_path / 'other')
