@@ -284,7 +284,7 @@ def test_fewer_images_than_a_batch(folder, capfd):
 
 @pytest.mark.parametrize(
     ('option', 'message'),
-    [('train_cfg', 'name=value'), ('stages=[(1]', 'brackets'), ('model={a: 1}', 'no dict'), ('=1', 'name=value')],
+    [('train_cfg', 'name=value'), ('stages=[(1]', 'brackets'), ('model={a: 1}', 'a Python dict'), ('=1', 'name=value')],
 )
 def test_an_option_that_is_none(option, message, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -146,5 +146,5 @@ def test_what_is_no_model_folder_is_not_saved(tmp_path: object) -> None:
     config, weights, _ = model_folder()
     copy = tmp_path / 'weights.safetensors'
     copy.write_bytes(weights.read_bytes())
-    with pytest.raises(Mistake, match='no model folder'):
+    with pytest.raises(Mistake, match='only model folders go to the Hub'):
         LesionInferencer(config, copy, device='cpu').save_pretrained(tmp_path / 'out')

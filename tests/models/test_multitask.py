@@ -243,12 +243,12 @@ class TestMissingLabels:
 
     def test_one_labelled_image_in_a_batch(self, make_batch):
         """A head with batch norm over pooled maps cannot train on a single image, but all of the batch goes there."""
-        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(12), nn.Flatten())
 
         class PooledHead(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.layers = pooled.append(nn.Linear(12, 3))
+                pooled = nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(12), nn.Flatten()
+                self.layers = nn.Sequential(*pooled, nn.Linear(12, 3))
 
             def forward(self, feats):
                 return self.layers(feats[-1])

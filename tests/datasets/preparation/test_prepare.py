@@ -258,7 +258,7 @@ def test_a_list_that_is_not_there(local, tmp_path):
 @pytest.mark.parametrize('name', [f'{IMAGES}.zip', TABLE])
 def test_a_page_in_place_of_the_file(settings, serving, name):
     serving.files[name] = b'<html>please log in</html>'
-    with pytest.raises(Mistake, match=f'{name}.part is no '):
+    with pytest.raises(Mistake, match=f'{name}.part is not a '):
         prepare(replace(settings, mirrors=[serving.url]))
 
 

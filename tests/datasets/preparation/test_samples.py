@@ -135,7 +135,7 @@ def test_what_has_no_end_is_cut_off(fetch, archive, tmp_path):
     archive.files[f'full/{FIRST}.jpg'] += bytes(3_000_000)  # more than the archive states
     assert fetch()[1] == [
         f'{FIRST}.jpg could not be downloaded.\n  {archive.url}full/{FIRST}.jpg: it is larger than 631 bytes'
-        '\nRun it again to go on.'
+        '\nRun it again to continue.'
     ]
     archive.files[f'images/{SECOND}'] += bytes(3_000_000)
     (tmp_path / 'out' / f'{SECOND}.jpg').unlink()

@@ -5,7 +5,6 @@ import torch
 
 from mmskin.models.passing.base import CarryingPassing
 from mmskin.models.passing.bottleneck import BottleneckPassing
-from mmskin.registry import MODELS
 from mmskin.testing.contract import randomised
 from mmskin.testing.network import tiny_batch, tiny_network
 
@@ -60,7 +59,6 @@ def test_tokens_matter_at_the_next_site_of_a_tuple_alone(sites):
     assert [seen[name][0] for name in names] == [None, None]
 
 
-@MODELS.register_module()
 class Counting(CarryingPassing):
     """An operator of a user's, whose state is no tensor: a list of what happened; its losses and gates read it."""
 
@@ -79,7 +77,7 @@ class Counting(CarryingPassing):
 
 
 def test_a_state_of_any_kind_reaches_gates_and_losses():
-    model = tiny_network({BLOCKS: 'Counting'}).eval()
+    model = tiny_network({BLOCKS: dict(type=Counting)}).eval()
     images, samples = tiny_batch(2)
     gates = model.gates(images)
     assert [float(gates[site]['cls2seg'].mean()) for site in BLOCKS] == [0.0, 0.5]
