@@ -92,6 +92,13 @@ def box(
     axis.text(x, y, text, ha='center', va='center', fontsize=8.5, color=colors['text'], linespacing=1.4)
 
 
+def lesion(axis: Axes, left: float, right: float, y: float = 0) -> None:
+    """The painted lesion that goes into a network, between two places, 4 to 3."""
+    half = 0.375 * (right - left)
+    extent = (left, right, y - half, y + half)
+    axis.imshow(thumbnail(read_image(SAMPLE)[0], 150), extent=extent, aspect='auto', interpolation='none', zorder=2)
+
+
 def arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
     """An arrow between two points."""
     axis.add_patch(FancyArrowPatch(start, end, arrowstyle='-|>', mutation_scale=10, color=color, shrinkA=0, shrinkB=0))
@@ -109,13 +116,7 @@ def network(config: str, colors: dict[str, str]) -> Figure:
     names = list(model.tasks)
     half = 1.1 * (len(names) - 1)
     figure, axis = canvas(9.6, 0.5 + 1.2 * len(names), (0, 12.8), (-half - 0.9, half + 0.75))
-    axis.imshow(
-        thumbnail(read_image(SAMPLE)[0], 150),
-        extent=(0.15, 1.95, -0.68, 0.68),
-        aspect='auto',
-        interpolation='none',
-        zorder=2,
-    )
+    lesion(axis, 0.15, 1.95)
     (site,) = model.passing
     chain = model.backbone.chain.get('model') or model.backbone.chain.type.removesuffix('Chain')
     arrow(axis, (1.95, 0), (2.3, 0), colors['line'])
@@ -151,13 +152,7 @@ def paper(colors: dict[str, str]) -> Figure:
     """The paper's figure 1: the two networks, and inside the module what its equations compute."""
     figure, axis = canvas(9.6, 4.2, (0, 12.8), (-2.7, 2.9))
     line = colors['line']
-    axis.imshow(
-        thumbnail(read_image(SAMPLE)[0], 150),
-        extent=(0.1, 1.6, -0.56, 0.56),
-        aspect='auto',
-        interpolation='none',
-        zorder=2,
-    )
+    lesion(axis, 0.1, 1.6)
     arrow(axis, (1.6, 0), (1.9, 0), line)
     box(axis, 2.8, 0, 1.7, 'FeatureNet\neq. 1', colors['shared'], colors)
     arrow(axis, (3.66, 0.2), (4.0, 1.9), line)
@@ -429,6 +424,31 @@ def operators(colors: dict[str, str]) -> Figure:
     return figure
 
 
+def export(colors: dict[str, str]) -> Figure:
+    """From a training to a model folder and to files for programs without PyTorch, and who reads each."""
+    figure, axis = canvas(9.6, 2.7, (0, 12.8), (-1.9, 1.7))
+    line = colors['line']
+    box(axis, 1.1, 0, 1.9, 'a training\nconfig, checkpoint', colors['shared'], colors)
+    arrow(axis, (2.08, 0), (3.75, 0), line)
+    axis.text(2.9, 0.16, 'publish_model', ha='center', fontsize=8, color=colors['text'])
+    axis.add_patch(Rectangle((3.8, -0.95), 2.6, 1.9, fc=colors['cls'], ec=line))
+    axis.text(5.1, 0.62, 'my_model', ha='center', va='center', fontsize=9.5, weight='bold', color=colors['text'])
+    for row, file in enumerate(('config.py', 'weights.safetensors', 'README.md')):
+        axis.text(5.1, 0.2 - 0.42 * row, file, ha='center', va='center', fontsize=8.5, color=colors['text'])
+    arrow(axis, (5.1, -0.97), (5.1, -1.35), line)
+    axis.text(5.1, -1.62, 'mmskin, Hugging Face Hub', ha='center', va='center', fontsize=8.5, color=colors['text'])
+    axis.text(7.1, 0.16, 'export', ha='center', fontsize=8, color=colors['text'])
+    for y, file, reader in (
+        (0.8, 'my_model.onnx', 'ONNX Runtime\nphone, browser, server'),
+        (-0.8, 'my_model.xml', 'OpenVINO\nCPUs'),
+    ):
+        arrow(axis, (6.42, 0), (7.65, y), line)
+        box(axis, 8.65, y, 1.9, file, colors['seg'], colors)
+        arrow(axis, (9.63, y), (10.35, y), line)
+        axis.text(10.5, y, reader, va='center', fontsize=8.5, color=colors['text'], linespacing=1.4)
+    return figure
+
+
 def shares(colors: dict[str, str]) -> Figure:
     """How a suite's runs are dealt to the tasks of an array: what depends on another run stays with it."""
     figure, axis = canvas(7.6, 2.4, (-0.2, 10.4), (-2.6, 0.75))
@@ -459,6 +479,7 @@ FIGURES: dict[str, Callable[[dict[str, str]], Figure]] = {
     'temperature': temperature,
     'operators': operators,
     'shares': shares,
+    'export': export,
     'network': lambda colors: network('configs/fpm/lite0_isic2017.py', colors),
     'three_tasks': lambda colors: network('configs/multitask/three_tasks_r18_synthetic.py', colors),
 }
