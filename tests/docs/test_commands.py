@@ -52,7 +52,6 @@ FRAGMENTS = (  # lines to be added to a config
     ('docs/loss_balancing.md', 'model.update('),
     ('docs/tracking.md', 'default_hooks.visualization.update('),
     ('docs/tracking.md', 'visualizer.vis_backends.append('),
-    ('docs/tracking.md', 'custom_imports'),
     ('docs/tutorials/add_a_task.md', "model.passing['layer3.1'].routes"),
     ('docs/tutorials/partly_labelled_data.md', 'train_dataloader.dataset.partial_labels'),
 )
