@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
 
     first = PerImageTable.read(args.first)
     second = PerImageTable.read(args.second).aligned(first.image_ids)
-    metrics = [metric for metric in read_note(Path(args.first, RESULTS)) if not metric.startswith('_')]
+    metrics = [name for name, value in read_note(Path(args.first, RESULTS)).items() if not isinstance(value, dict)]
     print(f'{len(first)} images')
     print(paired_table([(first, second)], metrics, ('first', 'second')))
 

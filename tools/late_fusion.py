@@ -45,18 +45,29 @@ def run(args: argparse.Namespace) -> None:
     if not inputs:
         raise Mistake(f'--model {args.model}: takes only images; name a model with further inputs')
     method = Path(args.method)
-    seeds = sorted(method.glob('seed*'))
-    if not seeds:
-        raise MissingFile(f'{method}: holds no seed*; name a method of the results, such as results/passing/none')
-    first, *others = [join([PerImageTable.read(fold) for fold in sorted(seed.glob('fold*'))]) for seed in seeds]
-    tables = [first, *(table.aligned(first.image_ids) for table in others)]
+    placed = read_folds(method.parent / 'folds.csv')
+    numbers = sorted({fold for fold, _ in placed.values()})
+    seeds = sorted(seed for seed in method.glob('seed*') if seed.is_dir())
+    if not seeds or len(numbers) < 2:
+        raise MissingFile(f'{method}: needs a seed* with two folds or more, such as results/passing/none has')
+    tables = []
+    for seed in seeds:
+        parts = [PerImageTable.read(seed / f'fold{number}') for number in numbers]
+        for number, part in zip(numbers, parts, strict=True):
+            if odd := {*part.image_ids} ^ {image_id for image_id, (fold, _) in placed.items() if fold == number}:
+                raise Mistake(
+                    f'{seed}/fold{number}: {min(odd)} is in it or, by folds.csv, should be; restore the table'
+                )
+        tables.append(join(parts).aligned([*placed]))
+    first = tables[0]
+    if not first.classes:
+        raise Mistake(f'{method}: has no diagnoses to add to; name a method that classifies')
     samples = {}
     for split in ('train', 'val'):
         dataset = DATASETS.build({**tested_dataset(cfg), 'data_root': args.data_root, 'split': split, 'pipeline': []})
         samples |= {sample['image_id']: sample for sample in map(dataset.get_data_info, range(len(dataset)))}
-    placed = read_folds(method.parent / 'folds.csv')
-    if missing := {*first.image_ids} - (samples.keys() & placed.keys()):
-        raise Mistake(f'{method}: has {min(missing)}, which {args.data_root} or folds.csv lack; give the data it is of')
+    if missing := placed.keys() - samples.keys():
+        raise Mistake(f'{method}: has {min(missing)}, which {args.data_root} lacks; give the data it is of')
     values = values_of(inputs, [samples[image_id] for image_id in first.image_ids])
     folds, groups = (
         np.array(column) for column in zip(*(placed[image_id] for image_id in first.image_ids), strict=True)
@@ -64,16 +75,17 @@ def run(args: argparse.Namespace) -> None:
 
     pairs = []
     for table in tables:
-        logits, labels = torch.tensor(table.scores).clamp_min(1e-12).log(), torch.tensor(table.labels).long()
+        logits, labels = torch.tensor(table.scores).clamp_min(1e-12).log(), torch.tensor(table.labels)
         for fold in np.unique(folds):
             held = torch.tensor(folds == fold)
+            told = ~held & ~labels.isnan()
             prior = PriorFusion(0, inputs, num_classes=len(table.classes))
-            prior.fit({name: column[~held] for name, column in values.items()}, labels[~held])
+            prior.fit({name: column[told] for name, column in values.items()}, labels[told].long())
             logits[held] = prior.on_logits(logits[held], {name: column[held] for name, column in values.items()})
         columns = [f'{table.diagnosis}/{SCORE}{name}' for name in table.classes]
-        told = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
-        told[f'{table.diagnosis}/pred_label'] = logits.argmax(1).double().numpy()
-        pairs.append((replace(table, columns={**table.columns, **told}), table))
+        changed = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
+        changed[f'{table.diagnosis}/pred_label'] = logits.argmax(1).double().numpy()
+        pairs.append((replace(table, columns={**table.columns, **changed}), table))
     print(f'{len(first)} images in {len({*folds})} folds, seeds: {len(seeds)}, told: {", ".join(inputs)}')
     metrics = [f'{first.diagnosis}/{metric}' for metric in METRICS]
     print(paired_table(pairs, metrics, ('with', 'without'), np.unique(groups, return_inverse=True)[1]))

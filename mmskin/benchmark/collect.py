@@ -1,6 +1,7 @@
 """One dictionary with everything that the runs of a suite found."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -116,10 +117,17 @@ def _read_tables(tested: dict[tuple[str, int], list[Run]]) -> dict[tuple[str, in
 
 
 def join(tables: Sequence[PerImageTable]) -> PerImageTable:
-    """One table of all images of several; a column that one of them lacks is nan there."""
+    """One table of all images of several; a column that one of them lacks is nan there.
+
+    Raises:
+        Mistake: if two list the same image.
+    """
+    image_ids = [image_id for table in tables for image_id in table.image_ids]
+    if len({*image_ids}) < len(image_ids):
+        raise Mistake(f'{Counter(image_ids).most_common(1)[0][0]} was tested in two folds; test them anew')
     names = dict.fromkeys(name for table in tables for name in table.columns)
     columns = {name: np.concatenate([table.column(*name.split('/', 1)) for table in tables]) for name in names}
-    return PerImageTable([image_id for table in tables for image_id in table.image_ids], columns)
+    return PerImageTable(image_ids, columns)
 
 
 def _measure(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from mmskin.benchmark.collect import NUM_RESAMPLES, resampled_metric
 from mmskin.drawing import save_figure
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import image_counts, interval
 from mmskin.files import markdown_table, signed, write_json, write_text
@@ -133,22 +134,57 @@ def paired_table(
 
     Args:
         pairs: the tables of both, with the same images in the same order; of several seeds the mean counts.
-        metrics: keys of ``results.json``; those that do not follow from the tables are left out.
+        metrics: keys of ``results.json``; a line names those that do not follow from the tables, or are undefined.
         names: what the two are called.
         groups: see ``image_counts``.
+
+    Raises:
+        Mistake: if the two have other classes or another truth, or no metric in common.
     """
+    for first_table, second_table in pairs:
+        check_same_truth(first_table, second_table)
     num_images = len(pairs[0][0])
     counts = image_counts(num_images, NUM_RESAMPLES, np.random.default_rng(0), groups)
     counts = np.vstack([np.ones(num_images), counts])
-    rows = []
+    rows, left_out = [], []
     for metric in metrics:
         found = [[resampled_metric(metric, table, counts) for table in pair] for pair in pairs]
-        if any(values is None for pair in found for values in pair):
+        if any(values is None or np.isnan(values[0]) for pair in found for values in pair):
+            left_out.append(metric)
             continue
         first, second = np.mean(np.array(found), axis=0)
         change = f'{signed(first[0] - second[0])[0]} ({interval_cell(interval((first - second)[1:]))})'
         rows.append([metric, f'{first[0]:.3f}', f'{second[0]:.3f}', change])
-    return markdown_table(['', *names, 'difference'], rows)
+    if not rows:
+        raise Mistake(
+            'the two have no metric in common that follows from their tables; compare tests of the same tasks'
+        )
+    left = [f'\nLeft out, since a table lacks it or it is undefined: {", ".join(left_out)}.'] if left_out else []
+    return '\n'.join([markdown_table(['', *names, 'difference'], rows), *left])
+
+
+def check_same_truth(first: PerImageTable, second: PerImageTable) -> None:
+    """Make sure that two tables of the same images were tested against the same truth.
+
+    Raises:
+        Mistake: if a task that both have has other classes, or an image another true class or mask.
+    """
+    for task in first.tasks.keys() & second.tasks.keys():
+        classes = [table.of(task).classes for table in (first, second)]
+        if all(classes) and classes[0] != classes[1]:
+            raise Mistake(
+                f'{task} has the classes {", ".join(classes[0])} in one test, and {", ".join(classes[1])} in the other'
+            )
+        for name in ('gt_label', 'mask_share'):
+            found = [table.columns.get(f'{task}/{name}') for table in (first, second)]
+            if found[0] is None or found[1] is None:
+                continue
+            same = np.isclose(*found, atol=0.005, rtol=0.05, equal_nan=True)  # masks may have other sizes
+            if not same.all():
+                image_id = first.image_ids[int(np.argmin(same))]
+                raise Mistake(
+                    f'{image_id} has another {task}/{name} in the other test; compare tests of the same truth'
+                )
 
 
 def interval_cell(ends: tuple[float, float] | None) -> str:

@@ -1,8 +1,10 @@
 """Images and masks that are not files of their own: MMEngine's storage backends, and tar shards."""
 
 import json
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from glob import glob
@@ -15,11 +17,84 @@ from mmengine.fileio.backends import BaseStorageBackend
 
 from mmskin.datasets.rows import once_per_machine, stamp
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.readers.images import MAX_PIXELS, most_bytes
 
-__all__ = ['TarBackend', 'content_of', 'places_of', 'read_stored', 'stored_names']
+__all__ = ['LARGEST', 'TarBackend', 'content_of', 'places_of', 'read_stored', 'shard_members', 'stored_names']
 
 
 EXAMPLE = "dict(backend='lmdb', db_path=...)"
+LARGEST = most_bytes(MAX_PIXELS)  # of a member that is read
+LONGEST_HEAD = 1 << 20  # bytes of a member's name and notes
+HEADS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+NO_CONTENT = (b'V', b'D')  # GNU tar's label of an archive, and its list of a folder
+
+
+class _Member(tarfile.TarInfo):
+    """A member's head, which has to be whole: tarfile takes one that is damaged or missing for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> '_Member':
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (member.type in HEADS and member.size > LONGEST_HEAD):
+            raise tarfile.ReadError(f'a size of {member.size} bytes')
+        return member
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> '_Member':
+        try:
+            member = super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end, as it is written
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f'{error} at byte {tarfile_.offset}') from error
+        if member.size < 0:
+            raise tarfile.ReadError(f'a size of {member.size} bytes')
+        return member
+
+
+def shard_members(shard: str, mode: str, contents: bool = False) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """The files of a tar archive, from its start to its end, by the one rule for what is whole.
+
+    Args:
+        shard: The archive.
+        mode: ``'r:'`` for one that is not compressed, ``'r:*'`` for any.
+        contents: Read the members, of at most ``LARGEST`` bytes each; otherwise their bytes are empty.
+
+    Raises:
+        MissingFile: if it is not there.
+        Mistake: if it is damaged or cut off, goes on after its end, or a member is a link or sparse.
+    """
+    if os.path.exists(shard) and not os.path.isfile(shard):  # of a pipe or device, nobody knows the end
+        raise Mistake(f'{shard}: no file; name tar files')
+    try:
+        with tarfile.open(shard, mode, tarinfo=_Member) as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # which it would keep
+                if member.isdir() or member.isdev() or member.type in NO_CONTENT:
+                    continue
+                if not member.isreg() or member.issparse():
+                    what = 'a link' if member.issym() or member.islnk() else 'no plain file'
+                    raise Mistake(
+                        f'{shard}: {member.name} is {what}; write the shard by tar --dereference --hard-dereference'
+                    )
+                if contents and member.size > LARGEST:
+                    raise Mistake(
+                        f'{shard}: {member.name} has {member.size} bytes, more than an image takes; remove it'
+                    )
+                found = archive.extractfile(member) if contents else None
+                yield member, found.read() if found else b''
+            while rest := archive.fileobj.read(1 << 20):  # type: ignore[union-attr]
+                if rest.strip(b'\0'):
+                    raise Mistake(
+                        f'{shard}: goes on after its end; join archives by tar --concatenate, or keep them apart'
+                    )
+    except FileNotFoundError as error:
+        raise MissingFile(f'{shard}: gone') from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        lines = str(error).splitlines()
+        said = 'as no kind of tar file' if lines[1:] else ''.join(lines)
+        kind = 'compressed, damaged' if mode == 'r:' else 'damaged'
+        raise Mistake(f'{shard}: {kind}, or no tar file ({said}); copy it again') from error
 
 
 class TarBackend(BaseStorageBackend):
@@ -47,14 +122,9 @@ class TarBackend(BaseStorageBackend):
         members: list[tuple[str, int, int, int]] = []
         stamps = {shard: stamp(shard) for shard in self.shards}
         for number, shard in enumerate(self.shards):
-            try:
-                with tarfile.open(shard, 'r:') as archive:
-                    for one in archive:
-                        if one.isfile():
-                            members.append((os.path.normpath(one.name), number, one.offset_data, one.size))
-                        archive.members = []  # type: ignore[attr-defined]  # which it would keep
-            except tarfile.TarError as error:
-                raise Mistake(f'{shard}: no tar file that can be read, or compressed ({error})') from error
+            for one, _ in shard_members(shard, 'r:'):
+                name = os.fsencode(os.path.normpath(one.name)).decode(errors='backslashreplace')
+                members.append((name, number, one.offset_data, one.size))
         members.sort()
         names = [member[0] for member in members]
         if twice := next((one for one, other in zip(names, names[1:], strict=False) if one == other), None):
@@ -71,6 +141,8 @@ class TarBackend(BaseStorageBackend):
         row = self.index.find('name', str(filepath))
         if row is None:
             raise FileNotFoundError(f'{filepath} is not in {self.path}')
+        if row['size'] > LARGEST:
+            raise Mistake(f'{filepath}: has {row["size"]} bytes, more than an image takes')
         if row['shard'] not in self.files:
             self.files[row['shard']] = os.open(self.shards[row['shard']], os.O_RDONLY)
         data = os.pread(self.files[row['shard']], row['size'], row['offset'])

@@ -1,8 +1,10 @@
 """A stream of samples from tar shards, for training by iterations."""
 
 import json
+import logging
+import math
 import os
-import tarfile
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import glob
@@ -11,19 +13,24 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from mmskin.datasets.storage import LARGEST, shard_members
 from mmskin.datasets.tables import class_or_number
 from mmskin.datasets.task_dataset import check_fields, seeded
 from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
+from mmskin.datasets.transforms.loading import LoadMask
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
 from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS, TRANSFORMS
-from mmskin.structures import is_known
+from mmskin.structures import is_known, names_of
 
 __all__ = ['StreamLoader', 'TarStream']
 
+NUMBER = re.compile('[0-9]{1,9}')
+LOOKED_AT = 1000  # samples of which one at least has to have what a setting names
 NO_LENGTH = (
     'a stream has no length: train by iterations, train_cfg=dict(by_epoch=False, max_iters=...), without sampler, and '
     'validate and test on a data set'
@@ -43,7 +50,8 @@ class TarStream(IterableDataset):
         path: A tar file, a folder of them, or a pattern such as ``'shards/train-*.tar'``, relative to ``data_root``;
             they may be compressed.
         pipeline: See ``TaskDataset``.
-        mask: How the name of a mask ends; its member may be missing, as may those of labels.
+        mask: How the name of a mask ends, in any capitals; its member may be missing, as may those of labels. A
+            warning says what none of the first thousand samples has.
         label: How the name of the member ends that holds the diagnosis as text, a class's name or number; or a key of
             the member ``json``.
         columns: Further ground truth, by field: keys of the member ``json``, as ``CsvDataset`` has columns.
@@ -83,6 +91,11 @@ class TarStream(IterableDataset):
         refuse_what_parts_masks(self.steps)
         self.process = get_rank(), get_world_size()  # a worker that is spawned does not know them
         self.passed = 0, 1  # batches before the first one that is read, and their size
+        self.looked_at = 0
+        self.lacking = {'gt_label': self.label, **self.columns}  # what none of those had that were looked at
+        if any(isinstance(step, LoadMask) for step in self.steps):
+            self.lacking['seg_map_path'] = self.mask
+        self.unread: set[str] = set()  # what they had that nothing reads
 
     def __len__(self) -> int:
         raise Mistake(f'{self.path}: {NO_LENGTH}')
@@ -118,6 +131,7 @@ class TarStream(IterableDataset):
                     yield result
             if not count:
                 raise Mistake(f'{", ".join(own)}: no image there ({", ".join(IMAGE_FILES)})')
+            self._look_back()
             turn += 1
 
     def _mixed(self, shards: Sequence[str], random: np.random.Generator) -> Iterator[dict]:
@@ -138,52 +152,90 @@ class TarStream(IterableDataset):
         """A sample after the pipeline; None if a step gives none."""
         where, parts = stored['where'], stored['parts']
         check_name(stored['image_id'], f'{where}: the image id')
-        image = next((end for end in parts if f'.{end.lower()}' in IMAGE_FILES), None)
-        if image is None:
-            raise Mistake(f'{where}: has no image ({", ".join(IMAGE_FILES)}), only {", ".join(parts)}')
-        results = {'image_id': stored['image_id'], 'img_path': f'{where}.{image}', 'inputs': {}}
+        ends = {end.lower(): end for end in parts}
+        mask, label, table = (ends.get(end) for end in (self.mask.lower(), self.label.lower(), 'json'))
+        images = [end for key, end in ends.items() if f'.{key}' in IMAGE_FILES and end != mask]
+        if not images:
+            raise Mistake(f'{where}: has no image ({", ".join(IMAGE_FILES)}), only {", ".join([*parts][:10])}')
+        if len(images) > 1:
+            raise Mistake(f'{where}: has several images ({", ".join(images)}); keep one, or say which is mask=...')
+        results = {'image_id': stored['image_id'], 'img_path': f'{where}.{images[0]}', 'inputs': {}}
         results['contents'] = {f'{where}.{end}': content for end, content in parts.items()}
-        if self.mask in parts:
-            results['seg_map_path'] = f'{where}.{self.mask}'
+        if mask:
+            results['seg_map_path'] = f'{where}.{mask}'
         try:
-            told = json.loads(parts.get('json', b'{}'))
-            cells = {name: parts[name].decode().strip() for name in (self.label,) if name in parts}
-        except ValueError as error:
+            told = json.loads(parts[table]) if table else {}
+            cells = {self.label: parts[label].decode().strip()} if label else {}
+        except (RecursionError, ValueError) as error:
             raise Mistake(f'{where}: its json or {self.label} is damaged ({error}); write the shard again') from error
         if not isinstance(told, dict):
-            raise Mistake(f'{where}.json: holds no object; write it as {{"{self.label}": ...}}')
-        for field, name in {'gt_label': self.label, **self.columns}.items():
-            cell = str(cells.get(name, told.get(name, '')))
-            if is_known(cell):
-                is_number = field == 'gt_label' and cell.isdecimal()
-                column = f'{where}: {name}'
-                results[field] = int(cell) if is_number else class_or_number(field, column, cell, self.metainfo)
+            raise Mistake(f'{where}.{table}: holds no object; write it as {{"{self.label}": ...}}')
+        named = {'gt_label': self.label, **self.columns}
+        for field, name in named.items():
+            said = [self._value(field, f'{where}: {name}', str(one.get(name, ''))) for one in (cells, told)]
+            known = [value for value in said if value is not None]
+            if known[1:] and known[0] != known[1]:
+                raise Mistake(f'{where}: {name} says {cells[name]!r}, and its json {told[name]!r}; correct one of them')
+            if known:
+                results[field] = known[0]
+        if self.lacking:
+            self.looked_at += 1
+            self.lacking = {field: name for field, name in self.lacking.items() if field not in results}
+            self.unread |= {end for end in parts if end not in (images[0], mask, label, table)}
+            self.unread |= {f'json: {key}' for key in told if key not in named.values()}
+            if self.looked_at == LOOKED_AT:
+                self._look_back()
         for step in self.steps:
             if (results := step(results)) is None:
                 return None
         return results
+
+    def _value(self, field: str, what: str, cell: str) -> int | float | None:
+        """What a cell says, as ``class_or_number`` has it; a class may be given by its number, too."""
+        names = names_of(self.metainfo, field) or ()
+        if not is_known(cell):
+            return None
+        if (
+            field == 'gt_label'
+            and cell not in names
+            and NUMBER.fullmatch(cell)
+            and int(cell) < (len(names) or math.inf)
+        ):
+            return int(cell)
+        return class_or_number(field, what, cell, self.metainfo)
+
+    def _look_back(self) -> None:
+        """Say what no sample had so far, if anything is there that may have been meant."""
+        lacking, self.lacking = self.lacking, {}
+        names = [name for field, name in lacking.items() if self.unread or field in self.columns]
+        if names:
+            there = f'; not read are {", ".join(sorted(self.unread))}' if self.unread else ''
+            text = f'{self.path}: none of the first {self.looked_at} samples has {", ".join(names)}{there}'
+            print_log(f'{text} (mask, label and columns say what is)', logger='current', level=logging.WARNING)
 
 
 def samples_in(shard: str) -> Iterator[dict]:
     """The samples of a shard: ``image_id``, ``where`` for errors, and ``parts``, their members' bytes by ending."""
     parts: dict[str, bytes] = {}
     before = '', ''
-    try:
-        with tarfile.open(shard, 'r|*') as archive:
-            for member in archive:
-                folder, name = os.path.split(os.path.normpath(member.name))
-                stem, _, end = name.partition('.')
-                if not member.isfile() or not stem:
-                    continue
-                if parts and before != (folder, stem):
-                    yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
-                    parts = {}
-                before = folder, stem
-                parts[end] = archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        if isinstance(error, FileNotFoundError):
-            raise MissingFile(f'{shard}: gone') from error
-        raise Mistake(f'{shard}: damaged, or no tar file ({error}); copy it again') from error
+    ends: set[str] = set()
+    size = 0
+    for member, content in shard_members(shard, 'r:*', contents=True):
+        folder, name = os.path.split(os.path.normpath(member.name))
+        stem, _, end = name.partition('.')
+        if not stem:  # hidden
+            continue
+        if before != (folder, stem):
+            if parts:
+                yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
+            before, parts, ends, size = (folder, stem), {}, set(), 0
+        size += len(content) + len(name)
+        if size > LARGEST:
+            raise Mistake(f'{shard}: {stem} has more than {LARGEST / 1e6:.0f} MB; remove what is no image')
+        if end.lower() in ends:
+            raise Mistake(f'{shard}: {name} is there twice; give each sample a name of its own')
+        ends.add(end.lower())
+        parts[end] = content
     if parts:
         yield {'image_id': before[1], 'where': os.path.join(shard, *before), 'parts': parts}
 

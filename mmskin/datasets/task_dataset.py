@@ -1,6 +1,7 @@
 """The base of mmskin's datasets: augmentation as a function of (seed, epoch, sample index)."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,9 +187,14 @@ def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
     if not Path(path).is_file():
         raise MissingFile(f'{path}: no such table of folds; a suite with folds=... writes one')
     try:
-        return {row['image_id']: (int(row['fold']), row['group']) for row in read_csv(path)}
+        rows = read_csv(path)
+        folds = {row['image_id']: (int(row['fold']), row['group']) for row in rows}
     except (KeyError, ValueError) as error:
         raise Mistake(f'{path}: no table of folds, whose columns are {", ".join(FOLD_COLUMNS)} ({error})') from error
+    if len(folds) < len(rows):
+        twice = Counter(row['image_id'] for row in rows).most_common(1)[0][0]
+        raise Mistake(f'{path}: lists {twice} twice; restore the table')
+    return folds
 
 
 def check_fields(fields: Collection[str]) -> None:

@@ -36,3 +36,33 @@ def test_rows_in_another_order_are_paired_and_other_images_refused(repository, t
     assert '| seg/JA | 0.500 | 0.500 | 0.000 (0.000 to 0.000) |' in capsys.readouterr().out
     with pytest.raises(Mistake, match='two tests list different images'):
         run(repository, tmp_path / 'first', tmp_path / 'other')
+
+
+def test_another_truth_is_refused_and_what_is_left_out_named(repository, tmp_path, capsys):
+    columns = {
+        'cls/gt_label': np.array([0.0, 1.0, 1.0]),
+        'cls/score_a': np.array([0.9, 0.2, 0.6]),
+        'cls/score_b': np.array([0.1, 0.8, 0.4]),
+        'cls/pred_label': np.array([0.0, 1.0, 0.0]),
+        'seg/JA': np.full(3, np.nan),
+    }
+    swapped = {name: columns[name] for name in ('cls/gt_label', 'cls/score_b', 'cls/score_a', 'cls/pred_label')}
+    for name, changed in (
+        ('first', columns),
+        ('relabelled', {**columns, 'cls/gt_label': np.array([0.0, 1.0, 0.0])}),
+        ('swapped', swapped),
+        ('outlines', {'seg/DI': np.ones(3)}),
+    ):
+        metrics = {'cls/AC': 0.5, 'seg/JA': float('nan'), 'cls/nothing': 1.0}
+        write_results(tmp_path / name, metrics, PerImageTable(['a', 'b', 'c'], changed))
+    run(repository, tmp_path / 'first', tmp_path / 'first')
+    out = capsys.readouterr().out
+    assert '| cls/AC | 0.667 | 0.667 |' in out and 'nan' not in out
+    assert out.endswith('undefined: cls/nothing, seg/JA.\n')
+    for name, message in (
+        ('relabelled', 'c has another cls/gt_label in the other test'),
+        ('swapped', 'cls has the classes a, b in one test, and b, a in the other'),
+        ('outlines', 'no metric in common'),
+    ):
+        with pytest.raises(Mistake, match=message):
+            run(repository, tmp_path / 'first', tmp_path / name)

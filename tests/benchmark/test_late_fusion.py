@@ -3,9 +3,12 @@
 import argparse
 from runpy import run_path
 
+import numpy as np
 import pytest
 
-from mmskin.errors import MissingFile
+from mmskin.errors import MissingFile, Mistake
+from mmskin.evaluation.per_image import PerImageTable, write_results
+from mmskin.files import write_csv
 
 
 def run(repository, *arguments):
@@ -24,5 +27,37 @@ def test_age_and_sex_help_the_diagnoses_of_the_passing_suite(repository, real_da
 
 
 def test_a_folder_without_seeds_is_named(repository, tmp_path):
-    with pytest.raises(MissingFile, match='holds no seed'):
-        run(repository, tmp_path)
+    write_csv(tmp_path / 'folds.csv', [('image_id', 'fold', 'group'), ('a', 0, 'a'), ('b', 1, 'b')])
+    (tmp_path / 'none').mkdir()
+    with pytest.raises(MissingFile, match='needs a seed'):
+        run(repository, tmp_path / 'none')
+
+
+@pytest.mark.parametrize(
+    ('folds', 'tested', 'message'),
+    [
+        ('aabb', ['aa', 'bb'], 'a: has no diagnoses to add to'),
+        ('aabb', ['aa', ''], 'fold1: no such file'),
+        ('aaaa', ['aaaa'], 'two folds or more'),
+        ('abab', ['aa', 'bb'], 'fold0: i. is in it or, by folds.csv, should be'),
+        ('aabb', ['aa', 'aa'], 'fold1: i. is in it or, by folds.csv, should be'),
+        ('aabb', ['aa', 'b'], 'fold1: i3 is in it or, by folds.csv, should be'),
+    ],
+)
+def test_folds_that_are_not_those_of_the_table_are_refused(repository, tmp_path, folds, tested, message):
+    rows = [(f'i{number}', 'ab'.index(fold), f'i{number}') for number, fold in enumerate(folds)]
+    write_csv(tmp_path / 'folds.csv', [('image_id', 'fold', 'group'), *rows])
+    for number, part in enumerate(tested):
+        if part:
+            first = 2 * 'ab'.index(part[0])
+            ids = [f'i{first + index}' for index in range(len(part))]
+            table = PerImageTable(ids, {'seg/JA': np.ones(len(ids))})
+            write_results(tmp_path / f'a/seed0/fold{number}', {'seg/JA': 1.0}, table)
+    with pytest.raises(Mistake, match=message):
+        run(repository, tmp_path / 'a')
+
+
+def test_an_image_that_folds_list_twice_is_refused(repository, tmp_path):
+    write_csv(tmp_path / 'folds.csv', [('image_id', 'fold', 'group'), ('a', 0, 'a'), ('b', 1, 'b'), ('a', 1, 'a')])
+    with pytest.raises(Mistake, match='lists a twice'):
+        run(repository, tmp_path / 'none')

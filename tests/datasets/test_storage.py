@@ -148,7 +148,7 @@ def test_a_compressed_shard_is_refused(table):
     backend_args = stored_in_tars(table.parent)
     shard = table.parent / 'shards' / '0002.tar'
     shard.write_bytes(gzip.compress(shard.read_bytes()))
-    with pytest.raises(Mistake, match='0002.tar: no tar file that can be read, or compressed'):
+    with pytest.raises(Mistake, match='0002.tar: compressed, damaged, or no tar file'):
         opened(table, backend_args=backend_args)
 
 

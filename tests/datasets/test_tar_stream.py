@@ -1,5 +1,6 @@
 """Streams of tar shards: which samples come, in which order, and what is refused."""
 
+import gzip
 import io
 import json
 import shutil
@@ -10,11 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from mmskin.cli import main
 from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.storage import TarBackend
 from mmskin.datasets.tar_stream import StreamLoader, TarStream
 from mmskin.engine.checkpoints import DONE, NOTE
 from mmskin.errors import Mistake
@@ -176,7 +179,95 @@ def test_what_is_wrong_is_said(shards, tmp_path):
             add(archive, name, content)
         with pytest.raises(Mistake, match=message):
             next(iter(stream(tmp_path)))
-    whole = (tmp_path / 'one.tar').read_bytes()
-    (tmp_path / 'one.tar').write_bytes(b'no tar' + whole)
-    with pytest.raises(Mistake, match='damaged, or no tar file'):
+
+
+IMAGE = cv2.imencode('.png', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+MASK = cv2.imencode('.png', np.zeros((48, 64), np.uint8))[1].tobytes()
+
+
+def link(archive, name, target, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    archive.addfile(member)
+
+
+@pytest.mark.parametrize(
+    ('members', 'message'),
+    [
+        ([('7.png', IMAGE), ('7.jpg', IMAGE)], r'7: has several images \(png, jpg\)'),
+        ([('7.png', IMAGE), ('7.cls', b'nevus'), ('7.CLS', b'melanoma')], '7.CLS is there twice'),
+        (
+            [('7.png', IMAGE), ('7.cls', b'nevus'), ('7.json', b'{"cls": "melanoma"}')],
+            "says 'nevus', and its json 'mel",
+        ),
+        ([('7.png', IMAGE), ('7.cls', b'3')], "cls is '3', and gt_label is one of"),
+        ([('7.png', IMAGE), ('7.json', b'[' * 100_000)], 'its json or cls is damaged'),
+        ([('7.png', IMAGE), ('7.mask.png', ('8.mask.png', tarfile.LNKTYPE))], '7.mask.png is a link'),
+        ([('7.png', IMAGE), ('7.mask.png', ('/etc/passwd', tarfile.SYMTYPE))], '7.mask.png is a link'),
+    ],
+)
+def test_a_sample_that_is_not_one_is_refused(tmp_path, members, message):
+    with tarfile.open(tmp_path / 'one.tar', 'w') as archive:
+        for name, content in members:
+            add(archive, name, content) if isinstance(content, bytes) else link(archive, name, *content)
+    with pytest.raises(Mistake, match=message):
+        next(iter(stream(tmp_path)))
+
+
+def test_names_in_capitals_are_read_and_names_that_nothing_reads_are_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [caplog.handler])
+    with tarfile.open(tmp_path / 'one.tar', 'w') as archive:
+        for name, content in (('7.PNG', IMAGE), ('7.Mask.png', MASK), ('7.CLS', b'nevus'), ('8.png', IMAGE)):
+            add(archive, name, content)
+    found = [one['data_samples'] for one in islice(stream(tmp_path, shuffle=1), 3)]
+    assert ids(islice(stream(tmp_path, shuffle=1), 2)) == ['7', '8']
+    assert 'gt_sem_seg' in found[0] and found[0].gt_label == 1
+    assert 'none of the first' not in caplog.text
+    with tarfile.open(tmp_path / 'one.tar', 'w') as archive:
+        for name, content in (('7.png', IMAGE), ('7.seg.png', MASK), ('7.json', b'{"diagnosis": "nevus"}')):
+            add(archive, name, content)
+    [*islice(stream(tmp_path, columns=dict(gt_age='age')), 3)]
+    (line,) = {one for one in caplog.messages if 'none of the first' in one}
+    assert 'none of the first 1 samples has cls, age, mask.png; not read are json: diagnosis, seg.png' in line
+
+
+@pytest.mark.parametrize('kind', ['stream', 'backend'])
+def test_a_shard_that_is_not_whole_is_refused(tmp_path, kind):
+    """tarfile takes a damaged or missing head for the end, and would leave out what comes after it."""
+    shard = tmp_path / 'one.tar'
+    with tarfile.open(shard, 'w') as archive:
+        for number in range(4):
+            add(archive, f'{number}.png', IMAGE)
+    whole = shard.read_bytes()
+    second = 512 + -(-len(IMAGE) // 512) * 512
+    cut = [whole[:second], whole[: second + 100], whole[: second + 512], whole[: 2 * second]]
+    flipped = whole[: second + 5] + bytes([whole[second + 5] ^ 1]) + whole[second + 6 :]
+    zeroed = whole[:second] + bytes(512) + whole[second + 512 :]
+    negative = bytearray(whole)
+    negative[second + 124 : second + 136] = b'\xff' * 10 + b'\xfe\0'
+    negative[second + 148 : second + 156] = b' ' * 8
+    negative[second + 148 : second + 156] = b'%06o\0 ' % sum(negative[second : second + 512])
+    for data in (*cut, flipped, zeroed, whole + whole, bytes(negative), b'no tar' + whole, b''):
+        shard.write_bytes(data)
+        with pytest.raises(Mistake, match='damaged, or no tar file|goes on after its end'):
+            [*islice(stream(tmp_path), 5)] if kind == 'stream' else TarBackend(tmp_path)
+
+
+def test_compressed_shards_are_checked_by_their_checksums(shards, tmp_path):
+    whole = (shards / '0.tar').read_bytes()
+    count = len(ids(islice(stream(shards / '0.tar'), 3)))
+    shard = tmp_path / 'one.tar.gz'
+    shard.write_bytes(gzip.compress(whole[:5000]) + gzip.compress(whole[5000:]))  # as parallel tools write it
+    assert ids(islice(stream(tmp_path), count)) == ids(islice(stream(shards / '0.tar'), count))
+    packed = gzip.compress(whole)
+    shard.write_bytes(packed[:-8] + b'0000' + packed[-4:])
+    with pytest.raises(Mistake, match='CRC check failed'):
+        [*islice(stream(tmp_path), 99)]
+
+
+def test_a_member_that_would_fill_memory_is_refused(tmp_path):
+    head = tarfile.TarInfo('7.png')
+    head.size = 1 << 40
+    (tmp_path / 'one.tar').write_bytes(head.tobuf())
+    with pytest.raises(Mistake, match=r'7.png has 1099511627776 bytes, more than an image takes'):
         next(iter(stream(tmp_path)))

@@ -123,7 +123,7 @@ def describe(path: Path, image_id: str) -> dict[str, Any]:
             'age': in_print(clinical['age_approx']) if is_known(clinical.get('age_approx')) else '',
             'sex': in_print(clinical['sex']) if is_known(clinical.get('sex')) else '',
         }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise Mistake(f'the ISIC archive says of {image_id} what is not understood ({error})') from error
 
 

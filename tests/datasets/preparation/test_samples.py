@@ -122,6 +122,7 @@ def test_another_file_than_before(fetch, archive, tmp_path):
         dict(file=dict(url='http://127.0.0.1/a.sh')),
         dict(file=dict(url='http://127.0.0.1/a.j\\..\\x')),
         dict(file=dict(size=10**12)),
+        dict(file=dict(size=float('inf'))),
         dict(metadata=None),
     ],
 )
