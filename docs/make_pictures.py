@@ -4,20 +4,22 @@ All show synthetic images. The screenshots are taken in a headless Chromium, dri
 """
 
 import argparse
+import csv
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from draw_figures import LIGHT, plot, write
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from playwright.sync_api import Page, sync_playwright
 
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.drawing import readable
 from mmskin.evaluation.conventions import read_predictions, score_tables
 
 IMAGES = Path(__file__).parent / 'images'
@@ -50,9 +52,8 @@ def save(picture: Image.Image, name: str) -> None:
     print(f'{path}  {path.stat().st_size / 1000:.0f} kB')
 
 
-def side_by_side(paths: Sequence[Path]) -> Image.Image:
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     """Pictures of one height in a row."""
-    pictures = [Image.open(path) for path in paths]
     row = Image.new('RGB', (sum(one.width + 8 for one in pictures) - 8, max(one.height for one in pictures)), 'white')
     left = 0
     for one in pictures:
@@ -71,17 +72,33 @@ def browser_page(width: int, height: int, dark: bool = False) -> Iterator[Page]:
         browser.close()
 
 
+def opened(paths: Iterable[Path]) -> list[Image.Image]:
+    """The pictures of files."""
+    return [Image.open(path) for path in paths]
+
+
 def draw_predictions(out: Path) -> None:
     """Overlays, and why an answer is as it is."""
     mmskin('predict', PHOTOS, *MODEL, '--out-dir', str(out), '--overlays', '--explain')
-    save(side_by_side(sorted((out / 'overlays').glob('*.jpg'))), 'tour_overlays')
+    save(side_by_side(opened(sorted((out / 'overlays').glob('*.jpg')))), 'tour_overlays')
     save(Image.open(out / 'explanations' / 'SYN_2000003.png'), 'tour_explanation')
 
 
 def draw_samples(out: Path) -> None:
-    """README's strip: the painted lesions that come with the package, by the network that does."""
+    """README's strip: the painted lesions that come with the package, by the network that does.
+
+    The overlays' own captions would be too small here, and white on a dark page.
+    """
     mmskin('predict', '--samples', '--out-dir', str(out), '--overlays')
-    save(side_by_side(sorted((out / 'overlays').glob('*.jpg'))), 'samples')
+    tiles = []
+    for row in csv.DictReader((out / 'predictions.csv').read_text().splitlines()):
+        tile = Image.open(out / 'overlays' / f'{row["image_id"]}.jpg').convert('RGB').crop((0, 0, 384, 288))
+        draw = ImageDraw.Draw(tile, 'RGBA')
+        draw.rectangle((0, 246, 384, 288), fill=(0, 0, 0, 170))
+        said = f'{readable(row["label"])} {float(row[row["label"]]):.2f}'
+        draw.text((192, 267), said, 'white', ImageFont.load_default(29), anchor='mm')
+        tiles.append(tile)
+    save(side_by_side(tiles), 'samples')
 
 
 def draw_report() -> None:
@@ -99,7 +116,7 @@ def draw_report() -> None:
             if not dark:
                 page.locator('#calibration ~ figure img').first.screenshot(path=f'{DEMO[1]}/calibration.png')
     save(Image.open(shots[0]), 'tour_report')
-    save(side_by_side(shots), 'report_pages')
+    save(side_by_side(opened(shots)), 'report_pages')
     save(Image.open(f'{DEMO[1]}/calibration.png'), 'report_calibration')
 
 
@@ -107,7 +124,7 @@ def draw_tracking() -> None:
     """What the training logged of three validation images, one of each class, after its last epoch."""
     paths = sorted(Path(DEMO[1]).glob('joint/*/vis_data/vis_image/predictions/*.png'), key=step)
     latest = {path.stem.rpartition('_')[0]: path for path in paths}
-    save(side_by_side([latest[name] for name in sorted(latest)[:3]]), 'tracking_pictures')
+    save(side_by_side(opened(latest[name] for name in sorted(latest)[:3])), 'tracking_pictures')
 
 
 def draw_curves() -> None:
