@@ -236,11 +236,14 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
     Pixels that touch by a corner are connected.
     """
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    window = _window(mask)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask[window], connectivity=8)
     if count <= 2:  # the background and at most one part
         return mask
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    return (parts == largest).astype(np.uint8)
+    found = np.zeros_like(mask)
+    found[window] = parts == largest
+    return found
 
 
 def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
@@ -253,11 +256,23 @@ def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
         mask: 1 on the lesion and 0 off it.
         max_area: Largest hole that is filled, as a fraction of the image's area.
     """
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+    window = _window(mask)  # background at its edge goes on beyond it, or is at the frame's border
+    inside = mask[window]
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(1 - inside, connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= max_area * mask.size
     border = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
     small[border] = False
-    return mask | small[regions].astype(np.uint8)
+    if not small[1:].any():  # 0 is the lesion
+        return mask
+    found = mask.copy()
+    found[window] |= small[regions]
+    return found
+
+
+def _window(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that hold all of the lesion; one pixel, if there is none."""
+    left, top, width, height = cv2.boundingRect(mask)
+    return slice(top, top + max(height, 1)), slice(left, left + max(width, 1))
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
