@@ -94,10 +94,13 @@ def missing_from(description: dict[str, Any]) -> list[str]:
 
 
 def open_onnx(path: Path) -> tuple[str, Callable]:
-    """The description of an ONNX file, and how to run it."""
+    """The description of an ONNX file, and how to run it, in as many threads as PyTorch has."""
     runtime = needs('onnxruntime', 'onnx')
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')  # they would wait with a core at work
     try:
-        session = runtime.InferenceSession(path, providers=runtime.get_available_providers())
+        session = runtime.InferenceSession(path, options, providers=runtime.get_available_providers())
     except Exception as error:  # its exceptions have no common base of their own
         raise Mistake(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
     names = [output.name for output in session.get_outputs()]
@@ -120,10 +123,11 @@ def openvino_core() -> Any:
 
 
 def open_openvino(path: Path) -> tuple[str, Callable]:
-    """The description of an OpenVINO file, and how to run it in full precision on the CPU."""
+    """The description of an OpenVINO file, and how to run it on the CPU, in full precision and as many threads."""
+    hints = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
     try:
         model = openvino_core().read_model(path)
-        compiled = openvino_core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+        compiled = openvino_core().compile_model(model, 'CPU', hints)
     except RuntimeError as error:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
