@@ -76,7 +76,7 @@ def test_image_maps_outline_and_numbers(html, inferencer, photo):
     prediction = inferencer(photo)
     assert len(maps) == 1 and not prediction.gates  # the shipped network has no routes
     assert 'without what the diagnosis tells the outline' not in html
-    assert f'{UNLIKE.capitalize()}.' in html  # the photo is painted
+    assert f'{UNLIKE.capitalize()}. Do not rely on the diagnosis.' in html  # the photo is painted
     assert {one.shape for one in (image, *maps)} == {(160, 200, 3)}
     assert html.count('class="edge"') == len(prediction.contours)
     for probability in prediction.probabilities.values():
