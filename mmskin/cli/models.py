@@ -27,9 +27,10 @@ def run(args: argparse.Namespace) -> None:
 
     if not Path(args.folder).is_dir():
         raise MissingFile(f'{args.folder}: no such folder')
+    where = 'this folder' if args.folder == '.' else args.folder
     for title, names in (
         ('models that come with mmskin', shipped_models()),
-        (f'models in folders of {args.folder}', [*map(str, local_models(args.folder))]),
+        (f'models in {where}', [*map(str, local_models(args.folder))]),
     ):
         print(title)
         for name in names:
