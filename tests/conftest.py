@@ -62,8 +62,8 @@ def real_data():
 
 
 @pytest.fixture(scope='session')
-def two_nodes():
-    """Ray on two nodes of this machine, with two cores each as they think, and a third that leads; or a skip."""
+def ray_cluster():
+    """Ray on this machine, with a node that leads and does no work; or a skip."""
     from mmskin.cluster import import_ray
 
     try:
@@ -74,9 +74,10 @@ def two_nodes():
 
     cluster = None
     try:
-        cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 0, 'object_store_memory': 100_000_000})
-        for _ in range(2):
-            cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={'num_cpus': 0, 'object_store_memory': 100_000_000, 'include_dashboard': False},
+        )
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds
         if cluster:
@@ -85,6 +86,17 @@ def two_nodes():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def two_nodes(ray_cluster):
+    """The same with two nodes that work, with one core each as they think, in place of those that a test has killed."""
+    try:
+        while len(ray_cluster.worker_nodes) < 2:
+            ray_cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    except Exception as error:  # of a machine that is too busy
+        pytest.skip(f'a node of Ray does not start on this machine: {error}')
+    return ray_cluster
 
 
 # A model folder from random weights, tested on a handful of synthetic images.

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +18,7 @@ from mmskin import LesionInferencer
 from mmskin.cli import main
 from mmskin.cluster import import_ray
 from mmskin.errors import MissingLibrary, Mistake
-from mmskin.files import json_text, read_csv
+from mmskin.files import json_text, read_csv, read_note
 from mmskin.web.limits import Limits
 
 try:
@@ -36,15 +39,17 @@ SUITE = """
 seeds = [0, 1]
 metrics = ['cls/AC', 'seg/JA']
 options = {options}
-methods = [dict(name='gated', config='{configs}/fpm/r18_synthetic.py')]
+methods = [dict(name='small', config='{configs}/multitask/r18_synthetic.py')]
 """
 SMALL = {
     **{f'{part}_dataloader.dataset.pipeline.0.size': 48 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.persistent_workers': False for part in ('train', 'val')},
     'train_dataloader.batch_size': 1,
-    'train_cfg.max_epochs': 4,
-    'train_cfg.val_interval': 1,
+    'model.backbone.chain.model': 'test_resnet',  # half a million weights
+    'model.backbone.split_after': 'layer2.0',
+    'model.backbone.branches.seg.output_stride': None,
+    **{f'model.tasks.{task}.head.in_channels': 96 for task in ('cls', 'seg')},
     'default_hooks.logger.interval': 1,
     'default_hooks.visualization.num_images': 1,
     'stages': None,
@@ -61,14 +66,18 @@ def model(half_folder):
 def suite(tmp_path_factory, repository):
     """The path of a suite of two runs."""
     path = tmp_path_factory.mktemp('suite') / 'tiny.py'
-    path.write_text(SUITE.format(options=SMALL, configs=repository / 'configs'))
+    path.write_text(
+        SUITE.format(
+            options={**SMALL, 'train_cfg.max_epochs': 8, 'train_cfg.val_interval': 8}, configs=repository / 'configs'
+        )
+    )
     return path
 
 
 def results_of(folder):
     """What the runs of a benchmark left, without what the clock says."""
-    notes = {path.parent.name: json.loads(path.read_text()) for path in folder.glob('gated/*/run.json')}
-    tables = {path.parent.name: path.read_bytes() for path in folder.glob('gated/*/per_image.csv')}
+    notes = {path.parent.name: json.loads(path.read_text()) for path in folder.glob('small/*/run.json')}
+    tables = {path.parent.name: path.read_bytes() for path in folder.glob('small/*/per_image.csv')}
     kept = ('results', 'networks', 'plan')
     return {name: {key: note[key] for key in kept} for name, note in notes.items()}, tables
 
@@ -93,6 +102,12 @@ def workers(name):
     return found
 
 
+def nodes_at_work(cluster, name):
+    """The nodes on which a process works on a function of this name."""
+    raylets = {node.all_processes['raylet'][0].process.pid: node for node in cluster.worker_nodes}
+    return [raylets[worker.ppid()] for worker in workers(name) if worker.ppid() in raylets]
+
+
 def test_a_benchmark_loses_nothing_and_repeats_nothing_as_a_worker_and_a_node_die(
     two_nodes, suite, data_root, tmp_path, capfd
 ):
@@ -101,35 +116,43 @@ def test_a_benchmark_loses_nothing_and_repeats_nothing_as_a_worker_and_a_node_di
     assert main([*arguments, str(alone)]) == 0
 
     def begun():
-        return {path.parent for path in spread.glob('gated/*/train/epoch_*.pth')}
-
-    def at_work():
-        raylets = {node.all_processes['raylet'][0].process.pid: node for node in two_nodes.worker_nodes}
-        return [raylets[worker.ppid()] for worker in workers('execute_held') if worker.ppid() in raylets]
+        return {path.parent for path in spread.glob('small/*/train/epoch_*.pth')}
 
     with ThreadPoolExecutor() as pool:
         ended = pool.submit(main, [*arguments, str(spread), '--on', 'ray'])
         wait_for(lambda: len(begun()) == 2)
         workers('execute_held')[0].kill()
-        two_nodes.remove_node(wait_for(at_work)[0], allow_graceful=False)
+        two_nodes.remove_node(wait_for(lambda: nodes_at_work(two_nodes, 'execute_held'))[0], allow_graceful=False)
         assert ended.result() == 0
     assert results_of(spread) == results_of(alone)
-    for log in spread.glob('gated/*/train'):  # what was done before the kill was not done again
+    for log in spread.glob('small/*/train'):  # what was done before the kill was not done again
         epochs = [json.loads(line) for path in log.rglob('scalars.json') for line in path.read_text().splitlines()]
         assert len([one for one in epochs if 'train/lr' in one and one['epoch'] == 1]) == 3
     assert '2 of 2 runs are finished' in capfd.readouterr().out
     assert main([*arguments, str(spread), '--on', 'ray']) == 0  # nothing is left to do
-    assert 'benchmark: gated' not in capfd.readouterr().out
+    assert 'benchmark: small' not in capfd.readouterr().out
 
 
-def test_predict_writes_the_same_from_a_cluster(two_nodes, model, data_root, tmp_path, capfd):
+def test_predict_writes_the_same_from_a_cluster_as_a_worker_and_a_node_die(
+    two_nodes, model, data_root, tmp_path, capfd
+):
     folder = tmp_path / 'photos'
     shutil.copytree(data_root / 'ISIC-2017_Test_v2_Data', folder)
+    for number in range(9):
+        shutil.copy(folder / 'SYN_2000000.jpg', folder / f'copy_{number}.jpg')
     (folder / 'damaged.jpg').write_bytes(b'no image')
     arguments = ['predict', str(folder), '--model', model['model'], '--batch-size', '1', '--out-dir']
     said = []
     for out, options in (('alone', []), ('spread', ['--on', 'ray'])):
-        assert main([*arguments, str(tmp_path / out), '--json', str(tmp_path / f'{out}.json'), *options]) == 1
+        with ThreadPoolExecutor() as pool:
+            more = ['--json', str(tmp_path / f'{out}.json'), *options]
+            ended = pool.submit(main, [*arguments, str(tmp_path / out), *more])
+            if options:
+                wait_for(lambda: workers('predict_part'))[0].kill()
+                two_nodes.remove_node(
+                    wait_for(lambda: nodes_at_work(two_nodes, 'predict_part'))[0], allow_graceful=False
+                )
+            assert ended.result() == 1
         said.append(capfd.readouterr().out.replace(out, ''))
     assert said[0] == said[1]
     assert (tmp_path / 'alone.json').read_text() == (tmp_path / 'spread.json').read_text()
@@ -141,24 +164,44 @@ def test_predict_writes_the_same_from_a_cluster(two_nodes, model, data_root, tmp
 
 
 @pytest.mark.long
-def test_a_sweep_prunes_and_goes_on(two_nodes, data_root, repository, tmp_path, capfd):
-    config = str(repository / 'configs/fpm/r18_synthetic.py')
-    options = [f'{name}={value}' for name, value in SMALL.items()]
-    arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(tmp_path / 'sweep')]
+def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repository, tmp_path, capfd):
+    config = str(repository / 'configs/multitask/r18_synthetic.py')
+    every = {**SMALL, 'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}
+    options = [f'{name}={value}' for name, value in every.items()]
+    folder = tmp_path / 'sweep'
+    arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(folder)]
     arguments += ['--metric', 'seg/JA', '--trials', '5', '--cfg-options', *options]
     search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', 'train_dataloader.batch_size=[1,3]']
+
+    def told():
+        """What each trial noted of its validations."""
+        notes = folder.glob('trials/*/validations.json')
+        return {path.parent.name: read_note(path)['validations'] for path in notes}
+
+    command = [sys.executable, '-W', 'ignore', '-m', 'mmskin', *arguments, *search]
+    killed = subprocess.Popen(command, env={**os.environ, 'RAY_ADDRESS': two_nodes.address}, start_new_session=True)
+    wait_for(lambda: any(len(noted) == 4 for noted in told().values()))
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    wait_for(lambda: not workers('train'))
+    before = told()
     assert main([*arguments, *search]) == 0
     first = capfd.readouterr().out
-    rows = read_csv(tmp_path / 'sweep/sweep.csv')
+    after = told()
+    assert len(after) == 5  # no trial was begun twice
+    for name, noted in before.items():
+        assert after[name][: len(noted)] == noted
+    assert all(len({one['place'] for one in noted}) == len(noted) for noted in after.values())
+    rows = read_csv(folder / 'sweep.csv')
     assert len(rows) == len({row['optim_wrapper.optimizer.lr'] for row in rows}) == 5
     assert all(1e-5 <= float(row['optim_wrapper.optimizer.lr']) <= 1e-2 for row in rows)
     assert [float(row['seg/JA']) for row in rows] == sorted([float(row['seg/JA']) for row in rows], reverse=True)
     counts = [int(row['validations']) for row in rows]
     assert max(counts) == 4 and min(counts) < 4, counts
-    begun = {path: path.stat().st_mtime for path in (tmp_path / 'sweep/trials').rglob('*.pth')}
+    begun = {path: path.stat().st_mtime for path in (folder / 'trials').rglob('*.pth')}
     assert main([*arguments, *search]) == 0
     assert capfd.readouterr().out.splitlines()[-1] == first.splitlines()[-1]
-    assert begun == {path: path.stat().st_mtime for path in (tmp_path / 'sweep/trials').rglob('*.pth')}
+    assert begun == {path: path.stat().st_mtime for path in (folder / 'trials').rglob('*.pth')}
     assert main([*arguments, '--search', 'optim_wrapper.optimizer.lr=1e-5..1e-3']) == 2
     assert 'was begun with another search' in capfd.readouterr().err
 
@@ -170,14 +213,14 @@ def photo(data_root):
 
 
 @pytest.fixture(scope='module')
-def service(two_nodes, model):
+def service(ray_cluster, model):
     """The address of a service with small limits."""
     with answering(model, LIMITS, Load(queue=QUEUE, batch_size=2), Address(names=['skin.example'])) as url:
         yield url
 
 
 @pytest.fixture
-def client(service):
+def client(two_nodes, service):
     with httpx.Client(base_url=service, timeout=60) as client:
         yield client
 
