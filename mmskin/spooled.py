@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmskin.errors import Mistake
+
 __all__ = ['SpooledDict']
 
 
@@ -21,12 +23,18 @@ class SpooledDict(Mapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         text = 'INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value'
-        self.rows.execute(text, (_bytes(key), json.dumps(value)))
+        self._write(text, key, value)
 
     def add(self, key: str, value: Any = None) -> bool:
         """Take an entry, if there is none of this key; whether there was none."""
         text = 'INSERT OR IGNORE INTO entries (key, value) VALUES (?, ?)'
-        return bool(self.rows.execute(text, (_bytes(key), json.dumps(value))).rowcount)
+        return bool(self._write(text, key, value).rowcount)
+
+    def _write(self, text: str, key: str, value: Any) -> sqlite3.Cursor:
+        try:
+            return self.rows.execute(text, (_bytes(key), json.dumps(value)))
+        except sqlite3.OperationalError as error:
+            raise Mistake(f'no room for temporary files ({error}); make some, or name a folder by TMPDIR') from error
 
     def __getitem__(self, key: str) -> Any:
         for (value,) in self.rows.execute('SELECT value FROM entries WHERE key = ?', (_bytes(key),)):

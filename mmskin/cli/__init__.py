@@ -22,7 +22,7 @@ from mmskin.errors import Mistake, in_one_line
 
 __all__ = ['commands', 'main', 'run_tool']
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk says so of no file in particular
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # said of no file in particular
 
 
 def commands() -> dict[str, ModuleType]:
@@ -83,8 +83,8 @@ def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
     except Mistake as error:
         line = in_one_line(error)
     except OSError as error:
-        if not error.filename and error.errno not in FULL:
-            raise
+        if not error.filename and error.errno not in OF_DISKS and 'temporary directory' not in str(error):
+            raise  # the last is Python's, where nothing can be written to /tmp and the like
         line = f'{error.filename}: {error.strerror}' if error.filename else str(error.strerror)
     except RuntimeError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # which Python wraps where a class is being made

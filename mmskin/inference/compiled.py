@@ -28,6 +28,7 @@ from mmskin.models.weights import hash_tensors
 __all__ = ['compile_network']
 
 TOLERANCE = 1e-4  # rounding is a hundredth of it
+SEAL = hashlib.sha256().digest_size  # bytes before what is kept
 
 
 class Estimates(nn.Module):
@@ -90,8 +91,14 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool) -> None:
         return
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, one.examples()[0]]) for one in network.inputs.values()]
-    estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'))
-    features = kept(Features(network), [images], start.with_suffix('.features'))
+    try:
+        estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'))
+        features = kept(Features(network), [images], start.with_suffix('.features'))
+    except Mistake as error:
+        if prepare:
+            raise
+        print_log(f'{error}; PyTorch predicts', logger='current', level=logging.WARNING)
+        return
 
     def estimates(inputs: Tensor, values: Values) -> dict[str, Tensor]:
         unknown = inputs.new_full((len(inputs),), torch.nan)
@@ -128,21 +135,22 @@ def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Seq
             raise Mistake(f'{path}: OpenVINO gives other answers than PyTorch; give device="cpu"')
         return run
 
+    run = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(path.with_suffix(path.suffix + '.lock'))
-        lock.acquire()
-    except OSError as error:
-        print_log(f'{path.parent}: {error.strerror or error}; nothing is kept', logger='current', level=logging.WARNING)
-        return opened(compiled_anew(module, examples))
-    with lock:
-        with suppress(FileNotFoundError, RuntimeError, Mistake):  # damaged, or of another CPU or version
-            return opened(path.read_bytes())
-        print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
-        blob = compiled_anew(module, examples)
-        run = opened(blob)
-        write_whole(path, blob)
-        return run
+        with FileLock(path.with_suffix(path.suffix + '.lock')):
+            with suppress(FileNotFoundError, RuntimeError, Mistake):  # of another CPU or version
+                content = path.read_bytes()
+                if hashlib.sha256(content[SEAL:]).digest() == content[:SEAL]:  # OpenVINO may end a process at another
+                    return opened(content[SEAL:])
+            print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
+            blob = compiled_anew(module, examples)
+            run = opened(blob)
+            write_whole(path, hashlib.sha256(blob).digest() + blob)
+    except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
+        text = f'{path.parent}: {getattr(error, "strerror", None) or error}; nothing is kept'
+        print_log(text, logger='current', level=logging.WARNING)
+    return run or opened(compiled_anew(module, examples))
 
 
 def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mmskin.cli import main
+from mmskin.errors import Mistake
 from mmskin.inference.image_sources import find_files, find_images, is_single
+from mmskin.spooled import SpooledDict
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 
@@ -159,3 +164,21 @@ def test_what_cannot_be_read_is_named(folder, make, error, message):
 def test_a_path_is_a_path():
     (source,) = find_images('x/y.jpg')
     assert source.path == Path('x/y.jpg')
+
+
+def test_a_full_disk_for_temporary_files_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+    for number in range(2):
+        Image.fromarray(PIXELS).save(tmp_path / f'{number}.png')
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    names = SpooledDict()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(Mistake, match='no room for temporary files'):
+            for number in range(10_000):
+                names[str(number)] = 'x' * 1000
+        assert main(['predict', str(tmp_path), '--coco', str(tmp_path / 'coco.json')]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = capsys.readouterr().err.splitlines()[1:]
+    assert line.startswith('mmskin predict: error: ') and 'No usable temporary directory found' in line

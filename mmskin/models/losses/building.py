@@ -11,6 +11,7 @@ from mmskin.registry import MODELS
 
 __all__ = ['build_losses']
 
+LARGEST = torch.finfo(torch.float32).max
 WEIGHTS = ('class_weight', 'weight', 'pos_weight')  # a number for each of the head's outputs
 
 
@@ -48,8 +49,9 @@ def with_tensors(loss: dict[str, Any]) -> dict[str, Any]:
     lists = {name: loss[name] for name in WEIGHTS if isinstance(loss.get(name), int | float | list | tuple)}
     for name, values in lists.items():
         lists[name] = [values] if isinstance(values, int | float) else values
-        if not all(isinstance(value, int | float) for value in lists[name]):
-            raise Mistake(f'{kind}({name}={values!r}): give numbers')
+        numbers = [value for value in lists[name] if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) < len(lists[name]) or not any(numbers) or not all(0 <= one < LARGEST for one in numbers):
+            raise Mistake(f'{kind}({name}={values!r}): give numbers >= 0, and not 0 for all')
     return {**loss, **{name: torch.tensor(values, dtype=torch.float32) for name, values in lists.items()}}
 
 

@@ -31,14 +31,27 @@ class Classification(Task):
         """Logits (N, num_classes) and labels (N,), or the classes' shares (N, num_classes) of the votes.
 
         Raises:
-            Mistake: if the votes are for more or fewer classes than the head has logits.
+            Mistake: if a label is none of the classes, or the votes are for more or fewer than the head has logits.
         """
         truths = [self.truth(sample) for sample in samples]
+        count = self.by_class(logits).shape[1]
         if not truths[0].is_floating_point():
-            return logits, torch.cat(truths)
+            labels = torch.cat(truths)
+            if bool(((labels < 0) | (labels >= count)).any()):
+                self._refuse(samples, [not 0 <= int(label) < count for label in labels], f'0 to {count - 1}')
+            return logits, labels
         votes = torch.stack(truths)
-        self.named(['class'] * votes.shape[1], self.by_class(logits).shape[1])
+        self.named(['class'] * votes.shape[1], count)
+        if bool((votes < 0).any()):
+            self._refuse(samples, (votes < 0).any(dim=1).tolist(), 'votes >= 0')
         return logits, votes / votes.sum(dim=1, keepdim=True)
+
+    def _refuse(self, samples: Sequence[TaskSample], wrong: Sequence[bool], allowed: str) -> None:
+        sample = samples[[*wrong].index(True)]
+        raise Mistake(
+            f'{sample.get("image_id")}: {self.target} is {self.truth(sample).tolist()}, and the task {self.name} takes '
+            f'{allowed}; correct it, or the number of classes of its head'
+        )
 
     def is_labelled(self, sample: TaskSample) -> bool:
         """Whether a sample has a class, or a vote for any; not if a number of votes is unknown."""

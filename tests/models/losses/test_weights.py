@@ -38,6 +38,15 @@ def test_weights_that_make_no_sense_are_refused_when_built(weight):
 
 
 @pytest.mark.parametrize(
+    'weight', [[0, 0, 0], [1, -1, 1], [float('nan'), 1, 1], [1, float('inf'), 1], [1e39, 1, 1], [True] * 3]
+)
+def test_weights_for_losses_of_torch_are_numbers_as_well(weight):
+    loss = dict(type='torch.nn.CrossEntropyLoss', weight=weight)
+    with pytest.raises(Mistake, match='give numbers >= 0, and not 0 for all'):
+        MODELS.build(dict(type='Classification', head=HEAD, losses=dict(one=loss)))
+
+
+@pytest.mark.parametrize(
     'loss',
     [
         dict(type='torch.nn.CrossEntropyLoss', weight=[1, 2]),

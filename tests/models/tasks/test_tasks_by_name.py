@@ -25,6 +25,7 @@ from mmskin.inference.prediction_files import PredictionFiles
 from mmskin.models.tasks.classification import Classification, MultiLabelClassification, OrdinalClassification
 from mmskin.models.tasks.segmentation import MultiClassSegmentation, MultiLabelSegmentation
 from mmskin.packaging.export import export_model
+from mmskin.registry import MODELS
 from mmskin.report.page import write_report
 from mmskin.structures import TaskSample
 from mmskin.web.answer import answer_html, look_at
@@ -221,6 +222,29 @@ def test_votes_by_hand(weight):
     assert theirs.loss(pooled, samples)['loss'].item() == pytest.approx(first + second, rel=1e-5)
     with pytest.raises(Mistake, match='kind has 2 outputs, and the data set 3 names for gt_votes'):
         task.loss(feats, [TaskSample(gt_votes=torch.ones(3))] * 4)
+
+
+@pytest.mark.parametrize('kind', ['Classification', 'OrdinalClassification'])
+@pytest.mark.parametrize('label', [-100, -1, 3, 255])
+def test_a_label_that_is_no_class_is_refused(kind, label):
+    """Torch leaves -100 out, and a grade above all would be taken for the last."""
+    head = dict(type='ClsHead', in_channels=2, num_classes=3 if kind == 'Classification' else 2)
+    loss = 'CrossEntropy' if kind == 'Classification' else 'torch.nn.BCEWithLogitsLoss'
+    task = MODELS.build(dict(type=kind, head=head, losses=dict(one=dict(type=loss))))
+    task.name = 'kind'
+    samples = [
+        TaskSample(metainfo=dict(image_id=str(n)), gt_label=torch.tensor([one])) for n, one in enumerate((1, label))
+    ]
+    with pytest.raises(Mistake, match=rf'^1: gt_label is \[{label}\], and the task kind takes 0 to 2'):
+        task.loss((torch.zeros(2, 2, 1, 1),), samples)
+
+
+def test_votes_below_0_are_refused():
+    task = Classification(dict(type='ClsHead', in_channels=2, num_classes=2), dict(ce=dict(type='CrossEntropy')))
+    task.name = 'kind'
+    sample = TaskSample(metainfo=dict(image_id='7'), gt_label=torch.tensor([-1.0, 3.0]))
+    with pytest.raises(Mistake, match=r'^7: gt_label is \[-1.0, 3.0\], and the task kind takes votes >= 0'):
+        task.loss((torch.zeros(1, 2, 1, 1),), [sample])
 
 
 def test_metrics_take_the_class_with_the_most_votes():
