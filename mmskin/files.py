@@ -137,10 +137,16 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     It appears under its name when the block has ended and it is on the disk: a process that is killed leaves the
     earlier file, as does a machine that loses power, and of two that write at once one wins. A link of that name is
     replaced, not followed.
+
+    Raises:
+        Mistake: if the name is that of a device or pipe, or of a link to one.
+        OSError: if it cannot be written.
     """
     path = Path(path)
     if not path.name:  # such as a point
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file() and not path.is_dir():  # it would be replaced, /dev/null by root as well
+        raise Mistake(f'{path}: a device or a pipe, which holds no file; name another')
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix if len(path.suffix) < 8 else ''
     unfinished = path.with_name(f'.{secrets.token_hex(8)}{suffix}{UNFINISHED}')  # nobody can have put a link there

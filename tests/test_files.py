@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 import resource
 
 import numpy as np
@@ -186,6 +187,16 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
         write_text(tmp_path / name, 'new')
         assert (tmp_path / name).read_text() == 'new' and not (tmp_path / name).is_symlink()
     assert victim.read_text() == 'kept'
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'link to a device'])
+def test_a_pipe_or_device_is_not_replaced(tmp_path, kind):
+    """As root, a file that is renamed to /dev/null would take its place."""
+    path = tmp_path / 'out.json'
+    os.mkfifo(path) if kind == 'pipe' else path.symlink_to(os.devnull)
+    with pytest.raises(Mistake, match='out.json: a device or a pipe'):
+        write_json(path, {})
+    assert not path.is_file() and [*tmp_path.iterdir()] == [path]
 
 
 def test_the_longest_name_that_a_disk_takes(tmp_path):

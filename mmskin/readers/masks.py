@@ -82,9 +82,10 @@ def one_channel(image: Image.Image) -> np.ndarray:
         Mistake: if it is unclear which that is.
     """
     if image.mode == 'P' and 'transparency' not in image.info:
-        colours = np.asarray(image.convert('RGB'))
+        colours, places = np.asarray(image.convert('RGB')), np.asarray(image)
         is_grey = (colours == colours[..., :1]).all()  # else the palette colours the classes, as labelme's does
-        return colours[..., 0] if is_grey else np.asarray(image)
+        hides = (colours == colours[0, 0]).all() and (places != places[0, 0]).any()
+        return colours[..., 0] if is_grey and not hides else places
     if image.mode in ('1', 'L', 'I', 'F') or image.mode.startswith('I;'):
         levels = np.asarray(image)
         if levels.dtype.kind == 'f':

@@ -55,6 +55,7 @@ GOOD = {
     'grey palette': palette((0, 0, 0), (255, 255, 255)),
     'coloured palette': palette((0, 0, 0), (128, 0, 0)),
     'inverted palette': inverted_palette,
+    'palette of one colour': palette((0, 0, 0), (0, 0, 0)),
     'three channels': lambda path: cv2.imwrite(str(path), np.dstack([MASK * 255] * 3)),
     'alpha channel': alpha,
     'turned by EXIF': turned,
