@@ -25,6 +25,8 @@ SETTINGS = {
 LOCAL = {
     'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER': '0',  # listens on the loopback alone, as it does on these systems
     'RAY_worker_niceness': '0',  # its workers are no less urgent than the command
+    'RAY_task_events_report_interval_ms': '0',  # which its dashboard would show
+    'RAY_SERVE_CONTROL_LOOP_INTERVAL_S': '0.5',  # in place of .1, which takes 3 % of a core without a request
     'RAY_AUTH_MODE': 'token',  # or another user of this machine could run code with our rights
 }
 

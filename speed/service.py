@@ -3,14 +3,15 @@
     mmskin export lite0_isic2017 --out lite0.onnx
     python speed/service.py --model lite0.onnx [--clients 200] [--seconds 30] [--queue 64] [--batch-size 1]
 
-Three figures from one run, without test-time augmentation, on images of 1024 x 768 that are painted here:
+Four figures from one run, without test-time augmentation, on images of 1024 x 768 that are painted here:
 
 1. Latency with nobody else: the network alone (a prepared batch of one in its runtime), `LesionInferencer` in this
-   process (decoding and measuring included), and a POST to the service, in turns; CPU time, too, of all processes of
-   the service, which a loaded machine changes less.
-2. So many clients at once, each of which asks anew as soon as it is answered, or after what Retry-After says: answers
+   process (decoding, measuring and JSON included), and a POST to the service, in turns; CPU time, too, of all processes
+   of the service, which a loaded machine changes less.
+2. Where the CPU time of a POST goes, process by process, and what each takes unasked.
+3. So many clients at once, each of which asks anew as soon as it is answered, or after what Retry-After says: answers
    by status, rate, latency of those answered with 200.
-3. Memory of all processes of the service before the load and at its highest, with the part that is shared counted in
+4. Memory of all processes of the service before the load and at its highest, with the part that is shared counted in
    each process that shares it.
 """
 
@@ -22,10 +23,12 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from pathlib import Path
 from statistics import median, quantiles
 
 import aiohttp
@@ -36,6 +39,7 @@ from PIL import Image
 
 from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.files import json_text
 from mmskin.models.watch import unwrap
 
 PLACE = 'http://localhost:{}/'
@@ -69,6 +73,7 @@ def served(args: argparse.Namespace) -> Iterator[psutil.Process]:
         '--api',
         *options,
         f'--replicas={args.replicas}',
+        '--no-tta',
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -100,6 +105,33 @@ def megabytes(process: psutil.Process) -> dict[str, float]:
         except (psutil.Error, IndexError):
             continue
     return found
+
+
+def cpu_by_kind(process: psutil.Process) -> Counter[str]:
+    """Milliseconds of CPU time so far, by what the process is; those of Ray's own by their names."""
+    found: Counter[str] = Counter()
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error, IndexError):
+            command = one.cmdline()
+            file = next((part for part in command if part.endswith(('.py', 'raylet', 'gcs_server'))), command[0])
+            kind = 'door' if one == process else command[0].split(':')[2] if '::' in command[0] else Path(file).name
+            found[kind.split('(')[0]] += 1000 * sum(one.cpu_times()[:2])
+    return found
+
+
+def profile(process: psutil.Process, url: str, image: bytes, count: int) -> Iterator[str]:
+    """CPU time a POST by process, and what each takes in the same time while nobody asks."""
+    start, before = time.perf_counter(), cpu_by_kind(process)
+    for _ in range(count):
+        request = urllib.request.Request(f'{url}predict', image, {'content-type': 'image/jpeg'})
+        urllib.request.urlopen(request).read()
+    passed, after = time.perf_counter() - start, cpu_by_kind(process)
+    time.sleep(passed)
+    idle = cpu_by_kind(process)
+    for kind in sorted(after, key=lambda one: before[one] - after[one]):
+        asked, unasked = (after[kind] - before[kind]) / count, (idle[kind] - after[kind]) / count
+        if max(asked, unasked) >= 0.5:
+            yield f'| {kind} | {asked:.1f} | {unasked:.1f} | {asked - unasked:.1f} |'
 
 
 def cpu_ms(process: psutil.Process) -> float:
@@ -177,10 +209,15 @@ def main() -> None:
         with torch.inference_mode():
             run(values)
 
-    sides = {'the network alone': bare, 'LesionInferencer': lambda: inferencer(images[0])}
+    def answer() -> None:
+        json_text(inferencer(images[0]).to_dict(False))
+
+    sides = {'the network alone': bare, 'LesionInferencer, to the JSON': answer}
     url = PLACE.format(args.port)
     with served(args) as process:
         times, cpu = asyncio.run(alone(process, url, images, sides, args.repeats))
+        print('| process | CPU ms a POST | in the same time, unasked | for the POST |\n|---|---|---|---|')
+        print('\n'.join(profile(process, url, images[0], args.repeats)), flush=True)
         before, most = megabytes(process), Counter()
         done = threading.Event()
 
