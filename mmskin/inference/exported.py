@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -79,7 +80,15 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
         wrong = ', '.join(f'no {key}' for key in missing_from(description))
         if not wrong and description.get('format_version') != FORMAT_VERSION:
             wrong = f'format {description.get("format_version")}, not {FORMAT_VERSION}'
-    except (AttributeError, TypeError, ValueError) as error:
+        if not wrong:
+            prepared = description['input']
+            int(prepared['size'])
+            if not all(map(math.isfinite, [*prepared['mean'], *prepared['std']])) or min(prepared['std']) <= 0:
+                wrong = f'mean {prepared["mean"]} and std {prepared["std"]}'
+            for output in description['outputs'].values():
+                if len({*(classes := output.get('classes', []))}) < len(classes):
+                    wrong = f'classes {classes}'
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         wrong = str(error)
     if wrong:
         raise Mistake(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
@@ -195,13 +204,18 @@ class ExportedNetwork(BaseModel):
     ) -> dict[str, Tensor] | list[TaskSample]:
         """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
         told = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
-        found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
-        estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
-        if mode == 'tensor':
-            return estimates
-        assert mode == 'predict' and data_samples is not None, 'an exported network can only predict samples'
-        for name, estimate in estimates.items():
-            self.tasks[name].write(estimate, data_samples)
+        assert mode == 'tensor' or data_samples is not None, 'an exported network can only predict samples'
+        try:
+            found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
+            estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
+            if mode == 'tensor':
+                return estimates
+            for name, estimate in estimates.items():
+                self.tasks[name].write(estimate, data_samples)
+        except (MemoryError, Mistake):
+            raise
+        except Exception as error:  # ONNX Runtime's have no common base of their own
+            raise Mistake(f'{self.session.path}: runs otherwise than it says ({error}); export it again') from error
         return data_samples
 
 

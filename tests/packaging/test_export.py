@@ -298,6 +298,12 @@ def test_types_may_be_classes(small_config):
         (lambda description: description['outputs']['cls_probabilities'].pop('type'), r'cls_probabilities\.type\)'),
         (lambda description: description.update(input=None), 'NoneType'),
         (lambda description: description.update(format_version=2), r'\(format 2, not 1\)'),
+        (lambda description: description['input'].update(size=float('inf')), 'infinity'),
+        (lambda description: description['input'].update(size=[48]), 'int'),
+        (lambda description: description['input'].update(std=[1, 0, 1]), r'std \[1, 0, 1\]'),
+        (lambda description: description['input'].update(mean=[float('nan')] * 3), r'mean \[nan'),
+        (lambda description: description.update(outputs=[1]), 'list index'),
+        (lambda description: description['outputs']['cls_probabilities'].update(classes=['a'] * 3), r"classes \['a'"),
     ],
 )
 def test_a_description_that_lacks_something_is_refused(onnx_file, tmp_path, change, wrong):
@@ -312,7 +318,17 @@ def test_a_description_that_lacks_something_is_refused(onnx_file, tmp_path, chan
         LesionInferencer(tmp_path / 'foreign.onnx')
 
 
-@pytest.mark.parametrize('text', ['[]', 'made by hand'])
+def test_outputs_that_are_not_there_are_named(onnx_file, tmp_path, images):
+    model = onnx.load(onnx_file)
+    description = json.loads(model.metadata_props[0].value)
+    description['outputs']['nothing'] = description['outputs'].pop('cls_probabilities')
+    model.metadata_props[0].value = json.dumps(description)
+    onnx.save(model, tmp_path / 'foreign.onnx')
+    with pytest.raises(ValueError, match=r'foreign\.onnx: runs otherwise than it says'):
+        LesionInferencer(tmp_path / 'foreign.onnx')(images[0])
+
+
+@pytest.mark.parametrize('text', ['[]', '[' * 100_000, 'made by hand'])
 def test_a_description_that_is_none_is_refused(onnx_file, tmp_path, text):
     model = onnx.load(onnx_file)
     model.metadata_props[0].value = text
