@@ -12,7 +12,6 @@ from mmskin.benchmark.runs import check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.cli import main
 from mmskin.config import load_config
-from mmskin.engine.checkpoints import find_checkpoint
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.files import write_note
 from mmskin.models.weights import read_weights
@@ -42,10 +41,6 @@ def training(repository, **options):
 def wrong_data_folder(folder, repository):
     cfg = load_config(repository / 'configs/fpm/lite0_isic2017.py', data_root='downloads')
     DATASETS.build(cfg.train_dataloader.dataset)
-
-
-def no_such_config(folder, repository):
-    load_config('configs/fpm/r50_isic2017.py')
 
 
 def missing_mask(folder, repository):
@@ -81,16 +76,6 @@ def cut_off_image_in_training(folder, repository):
     DATASETS.build(training(repository).train_dataloader.dataset)[0]
 
 
-def unknown_name(folder, repository):
-    load = training(repository, **{'model.passing': {'layer3.1': dict(type='GatedFeaturePasing')}})
-    MODELS.build(load.model)
-
-
-def unknown_option(folder, repository):
-    load = training(repository, **{'model.passing': {'layer3.1': dict(type='GatedFeaturePassing', gates='x')}})
-    MODELS.build(load.model)
-
-
 def foreign_checkpoint(folder, repository):
     weights = MODELS.build(load_config(repository / 'configs/multitask/r18_synthetic.py').model).state_dict()
     torch.save({'state_dict': weights}, 'multitask.pth')
@@ -102,15 +87,6 @@ def damaged_checkpoint(folder, repository):
     read_weights('epoch_3.pth')
 
 
-def config_without_checkpoint(folder, repository):
-    LesionInferencer('configs/fpm/lite0_isic2017.py')
-
-
-def nothing_trained_there(folder, repository):
-    (folder / 'work_dirs/lite0_isic2017').mkdir(parents=True)
-    find_checkpoint('work_dirs/lite0_isic2017')
-
-
 def missing_extra(folder, repository):
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in sys.modules if name.split('.')[0] == 'gradio']:
@@ -119,18 +95,8 @@ def missing_extra(folder, repository):
         assert main(['serve']) == 2
 
 
-def no_such_input(folder, repository):
-    assert main(['predict', 'photos/*.tiff', '--out-dir', 'out']) == 2
-
-
 def excluded_stranger(folder, repository):
     DATASETS.build({**training(repository).train_dataloader.dataset, 'exclude': ['ISIC_0012970']})
-
-
-def no_row_of_a_split(folder, repository):
-    (folder / 'lesions.csv').write_text('image,mask,diagnosis,split\nphoto.jpg,,benign,train\n')
-    table = dict(type='CsvLesionDataset', csv='lesions.csv', label_column='diagnosis', split='val', pipeline=[])
-    DATASETS.build({**table, 'metainfo': dict(classes=('benign', 'malignant'))})
 
 
 @pytest.fixture
@@ -151,22 +117,15 @@ def begun(user_folder):
 
 PROVOCATIONS = (
     ('The wrong data folder', wrong_data_folder),
-    ('A config is missing', no_such_config),
     ('A mask or a diagnosis is missing', missing_mask),
     ('A mask or a diagnosis is missing', missing_diagnosis),
     ('A mask holds other values', mask_of_another_kind),
     ('An image is cut off', cut_off_image),
     ('An image is cut off', cut_off_image_in_training),
     ('An image to be left out is not there', excluded_stranger),
-    ('A table has no rows for a split', no_row_of_a_split),
-    ("A plugin's name is unknown", unknown_name),
-    ('A plugin has no such option', unknown_option),
     ('A checkpoint does not fit the config', foreign_checkpoint),
     ('A checkpoint is damaged', damaged_checkpoint),
-    ('A config alone has no weights', config_without_checkpoint),
-    ('A work folder holds no finished training', nothing_trained_there),
     ('An extra is not installed', missing_extra),
-    ('Nothing matches a pattern', no_such_input),
 )
 OF_BENCHMARKS = "A benchmark's settings or data have changed"
 
