@@ -143,15 +143,13 @@ def test_the_table_says_what_its_rates_are():
     assert 'nothing' not in text
 
 
-def test_every_operator_is_in_the_documentation(repository):
-    """With the quantity that its class names, or among those without gates."""
+def test_the_documentation_names_the_operators_without_rates(repository):
     text = (repository / 'docs/gates.md').read_text()
-    rows = {name: row for row in text.splitlines() for name in re.findall(r'`(\w+Passing)`', row.rpartition(' | ')[0])}
     MODELS.import_from_location()
     operators = {name: kind for name, kind in MODELS.module_dict.items() if issubclass(kind, FeaturePassing)}
-    with_gates = {name: kind.quantity for name, kind in operators.items() if kind.quantity}
-    assert {name: row.rpartition(' | ')[2].removesuffix(' |') for name, row in rows.items()} == with_gates
-    assert all(f'`{name}`' in text for name in operators)
+    without = {name for name, kind in operators.items() if not kind.quantity}
+    assert 0 < len(without) < len(operators)
+    assert {*re.findall(r'`(\w+Passing)`', text)} == without
 
 
 def test_a_network_without_passing_is_refused(repository, data_root, tmp_path, capsys):
