@@ -7,6 +7,7 @@ import functools
 import inspect
 import io
 import math
+import re
 import tokenize
 from pathlib import Path
 
@@ -30,7 +31,9 @@ from mmskin.structures import TaskSample
 FOLDER = Path(__file__).parents[1] / 'configs'
 PATHS = sorted(path for path in FOLDER.rglob('*.py') if '_base_' not in path.parts)
 assert PATHS, f'no config in {FOLDER}'
-every_config = pytest.mark.parametrize('path', PATHS, ids=[path.relative_to(FOLDER).as_posix() for path in PATHS])
+NAMES = [path.relative_to(FOLDER).as_posix() for path in PATHS]
+every_config = pytest.mark.parametrize('path', PATHS, ids=NAMES)
+LARGE = re.compile(r'^(?!fpm).*(r101|vgg16|ge2017)')  # seconds for a step; of these, the paper's own is always tried
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 NO_CODE = {getattr(tokenize, kind) for kind in ('COMMENT', 'NL', 'NEWLINE', 'INDENT', 'DEDENT', 'ENDMARKER')}
@@ -88,7 +91,13 @@ def make_batch(count=2, size=64):
     return dict(inputs=images, data_samples=samples)
 
 
-@every_config
+@pytest.mark.parametrize(
+    'path',
+    [
+        pytest.param(path, id=name, marks=[pytest.mark.long] if LARGE.search(name) else [])
+        for path, name in zip(PATHS, NAMES, strict=True)
+    ],
+)
 @pytest.mark.usefixtures('quick_networks')
 def test_every_stage_steps(path):
     for cfg in stages_of(path):

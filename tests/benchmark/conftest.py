@@ -1,5 +1,6 @@
 """A suite that takes seconds: two networks, two seeds, one epoch at 48 pixels."""
 
+import narrow
 import pytest
 
 from mmskin.datasets.synthetic import SyntheticLesions
@@ -16,6 +17,7 @@ methods = [
 ]
 """
 OPTIONS = {
+    **narrow.OPTIONS,
     **{f'{part}_dataloader.dataset.pipeline.0.size': 48 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.persistent_workers': False for part in ('train', 'val')},

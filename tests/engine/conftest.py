@@ -1,5 +1,6 @@
 """A training that takes seconds: the demo's config at 48 pixels on a handful of images."""
 
+import narrow
 import pytest
 
 from mmskin.datasets.synthetic import SyntheticLesions
@@ -14,10 +15,11 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tiny():
-    """Options that make ``configs/fpm/r18_synthetic.py`` small: three stages of two epochs of three steps."""
+    """Options that make ``configs/fpm/r18_synthetic.py`` small: a narrow network, two epochs of three steps a stage."""
     sizes = {f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('train', 'val', 'test')}
     workers = {f'{name}_dataloader.num_workers': 0 for name in ('val', 'test')}
     return {
+        **narrow.OPTIONS,
         **sizes,
         **workers,
         'train_dataloader.batch_size': 4,

@@ -6,6 +6,10 @@ from mmskin.models.backbones.chain import BlockChain
 
 STRIDES = {'layer1': 1, 'layer2': 2, 'layer3': 2, 'layer4': 2}
 WIDTH = 8
+OPTIONS = {  # of the configs whose network is ResNet-18; a process that reads them needs this folder in its path
+    'model.backbone.chain.type': 'narrow.NarrowChain',
+    **{f'model.tasks.{task}.head.in_channels': WIDTH for task in ('cls', 'seg')},
+}
 
 
 class NarrowChain(BlockChain):

@@ -43,11 +43,9 @@ def training(repository, data_root, tiny):
     """The config of one stage of three epochs, whose checkpoints all stay, in a work folder."""
 
     def load(work_dir, **options):
-        sys.path.append(str(Path(__file__).parent))
-        narrow = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
-        narrow |= {'model.backbone.chain.type': 'narrow.NarrowChain', 'stages': None, 'train_cfg.max_epochs': 3}
         config = repository / 'configs/fpm/r18_synthetic.py'
-        return load_config(config, str(work_dir), str(data_root), options={**tiny, **narrow, **options})
+        options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 3, **options}
+        return load_config(config, str(work_dir), str(data_root), options=options)
 
     return load
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -37,11 +35,8 @@ class Spoiled(nn.Module):
 @pytest.fixture
 def load(repository, data_root, tiny, tmp_path):
     """The narrow network's config for one stage of two epochs of three steps, with a loss that goes wrong."""
-    sys.path.append(str(Path(__file__).parent))
     Spoiled.calls = 0
-    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
-    options = {**tiny, **widths, 'model.backbone.chain.type': 'narrow.NarrowChain', 'stages': None}
-    options |= {'train_dataloader.num_workers': 0, 'visualizer': None}
+    options = {**tiny, 'stages': None, 'train_dataloader.num_workers': 0, 'visualizer': None}
 
     def load(call, value, **more):
         config = repository / 'configs/fpm/r18_synthetic.py'

@@ -28,16 +28,7 @@ def config(repository):
 
 @pytest.fixture(scope='module')
 def tiny(tiny):
-    """With a narrow network, which takes a second a stage."""
-    sys.path.append(str(Path(__file__).parent))
-    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
-    return {
-        **tiny,
-        **widths,
-        'model.backbone.chain.type': 'narrow.NarrowChain',
-        'train_dataloader.num_workers': 0,
-        'train_dataloader.persistent_workers': False,
-    }
+    return {**tiny, 'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
 
 
 def words(options):

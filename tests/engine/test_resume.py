@@ -60,14 +60,6 @@ def config(repository):
 
 
 @pytest.fixture(scope='module')
-def tiny(tiny):
-    """With a narrow network: what is checked here is what is kept, and no test looks at how well it learns."""
-    sys.path.append(str(Path(__file__).parent))
-    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
-    return {**tiny, **widths, 'model.backbone.chain.type': 'narrow.NarrowChain'}
-
-
-@pytest.fixture(scope='module')
 def straight(config, data_root, tiny, tmp_path_factory):
     """The work folder of a training that ran through."""
     work_dir = tmp_path_factory.mktemp('straight')

@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -35,10 +33,13 @@ class Interrupt(Hook):
 @pytest.fixture
 def train(repository, data_root, tiny, tmp_path):
     """Train the narrow network's one stage in a folder; gives the rate and weight decay of each step."""
-    sys.path.append(str(Path(__file__).parent))
-    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
-    options = {**tiny, **widths, 'model.backbone.chain.type': 'narrow.NarrowChain', 'stages': None}
-    options |= {'train_dataloader.num_workers': 0, 'visualizer': None, 'train_cfg.val_interval': 99}
+    options = {
+        **tiny,
+        'stages': None,
+        'train_dataloader.num_workers': 0,
+        'visualizer': None,
+        'train_cfg.val_interval': 99,
+    }
     options |= {'param_scheduler.0.T_max': 2, 'param_scheduler.0.end': 2}
 
     def train(folder='run', resume=False, epochs=99, **more):

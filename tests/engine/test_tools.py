@@ -26,6 +26,7 @@ def call(repository, data_root, tiny):
         port = probe.getsockname()[1]
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     environment = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    environment['PYTHONPATH'] = f'{Path(__file__).parent}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
     options = ['--data-root', str(data_root), '--cfg-options', *(f'{key}={value}' for key, value in tiny.items())]
 
     def run(tool, *arguments):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
+from two_processes import train_all  # registers a network
 
 from mmskin.config import load_config
 from mmskin.engine.closures import SAM, ClosureOptimWrapper
@@ -19,9 +20,6 @@ from mmskin.models.weights import read_weights
 from mmskin.registry import OPTIM_WRAPPERS
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))
-from two_processes import train_all  # noqa: E402 (registers a network)
-
 SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1), clip_grad=None)
 TWICE = dict(type='ClosureOptimWrapper', optimizer=dict(type='SAM', base='SGD', lr=0.1, rho=2.0), clip_grad=None)
 CLIP = dict(max_norm=0.02)  # a sixth of the gradient's norm
@@ -47,12 +45,9 @@ def config(repository):
 @pytest.fixture(scope='module')
 def tiny(tiny):
     """One stage of one epoch of two steps, in which each process has half of the batch; no statistics of batches."""
-    widths = {f'model.tasks.{task}.head.in_channels': 8 for task in ('cls', 'seg')}
     pipeline = [dict(type='LoadImage', size=48), dict(type='ResizeImage'), dict(type='LoadMask')]
     return {
         **tiny,
-        **widths,
-        'model.backbone.chain.type': 'narrow.NarrowChain',
         'model.tasks.cls.head.dropout': 0.0,
         'stages': None,
         'param_scheduler': None,

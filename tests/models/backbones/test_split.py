@@ -82,13 +82,13 @@ def test_one_branch_is_the_plain_network(name, output_stride):
     torch.testing.assert_close(run(ours, images(), ['only'])['only'][0], expected)
 
 
-@pytest.mark.parametrize('size', [233, 192, 97])
 @pytest.mark.parametrize('output_stride', [16, 8])
-def test_map_sizes(chain, output_stride, size):
+def test_map_sizes(chain, output_stride):
     backbone = build(chain[0], None, only={'output_stride': output_stride})
-    side = run(backbone, images(size, 1), ['only'])['only'][0].shape[-1]
     floor = chain[0]['type'] == 'VGGChain'
-    assert side == (size // output_stride if floor else -(-size // output_stride))
+    for size in (233, 192, 97):
+        side = run(backbone, images(size, 1), ['only'])['only'][0].shape[-1]
+        assert side == (size // output_stride if floor else -(-size // output_stride))
 
 
 @pytest.mark.parametrize('size', [96, 97])

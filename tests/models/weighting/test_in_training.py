@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import narrow
 import pytest
 import torch
 
@@ -32,6 +33,7 @@ def start(repository, data_root):
             str(work_dir),
             str(data_root),
             options={
+                **narrow.OPTIONS,
                 **sizes,
                 **loaders,
                 'train_dataloader.batch_size': 4,
