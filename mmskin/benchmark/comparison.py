@@ -176,10 +176,10 @@ def check_same_truth(first: PerImageTable, second: PerImageTable) -> None:
                 f'{task} has the classes {", ".join(classes[0])} in one test, and {", ".join(classes[1])} in the other'
             )
         for name in ('gt_label', 'mask_share'):
-            found = [table.columns.get(f'{task}/{name}') for table in (first, second)]
-            if found[0] is None or found[1] is None:
+            one, other = (table.columns.get(f'{task}/{name}') for table in (first, second))
+            if one is None or other is None:
                 continue
-            same = np.isclose(*found, atol=0.005, rtol=0.05, equal_nan=True)  # masks may have other sizes
+            same = np.isclose(one, other, atol=0.005, rtol=0.05, equal_nan=True)  # masks may have other sizes
             if not same.all():
                 image_id = first.image_ids[int(np.argmin(same))]
                 raise Mistake(

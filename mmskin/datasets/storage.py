@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from mmengine.fileio import get_file_backend, register_backend
@@ -52,7 +52,9 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def shard_members(shard: str, mode: str, contents: bool = False) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def shard_members(
+    shard: str, mode: Literal['r:', 'r:*'], contents: bool = False
+) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """The files of a tar archive, from its start to its end, by the one rule for what is whole.
 
     Args:
@@ -83,7 +85,7 @@ def shard_members(shard: str, mode: str, contents: bool = False) -> Iterator[tup
                     )
                 found = archive.extractfile(member) if contents else None
                 yield member, found.read() if found else b''
-            while rest := archive.fileobj.read(1 << 20):  # type: ignore[union-attr]
+            while rest := archive.fileobj.read(1 << 20):
                 if rest.strip(b'\0'):
                     raise Mistake(
                         f'{shard}: goes on after its end; join archives by tar --concatenate, or keep them apart'

@@ -216,7 +216,7 @@ class ExportedNetwork(BaseModel):
             raise
         except Exception as error:  # ONNX Runtime's have no common base of their own
             raise Mistake(f'{self.session.path}: runs otherwise than it says ({error}); export it again') from error
-        return data_samples
+        return data_samples or []
 
 
 def build_input(described: dict[str, Any]) -> Input:
