@@ -24,6 +24,7 @@ def test_age_and_sex_help_the_diagnoses_of_the_passing_suite(repository, real_da
     out = capsys.readouterr().out
     assert '2150 images in 5 folds, seeds: 1, told: age, sex' in out
     assert '| cls/AUC_mean | 0.869 | 0.846 | +0.023 (**+0.016 to +0.030**) |' in out
+    assert 'left out, since not all folds are there: seed1' in out
 
 
 def test_a_folder_without_seeds_is_named(repository, tmp_path):
@@ -37,7 +38,7 @@ def test_a_folder_without_seeds_is_named(repository, tmp_path):
     ('folds', 'tested', 'message'),
     [
         ('aabb', ['aa', 'bb'], 'a: has no diagnoses to add to'),
-        ('aabb', ['aa', ''], 'fold1: no such file'),
+        ('aabb', ['aa', ''], 'needs a seed.*all of folds.csv'),
         ('aaaa', ['aaaa'], 'two folds or more'),
         ('abab', ['aa', 'bb'], 'fold0: i. is in it or, by folds.csv, should be'),
         ('aabb', ['aa', 'aa'], 'fold1: i. is in it or, by folds.csv, should be'),
