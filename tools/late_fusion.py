@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> None:
     tested = {seed: {fold.name for fold in seed.glob('fold*')} for seed in sorted(method.glob('seed*'))}
     seeds = [seed for seed, there in tested.items() if there >= {f'fold{number}' for number in numbers}]
     if not seeds or len(numbers) < 2:
-        raise MissingFile(f'{method}: needs a seed* with two folds or more, and all of folds.csv, as in results/passing/none')
+        raise MissingFile(
+            f'{method}: needs a seed* with two folds or more, and all of folds.csv, as in results/passing/none'
+        )
     if partial := [seed.name for seed in tested if seed not in seeds]:
         print(f'left out, since not all folds are there: {", ".join(partial)}')
     tables = []

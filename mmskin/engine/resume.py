@@ -21,7 +21,9 @@ __all__ = [
     'changes',
     'continue_training',
     'described',
+    'former_stages',
     'refuse_changes',
+    'refuse_other_stages',
     'settings_of',
     'trains_longer',
 ]
@@ -41,6 +43,7 @@ FIXED = (
     'train_cfg.by_epoch',
     'train_cfg.type',
 )
+ELSEWHERE = '.../'  # in front of the name of a file
 Changes = dict[str, tuple[Any, Any]]
 
 
@@ -54,16 +57,20 @@ def settings_of(cfg: Config) -> dict[str, Any]:
 
 
 def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-    """Numbers and words below ``value``, by their paths; paths of files, which may move, are left out."""
+    """Numbers and words below ``value``, by their paths; of files, which may move, their names."""
     if isinstance(value, Mapping | list | tuple):
         for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
             if key not in (*OF_MACHINE, *OF_VALIDATION):
                 yield from _flat(one, f'{path}.{key}' if path else str(key))
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, str(value)
-    elif value is None or isinstance(value, str | int | float):
-        if '/' not in str(value):
+    elif isinstance(value, str) and '/' in value:
+        if Path(value).suffix:
+            yield path, f'{ELSEWHERE}{Path(value).name}'
+        elif not (value.startswith(('/', '~')) or '://' in value or Path(value).exists()):  # such as a metric's name
             yield path, value
+    elif value is None or isinstance(value, str | int | float):
+        yield path, value
     else:
         yield path, getattr(value, '__name__', type(value).__name__)
 
@@ -71,8 +78,10 @@ def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 def changes(folder: str | Path, settings: Mapping[str, Any]) -> Changes:
     """Which settings are others now than those that a folder's training was begun or resumed with last."""
     path = Path(folder) / NOTE
-    before = _noted(path)['settings'] if path.is_file() else settings
-    now = dict(settings)
+    note = _noted(path) if path.is_file() else {'settings': settings, 'after': None}
+    before, now = note['settings'], dict(settings)
+    if 'after' not in note:  # of an earlier version, which left out what has a slash in it
+        now = {name: value for name, value in now.items() if '/' not in str(value)}
     return {
         name: (before.get(name), now.get(name)) for name in sorted({*before, *now}) if before.get(name) != now.get(name)
     }
@@ -89,6 +98,40 @@ def _noted(path: Path) -> dict[str, Any]:
     if not is_note or not isinstance(note.get('processes'), int):
         raise Mistake(f'{path}: not what a training leaves; remove it, and the settings now are taken for those before')
     return note
+
+
+def former_stages(folder: str | Path) -> list[str]:
+    """The folders of the stages that trainings in ``folder`` had."""
+    notes = {path.parent: _noted(path) for path in sorted(Path(folder).glob(f'*/{NOTE}'))}
+    return [str(place) for place, note in notes.items() if note.get('after') is not None]
+
+
+def refuse_other_stages(folder: str | Path, stages: Mapping[str, str | None]) -> None:
+    """Raise a ``Mistake`` if what is to be resumed has been trained in other stages, or in another order of them.
+
+    Args:
+        folder: Of the whole training.
+        stages: The folders of its stages, with the stage that each follows: '' for the first, and None without stages.
+    """
+    whole, former = Path(folder, NOTE).is_file(), former_stages(folder)
+    if whole and None not in stages.values():
+        raise Mistake(f'{folder}: was trained without stages, and the config has some; train in another --work-dir')
+    if former and not whole and None in stages.values():
+        names = ', '.join(Path(place).name for place in former)
+        raise Mistake(
+            f'{folder}: was trained in stages ({names}), and the config has none; train in another --work-dir'
+        )
+    for place, after in stages.items():
+        note = _noted(Path(place, NOTE)) if Path(place, NOTE).is_file() else {}
+        if note.get('after', after) != after:
+            raise Mistake(
+                f'{place}: this stage was trained {_order(note["after"])}, and would be {_order(after)} now; restore '
+                'the order of the stages, or train in another --work-dir'
+            )
+
+
+def _order(after: str | None) -> str:
+    return f'after {after!r}' if after else 'first'
 
 
 def described(changed: Changes) -> str:
@@ -132,12 +175,13 @@ class NoteSettings(Hook):
         folder: Of the stage.
         settings: Its ``settings_of``.
         mark: The file that says that the stage has finished, which it has not any more.
+        after: The stage before; '' for the first one, and None without stages.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any], mark: Path) -> None:
-        self.path, self.settings, self.mark = Path(folder) / NOTE, settings, mark
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any], mark: Path, after: str | None = None) -> None:
+        self.path, self.settings, self.mark, self.after = Path(folder) / NOTE, settings, mark, after
 
     def before_train(self, runner: Runner) -> None:
         """Write the note."""
@@ -152,7 +196,8 @@ class NoteSettings(Hook):
                 )
         if is_main_process():
             self.mark.unlink(missing_ok=True)
-            write_json(self.path, {'processes': get_world_size(), 'settings': self.settings}, indent=1)
+            note = {'processes': get_world_size(), 'after': self.after, 'settings': self.settings}
+            write_json(self.path, note, indent=1)
 
 
 def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> None:

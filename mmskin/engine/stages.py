@@ -27,7 +27,17 @@ from mmskin.engine.checkpoints import (
 from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.mixed_precision import in_mixed_precision
-from mmskin.engine.resume import NoteSettings, changes, described, refuse_changes, settings_of, trains_longer
+from mmskin.engine.resume import NOTE as SETTINGS
+from mmskin.engine.resume import (
+    NoteSettings,
+    changes,
+    described,
+    former_stages,
+    refuse_changes,
+    refuse_other_stages,
+    settings_of,
+    trains_longer,
+)
 from mmskin.engine.runner import refusals_in_log
 from mmskin.errors import MissingFile, Mistake, refusals
 from mmskin.files import check_name, write_text
@@ -139,6 +149,13 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
 
 def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     outdated = [] if resume else [cfg.work_dir, *(folder for stage in stages for folder in _folders(stage))]
+    if resume:
+        names = ['', *(stage.get('stage') for stage in stages)] if cfg.get('stages') else [None]
+        places = {folder: name for name, stage in zip(names, stages, strict=False) for folder in _folders(stage)}
+        refuse_other_stages(cfg.work_dir, places)
+        _refuse_gone_stages(stages)
+    else:
+        outdated += former_stages(cfg.work_dir)
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if is_main_process():
@@ -154,6 +171,18 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     if is_main_process():
         write_text(Path(cfg.work_dir) / NOTE, str(checkpoint))
     return checkpoint
+
+
+def _refuse_gone_stages(stages: list[Config]) -> None:
+    """Raise a ``Mistake`` if a stage is there, and one before it is gone: it followed another than would be trained."""
+    gone = None
+    for stage in stages:
+        is_there = any(Path(folder, name).exists() for folder in _folders(stage) for name in (DONE, NOTE))
+        if gone and is_there:
+            raise Mistake(
+                f'{stage.work_dir}: was trained after {gone}, which is gone; restore that, or remove {stage.work_dir}'
+            )
+        gone = gone or (None if is_there else stage.work_dir)
 
 
 def _average(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:
@@ -237,7 +266,8 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
     _say('building the network and opening the data')
     metric = keep_best(cfg)
     runner = build_runner(cfg)
-    runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE))
+    after = (start.parent.name if start else '') if cfg.get('stage') else None
+    runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE, after))
     if not any(isinstance(hook, FiniteNumbers) for hook in runner.hooks):  # of a runner that is not ours
         runner.register_hook(FiniteNumbers())
     if outdated and isinstance(runner, Runner):  # what may fail, first
@@ -354,7 +384,7 @@ def _forget(folders: list[str]) -> None:
     """Remove the marks of an earlier training, so that a later resume does not take its stages for this one's."""
     if is_main_process():
         for folder in folders:
-            for name in (DONE, NOTE):
+            for name in (DONE, NOTE, SETTINGS):
                 (Path(folder) / name).unlink(missing_ok=True)
     barrier()
 

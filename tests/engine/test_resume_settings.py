@@ -2,14 +2,17 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 
 from mmskin.config import load_config
+from mmskin.engine.resume import changes, settings_of
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
+from mmskin.files import write_json
 from mmskin.models.weights import read_checkpoint, read_weights
 
 STEPS = 3  # of an epoch
@@ -58,6 +61,7 @@ def train(repository, data_root, tiny, tmp_path):
 
 
 LONGER = {'train_cfg.max_epochs': 4, 'param_scheduler.0.T_max': 4, 'param_scheduler.0.end': 4}
+SHORT = {'train_cfg.max_epochs': 1}
 OTHER = {**LONGER, 'optim_wrapper.optimizer.lr': 1e-4, 'optim_wrapper.optimizer.weight_decay': 0.5}
 
 
@@ -219,3 +223,58 @@ def test_a_rate_that_follows_the_validation_goes_on_and_does_not_change(train):
     with pytest.raises(Mistake, match=r'param_scheduler\.0\.factor \(0\.1 before, 0\.5 now\)'):
         train(resume=True, **{**options, 'param_scheduler': [{**plateau, 'factor': 0.5}]})
     assert train(resume=True, **options)[0] == before[-1]
+
+
+def test_stages_in_another_order_or_without_their_start_are_refused(train, tmp_path):
+    train(stages=named('ab'), **SHORT)
+    other = {
+        'nab': "run/a: this stage was trained first, and would be after 'n' now",
+        'anb': "run/b: this stage was trained after 'a', and would be after 'n' now",
+        'b': "run/b: this stage was trained after 'a', and would be first now",
+        '': r'trained in stages \(a, b\), and the config has none',
+    }
+    for names, words in other.items():
+        with pytest.raises(Mistake, match=words):
+            train(resume=True, stages=named(names))
+    assert train(resume=True, stages=named('ab'), **SHORT) == []
+    shutil.rmtree(tmp_path / 'run/a')
+    with pytest.raises(Mistake, match='run/b: was trained after .*run/a, which is gone'):
+        train(resume=True, stages=named('ab'), **SHORT)
+
+
+def test_training_anew_forgets_the_stages_that_the_config_no_longer_has(train):
+    train(stages=named('ab'), **SHORT)
+    train(stages=named('a'), **SHORT)
+    assert len(train(resume=True, stages=named('ab'), **SHORT)) == STEPS
+
+
+def test_a_training_without_stages_gets_none_on_the_way(train):
+    train(epochs=1)
+    with pytest.raises(Mistake, match='run: was trained without stages, and the config has some'):
+        train(resume=True, stages=named('a'))
+
+
+def named(names):
+    """A stage for each letter."""
+    return [dict(name=name) for name in names] or None
+
+
+@pytest.mark.parametrize(
+    ('name', 'before', 'now'),
+    [
+        ('train_dataloader.dataset.exclude', ['/a/first.csv'], ['/b/other.csv']),
+        ('model.backbone.chain.weights', '/a/first.pth', '/b/other.pth'),
+        ('param_scheduler.0.monitor', 'cls/AC', 'seg/JA'),
+        ('ends_with', 'best:cls/AC', 'best:seg/JA'),
+    ],
+)
+def test_names_of_files_and_metrics_count_and_folders_do_not(name, before, now, repository, tmp_path):
+    def settings(value):
+        cfg = load_config(repository / 'configs/fpm/r18_synthetic.py')
+        cfg.merge_from_dict({name: value})
+        return settings_of(cfg)
+
+    write_json(tmp_path / 'settings.json', {'processes': 1, 'after': None, 'settings': settings(before)})
+    assert [*changes(tmp_path, settings(now))] == [f'{name}.0' if isinstance(now, list) else name]
+    moved = json.loads(json.dumps(before).replace('/a/', '/elsewhere/'))
+    assert not changes(tmp_path, settings(moved))
