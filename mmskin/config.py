@@ -102,7 +102,8 @@ def load_config(
                 dataset.setdefault('cache', cfg.cache)
     if cfg.get('test_dataloader'):
         with refusals(str(path)):
-            _tell_size(cfg.model.get('backbone'), tested_dataset(cfg).get('pipeline'))
+            for model in cfg.model.get('members', [cfg.model]):
+                _tell_size(model.get('backbone'), tested_dataset(cfg).get('pipeline'))
     return cfg
 
 

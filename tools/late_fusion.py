@@ -36,12 +36,13 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import SCORE, PerImageTable
     from mmskin.inference.zoo import config_of
+    from mmskin.models.ensemble import member_configs
     from mmskin.models.fusion.base import build_inputs, values_of
     from mmskin.models.fusion.prior import PriorFusion
     from mmskin.registry import DATASETS
 
     cfg = load_config(config_of(args.model))
-    inputs = build_inputs(cfg.model.get('inputs'))
+    inputs = build_inputs(member_configs(cfg.model)[0].get('inputs'))
     if not inputs:
         raise Mistake(f'--model {args.model}: takes only images; name a model with further inputs')
     method = Path(args.method)

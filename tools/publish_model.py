@@ -6,15 +6,18 @@ To put test results on the card, test the folder and publish again:
 
     python tools/test.py my_model/config.py my_model/weights.safetensors --split val --work-dir work_dirs/plain
     python tools/publish_model.py ... my_model --half --results work_dirs/plain/results.json
+
+Model folders become one that averages them: tools/publish_model.py a both --with b c
 """
 
 import argparse
 import sys
 
 from mmskin.cli import run_tool
-from mmskin.config import SettingsAction, load_config
+from mmskin.config import SettingsAction
+from mmskin.errors import Mistake
 from mmskin.files import read_json, write_text
-from mmskin.inference.inferencer import model_files
+from mmskin.inference.inferencer import read_models
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
 
@@ -24,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it anew')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
+    parser.add_argument('--with', nargs='+', metavar='MODEL', help='models to average it with: names or folders')
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
     parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
@@ -38,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
-    config, weights = model_files(args.model, args.checkpoint)
-    cfg = load_config(config, options=args.cfg_options)
+    cfg, weights = read_models([args.model, *(vars(args)['with'] or ())], args.checkpoint, args.cfg_options)
+    if not weights:
+        raise Mistake(f'{args.model} was exported; publish the model that it was made of')
     files = {False: args.results, True: args.tta_results}
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]

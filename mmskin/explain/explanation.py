@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -19,12 +20,13 @@ from mmskin.engine.hooks.gates import mean_map
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.models.ensemble import networks_in
 from mmskin.models.fusion.base import Values, values_of
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import NOTHING
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Fused
-from mmskin.models.watch import closed, unwrap
+from mmskin.models.watch import closed
 
 __all__ = ['Effect', 'Explanation', 'answer', 'class_activation', 'draw_explanation', 'explain']
 
@@ -39,7 +41,8 @@ class Explanation:
     Attributes:
         prediction: The answer.
         image: The upright image, RGB (H, W, 3), no larger than the network needed.
-        activation: Grad-CAM of the predicted class, (h, w) over the whole image, from 0 to 1; None without a diagnosis.
+        activation: Grad-CAM of the predicted class, (h, w) over the whole image, from 0 to 1, of several networks the
+            mean; None without a diagnosis.
         gates: Mean over channels of the gate's values, from 0 to 1 (h, w), over the whole image, by block and route;
             what they are, the operator's ``quantity`` says.
         without: What the answer would be with one route closed, by block and route.
@@ -152,30 +155,37 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     prediction = inferencer(source)
     assert isinstance(prediction, LesionPrediction), 'one source is one image'
     explanation = Explanation(prediction, source.read(inferencer.load.size)[0])
-    model = unwrap(inferencer.network)
-    if not isinstance(model, MultiTaskModel):
+    networks = networks_in(inferencer.network)
+    if not networks:
         return explanation
     inputs = inferencer.inputs([source])
     diagnosis = inferencer.diagnosis
     if diagnosis and prediction.probabilities and prediction.label is not None:
         predicted = [*prediction.probabilities].index(prediction.label)
-        told = values_of(model.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
-        values = {name: value.to(inputs.device) for name, value in told.items()}
-        explanation.activation = class_activation(model, inputs, diagnosis, [predicted], values)[0]
-    explanation.gates = {
-        f'{site}/{route}': mean_map(rates)[0].astype(np.float32)
-        for site, routes in model.gates(inputs).items()
-        for route, rates in routes.items()
-    }
+        maps = []
+        for network in networks:
+            if diagnosis in network.active_tasks:
+                told = values_of(network.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
+                values = {name: value.to(inputs.device) for name, value in told.items()}
+                maps.append(class_activation(network, inputs, diagnosis, [predicted], values)[0])
+        height, width = maps[0].shape
+        explanation.activation = np.mean([cv2.resize(one, (width, height)) for one in maps], axis=0)
     called = {inferencer.diagnosis: 'the diagnosis', inferencer.outline: 'the outline'}
-    for name, (operator, route) in model.routes().items():
-        with closed(operator, route):
-            without = inferencer(source)
-        assert isinstance(without, LesionPrediction), 'one source is one image'
-        explanation.without[name] = without
-        source_task, target = (called.get(task, readable(task)) for task in operator.running(model.active_tasks)[route])
-        where = f' at {name.rpartition("/")[0]}' if len(model.passing_by_site()) > 1 else ''
-        explanation.words[name] = f'what {source_task} tells {target}{where}'
+    for number, network in enumerate(networks, 1):
+        which = f'network {number}, ' if len(networks) > 1 else ''
+        for site, gates in network.gates(inputs).items():
+            for route, rates in gates.items():
+                explanation.gates[f'{which}{site}/{route}'] = mean_map(rates)[0].astype(np.float32)
+        for name, (operator, route) in network.routes().items():
+            with closed(operator, route):
+                without = inferencer(source)
+            assert isinstance(without, LesionPrediction), 'one source is one image'
+            explanation.without[which + name] = without
+            source_task, target = (
+                called.get(task, readable(task)) for task in operator.running(network.active_tasks)[route]
+            )
+            where = f' at {which}{name.rpartition("/")[0]}' if which or len(network.passing_by_site()) > 1 else ''
+            explanation.words[which + name] = f'what {source_task} tells {target}{where}'
     return explanation
 
 

@@ -22,6 +22,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_counts, interval, weighted_mean
 from mmskin.files import markdown_table, write_text
+from mmskin.models.ensemble import member_configs
 from mmskin.models.routes import NOTHING
 from mmskin.registry import MODELS, as_config
 
@@ -96,7 +97,7 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     out_dir = Path(out_dir)
     recorded = out_dir / 'gates.npz'
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]
-    passing = cfg.model.get('passing') or {}
+    passing = {key: one for model in member_configs(cfg.model) for key, one in (model.get('passing') or {}).items()}
     evaluate_checkpoint(cfg, checkpoint, out_dir)
     table = read_gates(recorded, out_dir)
     columns = {f'rate/{name}': values for name, values in table.rates.items()}

@@ -34,10 +34,9 @@ from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
-from mmskin.models.ensemble import Ensemble, load_members
+from mmskin.models.ensemble import load_members, networks_in
 from mmskin.models.folding import fold_batch_norms
 from mmskin.models.fusion.base import Input
-from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap, watched
@@ -111,7 +110,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         found = find_device('cpu' if device == 'openvino' else device)
         self.network.eval().to(found)
         size = self.load.size or PROBE
-        parts = [part for part in self.network.modules() if isinstance(part, MultiTaskModel)]
+        parts = networks_in(self.network)
         if device == 'openvino' and not parts:
             raise Mistake(f'{self.cfg.filename}: an exported network has its own runtime; leave device="openvino" out')
         for part in parts:
@@ -222,8 +221,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     def inputs_beside(self) -> Mapping[str, Input]:
         """What the network can be given with an image, by name; nothing, for most."""
         network = unwrap(self.network)
-        network = network.members[0] if isinstance(network, Ensemble) else network
-        return network.inputs if isinstance(network, MultiTaskModel | ExportedNetwork) else {}
+        networks = [network] if isinstance(network, ExportedNetwork) else networks_in(network)
+        return {name: one for network in reversed(networks) for name, one in network.inputs.items()}
 
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
         """Make sure that the network can be told ``values``; errors begin with ``where``.
@@ -347,9 +346,9 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
 
     def _novelties(self, data: Sequence[dict]) -> list[float] | list[None]:
         """How unlike the training images each is, if the model's folder says what these are like."""
-        network = unwrap(self.network)
-        if self.novelty is None or not isinstance(network, MultiTaskModel):
+        if self.novelty is None:
             return [None] * len(data)
+        network = networks_in(self.network)[0]
         batch = {'inputs': [one['compressed'] for one in data], 'data_samples': [one['data_samples'] for one in data]}
         inputs = network.data_preprocessor(batch, False)['inputs']
         return self.novelty.of(shared_features(network, inputs)).tolist()
@@ -445,8 +444,8 @@ def as_compressed(image: np.ndarray) -> np.ndarray:
 
 
 def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
-    """What the training images of one network are like, if its folder says so."""
-    if len(files) != 1 or not isinstance(unwrap(network), MultiTaskModel):
+    """What the training images are like to the first network in a model's one file, if its folder says so."""
+    if len(files) != 1 or not networks_in(network):
         return None
     path = files[0].with_name(NOVELTY_FILE)
     return Novelty.read(path, read_metadata(files[0]).get(HASH, '')) if path.is_file() else None

@@ -1,6 +1,6 @@
 """The mean of what several networks predict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
+from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
 from mmskin.models.tta import blank
 from mmskin.models.watch import unwrap
@@ -17,15 +18,16 @@ from mmskin.models.weights import load_weights
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Ensemble', 'load_members']
+__all__ = ['Ensemble', 'load_members', 'member_configs', 'networks_in']
 
 
 @MODELS.register_module()
 class Ensemble(BaseModel):
-    """Networks of the same tasks, such as those of a cross-validation's folds, whose predictions are averaged.
+    """Networks, such as those of a cross-validation's folds, whose predictions are averaged.
 
     Probabilities are averaged, and decisions (class, mask, its post-processing) follow from the means, as in
-    ``TestTimeAugmentation``, whose ``module`` an ensemble may be. It predicts and does not train.
+    ``TestTimeAugmentation``, whose ``module`` an ensemble may be. A task need not be every network's: its mean is over
+    those that have it. An ensemble in an ensemble counts as its networks. It predicts and does not train.
 
     Args:
         members: configs of the networks. All prepare images alike.
@@ -37,10 +39,9 @@ class Ensemble(BaseModel):
     def __init__(self, members: Sequence[dict]) -> None:
         if not members:
             raise Mistake('an ensemble without members: name one network at least')
-        if odd := [m for m in members if m.get('data_preprocessor') != members[0].get('data_preprocessor')]:
-            raise Mistake(
-                f'the networks of an ensemble prepare images alike; one has {odd[0].get("data_preprocessor")}'
-            )
+        first, *others = (config.get('data_preprocessor') for config in member_configs(dict(members=members)))
+        if odd := [other for other in others if other != first]:
+            raise Mistake(f'the networks of an ensemble prepare images alike; one has {odd[0]}')
         super().__init__()
         self.members = nn.ModuleList(MODELS.build(member) for member in members)
         self.data_preprocessor = self.members[0].data_preprocessor
@@ -48,8 +49,11 @@ class Ensemble(BaseModel):
     def forward(self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor') -> Any:
         """Write the mean predictions for normalised images (N, 3, h, w) into ``data_samples``."""
         assert mode == 'predict' and data_samples is not None, 'an ensemble can only predict samples'
-        found = [member(inputs, blank(data_samples), mode) for member in self.members]
-        tasks = {part.probability: part for part in self.members[0].modules() if isinstance(part, Task)}
+        found = [network(inputs, blank(data_samples), mode) for network in self.networks()]
+        tasks: dict[str, Task] = {}  # the first network's that has it decides
+        for part in self.modules():
+            if isinstance(part, Task):
+                tasks.setdefault(part.probability, part)
         for sample, predictions in zip(data_samples, zip(*found, strict=True), strict=True):
             for name, task in tasks.items():
                 values = [getattr(prediction, name) for prediction in predictions if name in prediction]
@@ -59,13 +63,32 @@ class Ensemble(BaseModel):
                     task.put(sample, mean)
         return data_samples
 
+    def networks(self) -> Iterator[nn.Module]:
+        """Those that predict: the members, and in place of an ensemble its own."""
+        for member in self.members:
+            if isinstance(member, Ensemble):
+                yield from member.networks()
+            else:
+                yield member
+
+
+def member_configs(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The configs of the networks that a config's ``model`` is made of: an ensemble's, or itself."""
+    return [inner for member in model['members'] for inner in member_configs(member)] if 'members' in model else [model]
+
+
+def networks_in(network: nn.Module) -> list[MultiTaskModel]:
+    """The networks that ``network`` is made of, which may be an ensemble or wrapped; an exported one has none."""
+    return [part for part in network.modules() if isinstance(part, MultiTaskModel)]
+
 
 def load_members(network: nn.Module, files: Sequence[str | Path]) -> None:
-    """Load a file into each network of an ensemble, or the one file into a network that is none.
+    """Load a file into each network of an ensemble, or one file into all of ``network``.
 
     Raises:
         Mistake: if a file's weights are not its network's.
     """
     inner = unwrap(network)
-    for member, file in zip(inner.members if isinstance(inner, Ensemble) else [inner], files, strict=True):
+    members = [*inner.members] if isinstance(inner, Ensemble) and len(files) > 1 else [inner]
+    for member, file in zip(members, files, strict=True):
         load_weights(member, file)

@@ -19,6 +19,7 @@ from mmskin.explain.audit import audit_table
 from mmskin.files import markdown_table, read_note
 from mmskin.inference.novelty import NOVELTY_FILE
 from mmskin.inference.zoo import ModelFolder
+from mmskin.models.ensemble import member_configs
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion
@@ -137,7 +138,10 @@ def model_card(
     """
     name = folder.config.resolve().parent.name
     dataset, does, forced = dataset_name(cfg), [], ''
-    for task_name, task in sorted(cfg.model.get('tasks', {}).items(), key=lambda pair: kind_of(pair[1]) != 'masks'):
+    tasks: dict[str, Any] = {}
+    for model in member_configs(cfg.model):
+        tasks = {**model.get('tasks', {}), **tasks}
+    for task_name, task in sorted(tasks.items(), key=lambda pair: kind_of(pair[1]) != 'masks'):
         kind, target = kind_of(task), task.get('target') or getattr(MODELS.get(task.type), 'target', '')
         names = class_names(cfg, target)
         what = listed(names) if names else 'the lesion' if target == 'gt_sem_seg' else readable(task_name)

@@ -18,7 +18,7 @@ from mmskin.config import class_names, config_name, tested_dataset
 from mmskin.errors import Mistake, needs
 from mmskin.files import json_text
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
-from mmskin.models.ensemble import Ensemble, load_members
+from mmskin.models.ensemble import Ensemble, load_members, member_configs
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
@@ -36,26 +36,27 @@ class Probabilities(nn.Module):
     """Networks whose outputs are the means of what their tasks estimate, by ``<task>_probabilities`` or ``_values``.
 
     Attributes:
-        tasks: The active tasks of the first network, which say what the outputs are.
+        tasks: The active tasks, each of the first network that has it, which say what the outputs are.
         inputs: What the active tasks are given with the image, by name.
 
     Raises:
-        Mistake: if the networks have other tasks, or are told other things.
+        Mistake: if a task or an input of one network is another kind in the next.
     """
 
     def __init__(self, networks: Sequence[MultiTaskModel]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.tasks = [cast(Task, networks[0].tasks[name]) for name in networks[0].active_tasks]
-        outputs, inputs = {*map(output_name, self.tasks)}, _told(networks[0])
-        for other in networks[1:]:
-            if {output_name(cast(Task, other.tasks[name])) for name in other.active_tasks} != outputs:
-                raise Mistake('the networks have other tasks; one file holds networks of the same tasks, as of folds')
-            if {name: one.describe() for name, one in _told(other).items()} != {
-                name: one.describe() for name, one in inputs.items()
-            }:
-                raise Mistake('the networks take different inputs with the image; export each separately')
-        self.inputs = inputs
+        tasks: dict[str, Task] = {}
+        self.inputs: dict[str, Input] = {}
+        for network in networks:
+            for name in network.active_tasks:
+                task = cast(Task, network.tasks[name])
+                if output_name(tasks.setdefault(name, task)) != output_name(task):
+                    raise Mistake(f'the task {name} differs between the networks; export each separately')
+            for name, one in _told(network).items():
+                if self.inputs.setdefault(name, one).describe() != one.describe():
+                    raise Mistake(f'the networks take {name} in different ways; export each separately')
+        self.tasks = [*tasks.values()]
 
     def forward(self, images: Tensor, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Estimates for normalised images (N, 3, h, w) and the values (N,) of the inputs, NaN where unknown."""
@@ -63,8 +64,10 @@ class Probabilities(nn.Module):
         for network in cast(Sequence[MultiTaskModel], self.networks):
             feats = network.extract_feat(images, values)
             found.append({name: network.tasks[name].estimate(feat, size) for name, feat in feats.items()})
-        mean = {task: torch.stack([one[task] for one in found]).mean(dim=0) for task in found[0]}
-        return {output_name(task): mean[task.name] for task in self.tasks}
+        return {
+            output_name(task): torch.stack([one[task.name] for one in found if task.name in one]).mean(dim=0)
+            for task in self.tasks
+        }
 
 
 def _told(network: MultiTaskModel) -> dict[str, Input]:
@@ -132,8 +135,9 @@ def build_for_export(cfg: Config, files: Sequence[str | Path]) -> Probabilities:
     is_ensemble = len(files) > 1 and 'members' not in cfg.model
     config = dict(type='Ensemble', members=[cfg.model] * len(files)) if is_ensemble else cfg.model
     model = MODELS.build(without_lookups(config))
-    networks = [*model.members] if isinstance(model, Ensemble) else [model]
-    if odd := [one for one in networks if not isinstance(one, MultiTaskModel)]:
+    all_networks = [*model.networks()] if isinstance(model, Ensemble) else [model]
+    networks = [one for one in all_networks if isinstance(one, MultiTaskModel)]
+    if odd := [one for one in all_networks if not isinstance(one, MultiTaskModel)]:
         raise Mistake(f'{cfg.filename}: a {type(odd[0]).__name__} cannot be exported, only a MultiTaskModel')
     load_members(model, files)
     return Probabilities(networks).eval()
@@ -206,8 +210,7 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     size = pipeline[0].get('size')
     if names != [name for name in PIPELINE if name in names] or 'ResizeImage' not in names or not size:
         raise Mistake(f'{cfg.filename}: only a test pipeline of {", ".join(PIPELINE)} can be exported, not {names}')
-    model = cfg.model.members[0] if 'members' in cfg.model else cfg.model  # which prepare images alike
-    prepare = dict(model.get('data_preprocessor') or {})
+    prepare = dict(member_configs(cfg.model)[0].get('data_preprocessor') or {})  # all prepare images alike
     kind = prepare.pop('type', None)
     if not kind or MODELS.get(kind) is not ImgDataPreprocessor or prepare.keys() != {'mean', 'std'}:
         raise Mistake(f'{cfg.filename}: only an ImgDataPreprocessor with mean and std can be exported')

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, config_name
-from mmskin.engine.checkpoints import find_checkpoint
+from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
 from mmskin.files import write_text, write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
-from mmskin.models.weights import HASH, hash_tensors, load_weights, read_metadata, without_lookups
+from mmskin.models.ensemble import load_members
+from mmskin.models.weights import HASH, hash_tensors, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS
 
 __all__ = ['config_for_testing', 'publish_weights']
@@ -33,14 +34,16 @@ LEVEL = re.compile(r'/\d+')  # '/16' is a place in the network
 KEPT_HOOKS = (ChannelsLast,)  # the others train
 
 
-def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, half: bool = False) -> ModelFolder:
+def publish_weights(
+    cfg: Config, checkpoints: str | Path | Sequence[str | Path], out_dir: str | Path, half: bool = False
+) -> ModelFolder:
     """Write ``config.py`` and ``weights.safetensors``; the card is a matter of its own.
 
     An averaged network's checkpoint gives the average: mmengine's ``EMAHook`` saves it as ``state_dict``.
 
     Args:
-        cfg: The config, as ``load_config`` gives it.
-        checkpoint: A checkpoint file, or the work folder of a finished training.
+        cfg: The config, as ``load_config`` gives it, or ``read_models`` for an ensemble, which becomes one file.
+        checkpoints: A checkpoint file, or the work folder of a finished training; of an ensemble one for each network.
         out_dir: The model's folder; files that are there are replaced.
         half: Keep kernels and matrices in float16, which halves the file. Vectors (biases, batch norm's statistics,
             whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
@@ -51,13 +54,13 @@ def publish_weights(cfg: Config, checkpoint: str | Path, out_dir: str | Path, ha
     published = config_for_testing(cfg)
     init_default_scope(published.get('default_scope', 'mmskin'))
     model: nn.Module = MODELS.build(published.model)
-    found = find_checkpoint(checkpoint)
-    load_weights(model, found)
+    files = find_checkpoints(checkpoints)
+    load_members(model, files)
     weights = {name: stored(tensor, half) for name, tensor in model.state_dict().items()}
     folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
-    origin = config_name(cfg.filename)
-    if found.suffix == '.safetensors':  # a model that is written anew
-        origin = read_metadata(found).get('config', origin)
+    # of a model that is written anew, its file says it
+    origins = [read_metadata(file).get('config') if file.suffix == '.safetensors' else None for file in files]
+    origin = ', '.join(dict.fromkeys(one or config_name(cfg.filename) for one in origins))
     heading = (
         f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights next to it."""\n\n'
     )

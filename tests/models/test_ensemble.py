@@ -7,6 +7,11 @@ from mmengine.registry import init_default_scope
 
 from mmskin import LesionInferencer
 from mmskin.config import load_config
+from mmskin.explain.explanation import explain
+from mmskin.files import write_text
+from mmskin.inference.image_sources import find_images
+from mmskin.inference.inferencer import read_models
+from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 
 
@@ -45,3 +50,32 @@ def test_members_prepare_images_alike(networks):
     other = {**model, 'data_preprocessor': dict(type='mmengine.ImgDataPreprocessor', mean=[0.0] * 3, std=[1.0] * 3)}
     with pytest.raises(ValueError, match='prepare images alike'):
         MODELS.build(dict(type='Ensemble', members=[model, other]))
+
+
+def test_members_of_other_tasks_become_one_folder(networks, repository, tmp_path):
+    """A second network that only diagnoses: its say is in the diagnosis alone, and the published file does the same."""
+    config, folder = networks
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    first, second = (folder / f'fold{fold}' / 'train' for fold in range(2))
+    options = {'model.active_tasks': ['cls'], 'model.use_passing': False}
+    publish_weights(load_config(config), first, tmp_path / 'first')
+    publish_weights(load_config(config, options=options), second, tmp_path / 'second')
+    for name in ('first', 'second', 'both'):
+        write_text(tmp_path / name / 'README.md', 'a card')
+    single = [LesionInferencer(tmp_path / name, tta=False)(image) for name in ('first', 'second')]
+    cfg, files = read_models([tmp_path / 'first', tmp_path / 'second'], None)
+    publish_weights(cfg, files, tmp_path / 'both')
+    together = LesionInferencer(tmp_path / 'both', tta=False)
+    prediction = together(image)
+    for name, value in prediction.probabilities.items():
+        assert value == pytest.approx(np.mean([one.probabilities[name] for one in single]), abs=1e-5)
+    np.testing.assert_array_equal(prediction.mask, single[0].mask)
+    assert single[1].mask is None
+    explanation = explain(together, next(iter(find_images(image))))
+    assert explanation.activation.max() <= 1 and [*explanation.without] == [
+        'network 1, layer3.1/cls2seg',
+        'network 1, layer3.1/seg2cls',
+    ]
+    nested = LesionInferencer([tmp_path / 'both', tmp_path / 'second'], tta=False)(image)
+    for name, value in nested.probabilities.items():
+        assert value == pytest.approx(np.mean([one.probabilities[name] for one in [*single, single[1]]]), abs=1e-5)
