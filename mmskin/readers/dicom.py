@@ -166,6 +166,10 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
     height, width, channels = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     if channels not in (1, 3) or not str(dataset.PhotometricInterpretation).startswith(COLOURS):
         raise Mistake(f'{channels} channels of {dataset.PhotometricInterpretation}; export it as RGB')
+    if dataset.get('PixelRepresentation') and not str(dataset.PhotometricInterpretation).startswith('MONOCHROME'):
+        raise Mistake(
+            f'signed values of {dataset.PhotometricInterpretation}, which DICOM knows unsigned; export it again'
+        )
     check_size((height, width), max_pixels)
     depth = channels * max(1, int(dataset.BitsAllocated) // 8)
     stored, highest = int(dataset.BitsStored), int(dataset.get('HighBit', dataset.BitsStored - 1))

@@ -292,8 +292,12 @@ def test_the_scale_is_what_the_file_says(spacing, expected, tmp_path):
     [
         (dict(RescaleSlope=0, RescaleIntercept=0), 'leaves no grey values'),
         (dict(BitsStored=4, HighBit=7), '4 bits a pixel below bit 7'),
+        (
+            dict(pixels=COLOURS, PixelData=COLOURS.tobytes(), PixelRepresentation=1),
+            'signed values of RGB, which DICOM knows unsigned',
+        ),
     ],
 )
 def test_what_would_be_read_as_another_picture_is_refused(tags, message):
     with pytest.raises(Mistake, match=message):
-        read(dicom(head(PixelData=RAMP.tobytes(), **tags)))
+        read(dicom(head(**{'PixelData': RAMP.tobytes(), **tags})))
