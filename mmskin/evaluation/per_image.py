@@ -6,9 +6,9 @@ import math
 import os
 import pickle
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, ClassVar
 
 import numpy as np
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
@@ -430,7 +430,8 @@ class ResultsEvaluator(Evaluator):
     """Writes what a test measured before it tries anything that the numbers do not need.
 
     A metric with an attribute ``optional = True``, such as one that draws, comes last, and if it fails it leaves a
-    warning. If another one fails, what the rest measured is written before its error ends the test.
+    warning. If another one fails, or gives no numbers under names of its own, what the rest measured is written before
+    its error ends the test; only at the first batch, when there is nothing to lose, it does so at once.
 
     Args:
         metrics: their configs.
@@ -442,27 +443,59 @@ class ResultsEvaluator(Evaluator):
         self.metrics: list[BaseMetric]
         self.out_dir = out_dir
         self.errors: dict[BaseMetric, Exception] = {}
+        self.named: set[str] = set()
+        self.has_begun = False
         for metric in self.metrics:  # the main process computes alone; were it to raise there, the others would wait
-            setattr(metric, 'compute_metrics', self.kept(metric, metric.compute_metrics, {}))  # noqa: B010
-            if getattr(metric, 'optional', False):
-                setattr(metric, 'process', self.kept(metric, metric.process, None))  # noqa: B010
+            compute = partial(self.numbers, metric, metric.compute_metrics)
+            setattr(metric, 'compute_metrics', self.kept(metric, compute, {}))  # noqa: B010
+            setattr(metric, 'process', self.kept(metric, metric.process, None))  # noqa: B010
 
     def kept(self, metric: BaseMetric, method: Any, instead: Any) -> Any:
-        """``method`` of ``metric``, which notes its error and gives ``instead``."""
+        """``method`` of ``metric``, which notes its error and gives ``instead``, from then on without a call."""
 
         def call(*args: Any) -> Any:
             try:
-                return method(*args)
+                return instead if metric in self.errors else method(*args)
             except Exception as error:
-                self.errors.setdefault(metric, error)
+                if not (self.has_begun or getattr(metric, 'optional', False)):
+                    raise
+                self.errors[metric] = error
                 return instead
 
         return call
+
+    def numbers(self, metric: BaseMetric, compute: Callable[[list], Any], results: list) -> dict[str, float]:
+        """What ``metric`` computes.
+
+        Raises:
+            Mistake: if it is not numbers by names that no other metric has given.
+        """
+        found = compute(results)
+        if not isinstance(found, Mapping):
+            raise Mistake(f'{type(metric).__name__}: gives {found!r}; give numbers by their names')
+        names = {key: f'{metric.prefix}/{key}' if metric.prefix else key for key in found}
+        for key, name in names.items():
+            if isinstance(found[key], str) or np.size(found[key]) != 1:
+                raise Mistake(f'{type(metric).__name__}: {name} is {found[key]!r}; give a number')
+            if name in self.named:
+                raise Mistake(f'{type(metric).__name__}: {name} is that of another metric; give it a prefix of its own')
+        self.named.update(names.values())
+        return {key: float(value) for key, value in found.items()}
+
+    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
+        """Let each metric see a batch."""
+        super().process(data_samples, data_batch)
+        self.has_begun = True
 
     def evaluate(self, size: int) -> dict[str, float]:
         """The metrics of ``size`` images by name; see the class for the order."""
         everything: list[BaseMetric] = self.metrics
         results: dict[str, float] = {}
+        self.has_begun, self.named = True, set()
+        faults = [self.errors.get(metric) and repr(self.errors[metric]) for metric in everything]
+        for metric, *texts in zip(everything, *all_gather_object(faults), strict=True):
+            if text := next(filter(None, texts), None):  # of another process, whose part of the images is missing here
+                self.errors.setdefault(metric, Mistake(f'{type(metric).__name__}: {text} in another process'))
         for optional in (False, True):
             self.metrics = [metric for metric in everything if getattr(metric, 'optional', False) == optional]
             results |= super().evaluate(size)

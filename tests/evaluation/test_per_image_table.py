@@ -9,6 +9,7 @@ import pytest
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, ResultsEvaluator, write_results
 from mmskin.registry import METRICS
 
@@ -138,17 +139,19 @@ class Failing(BaseMetric):
 
     default_prefix = 'failing'
 
-    def __init__(self, where, optional):
+    def __init__(self, where, optional, given=None):
         super().__init__()
-        self.where, self.optional = where, optional
+        self.where, self.optional, self.given = where, optional, given
 
     def process(self, data_batch, data_samples):
-        self.results.extend(data_samples)
-        if self.where == 'process':
+        if self.where == 'process' or (self.where == 'second batch' and self.results):
             raise KeyError('a picture')
+        self.results.extend(data_samples)
 
     def compute_metrics(self, results):
-        raise OverflowError('too large')
+        if self.where == 'compute_metrics':
+            raise OverflowError('too large')
+        return self.given
 
 
 @pytest.mark.parametrize('where', ['process', 'compute_metrics'])
@@ -163,11 +166,29 @@ def test_numbers_are_written_whatever_an_optional_metric_does(random_samples, tm
     assert warning.startswith('Failing failed, and what it makes is missing')
 
 
-def test_a_metric_that_fails_ends_the_test_after_the_others_are_written(random_samples, tmp_path):
-    metrics = [Failing('compute_metrics', False), METRICS.build(dict(type='SegmentationMetric'))]
+@pytest.mark.parametrize(
+    ('where', 'given', 'words'),
+    [
+        ('compute_metrics', None, 'too large'),
+        ('second batch', {}, 'a picture'),
+        ('', None, 'Failing: gives None; give numbers by their names'),
+        ('', {'kind': 'text'}, "Failing: failing/kind is 'text'; give a number"),
+        ('', {'curve': np.arange(3)}, 'Failing: failing/curve is .*; give a number'),
+        ('', {'JA': 1.0}, 'Failing: seg/JA is that of another metric; give it a prefix of its own'),
+    ],
+)
+def test_a_metric_that_fails_ends_the_test_after_the_others_are_written(where, given, words, random_samples, tmp_path):
+    metrics = [METRICS.build(dict(type='SegmentationMetric')), Failing(where, False, given)]
+    metrics[1].prefix = 'seg' if given and 'JA' in given else 'failing'
     evaluator = ResultsEvaluator(metrics, tmp_path)
-    evaluator.process(random_samples)
-    with pytest.raises(OverflowError, match='too large'):
+    for part in (random_samples[:3], random_samples[3:]):
+        evaluator.process(part)
+    with pytest.raises((OverflowError, KeyError, Mistake), match=words):
         evaluator.evaluate(len(random_samples))
     assert 'seg/JA' in json.loads((tmp_path / 'results.json').read_text())
     assert len(PerImageTable.read(tmp_path)) == len(random_samples)
+
+
+def test_a_metric_that_fails_at_the_first_batch_ends_the_test_at_once(random_samples, tmp_path):
+    with pytest.raises(KeyError, match='a picture'):
+        ResultsEvaluator([Failing('process', False)], tmp_path).process(random_samples)
