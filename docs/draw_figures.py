@@ -5,6 +5,7 @@ and dark pages: a rule in it exchanges the colours where the page around it is d
 """
 
 import argparse
+import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -316,6 +317,28 @@ def age(colors: dict[str, str]) -> Figure:
     return figure
 
 
+def costs(colors: dict[str, str]) -> Figure:
+    """What a training step costs by what varies, as speed/cost_curves.py measured it last."""
+    (*_, table) = sorted(Path('speed/results').glob('*_cost_curves.csv'))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    varied = list(dict.fromkeys(row['varied'] for row in rows))
+    counts = [sum(row['varied'] == name for row in rows) for name in varied]
+    figure = Figure(figsize=(9.6, 3.2), layout='constrained')
+    axes = figure.subplots(2, len(varied), sharey='row', width_ratios=counts)
+    for row, (key, label, color) in enumerate((('cpu_ms', 'CPU ms', 'blue'), ('mb', 'MB', 'green'))):
+        for column, name in enumerate(varied):
+            axis, points = axes[row, column], [point for point in rows if point['varied'] == name]
+            heights = [float(point[key]) for point in points]
+            bars = axis.bar([f'{int(point["value"]):,}' for point in points], heights, 0.6, color=colors[color])
+            axis.bar_label(bars, [f'{height:.0f}' for height in heights], fontsize=7.5, color=colors['text'])
+            axis.spines[['top', 'right', 'left']].set_visible(False)
+            axis.set(ylabel=label if column == 0 else '', xlabel=name if row else '', yticks=[])
+            axis.margins(y=0.15)
+            axis.patch.set_visible(False)
+    return figure
+
+
 def measures(colors: dict[str, str]) -> Figure:
     """What is measured, on a lesion that mmskin paints."""
     painter = SyntheticLesions(seed=4, shape=(180, 240))
@@ -474,6 +497,7 @@ FIGURES: dict[str, Callable[[dict[str, str]], Figure]] = {
     'verdicts': verdicts,
     'gradients': gradients,
     'age': age,
+    'costs': costs,
     'measures': measures,
     'labels': labels,
     'temperature': temperature,
