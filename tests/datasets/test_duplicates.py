@@ -124,7 +124,7 @@ def brighter(factor):
     ],
 )
 def test_how_many_near_copies_of_50_real_images_are_found(real_data, change, fewest, most):
-    """The figures of docs/challenge.md, with some room for other versions of OpenCV."""
+    """The figures of docs/data.md, with some room for other versions of OpenCV."""
     paths = sorted((real_data / 'isic2017_256' / VAL).glob('*.jpg'))[::3]
     images = [cv2.imread(str(path)) for path in paths]
     bank = np.stack([detail(image) for image in images])

@@ -34,8 +34,7 @@ NOT_RUN = {
     r'^mmskin serve': 'never ends; tests/web runs it',
     r'^mmskin (sweep|benchmark|predict) .*(--search|--on ray)': 'an extra; tests/test_cluster.py runs it',
     r'^curl ': 'asks a service; tests/test_cluster.py does',
-    r'^tensorboard |^mlflow ': 'never ends',
-    r'^mmskin train .* --track (mlflow|wandb)': 'an extra; tests/engine/test_tracking.py runs it',
+    r'^tensorboard ': 'never ends',
     r'^sbatch ': 'there is no Slurm; what it wraps is read',
     r'^mmskin benchmark .*table1.py .*--report-only': 'reports what Slurm would have done',
     r'^mmskin benchmark suites/peers.py .*--processes': 'trains for a day; tests/test_configs.py builds its networks',
@@ -50,10 +49,8 @@ NOT_RUN = {
 }
 FRAGMENTS = (  # lines to be added to a config
     ('docs/loss_balancing.md', 'model.update('),
-    ('docs/tracking.md', 'default_hooks.visualization.update('),
-    ('docs/tracking.md', 'visualizer.vis_backends.append('),
+    ('docs/training.md', 'default_hooks.visualization.update('),
     ('docs/tutorials/add_a_task.md', "model.passing['layer3.1'].routes"),
-    ('docs/tutorials/partly_labelled_data.md', 'train_dataloader.dataset.partial_labels'),
 )
 SIZES = [f'{part}_dataloader.dataset.pipeline.0.size=48' for part in ('train', 'val', 'test')]
 QUICK = [

@@ -144,7 +144,7 @@ def test_the_table_says_what_its_rates_are():
 
 
 def test_the_documentation_names_the_operators_without_rates(repository):
-    text = (repository / 'docs/gates.md').read_text()
+    text = (repository / 'docs/explain.md').read_text()
     MODELS.import_from_location()
     operators = {name: kind for name, kind in MODELS.module_dict.items() if issubclass(kind, FeaturePassing)}
     without = {name for name, kind in operators.items() if not kind.quantity}
