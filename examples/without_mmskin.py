@@ -14,8 +14,8 @@ import onnxruntime
 def threshold(lesion: np.ndarray, setting: float | str) -> float:
     """The probability from which on a pixel is lesion.
 
-    ``'expected_jaccard'`` depends on the image: with the probabilities in falling order p_1, p_2, ... it is the p_n with
-    the largest (p_1 + ... + p_n) / (n + p_(n+1) + ...). Where no pixel is above one half, there is no lesion.
+    ``'expected_jaccard'`` depends on the image: with the probabilities in falling order p_1, p_2, ... it is the p_n
+    with the largest (p_1 + ... + p_n) / (n + p_(n+1) + ...). Where no pixel is above one half, there is no lesion.
     """
     if setting != 'expected_jaccard':
         return setting
