@@ -91,6 +91,8 @@ def load_config(
         cfg.command_line_options = options  # for the stages, whose settings would win over these otherwise
     refuse_unknown_settings(cfg, path, options or {})
     refuse_wrong_kinds(cfg, str(path))
+    if not str(cfg.work_dir).isprintable():  # names of checkpoints are lines of a file
+        raise Mistake(f'work_dir={cfg.work_dir!r} has a control character in it; name another folder')
     if imports := cfg.get('custom_imports'):
         modules = imports.get('imports') if isinstance(imports, dict) else None
         if not isinstance(modules, str | list | tuple) or imports.keys() - {'imports', 'allow_failed_imports'}:

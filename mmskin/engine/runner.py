@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -23,7 +24,7 @@ from mmskin.datasets.task_dataset import samples_of
 from mmskin.engine.checkpoints import writing_whole
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
-from mmskin.engine.resume import continue_training
+from mmskin.engine.resume import NOTE, continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.watch import unwrap
@@ -130,9 +131,13 @@ class LesionRunner(Runner):
         self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
 
     def load_or_resume(self) -> None:
-        """MMEngine's way; only now is it sure that what the config says is what is done."""
+        """MMEngine's way; only now is it sure that what the config says is what is done.
+
+        A test in the folder of a training leaves its config there alone.
+        """
         super().load_or_resume()
-        super().dump_config()
+        if self._train_loop is not None or not Path(self.work_dir, NOTE).is_file():
+            super().dump_config()
 
     def dump_config(self) -> None:
         """Not as the runner is built, which may yet be refused: see ``load_or_resume``."""

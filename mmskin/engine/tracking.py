@@ -82,22 +82,24 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
         os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '3')  # its own 7 hold a training up for minutes
         if self._tracking_uri:
             self._mlflow.set_tracking_uri(self._tracking_uri)
-        self._choose_experiment(self._exp_name or os.environ.get('MLFLOW_EXPERIMENT_NAME', 'mmskin'))
-        self._mlflow.end_run('FAILED')  # of a training that broke off in this process
-        run = self._mlflow.start_run(read_id(self._save_dir, 'mlflow'), run_name=self._run_name, tags=self._tags)
-        write_id(self._save_dir, 'mlflow', run.info.run_id)
-        self._mlflow.log_params(self._params or {})
-
-    def _choose_experiment(self, name: str) -> None:
+        known = read_id(self._save_dir, 'mlflow')
         try:
-            if self._artifact_location and self._mlflow.get_experiment_by_name(name) is None:
-                self._mlflow.create_experiment(name, artifact_location=self._artifact_location)
-            self._mlflow.set_experiment(name)
+            self._choose_experiment(self._exp_name or os.environ.get('MLFLOW_EXPERIMENT_NAME', 'mmskin'))
+            self._mlflow.end_run('FAILED')  # of a training that broke off in this process
+            run = self._mlflow.start_run(known, run_name=self._run_name, tags=self._tags)
+            self._mlflow.log_params(self._params or {})
         except self._mlflow.MlflowException as error:
+            forget = f', or remove {self._save_dir}/mlflow_run_id, which names the run to go on with' if known else ''
             raise Mistake(
                 f'{self._mlflow.get_tracking_uri()}: MLflow takes no runs there ({error}); start "mlflow server", '
-                'or name another address in tracking_uri or MLFLOW_TRACKING_URI'
+                f'or name another address in tracking_uri or MLFLOW_TRACKING_URI{forget}'
             ) from error
+        write_id(self._save_dir, 'mlflow', run.info.run_id)
+
+    def _choose_experiment(self, name: str) -> None:
+        if self._artifact_location and self._mlflow.get_experiment_by_name(name) is None:
+            self._mlflow.create_experiment(name, artifact_location=self._artifact_location)
+        self._mlflow.set_experiment(name)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
         """Log the config as parameters and as a file; a run that is gone on with has it already."""
@@ -131,12 +133,15 @@ class WandbVisBackend(upstream.WandbVisBackend):
     _define_metric_cfg: dict | list | None
 
     def _init_env(self) -> None:
-        needs('wandb', 'wandb')
+        wandb = needs('wandb', 'wandb')
         known = {'id': read_id(self._save_dir, 'wandb'), 'resume': 'allow'}
         self._init_kwargs = {**known, **(self._init_kwargs or {})}
         if self._define_metric_cfg is None:
             self._define_metric_cfg = [{'name': STEP}, {'name': '*', 'step_metric': STEP}]
-        super()._init_env()
+        try:
+            super()._init_env()
+        except wandb.errors.Error as error:
+            raise Mistake(f'W&B takes no runs ({error}); "wandb login", or set WANDB_MODE=offline') from error
         write_id(self._save_dir, 'wandb', self._wandb.run.id)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:

@@ -68,6 +68,7 @@ def call(repository, monkeypatch):
         (['test', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
         (['submit.py', 'trains_only.py', 'x.pth', 'out'], 'trains_only.py: has no test_dataloader'),
         (['serve', '--port', '99999'], '--port 99999: give a number from 0 to 65535'),
+        (['train', CONFIG, '--work-dir', 'a\nb'], r"work_dir='a\nb' has a control character"),
         (['train', CONFIG, '--seed', '-1'], 'seed=-1 is not between'),
         (['train', CONFIG, '--seed', '1', '--cfg-options', 'randomness.seed=2'], 'given as 1 and, by an option, as 2'),
         (['train', CONFIG, '--work-dir', 'a', '--cfg-options', 'work_dir=b'], 'given as a and, by an option, as b'),

@@ -9,6 +9,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.resume import changes, settings_of
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
@@ -278,3 +279,14 @@ def test_names_of_files_and_metrics_count_and_folders_do_not(name, before, now, 
     assert [*changes(tmp_path, settings(now))] == [f'{name}.0' if isinstance(now, list) else name]
     moved = json.loads(json.dumps(before).replace('/a/', '/elsewhere/'))
     assert not changes(tmp_path, settings(moved))
+
+
+def test_a_test_in_the_folder_of_a_training_leaves_its_config(train, repository, data_root, tiny, tmp_path):
+    train(epochs=1)
+    before = (tmp_path / 'run/r18_synthetic.py').read_text()
+    options = {**tiny, 'stages': None, 'test_dataloader.num_workers': 0}
+    cfg = load_config(
+        repository / 'configs/fpm/r18_synthetic.py', str(tmp_path / 'run'), str(data_root), options=options
+    )
+    evaluate_checkpoint(cfg, tmp_path / 'run')
+    assert (tmp_path / 'run/r18_synthetic.py').read_text() == before

@@ -30,6 +30,9 @@ from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.hooks.prediction_pictures import PredictionPictures, choose_images
 from mmskin.engine.stages import build_runner, run_stages
+from mmskin.engine.tracking import write_id
+from mmskin.errors import Mistake
+from mmskin.registry import VISBACKENDS
 from mmskin.structures import TaskSample
 
 STEPS = 3  # an epoch of the tiny training
@@ -197,6 +200,25 @@ def test_a_missing_library_is_told_before_training(service, load, tmp_path, monk
     monkeypatch.setitem(sys.modules, service, None)
     with pytest.raises(ModuleNotFoundError, match=rf"pip install '\.\[{service}\]'"):
         build_runner(load(tmp_path, {'stages': None}, {'type': BACKENDS[service]}))
+
+
+def test_a_service_that_takes_no_run_is_named(tmp_path, monkeypatch):
+    if find_spec('wandb') is None:
+        pytest.skip("no wandb here: pip install '.[wandb]'")
+    monkeypatch.delenv('WANDB_API_KEY', raising=False)
+    monkeypatch.setenv('WANDB_MODE', 'online')
+    monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))
+    with pytest.raises(Mistake, match=r'W&B takes no runs \(.*"wandb login", or set WANDB_MODE=offline'):
+        _ = VISBACKENDS.build({'type': 'WandbVisBackend', 'save_dir': str(tmp_path)}).experiment
+
+
+def test_a_run_to_go_on_with_that_is_gone_is_named(tmp_path):
+    pytest.importorskip('mlflow', reason="no MLflow here: pip install '.[mlflow]'")
+    options = {'tracking_uri': (tmp_path / 'runs').as_uri(), 'save_dir': str(tmp_path)}
+    write_id(str(tmp_path), 'mlflow', '0' * 32)
+    backend = VISBACKENDS.build({'type': 'MLflowVisBackend', **options})
+    with pytest.raises(Mistake, match=f'MLflow takes no runs there .*or remove {tmp_path}/mlflow_run_id'):
+        _ = backend.experiment
 
 
 def test_where_it_logs_does_not_change_what_a_result_depends_on(load, tmp_path):
