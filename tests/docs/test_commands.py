@@ -50,6 +50,7 @@ NOT_RUN = {
 FRAGMENTS = (  # lines to be added to a config
     ('docs/loss_balancing.md', 'model.update('),
     ('docs/training.md', 'default_hooks.visualization.update('),
+    ('docs/tutorials/add_a_task.md', 'model.backbone.branches.update('),
     ('docs/tutorials/add_a_task.md', "model.passing['layer3.1'].routes"),
 )
 SIZES = [f'{part}_dataloader.dataset.pipeline.0.size=48' for part in ('train', 'val', 'test')]
