@@ -1,6 +1,6 @@
 """What the bases do for an operator that keeps parts in each of their homes."""
 
-import re
+import runpy
 
 import pytest
 from torch import nn
@@ -31,15 +31,13 @@ class ProjectedPassing(FeaturePassing):
         return new
 
 
-class TestDocumented(PassingContract):
-    """The operator that docs/operators.md writes."""
+class TestExample(PassingContract):
+    """The operator in examples/, which docs/operators.md leads to."""
 
     @pytest.fixture(autouse=True, scope='class')
-    def documented(self, request, repository):
-        text = (repository / 'docs/operators.md').read_text().partition('## Write one')[2]
-        names = {}
-        exec(re.search(r'```python\n(.*?)```', text, re.DOTALL).group(1), names)
-        request.cls.cfg = dict(type=names['LinearPassing'])
+    def example(self, request, repository):
+        runpy.run_path(str(repository / 'examples' / 'linear_passing.py'))
+        request.cls.cfg = dict(type='LinearPassing', kernel_size=3)
         yield
         del MODELS.module_dict['LinearPassing']
 
