@@ -374,7 +374,7 @@ async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
     """The image of a form, and its name.
 
     Raises:
-        Refusal: if it has none, or several.
+        Refusal: if it has none, several, or more than an image.
     """
 
     async def parts() -> AsyncGenerator[bytes, None]:
@@ -385,6 +385,8 @@ async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
         image = fields.get('image')
         if not isinstance(image, UploadFile):
             raise Refusal(400, 'the form has no file "image"')
+        if others := [name for name in fields if name != 'image' and not name.startswith('_')]:  # as browsers add
+            raise Refusal(422, f'{others[0]}: not read in a form; say it in the address, as /predict?{others[0]}=...')
         return await image.read(), image.filename
     finally:
         await fields.close()

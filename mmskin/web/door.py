@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from h11 import LocalProtocolError
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import PlainTextResponse, Response
@@ -74,7 +75,8 @@ class Door:
         async def send_with_policy(message: Message) -> None:
             if message['type'] == 'http.response.start':
                 message['headers'] = [*message['headers'], *HEADERS]
-            await send(message)
+            with suppress(LocalProtocolError):  # a body that is no HTTP has had its answer from the server
+                await send(message)
 
         try:
             self.check(scope)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import re
 import secrets
@@ -242,6 +243,18 @@ def test_a_body_in_chunks_is_refused_whatever_length_it_states(served, length):
         with socket.create_connection((host, int(port)), timeout=10) as half:
             half.sendall(f'{head}Content-Length: {length}\r\n\r\nffffffff\r\n'.encode() + bytes(1000))
             assert half.recv(1000).startswith(b'HTTP/1.1 411')
+
+
+@pytest.mark.parametrize('chunk', [b'zz\r\nabc\r\n', b'-1\r\nabc\r\n'])
+def test_a_body_that_is_no_http_leaves_no_traceback(served, chunk, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('uvicorn.error'), 'handlers', [caplog.handler])
+    host, port = re.fullmatch(r'http://(.*):(\d+)/', served[0]).groups()
+    head = f'POST /{API}upload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n'
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + chunk)
+        assert connection.recv(1000).startswith(b'HTTP/1.1 4')
+    assert httpx.get(served[0]).status_code == 200
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize('session', ['\\ud800', '', 'x' * 65, 'ä', 'a/b', 'a\\n'])

@@ -85,3 +85,15 @@ def test_a_network_that_hangs_is_a_504():
 
 def test_one_after_the_other_is_never_sent_away():
     assert {answers[0][0] for answers in crowd(0.3, [1] * 8)} == {200}
+
+
+@pytest.mark.parametrize(('field', 'status'), [('age', 422), ('nonsense', 422), ('_charset_', 200)])
+def test_what_is_said_in_a_form_is_refused_not_ignored(field, status):
+    async def ask():
+        transport = httpx.ASGITransport(app=Service(SlowNetwork(0), Limits(), Load(), {'age': 'a number'}).app())
+        async with httpx.AsyncClient(transport=transport, base_url='http://service') as session:
+            return await session.post('/predict', files={'image': ('a.png', b'image')}, data={field: '45'})
+
+    response = asyncio.run(ask())
+    assert response.status_code == status
+    assert status == 200 or response.json()['error'].startswith(f'{field}: not read in a form; say it in the address')
