@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.errors import Mistake, in_one_line, needs
 from mmskin.files import write_whole
-from mmskin.inference.exported import openvino_core
+from mmskin.inference.exported import openvino_core, openvino_options
 from mmskin.inference.novelty import shared_features
 from mmskin.models.fusion.base import Values
 from mmskin.models.multitask import Compiled, MultiTaskModel
@@ -123,7 +123,7 @@ def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Seq
         expected = module(examples)
 
     def opened(blob: bytes) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-        compiled = openvino_core().import_model(blob, 'CPU')
+        compiled = openvino_core().import_model(blob, 'CPU', openvino_options())  # a blob keeps none
 
         def run(tensors: Sequence[Tensor]) -> list[Tensor]:
             request = compiled.create_infer_request()  # one's own: threads cannot share one
@@ -154,7 +154,7 @@ def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Seq
 
 
 def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
-    """``module`` as OpenVINO compiles it for this CPU, in full precision, for batches of any size."""
+    """``module`` as OpenVINO compiles it for this CPU, for batches of any size."""
     from openvino import convert_model
 
     batch = torch.export.Dim('batch')
@@ -163,5 +163,4 @@ def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
         model = convert_model(program)
     except Exception as error:  # what a network may hold that cannot be traced has no common base
         raise Mistake(f'OpenVINO cannot run this network ({in_one_line(error)}); give device="cpu"') from error
-    hints = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
-    return openvino_core().compile_model(model, 'CPU', hints).export_model().getvalue()
+    return openvino_core().compile_model(model, 'CPU', openvino_options()).export_model().getvalue()

@@ -131,12 +131,16 @@ def openvino_core() -> Any:
     return needs('openvino', 'openvino').Core()
 
 
+def openvino_options() -> dict[str, str | int]:
+    """What OpenVINO compiles and imports with: as many threads as PyTorch, and no bfloat16 where a CPU has it."""
+    return {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
+
+
 def open_openvino(path: Path) -> tuple[str, Callable]:
-    """The description of an OpenVINO file, and how to run it on the CPU, in full precision and as many threads."""
-    hints = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': torch.get_num_threads()}
+    """The description of an OpenVINO file, and how to run it on the CPU."""
     try:
         model = openvino_core().read_model(path)
-        compiled = openvino_core().compile_model(model, 'CPU', hints)
+        compiled = openvino_core().compile_model(model, 'CPU', openvino_options())
     except RuntimeError as error:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
