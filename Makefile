@@ -10,6 +10,10 @@ READY := $(VENV)/.ready
 TESTS_READY := $(VENV)/.ready_for_tests
 DEMO := work_dirs/demo
 KILLS ?= 20
+DATA ?= data/isic2017
+ZOO := work_dirs/zoo
+# training images of lesions that the validation split shows, too (tools/find_duplicates.py)
+WITHOUT_DUPLICATES := train_dataloader.dataset.exclude=[ISIC_0012970,ISIC_0000171,ISIC_0000215,ISIC_0000157]
 SECONDS ?= 3600
 
 # A stamp that names another folder comes from a copied or moved checkout.
@@ -18,7 +22,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all torture cluster fuzz lint format docs pictures release types clean distclean
+.PHONY: help setup demo test test-all torture cluster fuzz lint format docs pictures release types zoo clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +80,16 @@ docs: $(READY)  ## build the documentation into site/; a broken link is an error
 
 pictures: $(TESTS_READY)  ## make the documentation's pictures again (run make demo first)
 	$(BIN)/python docs/make_pictures.py
+
+zoo: $(READY)  ## train the network that ships again into work_dirs/zoo (DATA=folder of ISIC-2017; four hours of a core)
+	for kind in multitask classification; do \
+		$(BIN)/python tools/train.py configs/$$kind/lite0_refit_isic2017.py --data-root $(DATA) --work-dir $(ZOO)/$$kind \
+			--resume --cfg-options '$(WITHOUT_DUPLICATES)' && \
+		$(BIN)/python tools/publish_model.py configs/$$kind/lite0_refit_isic2017.py $(ZOO)/$$kind $(ZOO)/$$kind/model --half \
+		|| exit 1; done
+	$(BIN)/python tools/publish_model.py $(ZOO)/multitask/model $(ZOO)/lite0_isic2017 --with $(ZOO)/classification/model --half
+	$(BIN)/python tools/fit_novelty.py $(ZOO)/lite0_isic2017 --data-root $(DATA)
+	$(BIN)/python tools/test.py $(ZOO)/lite0_isic2017 --data-root $(DATA) --split val --work-dir $(ZOO)/test
 
 release: $(READY)  ## build dist/ and check it; then upload: .venv/bin/python -m twine upload dist/*
 	@test -z "$$(git status --porcelain)" || { echo 'commit first: a release is what is committed' >&2; exit 1; }

@@ -2,35 +2,64 @@
 
     python tools/compare_tests.py work_dirs/ours work_dirs/theirs
 
-Intervals are for these two networks on other images; another training may differ by more. ``mmskin benchmark`` trains
-over seeds and folds.
+A test may be cross-validated. What averaging with a network that was trained apart does to the diagnosis:
+
+    python tools/compare_tests.py none/seed0 none/seed0 --average-with start/seed1    # in results/passing
+
+Intervals are for these networks on other images; another training may differ by more. ``mmskin benchmark`` trains over
+seeds and folds.
 """
 
 import argparse
 import sys
 
 from mmskin.cli import run_tool
+from mmskin.errors import Mistake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
-    parser.add_argument('first', help="a test's folder, with results.json and per_image.csv")
+    parser.add_argument('first', help="a test's folder, with results.json and per_image.csv, or one of its folds")
     parser.add_argument('second', help='another, which is subtracted')
+    parser.add_argument(
+        '--average-with', nargs='+', default=(), metavar='TEST', help='whose diagnoses the first is averaged with'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read both, and print the table."""
+    """Read the tests, and print the table."""
     from pathlib import Path
 
-    from mmskin.benchmark.comparison import paired_table
+    import numpy as np
+
+    from mmskin.benchmark.collect import join
+    from mmskin.benchmark.comparison import check_same_truth, paired_table
+    from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
 
-    first = PerImageTable.read(args.first)
-    second = PerImageTable.read(args.second).aligned(first.image_ids)
-    metrics = [name for name, value in read_note(Path(args.first, RESULTS)).items() if not isinstance(value, dict)]
-    print(f'{len(first)} images')
-    print(paired_table([(first, second)], metrics, ('first', 'second')))
+    def read(test: str) -> PerImageTable:
+        folds = sorted(Path(test).glob('fold*'))
+        return join([PerImageTable.read(fold) for fold in folds]) if folds else PerImageTable.read(test)
+
+    first = read(args.first)
+    second = read(args.second).aligned(first.image_ids)
+    others = [read(test).aligned(first.image_ids) for test in args.average_with]
+    for other in others:
+        check_same_truth(first, other)
+    if others:
+        if missing := [test for test in (args.first, *args.average_with) if not read(test).classes]:
+            raise Mistake(f'{missing[0]}: has no diagnoses to average; name a test of a network that classifies')
+        first = first.with_scores(np.mean([table.scores for table in (first, *others)], axis=0))
+    folds = sorted(Path(args.first).glob('fold*'))
+    note = read_note(Path(folds[0] if folds else args.first, RESULTS))
+    metrics = [name for name, value in note.items() if not isinstance(value, dict)]
+    groups = None
+    if folds:
+        placed = read_folds(Path(args.first).parent.parent / 'folds.csv')
+        groups = np.unique([placed[image_id][1] for image_id in first.image_ids], return_inverse=True)[1]
+    print(f'{len(first)} images' + (f' in {len(folds)} folds' if folds else ''))
+    print(paired_table([(first, second)], metrics, ('first', 'second'), groups))
 
 
 if __name__ == '__main__':

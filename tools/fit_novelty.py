@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
     from mmskin.inference.zoo import model_folder
     from mmskin.models.backbones.chain import BlockChain
-    from mmskin.models.multitask import MultiTaskModel
-    from mmskin.models.watch import unwrap
+    from mmskin.models.ensemble import networks_in
     from mmskin.models.weights import HASH, read_metadata
 
     if not 0.5 < args.share < 1 or args.every < 1:
@@ -52,9 +51,8 @@ def run(args: argparse.Namespace) -> None:
     if not args.measure_only:
         path.unlink(missing_ok=True)  # it may be that of other weights
     inferencer = LesionInferencer(args.model, tta=False)
-    network = unwrap(inferencer.network)
-    shared = network.backbone.shared if isinstance(network, MultiTaskModel) else None
-    if not isinstance(shared, BlockChain) or not shared.names:
+    network = next(iter(networks_in(inferencer.network)), None)
+    if network is None or not isinstance(shared := network.backbone.shared, BlockChain) or not shared.names:
         raise Mistake(f'{args.model}: has no shared blocks, whose features would tell its training images from others')
 
     def features_of(images: list, what: str) -> torch.Tensor:

@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the tables, and print each metric without and with the inputs."""
-    from dataclasses import replace
     from pathlib import Path
 
     import numpy as np
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.benchmark.comparison import paired_table
     from mmskin.config import load_config, tested_dataset
     from mmskin.datasets.task_dataset import read_folds
-    from mmskin.evaluation.per_image import SCORE, PerImageTable
+    from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.zoo import config_of
     from mmskin.models.ensemble import member_configs
     from mmskin.models.fusion.base import build_inputs, values_of
@@ -88,10 +87,7 @@ def run(args: argparse.Namespace) -> None:
             prior = PriorFusion(0, inputs, num_classes=len(table.classes))
             prior.fit({name: column[told] for name, column in values.items()}, labels[told].long())
             logits[held] = prior.on_logits(logits[held], {name: column[held] for name, column in values.items()})
-        columns = [f'{table.diagnosis}/{SCORE}{name}' for name in table.classes]
-        changed = dict(zip(columns, logits.softmax(dim=1).T.numpy(), strict=True))
-        changed[f'{table.diagnosis}/pred_label'] = logits.argmax(1).double().numpy()
-        pairs.append((replace(table, columns={**table.columns, **changed}), table))
+        pairs.append((table.with_scores(logits.softmax(dim=1).numpy()), table))
     print(f'{len(first)} images in {len({*folds})} folds, seeds: {len(seeds)}, told: {", ".join(inputs)}')
     metrics = [f'{first.diagnosis}/{metric}' for metric in METRICS]
     print(paired_table(pairs, metrics, ('with', 'without'), np.unique(groups, return_inverse=True)[1]))

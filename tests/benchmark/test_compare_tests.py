@@ -8,6 +8,7 @@ import pytest
 
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
+from mmskin.files import write_csv
 
 
 def run(repository, *folders):
@@ -66,3 +67,27 @@ def test_another_truth_is_refused_and_what_is_left_out_named(repository, tmp_pat
     ):
         with pytest.raises(Mistake, match=message):
             run(repository, tmp_path / 'first', tmp_path / name)
+
+
+def test_a_network_averaged_with_another_over_folds(repository, tmp_path, capsys):
+    """Each network errs on one image of its own; their mean is right on all."""
+    write_csv(tmp_path / 'folds.csv', [('image_id', 'fold', 'group'), ('a', 0, 'a'), ('b', 0, 'b'), ('c', 1, 'b')])
+    of_b = {'one': [0.1, 0.8, 0.45], 'two': [0.6, 0.9, 0.9], 'none': None}
+    for name, scores in of_b.items():
+        for fold, images in enumerate([slice(0, 2), slice(2, 3)]):
+            columns = {'seg/JA': np.ones(3)}
+            if scores:
+                columns = {
+                    'cls/gt_label': np.array([0.0, 1.0, 1.0]),
+                    'cls/score_a': 1 - np.array(scores),
+                    'cls/score_b': np.array(scores),
+                    'cls/pred_label': np.array(scores).round(),
+                }
+            table = PerImageTable(['a', 'b', 'c'][images], {key: value[images] for key, value in columns.items()})
+            write_results(tmp_path / name / 'seed0' / f'fold{fold}', {'cls/AC': 0.5}, table)
+    one, two, none = (tmp_path / name / 'seed0' for name in of_b)
+    run(repository, one, one, '--average-with', two)
+    out = capsys.readouterr().out
+    assert '3 images in 2 folds' in out and '| cls/AC | 1.000 | 0.667 | +0.333' in out
+    with pytest.raises(Mistake, match='none.seed0: has no diagnoses to average'):
+        run(repository, one, one, '--average-with', none)
