@@ -40,6 +40,7 @@ from PIL import Image
 from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.files import json_text
+from mmskin.models.ensemble import networks_in
 from mmskin.models.watch import unwrap
 
 PLACE = 'http://localhost:{}/'
@@ -202,7 +203,8 @@ def main() -> None:
     inferencer = LesionInferencer(args.model, device='cpu', tta=False)
     prepared = inferencer.inputs([images[0]])
     module = unwrap(inferencer.network)
-    run = module.session.run if inferencer.is_exported else module
+    networks = networks_in(inferencer.network)
+    run = module.session.run if inferencer.is_exported else lambda images: [network(images) for network in networks]
     values = np.ascontiguousarray(prepared.numpy()) if inferencer.is_exported else prepared
 
     def bare() -> None:

@@ -55,7 +55,7 @@ class Features(nn.Module):
         return (shared_features(self.network, tensors[0]),)
 
 
-def compile_network(network: MultiTaskModel, size: int, prepare: bool) -> None:
+def compile_network(network: MultiTaskModel, size: int, prepare: bool, with_features: bool = True) -> None:
     """Let ``network``, in evaluation mode, predict by OpenVINO from now on, for images of ``size`` x ``size`` pixels.
 
     What that takes is kept in ``mmskin/openvino`` of the user's cache (``XDG_CACHE_HOME``, by default ``~/.cache``),
@@ -66,6 +66,7 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool) -> None:
         size: Of the images; others are predicted by PyTorch.
         prepare: Make what is missing, which takes half a minute, and raise. Without it nothing happens unless the
             network is there.
+        with_features: Its shared features, too, by which novelty is measured.
 
     Raises:
         MissingLibrary: if OpenVINO is not installed.
@@ -87,13 +88,13 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool) -> None:
         *map(version, ('torch', 'openvino')),
     ]
     start = folder / hashlib.sha256('\n'.join(made_of).encode()).hexdigest()[:32]
-    if not (prepare or start.with_suffix('.features').is_file()):
+    if not (prepare or start.with_suffix('.features' if with_features else '.estimates').is_file()):
         return
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, one.examples()[0]]) for one in network.inputs.values()]
     try:
         estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'))
-        features = kept(Features(network), [images], start.with_suffix('.features'))
+        features = kept(Features(network), [images], start.with_suffix('.features')) if with_features else None
     except Mistake as error:
         if prepare:
             raise
@@ -105,7 +106,7 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool) -> None:
         found = estimate([inputs, *(values.get(name, unknown) for name in network.inputs)])
         return dict(zip(network.active_tasks, found, strict=True))
 
-    network.compiled = Compiled((size, size), estimates, lambda inputs: features([inputs])[0])
+    network.compiled = Compiled((size, size), estimates, (lambda inputs: features([inputs])[0]) if features else None)
 
 
 def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:

@@ -117,7 +117,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             probe = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
             fold_batch_norms(part, probe.to(found))
             if device == 'openvino' or (device is None and found.type == 'cpu'):
-                compile_network(part, size, prepare=device == 'openvino')
+                compile_network(part, size, prepare=device == 'openvino', with_features=part is parts[0])
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}

@@ -119,7 +119,7 @@ def shared_features(network: MultiTaskModel, inputs: Tensor) -> Tensor:
 
     It runs the shared blocks alone. A block counts if it is the last one of its size.
     """
-    if network.compiled and inputs.shape[2:] == network.compiled.size:
+    if network.compiled and network.compiled.features and inputs.shape[2:] == network.compiled.size:
         return network.compiled.features(inputs)
     blocks = [*network.backbone.shared.items()]
     found: list[Tensor] = []

@@ -30,12 +30,12 @@ class Compiled(NamedTuple):
     Attributes:
         size: Of the images (h, w) that it takes; others go through the modules.
         estimates: From normalised images (N, 3, h, w) and the values of the inputs to each active task's ``estimate``.
-        features: From such images to the network's ``shared_features``.
+        features: From such images to the network's ``shared_features``, if these are wanted.
     """
 
     size: tuple[int, int]
     estimates: Callable[[Tensor, Values], dict[str, Tensor]]
-    features: Callable[[Tensor], Tensor]
+    features: Callable[[Tensor], Tensor] | None
 
 
 @MODELS.register_module()

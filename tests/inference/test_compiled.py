@@ -7,6 +7,7 @@ import torch
 from mmskin.config import load_config
 from mmskin.errors import Mistake
 from mmskin.inference.inferencer import LesionInferencer
+from mmskin.models.ensemble import networks_in
 from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 
@@ -30,7 +31,7 @@ def answers(model, device, images):
     inferencer = LesionInferencer(model, device=device, tta=True)
     found = inferencer(images, lesion_probability=True)
     numbers = np.array([[*one.probabilities.values()] for one in found])
-    return inferencer.network.module.compiled, numbers, np.stack([one.lesion_probability for one in found])
+    return networks_in(inferencer.network)[0].compiled, numbers, np.stack([one.lesion_probability for one in found])
 
 
 def test_prepared_once_it_is_the_default_with_the_same_answers(model, tmp_path, capfd):

@@ -10,83 +10,135 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 log_level = 'INFO'
 model = dict(
-    backbone=dict(
-        branches=dict(
-            cls=dict(),
-            seg=dict(
-                out_blocks=(
-                    'blocks.1.1',
-                    'blocks.6.0',
-                ), output_stride=16)),
-        chain=dict(type='EfficientNetLite0Chain', weights=None),
-        split_after='blocks.3.2',
-        type='SplitBackbone'),
-    data_preprocessor=dict(
-        mean=[
-            127.0,
-            127.0,
-            127.0,
-        ],
-        std=[
-            128.0,
-            128.0,
-            128.0,
-        ],
-        type='mmengine.ImgDataPreprocessor'),
-    inputs=dict(
-        age=dict(
-            edges=(
-                25,
-                35,
-                45,
-                55,
-                65,
-                75,
-            ),
-            maximum=120,
-            mean=50,
-            minimum=0,
-            std=20,
-            type='Numeric'),
-        sex=dict(type='Categorical', values=(
-            'female',
-            'male',
-        ))),
-    passing=None,
-    tasks=dict(
-        cls=dict(
-            fusion=dict(in_training=False, type='PriorFusion'),
-            head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
-            losses=dict(ce=dict(label_smoothing=0.05, type='CrossEntropy')),
-            type='Classification'),
-        seg=dict(
-            head=dict(
-                c1_channels=24,
-                c1_in_channels=24,
-                channels=64,
-                dilations=(
-                    1,
-                    3,
-                    6,
-                    9,
-                ),
-                in_channels=320,
-                in_index=1,
-                norm_cfg=dict(type='BN'),
-                num_classes=2,
-                out_channels=1,
-                threshold=0.5,
-                type='mmseg.DepthwiseSeparableASPPHead'),
-            losses=dict(
-                bce=dict(type='torch.nn.BCEWithLogitsLoss'),
-                dice=dict(type='DiceLoss')),
-            post=[
-                'FillHoles',
-                'LargestComponent',
-            ],
-            threshold='expected_jaccard',
-            type='Segmentation')),
-    type='MultiTaskModel')
+    members=[
+        dict(
+            backbone=dict(
+                branches=dict(
+                    cls=dict(),
+                    seg=dict(
+                        out_blocks=(
+                            'blocks.1.1',
+                            'blocks.6.0',
+                        ),
+                        output_stride=16)),
+                chain=dict(type='EfficientNetLite0Chain', weights=None),
+                split_after='blocks.3.2',
+                type='SplitBackbone'),
+            data_preprocessor=dict(
+                mean=[
+                    127.0,
+                    127.0,
+                    127.0,
+                ],
+                std=[
+                    128.0,
+                    128.0,
+                    128.0,
+                ],
+                type='mmengine.ImgDataPreprocessor'),
+            inputs=dict(
+                age=dict(
+                    edges=(
+                        25,
+                        35,
+                        45,
+                        55,
+                        65,
+                        75,
+                    ),
+                    maximum=120,
+                    mean=50,
+                    minimum=0,
+                    std=20,
+                    type='Numeric'),
+                sex=dict(type='Categorical', values=(
+                    'female',
+                    'male',
+                ))),
+            passing=None,
+            tasks=dict(
+                cls=dict(
+                    fusion=dict(in_training=False, type='PriorFusion'),
+                    head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
+                    losses=dict(
+                        ce=dict(label_smoothing=0.05, type='CrossEntropy')),
+                    type='Classification'),
+                seg=dict(
+                    head=dict(
+                        c1_channels=24,
+                        c1_in_channels=24,
+                        channels=64,
+                        dilations=(
+                            1,
+                            3,
+                            6,
+                            9,
+                        ),
+                        in_channels=320,
+                        in_index=1,
+                        norm_cfg=dict(type='BN'),
+                        num_classes=2,
+                        out_channels=1,
+                        threshold=0.5,
+                        type='mmseg.DepthwiseSeparableASPPHead'),
+                    losses=dict(
+                        bce=dict(type='torch.nn.BCEWithLogitsLoss'),
+                        dice=dict(type='DiceLoss')),
+                    post=[
+                        'FillHoles',
+                        'LargestComponent',
+                    ],
+                    threshold='expected_jaccard',
+                    type='Segmentation')),
+            type='MultiTaskModel'),
+        dict(
+            backbone=dict(
+                branches=dict(cls=dict()),
+                chain=dict(type='EfficientNetLite0Chain', weights=None),
+                split_after='blocks.3.2',
+                type='SplitBackbone'),
+            data_preprocessor=dict(
+                mean=[
+                    127.0,
+                    127.0,
+                    127.0,
+                ],
+                std=[
+                    128.0,
+                    128.0,
+                    128.0,
+                ],
+                type='mmengine.ImgDataPreprocessor'),
+            inputs=dict(
+                age=dict(
+                    edges=(
+                        25,
+                        35,
+                        45,
+                        55,
+                        65,
+                        75,
+                    ),
+                    maximum=120,
+                    mean=50,
+                    minimum=0,
+                    std=20,
+                    type='Numeric'),
+                sex=dict(type='Categorical', values=(
+                    'female',
+                    'male',
+                ))),
+            passing=None,
+            tasks=dict(
+                cls=dict(
+                    fusion=dict(in_training=False, type='PriorFusion'),
+                    head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
+                    losses=dict(
+                        ce=dict(label_smoothing=0.05, type='CrossEntropy')),
+                    type='Classification')),
+            type='MultiTaskModel'),
+    ],
+    type='Ensemble')
 randomness = dict(seed=0)
 test_cfg = dict()
 test_dataloader = dict(
