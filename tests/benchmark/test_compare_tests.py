@@ -25,7 +25,7 @@ def test_the_peer_of_the_results_page(repository, capsys):
         line.split('|')[1].strip(): line.split('|')[2:5] for line in capsys.readouterr().out.splitlines() if '|' in line
     }
     assert [cell.strip() for cell in rows['seg/JA']] == ['0.805', '0.773', '+0.033 (**+0.019 to +0.048**)']
-    assert rows['cls/AUC_mean'][2].strip() == '+0.013 (-0.016 to +0.045)'
+    assert rows['cls/AUC_mean'][2].strip() == '+0.019 (-0.006 to +0.048)'
 
 
 def test_rows_in_another_order_are_paired_and_other_images_refused(repository, tmp_path, capsys):
