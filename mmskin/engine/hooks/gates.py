@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmskin.errors import Mistake
+from mmskin.models.ensemble import networks_in
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import RouteReading, join_readings, read_routes
 from mmskin.models.watch import unwrap
@@ -44,8 +45,11 @@ class GateRecorder(Hook):
         """Make sure that there are routes, and that this process sees all images."""
         if runner.world_size > 1:
             raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
-        if not cast(MultiTaskModel, unwrap(runner.model)).routes():
+        networks = networks_in(runner.model)
+        if not any(network.routes() for network in networks):
             raise Mistake('this network passes no features: it has no routes with or without gates to look at')
+        if len(networks) > 1:
+            raise Mistake('this is an ensemble; look at one of its networks at a time')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Keep what is found in a batch."""
