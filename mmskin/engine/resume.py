@@ -78,7 +78,7 @@ def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 def changes(folder: str | Path, settings: Mapping[str, Any]) -> Changes:
     """Which settings are others now than those that a folder's training was begun or resumed with last."""
     path = Path(folder) / NOTE
-    note = _noted(path) if path.is_file() else {'settings': settings, 'after': None}
+    note: Mapping[str, Any] = _noted(path) if path.is_file() else {'settings': settings, 'after': None}
     before, now = note['settings'], dict(settings)
     if 'after' not in note:  # of an earlier version, which left out what has a slash in it
         now = {name: value for name, value in now.items() if '/' not in str(value)}
