@@ -91,3 +91,11 @@ def test_a_network_averaged_with_another_over_folds(repository, tmp_path, capsys
     assert '3 images in 2 folds' in out and '| cls/AC | 1.000 | 0.667 | +0.333' in out
     with pytest.raises(Mistake, match='none.seed0: has no diagnoses to average'):
         run(repository, one, one, '--average-with', none)
+
+
+def test_the_pair_of_networks_of_the_results_page(repository, capsys):
+    """The figures of docs/results.md by which an ensemble ships."""
+    results = repository / 'results/passing'
+    run(repository, results / 'none/seed0', results / 'none/seed0', '--average-with', results / 'start/seed1')
+    out = capsys.readouterr().out
+    assert '2150 images in 5 folds' in out and '| cls/AUC_mean | 0.870 | 0.846 | +0.024 (**+0.017 to +0.032**) |' in out
