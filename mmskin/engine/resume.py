@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,11 @@ def _noted(path: Path) -> dict[str, Any]:
 
 def former_stages(folder: str | Path) -> list[str]:
     """The folders of the stages that trainings in ``folder`` had."""
-    notes = {path.parent: _noted(path) for path in sorted(Path(folder).glob(f'*/{NOTE}'))}
-    return [str(place) for place, note in notes.items() if note.get('after') is not None]
+    found = []
+    for path in sorted(Path(folder).glob(f'*/{NOTE}')):
+        with suppress(Mistake, OSError):  # of other programs, such as .vscode
+            found += [str(path.parent)] if _noted(path).get('after') is not None else []
+    return found
 
 
 def refuse_other_stages(folder: str | Path, stages: Mapping[str, str | None]) -> None:

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
-from mmskin.engine.resume import changes, settings_of
+from mmskin.engine.resume import changes, former_stages, refuse_other_stages, settings_of
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
 from mmskin.files import write_json
@@ -290,3 +290,12 @@ def test_a_test_in_the_folder_of_a_training_leaves_its_config(train, repository,
     )
     evaluate_checkpoint(cfg, tmp_path / 'run')
     assert (tmp_path / 'run/r18_synthetic.py').read_text() == before
+
+
+def test_settings_of_other_programs_are_no_stages(tmp_path):
+    for name, text in {'.vscode': '{"editor.fontSize": 12}', 'notes': 'no JSON', 'lists': '[]'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'settings.json').write_text(text)
+    (tmp_path / 'folder/settings.json').mkdir(parents=True)
+    assert former_stages(tmp_path) == []
+    refuse_other_stages(tmp_path, {str(tmp_path): None})
