@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.processes is not None and args.processes < 1:
         raise Mistake(f'--processes {args.processes}: give a whole number from 1')
+    if args.ray_address and not args.on:
+        raise Mistake('--ray-address goes with --on ray; add that, or leave the address out')
     if args.processes and args.on:
         raise Mistake('--processes are of this machine; with --on ray, the cluster says how many runs it has room for')
     suite = read_suite(args.suite, args.data_root, args.cfg_options)

@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake(f'--{wanted[0]}: say where to: --out-dir FOLDER')
     if args.contours and args.json is None:
         raise Mistake('--contours go into --json; name a file, or - for standard output')
+    if args.ray_address and not args.on:
+        raise Mistake('--ray-address goes with --on ray; add that, or leave the address out')
     if args.max_pixels < 1:
         raise Mistake(f'--max-pixels {args.max_pixels} would take no image at all; give a number above 0')
     if args.mm_per_pixel is not None and not 1e-6 <= args.mm_per_pixel <= 1e3:

@@ -11,6 +11,8 @@ elsewhere. Research software, not a medical device. Needs: pip install '.[serve]
 
 import argparse
 
+from mmskin.errors import Mistake
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What serving is told on the command line."""
@@ -78,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         load = Load(args.replicas, args.batch_size, args.queue, args.timeout)
         serve_api(model, limits, load, Address(*names), args.ray_address)
         return
+    if args.ray_address or args.replicas or args.batch_size:
+        raise Mistake('--ray-address, --replicas and --batch-size go with --api; add that, or leave them out')
     from mmskin.web.page import import_gradio
 
     import_gradio()  # whether it is installed
