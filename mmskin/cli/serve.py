@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     api.add_argument('--replicas', type=int, help='processes with a network each (one for each GPU, or one)')
     api.add_argument('--batch-size', type=int, help='images in a batch, at most (8 on a GPU, else 1)')
-    api.add_argument('--queue', type=int, default=64, help='images that may wait; further ones get status 503 (64)')
-    api.add_argument('--timeout', type=float, default=30, help='seconds for an answer, waiting included (30)')
+    api.add_argument('--queue', type=int, help='images that may wait; further ones get status 503 (64)')
+    api.add_argument('--timeout', type=float, help='seconds for an answer, waiting included (30)')
     api.add_argument(
         '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
     )
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
 
     limits = Limits(args.max_megabytes, args.max_pixels, total_megabytes=args.max_total_megabytes)
     names = (args.host, args.port, args.allow_host, args.trust_proxy)
+    asked = {name: getattr(args, name) for name in ('replicas', 'batch_size', 'queue', 'timeout')}
+    load = {name: value for name, value in asked.items() if value is not None}
     if args.api:
         from mmskin.cluster import import_ray
 
@@ -77,11 +79,12 @@ def run(args: argparse.Namespace) -> None:
         from mmskin.web.door import Address
 
         model = {'model': args.model, 'checkpoint': args.checkpoint, 'device': args.device, 'tta': args.tta}
-        load = Load(args.replicas, args.batch_size, args.queue, args.timeout)
-        serve_api(model, limits, load, Address(*names), args.ray_address)
+        serve_api(model, limits, Load(**load), Address(*names), args.ray_address)
         return
-    if args.ray_address or args.replicas or args.batch_size:
-        raise Mistake('--ray-address, --replicas and --batch-size go with --api; add that, or leave them out')
+    if load or args.ray_address:
+        raise Mistake(
+            '--replicas, --batch-size, --queue, --timeout and --ray-address go with --api; add it, or drop them'
+        )
     from mmskin.web.page import import_gradio
 
     import_gradio()  # whether it is installed

@@ -67,7 +67,7 @@ def call(repository, monkeypatch):
         (['train', ZOO, '--amp'], 'config.py: has no optim_wrapper, so there is nothing to train'),
         (['test', 'trains_only.py', 'x.pth', '--split', 'val'], 'trains_only.py: has no test_dataloader'),
         (['submit.py', 'trains_only.py', 'x.pth', 'out'], 'trains_only.py: has no test_dataloader'),
-        (['serve', '--replicas', '2'], '--replicas and --batch-size go with --api'),
+        (['serve', '--queue', '0'], '--timeout and --ray-address go with --api'),
         (['predict', 'file', '--ray-address', 'a:1'], '--ray-address goes with --on ray'),
         (['serve', '--port', '99999'], '--port 99999: give a number from 0 to 65535'),
         (['train', CONFIG, '--work-dir', 'a\nb'], r"work_dir='a\nb' has a control character"),
