@@ -203,8 +203,8 @@ def test_a_missing_library_is_told_before_training(service, load, tmp_path, monk
 
 
 def test_a_service_that_takes_no_run_is_named(tmp_path, monkeypatch):
-    if find_spec('wandb') is None:
-        pytest.skip("no wandb here: pip install '.[wandb]'")
+    wandb = pytest.importorskip('wandb', reason="no wandb here: pip install '.[wandb]'")
+    wandb.teardown()  # it keeps the settings of the tests before
     monkeypatch.delenv('WANDB_API_KEY', raising=False)
     monkeypatch.setenv('WANDB_MODE', 'online')
     monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))

@@ -16,6 +16,7 @@ from mmengine.model import ImgDataPreprocessor
 
 from mmskin.cli import main
 from mmskin.config import load_config
+from mmskin.errors import Mistake
 from mmskin.inference import exported
 from mmskin.inference.exported import Session, build_task, exported_config, open_session
 from mmskin.inference.inferencer import LesionInferencer
@@ -133,12 +134,14 @@ def test_models_by_name_become_one_file(half_folder, images, tmp_path):
 
 def test_networks_that_do_not_go_together_are_refused(folds, half_folder, onnx_file, tmp_path, capsys):
     config, folder = folds
-    files = [folder / f'fold{fold}' / 'train/last.pth' for fold in range(2)]
     cfg = load_config(config)
-    other = {**cfg.model, 'active_tasks': ['cls'], 'use_passing': False}
+    head = dict(type='ClsHead', in_channels=512, num_classes=2)
+    measures = dict(type='Regression', head=head, losses=dict(l1=dict(type='torch.nn.L1Loss')))
+    other = {**cfg.model, 'tasks': {**cfg.model.tasks, 'cls': measures}}
+    torch.save(MODELS.build(other).state_dict(), tmp_path / 'other.pth')
     cfg.model = dict(type='Ensemble', members=[cfg.model, other])
-    with pytest.raises(ValueError, match='the networks have other tasks'):
-        export_model(cfg, files, tmp_path / 'x.onnx')
+    with pytest.raises(Mistake, match='the task cls differs between the networks'):
+        export_model(cfg, [folder / 'fold0/train/last.pth', tmp_path / 'other.pth'], tmp_path / 'x.onnx')
     for given, message in (
         ([str(half_folder.config.parent), '--model', 'a'], 'name all models behind --model'),
         (['--model', str(onnx_file), str(onnx_file)], 'holds its weights'),
