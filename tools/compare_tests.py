@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> None:
     first = read(args.first)
     second = read(args.second).aligned(first.image_ids)
     others = [read(test).aligned(first.image_ids) for test in args.average_with]
-    for other in others:
-        check_same_truth(first, other)
+    for test, table in zip((args.first, *args.average_with), (first, *others), strict=True):
+        check_same_truth(first, table)
+        if others and not table.classes:
+            raise Mistake(f'{test}: has no diagnoses to average; name a test of a network that classifies')
     if others:
-        if missing := [test for test in (args.first, *args.average_with) if not read(test).classes]:
-            raise Mistake(f'{missing[0]}: has no diagnoses to average; name a test of a network that classifies')
         first = first.with_scores(np.mean([table.scores for table in (first, *others)], axis=0))
     folds = sorted(Path(args.first).glob('fold*'))
     note = read_note(Path(folds[0] if folds else args.first, RESULTS))
