@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -38,8 +39,7 @@ class Estimates(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
-        images, *values = tensors
+    def forward(self, images: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         feats = self.network.extract_feat(images, dict(zip(self.network.inputs, values, strict=True)))
         return tuple(self.network.tasks[name].estimate(maps, images.shape[2:]) for name, maps in feats.items())
 
@@ -51,11 +51,13 @@ class Features(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tensors: list[Tensor]) -> tuple[Tensor]:
-        return (shared_features(self.network, tensors[0]),)
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (shared_features(self.network, images),)
 
 
-def compile_network(network: MultiTaskModel, size: int, prepare: bool, with_features: bool = True) -> None:
+def compile_network(
+    network: MultiTaskModel, size: int, prepare: bool, required: bool = False, with_features: bool = True
+) -> None:
     """Let ``network``, in evaluation mode, predict by OpenVINO from now on, for images of ``size`` x ``size`` pixels.
 
     What that takes is kept in ``mmskin/openvino`` of the user's cache (``XDG_CACHE_HOME``, by default ``~/.cache``),
@@ -64,21 +66,23 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool, with_feat
     Args:
         network: Stays as it is for all but predictions.
         size: Of the images; others are predicted by PyTorch.
-        prepare: Make what is missing, which takes half a minute, and raise. Without it nothing happens unless the
-            network is there.
+        prepare: Make what is missing, which takes ten seconds, if it can be kept. Without it nothing happens unless
+            the network is there.
+        required: Raise if OpenVINO cannot predict, and make what is missing even if it cannot be kept.
         with_features: Its shared features, too, by which novelty is measured.
 
     Raises:
-        MissingLibrary: if OpenVINO is not installed.
-        Mistake: if the network passes features, whose gates could then not be seen, or OpenVINO cannot run it.
+        MissingLibrary: if OpenVINO is required and not installed.
+        Mistake: if it is required, and the network passes features, whose gates could then not be seen, or it cannot be
+            run.
     """
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'openvino'
     can_run = type(network) is MultiTaskModel and not network.routes()
-    if prepare:
+    if required:
         needs('openvino', 'openvino')
         if not can_run:
             raise Mistake('OpenVINO runs no network that looks twice or passes features; give device="cpu"')
-    elif not (can_run and folder.is_dir() and find_spec('openvino')):
+    elif not (can_run and find_spec('openvino') and (writable(folder) if prepare else folder.is_dir())):
         return
     made_of = [
         hash_tensors(network.state_dict()),
@@ -88,15 +92,15 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool, with_feat
         *map(version, ('torch', 'openvino')),
     ]
     start = folder / hashlib.sha256('\n'.join(made_of).encode()).hexdigest()[:32]
-    if not (prepare or start.with_suffix('.features' if with_features else '.estimates').is_file()):
+    if not (prepare or required or start.with_suffix('.features' if with_features else '.estimates').is_file()):
         return
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    told = [torch.tensor([torch.nan, one.examples()[0]]) for one in network.inputs.values()]
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    told = [torch.tensor([torch.nan, *[one.examples()[0]] * 2]) for one in network.inputs.values()]
     try:
         estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'))
         features = kept(Features(network), [images], start.with_suffix('.features')) if with_features else None
     except Mistake as error:
-        if prepare:
+        if required:
             raise
         print_log(f'{error}; PyTorch predicts', logger='current', level=logging.WARNING)
         return
@@ -109,19 +113,26 @@ def compile_network(network: MultiTaskModel, size: int, prepare: bool, with_feat
     network.compiled = Compiled((size, size), estimates, (lambda inputs: features([inputs])[0]) if features else None)
 
 
+def writable(folder: Path) -> bool:
+    """Whether files can be put into ``folder``, which is made if it is missing."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
 def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     """``module`` by OpenVINO, from ``path`` if it is there and right, else made anew and kept there.
 
     Args:
         module: Takes tensors and gives several.
-        examples: What it takes, for a batch of two.
+        examples: What it takes, for a batch of three.
         path: Where it is kept, unless nothing can be written there.
 
     Raises:
         Mistake: if OpenVINO cannot run it, or to other results.
     """
     with torch.inference_mode():
-        expected = module(examples)
+        expected = module(*examples)
 
     def opened(blob: bytes) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         compiled = openvino_core().import_model(blob, 'CPU', openvino_options())  # a blob keeps none
@@ -158,10 +169,12 @@ def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
     """``module`` as OpenVINO compiles it for this CPU, for batches of any size."""
     from openvino import convert_model
 
-    batch = torch.export.Dim('batch')
+    shapes = [[-1, *example.shape[1:]] for example in examples]
+    pair = tuple(example[:2] for example in examples)  # the check is of three: no batch size may be in the trace
     try:
-        program = torch.export.export(module, (examples,), dynamic_shapes=([{0: batch}] * len(examples),))
-        model = convert_model(program)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of conditions that the trace takes as settled
+            model = convert_model(module, example_input=pair, input=shapes)  # half the time of torch.export
     except Exception as error:  # what a network may hold that cannot be traced has no common base
         raise Mistake(f'OpenVINO cannot run this network ({in_one_line(error)}); give device="cpu"') from error
     return openvino_core().compile_model(model, 'CPU', openvino_options()).export_model().getvalue()

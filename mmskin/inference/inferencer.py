@@ -33,7 +33,7 @@ from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
-from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
+from mmskin.inference.zoo import DEFAULT_MODEL, FILES, ZOO, config_of, model_folder
 from mmskin.models.ensemble import load_members, networks_in
 from mmskin.models.folding import fold_batch_norms
 from mmskin.models.fusion.base import Input
@@ -63,8 +63,9 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         checkpoint: A checkpoint file or the work folder of a finished training, in place of the model's weights; of
             several, or of a folder of folds, the mean of their predictions.
         device: Such as 'cuda:1'; a GPU if there is one. 'openvino' is the CPU with OpenVINO, about twice as fast and
-            the same up to rounding. The first time that takes half a minute on a machine, and from then on it is this
-            network's default there, without a GPU. 'cpu' is PyTorch.
+            the same up to rounding. The first time that takes ten seconds on a machine, and from then on it is this
+            network's default there, without a GPU; where OpenVINO is installed, it is so for a model that comes with
+            mmskin from the first time. 'cpu' is PyTorch.
         tta: Average over several views of each image; as the model's config says by default. Its ``tta_model`` says
             which views, if not the flips alone.
         post: What is done to each mask, in order, e.g. ``['FillHoles', 'LargestComponent']`` or configs such as
@@ -117,7 +118,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             probe = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
             fold_batch_norms(part, probe.to(found))
             if device == 'openvino' or (device is None and found.type == 'cpu'):
-                compile_network(part, size, prepare=device == 'openvino', with_features=part is parts[0])
+                required, shipped = device == 'openvino', all(file.is_relative_to(ZOO) for file in files)
+                compile_network(part, size, shipped, required, with_features=part is parts[0])
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}

@@ -8,6 +8,7 @@ from mmskin.errors import MissingFile
 __all__ = [
     'DEFAULT_MODEL',
     'FILES',
+    'ZOO',
     'ModelFolder',
     'config_of',
     'local_models',

@@ -45,15 +45,15 @@ class Ensemble(BaseModel):
         super().__init__()
         self.members = nn.ModuleList(MODELS.build(member) for member in members)
         self.data_preprocessor = self.members[0].data_preprocessor
+        self.tasks: list[Task] = [part for part in self.modules() if isinstance(part, Task)]
 
     def forward(self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor') -> Any:
         """Write the mean predictions for normalised images (N, 3, h, w) into ``data_samples``."""
         assert mode == 'predict' and data_samples is not None, 'an ensemble can only predict samples'
         found = [network(inputs, blank(data_samples), mode) for network in self.networks()]
         tasks: dict[str, Task] = {}  # the first network's that has it decides
-        for part in self.modules():
-            if isinstance(part, Task):
-                tasks.setdefault(part.probability, part)
+        for task in self.tasks:
+            tasks.setdefault(task.probability, task)
         for sample, predictions in zip(data_samples, zip(*found, strict=True), strict=True):
             for name, task in tasks.items():
                 values = [getattr(prediction, name) for prediction in predictions if name in prediction]

@@ -59,3 +59,18 @@ def test_what_it_cannot_run_is_refused(repository, checkpoint):
     gated = repository / 'configs/fpm/r18_synthetic.py'
     with pytest.raises(Mistake, match='passes features; give device="cpu"'):
         LesionInferencer(gated, checkpoint, device='openvino')
+
+
+def test_a_model_that_comes_with_mmskin_is_prepared_without_asking_if_it_can_be_kept(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 'cache').write_text('')  # no folder can be made below it
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    plain = LesionInferencer()
+    assert not any(part.compiled for part in networks_in(plain.network))
+    (tmp_path / 'cache').unlink()
+    fast = LesionInferencer()
+    assert all(part.compiled for part in networks_in(fast.network)) and 'preparing' in capfd.readouterr().err
+    expected, found = (one(image, lesion_probability=True) for one in (plain, fast))
+    assert abs(expected.lesion_probability - found.lesion_probability).max() < 1e-4
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
+    assert found.novelty == pytest.approx(expected.novelty, rel=1e-4)
