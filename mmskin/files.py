@@ -8,15 +8,22 @@ import math
 import os
 import re
 import secrets
+import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from itertools import accumulate, islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmskin.errors import MissingFile, Mistake
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     'check_name',
@@ -36,6 +43,7 @@ __all__ = [
     'refuse_links',
     'signed',
     'whole_file',
+    'whole_folder',
     'write_csv',
     'write_json',
     'write_note',
@@ -47,7 +55,7 @@ __all__ = [
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
 PLAIN_NAME = re.compile(r'[\w-][\w .-]{0,50}')  # of 4 bytes a letter at most
 LINE_END = re.compile('\r\n|\r|\n')
-UNFINISHED = '.part'  # how the name of a file ends that is not whole yet
+UNFINISHED = re.compile(r'\.[0-9a-f]{16}(\.\w{1,6})?\.part')  # names of files and folders that are not whole yet
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', re.ASCII)
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
 
@@ -147,26 +155,85 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file() and not path.is_dir():  # it would be replaced, /dev/null by root as well
         raise Mistake(f'{path}: a device or a pipe, which holds no file; name another')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = path.suffix if len(path.suffix) < 8 else ''
-    unfinished = path.with_name(f'.{secrets.token_hex(8)}{suffix}{UNFINISHED}')  # nobody can have put a link there
-    try:
-        with open(unfinished, 'xb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(unfinished):  # of which nobody knows
-            error.filename = str(path)
-        raise
+    with _unfinished(path, lambda new: open(new, 'xb')) as (unfinished, file):
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException as error:
+            unfinished.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename == str(unfinished):  # of which nobody knows
+                error.filename = str(path)
+            raise
     with suppress(OSError):  # not every system lets a folder be opened
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder next to ``path`` to fill, and to move from when all is there; what is left in the end is removed."""
+    with _unfinished(path, Path.mkdir) as (folder, _):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _unfinished(path: Path, make: Callable[[Path], Any]) -> Iterator[tuple[Path, Any]]:
+    """A new file or folder next to ``path``, and what ``make`` gave.
+
+    It is locked, and so not taken for what a killed process left: that is removed first. The system frees a lock when
+    its process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_unfinished(path.parent.absolute())
+    suffix = path.suffix if re.fullmatch(r'\.\w{1,6}', path.suffix) else ''
+    with ExitStack() as held:
+        while True:
+            new = path.with_name(f'.{secrets.token_hex(8)}{suffix}.part')  # nobody can have put a link there
+            try:
+                made = make(new)
+            except OSError as error:
+                error.filename = str(path)
+                raise
+            with suppress(OSError):
+                held.enter_context(_locked(new))
+            if os.path.lexists(new):  # else it was taken for one before it was locked
+                break
+        yield new, made
+
+
+@contextmanager
+def _locked(path: Path, flags: int = 0) -> Iterator[None]:
+    """Inside the block no other process can lock a file or folder.
+
+    Raises:
+        OSError: if it is no longer there, or cannot be locked, as on some file systems.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path))
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(handle)
+
+
+@cache  # once in a process
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files and folders that they wrote in ``folder``."""
+    with suppress(OSError):
+        for name in filter(UNFINISHED.fullmatch, os.listdir(folder)):
+            with suppress(OSError), _locked(folder / name, fcntl.LOCK_NB if fcntl else 0):
+                shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:

@@ -3,6 +3,8 @@ import json
 import math
 import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -225,3 +227,35 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
         write_text(tmp_path / 'there', 'text')
     assert caught.value.filename == str(tmp_path / 'there')
     assert [path.name for path in tmp_path.iterdir()] == ['there']
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mmskin.files import whole_file, whole_folder
+with whole_file(sys.argv[1] + '/a.png') as file, whole_folder(Path(sys.argv[1], 'b')) as folder:
+    file.write(b'half')
+    (folder / 'half').touch()
+    print('written', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_one_that_writes_there(tmp_path):
+    """And what a living one is writing stays."""
+    holders = [subprocess.Popen([sys.executable, '-c', HOLDER, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
+    for process in holders:
+        process.stdout.readline()
+    before = {*tmp_path.iterdir()}
+    assert len(before) == 4
+    dead, living = holders
+    dead.kill()
+    dead.wait()
+    (tmp_path / '.mine.part').touch()
+    write_text(tmp_path / 'other', '')
+    kept = {*tmp_path.iterdir()} & before
+    assert len(kept) == 2
+    living.kill()
+    living.wait()
+    assert (tmp_path / '.mine.part').exists()
+    assert os.listdir(next(path for path in kept if path.is_dir())) == ['half']

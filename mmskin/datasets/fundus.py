@@ -6,7 +6,6 @@ They show a network with other tasks than a lesion's, and let its tests run. The
 import argparse
 import math
 import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,7 @@ from rich.progress import track
 
 from mmskin.datasets.painting import blend, dots, grid, ramp, smooth_noise, stroke
 from mmskin.errors import Mistake
-from mmskin.files import write_csv, write_whole
+from mmskin.files import whole_folder, write_csv, write_whole
 
 TABLE = 'fundus.csv'
 HEAD = ('image_id', 'split', 'grade', 'eye', 'haemorrhage', 'exudate')
@@ -93,9 +92,8 @@ class SyntheticFundus:
         if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / TABLE).is_file():
             raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it')
         splits = ['train'] * num_train + ['val'] * num_val + ['test'] * num_test
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:
-            unfinished, rows = Path(folder) / out_dir.name, []
+        with whole_folder(out_dir) as folder:
+            unfinished, rows = folder / out_dir.name, []
             for index, split in enumerate(track(splits, f'painting {len(splits)} images', transient=True)):
                 image, maps, grade, eye = self.sample(index)
                 image_id = f'FUNDUS_{index:05d}'

@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import CLASSES, COLUMNS
 from mmskin.errors import Mistake
-from mmskin.files import write_csv, write_json
+from mmskin.files import whole_folder, write_csv, write_json
 
 MANIFEST = 'synthetic.json'
 VERSION = 4  # raise it with every change of the images, so that folders written before are written anew
@@ -81,9 +80,8 @@ class SyntheticLesions:
                 raise Mistake(f'{written}: damaged; remove {out_dir}, and run this again') from error
         elif out_dir.exists() and any(out_dir.iterdir()):
             raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it.')
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as folder:
-            unfinished = Path(folder) / out_dir.name
+        with whole_folder(out_dir) as folder:
+            unfinished = folder / out_dir.name
             for split, count in counts.items():
                 self.write_split(unfinished, split, count)
             write_json(unfinished / MANIFEST, manifest)

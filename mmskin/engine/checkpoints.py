@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook as UpstreamCheckpointHook
 from mmengine.runner import Runner
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import UNFINISHED, read_json, write_json, write_text
+from mmskin.files import read_json, write_json, write_text
 from mmskin.models.weights import read_checkpoint, write_checkpoint
 from mmskin.registry import HOOKS
 
@@ -248,8 +248,6 @@ def sole_training(folders: Iterable[str | Path]) -> Iterator[None]:
                 if error.errno not in NO_LOCKS:
                     raise
                 print(f'  {folder}: its file system has no locks; see to it that no other training works there')
-            for rest in folder.glob(f'.*.pth{UNFINISHED}'):  # of a training that was killed while it wrote
-                rest.unlink(missing_ok=True)
         broadcast_object_list(fault)
         if fault[0]:
             raise Mistake(fault[0])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.config import class_names, config_name, tested_dataset
 from mmskin.errors import Mistake, needs
-from mmskin.files import json_text
+from mmskin.files import json_text, whole_folder
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
 from mmskin.models.ensemble import Ensemble, load_members, member_configs
 from mmskin.models.fusion.base import Input
@@ -119,9 +118,8 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
         raise Mistake(f'{cfg.filename} holds its weights and is exported already; export the model that it was made of')
     network = build_for_export(cfg, files)
     description = describe(cfg, files, network)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f'.{out.stem}-', dir=out.parent) as folder:
-        written = write_files(network, description, Path(folder) / out.name)
+    with whole_folder(out) as folder:
+        written = write_files(network, description, folder / out.name)
         session = open_session(written)._replace(path=out)
         difference = check_against(network, session, description['input']['size'])
         for file in written.parent.iterdir():
