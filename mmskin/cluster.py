@@ -3,12 +3,14 @@
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 from mmskin.errors import Mistake, in_one_line, needs
 
@@ -29,6 +31,9 @@ LOCAL = {
     'RAY_SERVE_CONTROL_LOOP_INTERVAL_S': '0.5',  # in place of .1, which takes 3 % of a core without a request
     'RAY_AUTH_MODE': 'token',  # or another user of this machine could run code with our rights
 }
+PATIENCE = 10  # seconds, in which a cluster answers a connection
+FIRST_FRAME = b'\x04'  # the kind of frame by which both sides of HTTP/2 begin (RFC 9113, 3.4), on which Ray speaks gRPC
+GREETING = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\0\0\0' + FIRST_FRAME + bytes(5)
 
 
 def import_ray(address: str | None = None) -> ModuleType:
@@ -64,6 +69,8 @@ def connected(address: str | None = None, **settings: Any) -> Iterator[ModuleTyp
     """
     address = address or os.environ.get('RAY_ADDRESS')
     ray = import_ray(address)
+    if address and not ray.is_initialized():
+        refuse_silent(address)
     ray._private.worker.print_to_stdstream = tell_on_stderr
     if ray.is_initialized():
         yield ray
@@ -78,6 +85,27 @@ def connected(address: str | None = None, **settings: Any) -> Iterator[ModuleTyp
         yield ray
     finally:
         ray.shutdown()
+
+
+def refuse_silent(address: str) -> None:
+    """Raise a ``Mistake`` if no server of Ray's kind listens at an address: Ray would try for minutes."""
+    try:
+        parts = urlsplit(address if '://' in address else f'ray://{address}')
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Mistake(f'{address}: no address of a Ray cluster ({error}); give one such as 10.0.0.1:6379') from error
+    if not host or port is None:  # a word of Ray's, such as auto
+        return
+    try:
+        with socket.create_connection((host, port), timeout=PATIENCE) as line:
+            if os.environ.get('RAY_USE_TLS', '0') != '0':
+                return
+            line.sendall(GREETING)
+            answer = line.recv(9)
+    except OSError as error:
+        raise Mistake(f'no Ray cluster answers at {address}: {in_one_line(error)}') from error
+    if answer[3:4] != FIRST_FRAME:
+        raise Mistake(f'no Ray cluster answers at {address}: another program does; is it the port of the dashboard?')
 
 
 def tell_on_stderr(message: Mapping[str, Any], ignore_prefix: bool = False) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
-from mmskin.cluster import import_ray
+from mmskin.cluster import connected, import_ray
 from mmskin.errors import MissingLibrary, Mistake
 from mmskin.files import json_text, read_csv, read_note
 from mmskin.web.limits import Limits
@@ -72,6 +73,27 @@ def suite(tmp_path_factory, repository):
         )
     )
     return path
+
+
+@pytest.mark.parametrize(
+    ('answer', 'fault'),
+    [(None, 'Connection refused'), (b'HTTP/1.0 505 Not Supported\r\n', 'another program does')],
+)
+@pytest.mark.parametrize('kind', ['', 'ray://'])
+def test_an_address_without_a_cluster_is_said_at_once(answer, fault, kind):
+    listener = socket.create_server(('127.0.0.1', 0))
+    address = f'{kind}127.0.0.1:{listener.getsockname()[1]}'
+
+    def serve():
+        with listener, listener.accept()[0] as line:
+            line.sendall(answer)
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(serve) if answer is not None else listener.close()
+        with pytest.raises(Mistake, match=f'^no Ray cluster answers at {address}: .*{fault}'), connected(address):
+            pass
+    assert time.monotonic() - start < 5
 
 
 def results_of(folder):
