@@ -27,6 +27,7 @@ except ImportError:  # on Windows
 
 __all__ = [
     'check_name',
+    'check_readable',
     'csv_line',
     'file_key',
     'finite',
@@ -96,6 +97,12 @@ def check_name(name: Any, what: str) -> str:
 def file_key(name: str) -> str:
     """What two names have in common that are one file where a disk ignores capitals and how accents are written."""
     return unicodedata.normalize('NFC', name).casefold()
+
+
+def check_readable(path: str | Path) -> None:
+    """Raise the system's error, which names the file, if it cannot be opened; libraries say less, or otherwise."""
+    with open(str(path), 'rb'):
+        pass
 
 
 def refuse_links(folder: Path, root: Path) -> None:

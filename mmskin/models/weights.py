@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import whole_file
+from mmskin.files import check_readable, whole_file
 
 __all__ = [
     'average_weights',
@@ -86,6 +86,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         raise MissingFile(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
     if path.suffix == '.safetensors':
         return {'state_dict': _read_safetensors(path)}
+    check_readable(path)
     try:
         changed = _changed_part(path)
         with torch.serialization.safe_globals(ALLOWED):
@@ -199,6 +200,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         Mistake: if the file is damaged.
     """
+    check_readable(path)
     try:
         with safe_open(path, 'pt') as file:
             return file.metadata() or {}

@@ -4,6 +4,8 @@ import os
 import random
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import numpy as np
@@ -16,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmskin.config import load_config
+from mmskin.inference.exported import is_exported, open_session
 from mmskin.models.weights import hash_tensors, load_weights, read_checkpoint, read_weights, write_checkpoint
 from mmskin.registry import MODELS
 
@@ -144,6 +147,28 @@ def test_missing_damaged_and_foreign_files(tmp_path):
         load_weights(nn.Linear(3, 2), tmp_path / 'numbers.pth')
     with pytest.raises(ValueError, match=r'whole\.pth was trained with another config'):
         load_weights(nn.Linear(3, 2), tmp_path / 'whole.pth')
+
+
+@pytest.fixture
+def others_file():
+    """A folder for files that this process may not read, also where root runs it."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        is_root = os.geteuid() == 0
+        yield Path(folder), lambda: os.seteuid(65534) if is_root else None
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.onnx', '.xml'])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(suffix, others_file):
+    folder, give_up_rights = others_file
+    path = folder / f'a{suffix}'
+    path.touch(mode=0)
+    give_up_rights()
+    with pytest.raises(PermissionError) as caught:
+        (open_session if is_exported(path) else read_checkpoint)(path)
+    assert (caught.value.filename, caught.value.strerror) == (str(path), 'Permission denied')
 
 
 def test_safetensors_in_half_precision_load_into_single(tmp_path):
