@@ -62,8 +62,12 @@ class ImageSource:
         return read_image(self.content, min_size, self.max_pixels, self.name)
 
     def scale(self) -> float | None:
-        """Millimetres of a pixel, as they were given, or as a DICOM file says; None if they are unknown."""
-        if self.mm_per_pixel is not None or not isinstance(self.content, Path | bytes):
+        """Millimetres of a pixel, as they were given, or as a DICOM file says; None if they are unknown.
+
+        Raises:
+            Mistake: if they were given of a DICOM file whose pixels are not square.
+        """
+        if not isinstance(self.content, Path | bytes):
             return self.mm_per_pixel
         if isinstance(self.content, Path):
             with self.content.open('rb') as file:
@@ -71,11 +75,17 @@ class ImageSource:
         else:
             start = self.content[:HEAD]
         if not is_dicom(start):
-            return None
+            return self.mm_per_pixel
         from mmskin.readers.dicom import read_spacing
 
         data = self.content if isinstance(self.content, bytes) else read_file(self.content, self.max_pixels)
-        return read_spacing(data, self.max_pixels)
+        stated, is_square = read_spacing(data, self.max_pixels)
+        if self.mm_per_pixel is not None and not is_square:
+            raise Mistake(
+                f'{self.name}: its pixels are not square, so they have no one scale; leave out the millimetres '
+                'of a pixel, or resample it'
+            )
+        return stated if self.mm_per_pixel is None else self.mm_per_pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +237,7 @@ def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
         elif _is_pattern(str(path)):
             folder, pattern = _split(path)
             found = iglob(str(Path(escape(str(folder)), pattern)), recursive=True)
-            yield from _photos(filter(os.path.isfile, found), path)
+            yield from _photos(filter(_is_file, found), path)
         else:
             yield str(path)
 
@@ -235,11 +245,16 @@ def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
 def _below(folder: str, recursive: bool) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_file():
+            if _is_file(entry.path):
                 yield entry.name if folder == '.' else entry.path
             elif recursive and entry.is_dir(follow_symlinks=False):
                 with suppress(PermissionError):
                     yield from _below(entry.name if folder == '.' else entry.path, recursive)
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is a file, or a link that leads nowhere, for its reader to name."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _is_pattern(path: str) -> bool:

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,20 +56,31 @@ def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
     return pixels if is_indirect else bytes_of(pixels, 2 ** int(dataset.BitsStored) - 1)
 
 
-def read_spacing(data: bytes, max_pixels: int) -> float | None:
-    """Millimetres of a pixel's side, if a DICOM file's bytes say so (Pixel Spacing) and it is plausible and square.
+def read_spacing(data: bytes, max_pixels: int) -> tuple[float | None, bool]:
+    """Millimetres of a pixel's side, and whether pixels are square, as a DICOM file's bytes say.
+
+    The first is None unless Pixel Spacing is there and plausible, and neither it nor Pixel Aspect Ratio is of other
+    pixels than square ones, to a hundredth. Pixels of which neither says anything are square (PS3.3, C.7.6.3.1.7).
 
     Raises:
         ModuleNotFoundError: without pydicom.
         ValueError: if the file holds no picture, or contradicts itself.
     """
-    found = read_head(data, max_pixels)[0].get('PixelSpacing')
+    head = read_head(data, max_pixels)[0]
+    pairs = [pair for tag in ('PixelSpacing', 'PixelAspectRatio') if (pair := two_numbers(head.get(tag)))]
+    is_square = all(abs(down - right) <= 0.01 * down for down, right in pairs)
+    spacing = two_numbers(head.get('PixelSpacing'))
+    is_known = is_square and spacing is not None and MIN_SPACING <= spacing[0] <= MAX_SPACING
+    return sum(spacing) / 2 if is_known else None, is_square
+
+
+def two_numbers(value: Any) -> tuple[float, float] | None:
+    """The positive numbers that an element holds, downwards and to the right; None if there are no two."""
     try:
-        down, right = map(float, found)
+        down, right = map(float, value)
     except (TypeError, ValueError):  # absent, or no two numbers
         return None
-    is_square = MIN_SPACING <= down <= MAX_SPACING and abs(down - right) <= 0.01 * down
-    return (down + right) / 2 if is_square else None
+    return (down, right) if down > 0 and right > 0 else None
 
 
 def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview]:

@@ -161,6 +161,18 @@ def test_what_cannot_be_read_is_named(folder, make, error, message):
         source.read()
 
 
+@pytest.mark.parametrize('target', ['loop.png', 'gone.png'])
+@pytest.mark.parametrize('where', ['.', '*.png'])
+def test_a_link_that_leads_nowhere_is_one_failed_image(target, where, tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / 'whole.png')
+    (tmp_path / 'loop.png').symlink_to(target)
+    loop, whole = find_files([tmp_path / where])
+    assert (loop.image_id, whole.image_id) == ('loop', 'whole')
+    with pytest.raises(Mistake, match=f'^{loop.name}: '):
+        loop.read()
+    assert whole.read()[0].shape == PIXELS.shape
+
+
 def test_a_path_is_a_path():
     (source,) = find_images('x/y.jpg')
     assert source.path == Path('x/y.jpg')

@@ -284,7 +284,26 @@ def test_the_scale_is_what_the_file_says(spacing, expected, tmp_path):
     for content in (data, path):
         scale = ImageSource('skin', content).scale()
         assert scale == (None if expected is None else pytest.approx(expected))
-    assert ImageSource('skin', path, mm_per_pixel=0.5).scale() == 0.5
+
+
+@pytest.mark.parametrize(
+    ('tags', 'is_square'),
+    [
+        (dict(PixelAspectRatio=['1', '1'], PixelSpacing=[0.02, 0.02]), True),
+        (dict(PixelAspectRatio=['2', '1'], PixelSpacing=[0.02, 0.02]), False),
+        (dict(PixelAspectRatio=['2', '1']), False),
+        (dict(PixelSpacing=[0.02, 0.03]), False),
+    ],
+)
+def test_pixels_that_are_not_square_have_no_scale(tags, is_square):
+    data = dicom(head(COLOURS, **tags, PixelData=COLOURS.tobytes()))
+    assert ImageSource('skin', data).scale() == (0.02 if is_square else None)
+    given = ImageSource('skin', data, mm_per_pixel=0.5)
+    if is_square:
+        assert given.scale() == 0.5
+        return
+    with pytest.raises(Mistake, match='^skin: its pixels are not square'):
+        given.scale()
 
 
 @pytest.mark.parametrize(
