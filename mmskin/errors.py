@@ -30,6 +30,10 @@ LIBRARIES = {
     'mmpretrain',
     'mmseg',
     'numpy',
+    'onnx',
+    'onnxruntime',
+    'onnxscript',
+    'openvino',
     'pydantic',
     'sklearn',
     'timm',
@@ -146,7 +150,7 @@ def refusals(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Mistake:
+    except (Mistake, MemoryError):
         raise
     except Exception as error:
         homes = [_home(frame) for frame in _frames(error)]

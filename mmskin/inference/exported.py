@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
-from mmskin.errors import MissingFile, Mistake, needs
+from mmskin.errors import MissingFile, Mistake, needs, refusals
+from mmskin.files import check_readable
 from mmskin.models.fusion.base import Input, values_of
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
@@ -63,6 +64,7 @@ def open_session(path: str | Path) -> Session:
     path = Path(path)
     if not path.is_file():
         raise MissingFile(f'{path}: no such file; write one by "mmskin export"')
+    check_readable(path)
     text, run = OPENERS[path.suffix](path)
     if not text:
         raise Mistake(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
@@ -209,17 +211,13 @@ class ExportedNetwork(BaseModel):
         """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
         told = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
         assert mode == 'tensor' or data_samples is not None, 'an exported network can only predict samples'
-        try:
+        with refusals(f'{self.session.path}: runs otherwise than it says, so export it again'):
             found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
             estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
             if mode == 'tensor':
                 return estimates
             for name, estimate in estimates.items():
                 self.tasks[name].write(estimate, data_samples)
-        except (MemoryError, Mistake):
-            raise
-        except Exception as error:  # ONNX Runtime's have no common base of their own
-            raise Mistake(f'{self.session.path}: runs otherwise than it says ({error}); export it again') from error
         return data_samples or []
 
 

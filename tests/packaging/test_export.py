@@ -331,6 +331,17 @@ def test_outputs_that_are_not_there_are_named(onnx_file, tmp_path, images):
         LesionInferencer(tmp_path / 'foreign.onnx')(images[0])
 
 
+def test_a_fault_of_a_users_task_is_not_laid_to_the_file(onnx_file, images, monkeypatch):
+    inferencer = LesionInferencer(onnx_file)
+
+    def write(*_):
+        raise AttributeError('mine')
+
+    monkeypatch.setattr(type(inferencer.network.tasks['cls']), 'write', write)
+    with pytest.raises(AttributeError, match='^mine$'):
+        inferencer(images[0])
+
+
 @pytest.mark.parametrize('text', ['[]', '[' * 100_000, 'made by hand'])
 def test_a_description_that_is_none_is_refused(onnx_file, tmp_path, text):
     model = onnx.load(onnx_file)
