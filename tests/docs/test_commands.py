@@ -49,7 +49,6 @@ NOT_RUN = {
 }
 FRAGMENTS = (  # lines to be added to a config
     ('docs/loss_balancing.md', 'model.update('),
-    ('docs/training.md', 'default_hooks.visualization.update('),
     ('docs/tutorials/add_a_task.md', 'model.backbone.branches.update('),
     ('docs/tutorials/add_a_task.md', "model.passing['layer3.1'].routes"),
 )
