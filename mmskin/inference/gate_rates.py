@@ -34,6 +34,6 @@ class GateRates:
         """The rates of each of the ``count`` images; where there were several views, their means."""
         images: list[dict[str, Any]] = [{} for _ in range(count)]
         for (site, route), views in self._found.items():
-            for image, rate in zip(images, torch.stack(views).mean(dim=0).tolist(), strict=True):
+            for image, rate in zip(images, torch.cat(views).view(-1, count).mean(dim=0).tolist(), strict=True):
                 image.setdefault(site, {})[route] = rate
         return images
