@@ -183,7 +183,8 @@ def open_image(data: bytes) -> Image.Image:
 def without_notes(data: bytes) -> bytes:
     """The file of a JPEG or PNG without what changes neither pixels nor orientation; any other as it is.
 
-    Those are profiles, comments, resolutions and the like, and what is too short for its kind.
+    Those are profiles, comments, resolutions and the like, and what is too short for its kind. A PNG's EXIF block comes
+    before its pixels, so that nobody has to decode these to find it.
     """
     kept, at = [], 0
     if data[:2] == b'\x89P':
@@ -193,7 +194,7 @@ def without_notes(data: bytes) -> bytes:
             chunk, at = data[at : at + 12 + length], at + 12 + length
             may_tell = NOTE_CHUNKS.get(kind, -1) in (0, length)
             if kind in PIXEL_CHUNKS or (may_tell and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], 'big')):
-                kept.append(chunk)
+                kept.insert(1, chunk) if kind == b'eXIf' and kept else kept.append(chunk)
         return b''.join([data[:8], *kept, data[at:]])
     if data[:2] == b'\xff\xd8':
         at = 2
@@ -362,7 +363,6 @@ def exif_orientation(image: Image.Image) -> int:
     Pillow takes XMP's word, too, which few viewers do.
     """
     try:
-        image.getexif()  # looks for a block at a PNG's end, too
         block = Image.Exif()
         block.load(image.info.get('exif', b''))
         orientation = block.get(EXIF_ORIENTATION, 1)
