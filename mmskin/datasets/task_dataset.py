@@ -152,10 +152,13 @@ class TaskDataset(BaseDataset):
 
     def __getitem__(self, idx: int) -> Any:
         epoch = self.epoch
-        if epoch == UNSEEDED:
-            return super().__getitem__(idx)
-        with seeded(self.seed, epoch, idx % len(self)):
-            return super().__getitem__(idx)
+        try:
+            if epoch == UNSEEDED:
+                return super().__getitem__(idx)
+            with seeded(self.seed, epoch, idx % len(self)):
+                return super().__getitem__(idx)
+        except StopIteration as error:  # by which a loader would take the epoch for done, without a word
+            raise RuntimeError(f'{self.data_root}, sample {idx}: a step of the pipeline raised StopIteration') from error
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """The classes in image ``idx``: one label or none. mmengine's ``ClassBalancedDataset`` asks for this."""

@@ -51,6 +51,13 @@ def test_copies_and_subsets_reach_their_workers_too(dataset):
             assert torch.equal(here, there)
 
 
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_a_step_that_stops_does_not_end_the_epoch_without_a_word(root, num_workers):
+    dataset = ISIC2017Dataset(root, pipeline=[lambda results: next(iter(()))])
+    with pytest.raises(RuntimeError, match='sample 0: a step of the pipeline raised StopIteration'):
+        [*DataLoader(dataset, collate_fn=list, num_workers=num_workers)]
+
+
 def test_spawned_workers_see_the_epoch_too(dataset):
     spawned = list(epochs_of(dataset, 2, num_workers=1, persistent_workers=True, multiprocessing_context='spawn'))
     assert torch.equal(spawned[1], list(epochs_of(dataset, 2))[1])
