@@ -16,7 +16,7 @@ import sys
 from mmskin.cli import run_tool
 from mmskin.config import SettingsAction
 from mmskin.errors import Mistake
-from mmskin.files import read_json, write_text
+from mmskin.files import read_note, write_text
 from mmskin.inference.inferencer import read_models
 from mmskin.packaging.card import Recipe, model_card, read_test
 from mmskin.packaging.publish import publish_weights
@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> None:
     files = {False: args.results, True: args.tta_results}
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
+    shortcuts = read_note(args.audit) if args.audit else None
     folder = publish_weights(cfg, weights, args.out_dir, args.half)
     recipe = Recipe(args.recipe or f'python tools/train.py {args.model}', args.card_text, args.license)
-    shortcuts = read_json(args.audit) if args.audit else None
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')

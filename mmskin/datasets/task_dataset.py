@@ -158,7 +158,9 @@ class TaskDataset(BaseDataset):
             with seeded(self.seed, epoch, idx % len(self)):
                 return super().__getitem__(idx)
         except StopIteration as error:  # by which a loader would take the epoch for done, without a word
-            raise RuntimeError(f'{self.data_root}, sample {idx}: a step of the pipeline raised StopIteration') from error
+            raise RuntimeError(
+                f'{self.data_root}, sample {idx}: a step of the pipeline raised StopIteration'
+            ) from error
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """The classes in image ``idx``: one label or none. mmengine's ``ClassBalancedDataset`` asks for this."""

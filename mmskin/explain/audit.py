@@ -4,6 +4,7 @@ In ISIC-2017 coloured patches appear next to nevi alone, and rulers, gel and dar
 networks learn them; https://arxiv.org/abs/1904.08818 shows it by removing the lesion.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmskin.config import set_in_datasets, tested_dataset
 from mmskin.drawing import read_thumbnail, readable, save_figure
 from mmskin.errors import Mistake
 from mmskin.evaluation.statistics import NUM_RESAMPLES, image_counts, interval, weighted_auc, weighted_mean
-from mmskin.files import markdown_table, write_csv, write_json, write_text
+from mmskin.files import markdown_table, write_csv, write_note, write_text
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
@@ -163,7 +164,7 @@ def audit(
     rows = _rows(scores, labels, inferencer.classes)
     tested = split or tested_dataset(cfg).get('split') or ''
     found = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows}
-    write_json(out_dir / 'audit.json', found, indent=2)
+    write_note(out_dir / 'audit.json', found)
     _write_scores(out_dir / 'audit.csv', samples, scores, inferencer.classes)
     _draw(out_dir / 'audit.png', inferencer, samples, scores)
     write_text(out_dir / 'audit.md', audit_table(found))
@@ -225,11 +226,11 @@ def audit_table(found: Mapping[str, Any]) -> str:
     body = [
         (
             row['variant'],
-            '{:.3f} ({:.3f} to {:.3f})'.format(row['AC'], *row['AC_interval']),
-            '{:.3f} ({:.3f} to {:.3f})'.format(row['AUC_mean'], *row['AUC_mean_interval']),
-            *(f'{row[key]:.3f}' for key in areas),
+            '{} ({} to {})'.format(*map(_three_digits, (row['AC'], *row['AC_interval']))),
+            '{} ({} to {})'.format(*map(_three_digits, (row['AUC_mean'], *row['AUC_mean_interval']))),
+            *(_three_digits(row[key]) for key in areas),
             str(row['decided_otherwise']),
-            f'{row["moved"]:.3f}',
+            _three_digits(row['moved']),
         )
         for row in rows
     ]
@@ -245,6 +246,11 @@ def audit_table(found: Mapping[str, Any]) -> str:
         *(f'- {row["variant"]}: {row["meaning"]}.' for row in rows if row['meaning']),
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _three_digits(value: float | None) -> str:
+    """A number; ``nan`` of one that images of a single class do not have, which JSON knows as null."""
+    return f'{math.nan if value is None else value:.3f}'
 
 
 Scores = Mapping[str, np.ndarray]

@@ -1,7 +1,6 @@
 """What is left of a diagnosis when parts of the image are painted over, on a picture whose parts are known."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.audit import VARIANTS
+from mmskin.files import read_note
 from mmskin.inference.zoo import model_folder
 from mmskin.packaging.card import Recipe, model_card
 
@@ -74,7 +74,7 @@ def test_the_command_writes_a_table_a_picture_and_a_section_of_the_card(tmp_path
     text = capsys.readouterr().out
     assert all(f'| {variant.name} |' in text for variant in VARIANTS)
     assert '9 images of the split `val`' in text
-    found = json.loads((out / 'audit.json').read_text())
+    found = read_note(out / 'audit.json')
     plain, *others = found['rows']
     assert (plain['decided_otherwise'], plain['moved']) == (0, 0)
     assert any(row['moved'] > 0 for row in others)
@@ -86,3 +86,5 @@ def test_the_command_writes_a_table_a_picture_and_a_section_of_the_card(tmp_path
     folder = model_folder('lite0_isic2017')
     card = model_card(folder, load_config(folder.config), Recipe('x'), (), found)
     assert '## Shortcuts\n\n9 images of the split `val`' in card
+    plain |= dict(AUC_mean=None, AUC_mean_interval=[None, None])  # as of images of a single class
+    assert '| nan (nan to nan) |' in model_card(folder, load_config(folder.config), Recipe('x'), (), found)
