@@ -85,9 +85,9 @@ zoo: $(READY)  ## train the network that ships again into work_dirs/zoo (DATA=fo
 	for kind in multitask classification; do \
 		$(BIN)/python tools/train.py configs/$$kind/lite0_refit_isic2017.py --data-root $(DATA) --work-dir $(ZOO)/$$kind \
 			--resume --cfg-options '$(WITHOUT_DUPLICATES)' && \
-		$(BIN)/python tools/publish_model.py configs/$$kind/lite0_refit_isic2017.py $(ZOO)/$$kind $(ZOO)/$$kind/model --half \
+		$(BIN)/python -m mmskin publish configs/$$kind/lite0_refit_isic2017.py $(ZOO)/$$kind $(ZOO)/$$kind/model --half \
 		|| exit 1; done
-	$(BIN)/python tools/publish_model.py $(ZOO)/multitask/model $(ZOO)/lite0_isic2017 --with $(ZOO)/classification/model --half
+	$(BIN)/python -m mmskin publish $(ZOO)/multitask/model $(ZOO)/lite0_isic2017 --with $(ZOO)/classification/model --half
 	$(BIN)/python tools/fit_novelty.py $(ZOO)/lite0_isic2017 --data-root $(DATA)
 	$(BIN)/python tools/test.py $(ZOO)/lite0_isic2017 --data-root $(DATA) --split val --work-dir $(ZOO)/test
 

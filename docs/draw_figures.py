@@ -453,7 +453,7 @@ def export(colors: dict[str, str]) -> Figure:
     line = colors['line']
     box(axis, 1.1, 0, 1.9, 'a training\nconfig, checkpoint', colors['shared'], colors)
     arrow(axis, (2.08, 0), (3.75, 0), line)
-    axis.text(2.9, 0.16, 'publish_model', ha='center', fontsize=8, color=colors['text'])
+    axis.text(2.9, 0.16, 'publish', ha='center', fontsize=8, color=colors['text'])
     axis.add_patch(Rectangle((3.8, -0.95), 2.6, 1.9, fc=colors['cls'], ec=line))
     axis.text(5.1, 0.62, 'my_model', ha='center', va='center', fontsize=9.5, weight='bold', color=colors['text'])
     for row, file in enumerate(('config.py', 'weights.safetensors', 'README.md')):

@@ -22,7 +22,7 @@ from mmskin.errors import Mistake
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
-    parser.add_argument('model', help='model folder, as tools/publish_model.py writes it')
+    parser.add_argument('model', help='model folder, as mmskin publish writes it')
     parser.add_argument('--data-root', default='data/isic2017', help='folder with ISIC-2017 in its official layout')
     parser.add_argument(
         '--share', type=float, default=0.98, help='of the training images, left out in turn, that shall pass (0.98)'

@@ -159,7 +159,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     def _save_pretrained(self, save_directory: Path) -> None:
         here = self.files[0].parent if len(self.files) == 1 else Path('.')
         if len(self.files) != 1 or not all((here / name).is_file() for name in FILES):
-            raise Mistake('only model folders go to the Hub; tools/publish_model.py writes one')
+            raise Mistake('only model folders go to the Hub; mmskin publish writes one')
         for name in (*FILES, NOVELTY_FILE):
             if (here / name).is_file():
                 shutil.copy(here / name, save_directory)

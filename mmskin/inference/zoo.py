@@ -1,4 +1,4 @@
-"""Model folders: a trained network with its config and its card, as ``tools/publish_model.py`` writes them."""
+"""Model folders: a trained network with its config and its card, as ``mmskin publish`` writes them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +95,6 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
         found = ', '.join(there) if len(there) <= SHOWN else f'{len(there)} others'
         raise MissingFile(
             f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
-            f'{found or "nothing"} found; write one by tools/publish_model.py'
+            f'{found or "nothing"} found; write one by mmskin publish'
         )
     return ModelFolder(*(folder / name for name in FILES))

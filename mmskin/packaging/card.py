@@ -74,7 +74,7 @@ on the validation split (150 images), so figures on it are a little better than 
 
 
 class ModelTest(NamedTuple):
-    """What ``tools/test.py`` found.
+    """What ``mmskin test`` found.
 
     Attributes:
         title: Heads the column, such as 'flips at test time'.
@@ -164,10 +164,11 @@ def model_card(
     if tests:
         results = results_section(tests)
         known = f'{tests[0].title.capitalize()}:\n\n{failures(tests[0].evaluation)}'
+    trained = f'```shell\n{recipe.command}\n```' if recipe.command else 'The command is not recorded.'
     sections = {
         'Use': USAGE.format(name=name),
         'Data': ISIC2017 if dataset == 'ISIC-2017' else f'{dataset}.',
-        'Training': f'```shell\n{recipe.command}\n```\n\n{recipe.text}'.strip(),
+        'Training': f'{trained}\n\n{recipe.text}'.strip(),
         'Results': results,
         'Known failure cases': known,
         'Shortcuts': audit_table(shortcuts) if shortcuts else 'Not looked for yet (`mmskin audit`).',

@@ -1,8 +1,6 @@
 """A model's name, wherever one is asked for."""
 
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,12 +46,10 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
     assert 'this network passes no features' in capsys.readouterr().err
 
 
-def test_a_name_is_published_anew(here, monkeypatch, repository):
-    monkeypatch.setattr(sys, 'argv', ['publish_model.py', NAME, 'mine', '--half'])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(repository / 'tools' / 'publish_model.py'), run_name='__main__')
-    assert stop.value.code == 0
+def test_a_name_is_published_anew(here):
+    assert main(['publish', NAME, 'mine', '--half']) == 0
     assert (here / 'mine' / 'weights.safetensors').stat().st_size == model_folder().weights.stat().st_size
+    assert 'The command is not recorded.' in (here / 'mine' / 'README.md').read_text()  # it was not trained by its name
 
 
 def test_metafiles_name_every_config(repository):

@@ -1,35 +1,28 @@
-"""Write a model folder: config, weights as safetensors, and a card.
+"""Write a model folder to share: config, weights as safetensors, and a card.
 
-    python tools/publish_model.py configs/fpm/lite0_isic2017.py work_dirs/lite0_isic2017 my_model --half
+mmskin publish configs/fpm/lite0_isic2017.py work_dirs/lite0_isic2017 my_model --half
 
 To put test results on the card, test the folder and publish again:
 
-    python tools/test.py my_model/config.py my_model/weights.safetensors --split val --work-dir work_dirs/plain
-    python tools/publish_model.py ... my_model --half --results work_dirs/plain/results.json
+mmskin test my_model --split val --work-dir work_dirs/plain
+mmskin publish ... my_model --half --results work_dirs/plain/results.json
 
-Model folders become one that averages them: tools/publish_model.py a both --with b c
+Model folders become one that averages them: mmskin publish a both --with b c
 """
 
 import argparse
-import sys
-
-from mmskin.cli import run_tool
-from mmskin.config import SettingsAction
-from mmskin.errors import Mistake
-from mmskin.files import read_note, write_text
-from mmskin.inference.inferencer import read_models
-from mmskin.packaging.card import Recipe, model_card, read_test
-from mmskin.packaging.publish import publish_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
+    from mmskin.config import SettingsAction
+
     parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it anew')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--with', nargs='+', metavar='MODEL', help='models to average it with: names or folders')
     parser.add_argument('--half', action='store_true', help='half precision: half the size')
-    parser.add_argument('--results', help='results.json of tools/test.py, with per_image.csv next to it, for the card')
+    parser.add_argument('--results', help='results.json of mmskin test, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
     parser.add_argument('--audit', help='audit.json of mmskin audit, for the card')
     parser.add_argument('--recipe', help='command that trained the model, for the card')
@@ -42,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
+    from mmskin.errors import Mistake
+    from mmskin.files import read_note, write_text
+    from mmskin.inference.inferencer import read_models
+    from mmskin.packaging.card import Recipe, model_card, read_test
+    from mmskin.packaging.publish import publish_weights
+
     cfg, weights = read_models([args.model, *(vars(args)['with'] or ())], args.checkpoint, args.cfg_options)
     if not weights:
         raise Mistake(f'{args.model} was exported; publish the model that it was made of')
@@ -50,11 +49,8 @@ def run(args: argparse.Namespace) -> None:
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     shortcuts = read_note(args.audit) if args.audit else None
     folder = publish_weights(cfg, weights, args.out_dir, args.half)
-    recipe = Recipe(args.recipe or f'python tools/train.py {args.model}', args.card_text, args.license)
+    trained = f'mmskin train {args.model}' if args.checkpoint else ''  # of a model it is not known
+    recipe = Recipe(args.recipe or trained, args.card_text, args.license)
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
-
-
-if __name__ == '__main__':
-    sys.exit(run_tool(sys.modules[__name__]))
