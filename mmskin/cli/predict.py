@@ -14,6 +14,7 @@ import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -190,6 +191,13 @@ def _told(args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'Im
     return ImageFiles(sources.paths, args.max_pixels, args.mm_per_pixel, for_all, table)
 
 
+def _pace(done: int, total: int, seconds: float) -> str:
+    """Rate and time left, over all so far: rich's own are of the last batch, whose answers come at once."""
+    if not seconds:
+        return ''
+    return f'{done / seconds:.1f} images/s, {timedelta(seconds=round(seconds / done * (total - done)))} left'
+
+
 def _predict(
     args: argparse.Namespace,
     inferencer: 'LesionInferencer',
@@ -201,7 +209,7 @@ def _predict(
 ) -> int:
     """Write and say the answers as they come, then a summary; how many images were skipped."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from mmskin.drawing import readable
     from mmskin.files import json_text
@@ -211,9 +219,8 @@ def _predict(
     labels: Counter[str] = Counter()
     out = sys.stderr if args.json == '-' else sys.stdout
     console = Console(stderr=True)
-    rate = TextColumn('{task.fields[rate]}')
     progress = Progress(
-        *(TextColumn('predicting'), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()),
+        *(TextColumn('predicting'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[pace]}')),
         console=console,
         redirect_stdout=sys.stdout.isatty(),  # what is printed goes above the bar
         transient=True,
@@ -221,10 +228,9 @@ def _predict(
     )
     width = min(40, max(map(len, sources.paths)))
     with progress:
-        bar = progress.add_task('', total=len(sources), rate='')
-        for source, item in zip(sources, items, strict=True):
-            speed = progress.tasks[bar].speed
-            progress.update(bar, advance=1, rate=f'{speed:.1f} images/s' if speed else '')
+        bar = progress.add_task('', total=len(sources), pace='')
+        for done, (source, item) in enumerate(zip(sources, items, strict=True), 1):
+            progress.update(bar, completed=done, pace=_pace(done, len(sources), progress.tasks[bar].elapsed or 0))
             if isinstance(item, FailedImage):
                 failed += 1
                 print(f'skipped: {item.error}', file=sys.stderr)

@@ -25,7 +25,7 @@ SUPERPIXEL_SUFFIX = '_superpixels.png'
 METADATA_SUFFIX = '_metadata.csv'
 OFFICIAL_LAYOUT = (
     'The official layout is <data_root>/ISIC-2017_{Training,Validation,Test_v2}_Data, ..._Part1_GroundTruth and '
-    '..._Part3_GroundTruth.csv; check data_root.'
+    '..._Part3_GroundTruth.csv, as "mmskin prepare isic2017" makes it; check data_root (--data-root).'
 )
 
 

@@ -366,7 +366,7 @@ class PerImageTable:
         path = Path(path)
         folder, path = (path, path / PER_IMAGE) if path.is_dir() else (None, path)
         if not path.is_file():
-            raise MissingFile(f'{path}: no such file; a test (tools/test.py) writes it into its work folder.')
+            raise MissingFile(f'{path}: no such file; mmskin test writes it into its work folder.')
         note = path.with_name(RESULTS)
         if folder is not None and not note.is_file():
             raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
@@ -384,7 +384,7 @@ class PerImageTable:
             named = {name.replace('/lesion_share', '/mask_share'): arrays for name, arrays in parts.items()}
             columns = {name: np.concatenate(arrays) for name, arrays in named.items()}
         except (KeyError, ValueError) as error:
-            raise Mistake(f'{path} is not a per_image.csv ({error}); a test (tools/test.py) writes one.') from error
+            raise Mistake(f'{path} is not a per_image.csv ({error}); mmskin test writes one.') from error
         if not image_ids:
             raise Mistake(f'{path} lists no image; was the test set empty?')
         if len(set(image_ids)) < len(image_ids):

@@ -233,7 +233,7 @@ def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
     """The files that are named, and those of folders and patterns, each in the order of their names."""
     for path in map(Path, names):
         if path.is_dir():
-            yield from _photos(_below(str(path), recursive), path)
+            yield from _photos(_below(str(path), recursive), path, recursive)
         elif _is_pattern(str(path)):
             folder, pattern = _split(path)
             found = iglob(str(Path(escape(str(folder)), pattern)), recursive=True)
@@ -267,7 +267,7 @@ def _split(path: Path) -> tuple[Path, str]:
     return there, str(path.relative_to(there))
 
 
-def _photos(paths: Iterable[str], place: Path) -> Iterator[str]:
+def _photos(paths: Iterable[str], place: Path, recursive: bool = True) -> Iterator[str]:
     """Those of the files in ``place`` that are photos, sorted."""
     found = SpooledDict()
     for path in paths:
@@ -276,6 +276,8 @@ def _photos(paths: Iterable[str], place: Path) -> Iterator[str]:
         if is_photo and not name.lower().endswith(NOT_PHOTOS):
             found.add(path.replace(os.sep, '\0'))  # a folder's files follow each other
     if not found:
-        raise MissingFile(f'{place}: no image there ({", ".join(IMAGE_FILES)})')
+        deeper = not recursive and any(map(Path.is_dir, place.iterdir()))
+        hint = '; --recursive looks into its folders, too' if deeper else ''
+        raise MissingFile(f'{place}: no image there ({", ".join(IMAGE_FILES)}){hint}')
     for path in found.sorted():
         yield path.replace('\0', os.sep)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import cv2
@@ -196,6 +197,16 @@ def test_json_for_a_pipe(model, photos, capsys):
     assert [one['image_id'] for one in found] == ['a', 'b', 'phone']
     assert 'contours' not in found[0]
     assert '3 of 3 images predicted' in output.err
+
+
+def test_a_terminal_shows_rate_and_time_left_over_all_images(predict, photos, tmp_path, capsys, monkeypatch):
+    """Not of the last batch, whose answers come at once: that was hundreds of images a second."""
+    monkeypatch.setenv('FORCE_COLOR', '1')  # a terminal, to rich
+    began = time.monotonic()
+    assert predict(photos)[0] == 0
+    shown = re.sub(r'\x1b\[[\d;?]*\w', '', capsys.readouterr().err)
+    rate = float(re.search(r'3/3 ([\d.]+) images/s, 0:00:00 left', shown)[1])
+    assert 3 / (time.monotonic() - began) - 0.1 < rate < 200
 
 
 def test_two_of_one_name_and_folders_below(predict, photos, tmp_path):

@@ -88,6 +88,9 @@ def test_nothing_there_is_said(tmp_path):
         names(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'\*\.jpg: no image there'):
         names(f'{tmp_path}/*.jpg')
+    (tmp_path / 'below').mkdir()
+    with pytest.raises(FileNotFoundError, match='--recursive looks into its folders'):
+        names(tmp_path)
 
 
 @pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3)], ids=type)

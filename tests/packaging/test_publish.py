@@ -168,5 +168,5 @@ def test_a_card_says_of_other_data_nothing_about_skin(half_folder, small_config)
 def test_results_without_per_image_numbers(tmp_path):
     write_note(tmp_path / 'results.json', {})
     write_note(tmp_path / 'test.json', {'test-time augmentation': 'no'})
-    with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; a test \(tools/test\.py\) writes it'):
+    with pytest.raises(FileNotFoundError, match=r'per_image\.csv: no such file; mmskin test writes it'):
         read_test(tmp_path / 'results.json', tta=False)
