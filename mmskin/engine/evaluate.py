@@ -15,6 +15,7 @@ from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
 from mmskin.files import write_note
+from mmskin.inference.zoo import shown_path
 from mmskin.models.ensemble import load_members
 
 __all__ = ['evaluate_checkpoint']
@@ -65,7 +66,7 @@ def _evaluate(cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_di
         cfg.model = dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=cfg.model)
     join_processes(cfg)
     runner = build_runner(cfg)
-    names = ', '.join(map(str, files))
+    names = ', '.join(map(shown_path, files))
     runner.logger.info(f'testing {names}')
     load_members(runner.model, files)
     metrics = runner.test()
@@ -80,7 +81,7 @@ def test_note(cfg: Config, checkpoint: str) -> dict[str, str]:
     split = tested_dataset(cfg).get('split') or 'all'
     views = ', '.join(['yes', *(f'{key} {[*values]}' for key, values in cfg.get('tta_model', {}).items())])
     return {
-        'config': str(cfg.filename),
+        'config': shown_path(cfg.filename),
         'checkpoint': checkpoint,
         'split': split if isinstance(split, str) else '+'.join(split),
         'test-time augmentation': views if cfg.get('tta') else 'no',

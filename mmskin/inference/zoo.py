@@ -14,6 +14,7 @@ __all__ = [
     'local_models',
     'model_folder',
     'shipped_models',
+    'shown_path',
     'tested_folder',
 ]
 
@@ -60,6 +61,12 @@ def local_models(folder: str | Path = '.', depth: int = 3) -> list[Path]:
         and all((path / name).is_file() for name in FILES)
         and not path.resolve().is_relative_to(ZOO)
     )
+
+
+def shown_path(path: str | Path) -> str:
+    """``path`` for a report that is sent around: of a model that comes with mmskin it begins with the name."""
+    path = Path(path)
+    return str(path.relative_to(ZOO) if path.is_relative_to(ZOO) else path)
 
 
 def tested_folder(name_or_path: str | Path) -> Path:

@@ -132,7 +132,7 @@ def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
         area = f', {found.area_mm2:,.1f} mm²'
         length, around = f', {found.max_feret_diameter_mm:,.1f} mm', f', {found.perimeter_mm:,.1f} mm'
     return [
-        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f} % of the image{area}'),
+        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f}\N{NO-BREAK SPACE}% of the image{area}'),
         ('largest diameter', f'{found.max_feret_diameter:,.1f} pixels{length}'),
         ('perimeter', f'{found.perimeter:,.1f} pixels{around}'),
         ('asymmetry (0: symmetric)', f'{found.asymmetry:.2f}'),

@@ -64,12 +64,14 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
 def field(name: str, one: Input) -> 'gradio.components.Component':
     """Where one input other than the image is told; it is unknown at first."""
     gradio = import_gradio()
-    label = f'{name}, if known: set it before you drop the image'
+    label, min_width = f'{name}, if known: set it before you drop the image', 240  # one below the other on a phone
     if isinstance(one, Categorical):
-        choice = gradio.Dropdown(['unknown', *one.values], value='unknown', label=label, interactive=True)
+        choice = gradio.Dropdown(
+            ['unknown', *one.values], value='unknown', label=label, min_width=min_width, interactive=True
+        )
         choice.preprocess = lambda value: value  # its own raises at any other, and the server's log has a traceback
         return choice
-    return gradio.Textbox(label=label, placeholder=one.allowed, interactive=True)
+    return gradio.Textbox(label=label, placeholder=one.allowed, min_width=min_width, interactive=True)
 
 
 def uploaded(payload: Any) -> list[Upload]:

@@ -1,5 +1,6 @@
 """A model's name, wherever one is asked for."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
     assert f'run mmskin test {NAME}' in capsys.readouterr().err
     assert main(['test', NAME, '--data-root', 'data', '--no-tta', '--no-report', *quick]) == 0
     assert (here / 'work_dirs' / NAME / 'per_image.csv').is_file()
+    note = json.loads((here / 'work_dirs' / NAME / 'test.json').read_text())
+    assert (note['config'], note['checkpoint']) == (f'{NAME}/config.py', f'{NAME}/weights.safetensors')
     assert main(['gates', NAME, '--data-root', 'data', *quick]) == 2  # it has none
     assert 'this network passes no features' in capsys.readouterr().err
 

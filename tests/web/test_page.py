@@ -41,7 +41,8 @@ def test_the_mask_is_that_of_the_prediction(html, inferencer, photo):
     (overlay,) = pictures(html, r'download="mole.jpg" href')
     assert overlay.shape == (*prediction.overlay(photo).size[::-1], 3)
     measured = prediction.measurements
-    assert f'<td>{measured.area:,} pixels, {100 * measured.area_fraction:.1f} % of the image</td>' in html
+    share = f'{100 * measured.area_fraction:.1f}\N{NO-BREAK SPACE}%'
+    assert f'<td>{measured.area:,} pixels, {share} of the image</td>' in html
     assert f'<td>{measured.max_feret_diameter:,.1f} pixels</td>' in html
 
 
