@@ -468,7 +468,9 @@ class TooLargeError(Mistake):
     """An image that would take more memory than the user allows; nothing of it was decoded."""
 
     def __init__(self, what: str, max_pixels: int) -> None:
-        super().__init__(f'{what}; at most {max_pixels / 1e6:g} million pixels are accepted (set --max-pixels)')
+        super().__init__(
+            f'{what}; at most {max_pixels / 1e6:g} million pixels are accepted (set --max-pixels, or max_pixels of LoadImage)'
+        )
 
 
 def check_size(shape: tuple[int, int], max_pixels: int) -> None:
