@@ -186,6 +186,21 @@ def test_predict_writes_the_same_from_a_cluster_as_a_worker_and_a_node_die(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ('search', 'fault'),
+    [
+        ('optim_wrapper.optimizer.lr=1e-2..1e-4', 'the first number has to be below the second'),
+        ('nothing.here=1..2', 'nothing.here is not a setting'),
+    ],
+)
+def test_a_search_that_is_refused_leaves_no_trace(search, fault, repository, tmp_path, capsys):
+    """Else the corrected command would be another search than the folder's."""
+    config = str(repository / 'configs/multitask/r18_synthetic.py')
+    assert main(['sweep', config, '--search', search, '--metric', 'cls/AC', '--work-dir', str(tmp_path / 'sweep')]) == 2
+    assert fault in capsys.readouterr().err
+    assert not (tmp_path / 'sweep').exists()
+
+
 def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repository, tmp_path, capfd):
     config = str(repository / 'configs/multitask/r18_synthetic.py')
     every = {**SMALL, 'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}

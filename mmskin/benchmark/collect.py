@@ -69,7 +69,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     tested = {key: found for key, found in tested.items() if len(found) == count}
     if not tested:
         what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
-        raise Mistake(f'{runs[0].root}: {what}, so there is nothing to report.')
+        raise Mistake(f'{runs[0].results}: {what}, so there is nothing to report.')
     tables = _read_tables(tested)
     groups = None
     if suite.folds:

@@ -174,7 +174,8 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     if (root / NOTE).is_file() and (was := read_note(root / NOTE)) != note:
         changed = ', '.join(sorted(key for key in note if was.get(key) != note[key]))
         raise Mistake(f'{root}: was begun with another {changed}; restore it, or choose another --work-dir')
-    plan.trial_config({}, str(root))
+    space = space_of(plan.search)
+    plan.trial_config({name: values.sample() for name, values in space.items()}, str(root))
     with connected(address):
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
@@ -197,7 +198,7 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
             scheduler = ASHAScheduler('validation', plan.metric, plan.mode, max_t=10_000, reduction_factor=REDUCTION)
             tuner = tune.Tuner(
                 trainable,
-                param_space=space_of(plan.search),
+                param_space=space,
                 tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=plan.trials),
                 run_config=tune.RunConfig(
                     name='state', storage_path=str(root), failure_config=tune.FailureConfig(max_failures=2), verbose=0
