@@ -469,7 +469,8 @@ class TooLargeError(Mistake):
 
     def __init__(self, what: str, max_pixels: int) -> None:
         super().__init__(
-            f'{what}; at most {max_pixels / 1e6:g} million pixels are accepted (set --max-pixels, or max_pixels of LoadImage)'
+            f'{what}; at most {max_pixels / 1e6:g} million pixels are accepted '
+            '(set --max-pixels, or max_pixels of LoadImage)'
         )
 
 

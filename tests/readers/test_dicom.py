@@ -259,7 +259,8 @@ def test_predict_names_file_size_and_option(tmp_path, capsys):
     assert main(arguments) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line for line in errors if line.startswith('skipped')] == [
-        f'skipped: {tmp_path}/{name}; at most 50 million pixels are accepted (set --max-pixels, or max_pixels of LoadImage)'
+        f'skipped: {tmp_path}/{name}; at most 50 million pixels are accepted '
+        '(set --max-pixels, or max_pixels of LoadImage)'
         for name in ('a.dcm: 9000 x 9000 pixels are 81.0 million', 'b.png: 13000 x 14000 pixels are 182.0 million')
     ]
     assert main([*arguments, '--max-pixels', '0']) == 2
