@@ -29,6 +29,7 @@ from mmskin.models.weights import hash_tensors
 __all__ = ['compile_network']
 
 TOLERANCE = 1e-4  # rounding is a hundredth of it
+PATIENCE = 60  # seconds, in which another process should be done with preparing
 SEAL = hashlib.sha256().digest_size  # bytes before what is kept
 
 
@@ -97,8 +98,10 @@ def compile_network(
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, *[one.examples()[0]] * 2]) for one in network.inputs.values()]
     try:
-        estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'))
-        features = kept(Features(network), [images], start.with_suffix('.features')) if with_features else None
+        estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'), required)
+        features = None
+        if with_features:
+            features = kept(Features(network), [images], start.with_suffix('.features'), required)
     except Mistake as error:
         if required:
             raise
@@ -120,16 +123,19 @@ def writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
-def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+def kept(
+    module: nn.Module, examples: list[Tensor], path: Path, required: bool
+) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     """``module`` by OpenVINO, from ``path`` if it is there and right, else made anew and kept there.
 
     Args:
         module: Takes tensors and gives several.
         examples: What it takes, for a batch of three.
         path: Where it is kept, unless nothing can be written there.
+        required: Make it each time, where it cannot be kept.
 
     Raises:
-        Mistake: if OpenVINO cannot run it, or to other results.
+        Mistake: if OpenVINO cannot run it, or to other results, or it is not required and cannot be kept.
     """
     with torch.inference_mode():
         expected = module(*examples)
@@ -150,7 +156,7 @@ def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Seq
     run = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(path.with_suffix(path.suffix + '.lock')):
+        with FileLock(path.with_suffix(path.suffix + '.lock'), timeout=PATIENCE):
             with suppress(FileNotFoundError, RuntimeError, Mistake):  # of another CPU or version
                 content = path.read_bytes()
                 if hashlib.sha256(content[SEAL:]).digest() == content[:SEAL]:  # OpenVINO may end a process at another
@@ -161,6 +167,8 @@ def kept(module: nn.Module, examples: list[Tensor], path: Path) -> Callable[[Seq
             write_whole(path, hashlib.sha256(blob).digest() + blob)
     except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
         text = f'{path.parent}: {getattr(error, "strerror", None) or error}; nothing is kept'
+        if run is None and not required:
+            raise Mistake(text) from error
         print_log(text, logger='current', level=logging.WARNING)
     return run or opened(compiled_anew(module, examples))
 
