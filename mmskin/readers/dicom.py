@@ -70,8 +70,9 @@ def read_spacing(data: bytes, max_pixels: int) -> tuple[float | None, bool]:
     pairs = [pair for tag in ('PixelSpacing', 'PixelAspectRatio') if (pair := two_numbers(head.get(tag)))]
     is_square = all(abs(down - right) <= 0.01 * down for down, right in pairs)
     spacing = two_numbers(head.get('PixelSpacing'))
-    is_known = is_square and spacing is not None and MIN_SPACING <= spacing[0] <= MAX_SPACING
-    return sum(spacing) / 2 if is_known else None, is_square
+    if spacing is None or not is_square or not MIN_SPACING <= spacing[0] <= MAX_SPACING:
+        return None, is_square
+    return sum(spacing) / 2, is_square
 
 
 def two_numbers(value: Any) -> tuple[float, float] | None:

@@ -186,7 +186,8 @@ def without_notes(data: bytes) -> bytes:
     Those are profiles, comments, resolutions and the like, and what is too short for its kind. A PNG's EXIF block comes
     before its pixels, so that nobody has to decode these to find it.
     """
-    kept, at = [], 0
+    kept: list[bytes] = []
+    at = 0
     if data[:2] == b'\x89P':
         at = 8
         while at + 12 <= len(data):
