@@ -1,5 +1,7 @@
 """mmskin: multi-task analysis of dermoscopic images on MMEngine."""
 
+import os
+
 TYPE_CHECKING = False  # as typing has it, whose import would be most of this one's time
 if TYPE_CHECKING:
     from mmskin.inference.inferencer import LesionInferencer
@@ -14,6 +16,10 @@ HOMES = {
     'LesionInferencer': 'mmskin.inference.inferencer',
     'LesionPrediction': 'mmskin.inference.prediction',
 }
+
+# libraries that would report their use to their makers, or ask for news, as they are imported
+for _setting in ('ORT_DISABLE_TELEMETRY', 'MLFLOW_DISABLE_TELEMETRY', 'NO_ALBUMENTATIONS_UPDATE'):
+    os.environ.setdefault(_setting, '1')
 
 
 def __getattr__(name: str) -> object:

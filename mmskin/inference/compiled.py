@@ -18,9 +18,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.errors import Mistake, in_one_line, needs
+from mmskin.errors import Mistake, in_one_line
 from mmskin.files import write_whole
-from mmskin.inference.exported import openvino_core, openvino_options
+from mmskin.inference.exported import import_openvino, openvino_core, openvino_options
 from mmskin.inference.novelty import shared_features
 from mmskin.models.fusion.base import Values
 from mmskin.models.multitask import Compiled, MultiTaskModel
@@ -80,7 +80,7 @@ def compile_network(
     folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'openvino'
     can_run = type(network) is MultiTaskModel and not network.routes()
     if required:
-        needs('openvino', 'openvino')
+        import_openvino()
         if not can_run:
             raise Mistake('OpenVINO runs no network that looks twice or passes features; give device="cpu"')
     elif not (can_run and find_spec('openvino') and (writable(folder) if prepare else folder.is_dir())):
@@ -175,8 +175,7 @@ def kept(
 
 def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
     """``module`` as OpenVINO compiles it for this CPU, for batches of any size."""
-    from openvino import convert_model
-
+    convert_model = import_openvino().convert_model
     shapes = [[-1, *example.shape[1:]] for example in examples]
     pair = tuple(example[:2] for example in examples)  # the check is of three: no batch size may be in the trace
     try:

@@ -3,9 +3,11 @@
 import inspect
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,15 @@ from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, names_key
 
-__all__ = ['METADATA_KEY', 'ExportedNetwork', 'Session', 'exported_config', 'is_exported', 'open_session']
+__all__ = [
+    'METADATA_KEY',
+    'ExportedNetwork',
+    'Session',
+    'exported_config',
+    'import_openvino',
+    'is_exported',
+    'open_session',
+]
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
@@ -130,7 +140,25 @@ def openvino_core() -> Any:
     Its CPU plugin gives the thread that loads it an alternative signal stack, and frees that stack with itself. If that
     happens in another thread, the next signal, such as the end of a child process, ends the process.
     """
-    return needs('openvino', 'openvino').Core()
+    return import_openvino().Core()
+
+
+def import_openvino() -> ModuleType:
+    """OpenVINO without its reports to its makers, which begin as it is imported, and which no setting stops.
+
+    Where somebody else imports it first, they are theirs to choose.
+
+    Raises:
+        MissingLibrary: if it is not installed.
+    """
+    reporter = 'openvino_telemetry'
+    if 'openvino' in sys.modules or reporter in sys.modules:
+        return needs('openvino', 'openvino')
+    sys.modules[reporter] = None  # type: ignore[assignment]  # it does without a reporter that cannot be imported
+    try:
+        return needs('openvino', 'openvino')
+    finally:
+        del sys.modules[reporter]
 
 
 def openvino_options() -> dict[str, str | int]:

@@ -16,7 +16,7 @@ import mmskin
 from mmskin.config import class_names, config_name, tested_dataset
 from mmskin.errors import Mistake, needs
 from mmskin.files import json_text, whole_folder
-from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, open_session
+from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, import_openvino, open_session
 from mmskin.models.ensemble import Ensemble, load_members, member_configs
 from mmskin.models.fusion.base import Input
 from mmskin.models.multitask import MultiTaskModel
@@ -176,7 +176,7 @@ def write_onnx(network: Probabilities, size: int, description: dict[str, Any], p
 
 def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]) -> None:
     """Write OpenVINO's own format in full precision, with the same description, from an ONNX file."""
-    openvino = needs('openvino', 'openvino')
+    openvino = import_openvino()
     model = openvino.convert_model(onnx_file)
     model.set_rt_info(json_text(description), METADATA_KEY)
     openvino.save_model(model, path, compress_to_fp16=False)

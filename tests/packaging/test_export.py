@@ -1,6 +1,7 @@
 """Exported networks compute what torch does, say what they are, and predict in its place."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,21 @@ def onnx_file(openvino_file):
 @pytest.fixture(scope='module')
 def images(data_root):
     return sorted((data_root / 'ISIC-2017_Validation_Data').glob('*.jpg'))[:5]
+
+
+def test_runtimes_report_to_nobody(openvino_file, tmp_path):
+    code = """
+import sys
+from mmskin.inference.exported import import_openvino, open_session
+for path in sys.argv[1:]:
+    open_session(path)
+import_openvino().convert_model(sys.argv[1])
+"""
+    environment = {name: value for name, value in os.environ.items() if 'TELEMETRY' not in name and name != 'CI'}
+    environment |= dict(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / 'cache'))
+    files = [str(openvino_file.with_suffix(suffix)) for suffix in ('.onnx', '.xml')]
+    subprocess.run([sys.executable, '-c', code, *files], check=True, env=environment)
+    assert not [*tmp_path.rglob('*')], 'a reporter keeps a number of this user'
 
 
 def test_any_batch_gives_what_torch_gives(exported_file, half_folder):
