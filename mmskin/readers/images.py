@@ -189,8 +189,8 @@ def without_notes(data: bytes) -> bytes:
     kept: list[bytes] = []
     at = 0
     if data[:2] == b'\x89P':
-        at = 8
-        while at + 12 <= len(data):
+        at, kind = 8, b''
+        while at + 12 <= len(data) and kind != b'IEND':
             length, kind = struct.unpack_from('>I4s', data, at)
             chunk, at = data[at : at + 12 + length], at + 12 + length
             may_tell = NOTE_CHUNKS.get(kind, -1) in (0, length)

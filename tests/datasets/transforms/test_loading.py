@@ -105,13 +105,15 @@ def test_an_orientation_in_xmp_alone_turns_neither_size_nor_pixels(tmp_path, exi
     assert results['ori_shape'] == results['img_shape'] == (64, 96)
 
 
-def test_an_orientation_at_the_end_of_a_png_turns_both(tmp_path):
+@pytest.mark.parametrize(('behind', 'shape'), [(12, (96, 64)), (0, (64, 96))])  # what is after its end is no part
+def test_an_orientation_at_the_end_of_a_png_turns_both(tmp_path, behind, shape):
     buffer = BytesIO()
     Image.fromarray(LEFT_RED).save(buffer, 'png')
     body = b'eXIf' + orientation(6).removeprefix(b'Exif\0\0')
     chunk = (len(body) - 4).to_bytes(4, 'big') + body + zlib.crc32(body).to_bytes(4, 'big')
-    results = load(tmp_path, buffer.getvalue()[:-12] + chunk + buffer.getvalue()[-12:])
-    assert results['ori_shape'] == results['img_shape'] == (96, 64)
+    at = len(buffer.getvalue()) - behind
+    results = load(tmp_path, buffer.getvalue()[:at] + chunk + buffer.getvalue()[at:])
+    assert results['ori_shape'] == results['img_shape'] == shape
 
 
 @pytest.mark.parametrize('turn', [1, 3, 6, 8])
