@@ -26,6 +26,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    'cache_folder',
     'check_name',
     'check_readable',
     'csv_line',
@@ -103,6 +104,18 @@ def check_readable(path: str | Path) -> None:
     """Raise the system's error, which names the file, if it cannot be opened; libraries say less, or otherwise."""
     with open(str(path), 'rb'):
         pass
+
+
+def cache_folder(kind: str) -> Path:
+    """Where the user's cache holds what is of a kind: below ``XDG_CACHE_HOME``, by default ``~/.cache``.
+
+    Nothing is made or looked at; where the user has no home, nothing can be.
+    """
+    try:
+        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    except RuntimeError:
+        cache = Path(os.devnull)
+    return cache / 'mmskin' / kind
 
 
 def refuse_links(folder: Path, root: Path) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from mmskin.errors import Mistake
-from mmskin.files import whole_file
+from mmskin.files import cache_folder, whole_file
 
 __all__ = ['Rows', 'chosen', 'column_of', 'once_per_machine', 'stamp', 'write_rows']
 
@@ -151,10 +151,9 @@ def once_per_machine(
     """
     key = hashlib.sha256(json.dumps(name, default=str).encode()).hexdigest()[:32]
     now = json.dumps(made_of, default=str)
-    folder, table = Path('~', '.cache'), None
+    folder, table = cache_folder('tables'), None
+    file = folder / f'{key}.arrow'
     try:
-        folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'tables'
-        file = folder / f'{key}.arrow'
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(folder / f'{key}.lock', timeout=PATIENCE):
             with suppress(FileNotFoundError, Mistake, KeyError):
@@ -169,7 +168,7 @@ def once_per_machine(
             table = None
             pa.default_memory_pool().release_unused()
             return Rows(file)
-    except (OSError, RuntimeError) as error:  # the latter of file systems without locks, and users without a home
+    except (OSError, RuntimeError) as error:  # the latter of file systems without locks
         if isinstance(error, Mistake):
             raise
         text = f'{folder}: {getattr(error, "strerror", None) or error}; each process keeps a table of its own'

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.errors import Mistake, in_one_line
-from mmskin.files import write_whole
+from mmskin.files import cache_folder, write_whole
 from mmskin.inference.exported import import_openvino, openvino_core, openvino_options
 from mmskin.inference.novelty import shared_features
 from mmskin.models.fusion.base import Values
@@ -77,13 +77,13 @@ def compile_network(
         Mistake: if it is required, and the network passes features, whose gates could then not be seen, or it cannot be
             run.
     """
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmskin' / 'openvino'
+    folder = cache_folder('openvino')
     can_run = type(network) is MultiTaskModel and not network.routes()
     if required:
         import_openvino()
         if not can_run:
             raise Mistake('OpenVINO runs no network that looks twice or passes features; give device="cpu"')
-    elif not (can_run and find_spec('openvino') and (writable(folder) if prepare else folder.is_dir())):
+    elif not (can_run and find_spec('openvino') and (writable(folder) if prepare else os.path.isdir(folder))):
         return
     made_of = [
         hash_tensors(network.state_dict()),
@@ -93,7 +93,8 @@ def compile_network(
         *map(version, ('torch', 'openvino')),
     ]
     start = folder / hashlib.sha256('\n'.join(made_of).encode()).hexdigest()[:32]
-    if not (prepare or required or start.with_suffix('.features' if with_features else '.estimates').is_file()):
+    last = start.with_suffix('.features' if with_features else '.estimates')
+    if not (prepare or required or os.path.isfile(last)):
         return
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, *[one.examples()[0]] * 2]) for one in network.inputs.values()]
@@ -120,7 +121,8 @@ def writable(folder: Path) -> bool:
     """Whether files can be put into ``folder``, which is made if it is missing."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder.is_dir() and os.access(folder, os.W_OK)
+        return os.access(folder, os.W_OK)
+    return False
 
 
 def kept(

@@ -1,5 +1,7 @@
 """Predictions by OpenVINO, prepared once on a machine."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,20 @@ def test_what_it_cannot_run_is_refused(repository, checkpoint):
     gated = repository / 'configs/fpm/r18_synthetic.py'
     with pytest.raises(Mistake, match='passes features; give device="cpu"'):
         LesionInferencer(gated, checkpoint, device='openvino')
+
+
+@pytest.mark.parametrize('place', ['x' * 300, None])  # a name that no disk takes, and no home
+def test_where_the_cache_cannot_be_looked_at_pytorch_predicts(model, place, monkeypatch):
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setattr(Path, 'home', no_home)
+    if place:
+        monkeypatch.setenv('XDG_CACHE_HOME', place)
+    for one in (None, model):
+        assert not any(part.compiled for part in networks_in(LesionInferencer(one).network))
+
+
+def no_home():
+    raise RuntimeError('Could not determine home directory.')
 
 
 def test_a_model_that_comes_with_mmskin_is_prepared_without_asking_if_it_can_be_kept(tmp_path, monkeypatch, capfd):
