@@ -12,7 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.fileio import YamlHandler, register_handler
 from mmengine.runner import Runner
 
 import mmskin
@@ -120,6 +122,15 @@ def _tell_size(backbone: Any, pipeline: Any) -> None:
                     part['size'] = size
             elif isinstance(part, dict):
                 pending.append(part)
+
+
+@register_handler(['yaml', 'yml'])
+class YamlWithoutCode(YamlHandler):
+    """YAML whose tags cannot run Python, as mmengine lets them; tuples are read as it writes them."""
+
+    def load_from_fileobj(self, file: Any, **options: Any) -> Any:
+        """What the file holds."""
+        return super().load_from_fileobj(file, **{'Loader': yaml.FullLoader, **options})
 
 
 def read_config(path: str | Path) -> Config:

@@ -21,7 +21,8 @@ from mmengine.optim.scheduler.lr_scheduler import CosineAnnealingLR
 from mmengine.structures import PixelData
 from torch import nn
 
-from mmskin.config import load_config
+from mmskin.config import load_config, read_config
+from mmskin.errors import Mistake
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import stage_configs
@@ -278,3 +279,13 @@ class TestStageConfigs:
         assert (only.work_dir, only.to_dict()) == ('work', cfg.to_dict())
         only.model.type = 'Other'
         assert cfg.model.type == 'Net'
+
+
+def test_a_yaml_config_runs_no_python(tmp_path):
+    ran, config = tmp_path / 'ran', tmp_path / 'config.yml'
+    config.write_text(f'model: !!python/object/apply:os.mkdir ["{ran}"]\n')
+    with pytest.raises(Mistake, match='config.yml: could not determine a constructor'):
+        read_config(config)
+    assert not ran.exists()
+    config.write_text('model: {size: !!python/tuple [1, 2]}\n')
+    assert read_config(config).model.size == (1, 2)
