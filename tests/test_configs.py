@@ -22,10 +22,10 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from mmskin.config import load_config, read_config
-from mmskin.errors import Mistake
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import stage_configs
+from mmskin.errors import Mistake
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from mmskin.structures import TaskSample
 
