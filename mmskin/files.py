@@ -26,6 +26,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    'ZOO',
     'cache_folder',
     'check_name',
     'check_readable',
@@ -43,6 +44,7 @@ __all__ = [
     'read_json',
     'read_note',
     'refuse_links',
+    'shown_path',
     'signed',
     'whole_file',
     'whole_folder',
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
+ZOO = Path(__file__).resolve().parent / 'zoo'  # the models that come with mmskin
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
 PLAIN_NAME = re.compile(r'[\w-][\w .-]{0,50}')  # of 4 bytes a letter at most
 LINE_END = re.compile('\r\n|\r|\n')
@@ -116,6 +119,12 @@ def cache_folder(kind: str) -> Path:
     except RuntimeError:
         cache = Path(os.devnull)
     return cache / 'mmskin' / kind
+
+
+def shown_path(path: str | Path) -> str:
+    """``path`` for a report that is sent around: of a model that comes with mmskin it begins with the name."""
+    path = Path(path)
+    return str(path.relative_to(ZOO) if path.is_relative_to(ZOO) else path)
 
 
 def refuse_links(folder: Path, root: Path) -> None:

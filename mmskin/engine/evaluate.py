@@ -14,8 +14,7 @@ from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
-from mmskin.files import write_note
-from mmskin.inference.zoo import shown_path
+from mmskin.files import shown_path, write_note
 from mmskin.models.ensemble import load_members
 
 __all__ = ['evaluate_checkpoint']

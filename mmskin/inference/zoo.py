@@ -4,23 +4,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmskin.errors import MissingFile
+from mmskin.files import ZOO
 
 __all__ = [
     'DEFAULT_MODEL',
     'FILES',
-    'ZOO',
     'ModelFolder',
     'config_of',
     'local_models',
     'model_folder',
     'shipped_models',
-    'shown_path',
     'tested_folder',
 ]
 
 DEFAULT_MODEL = 'lite0_isic2017'
 SHOWN = 8  # files of a folder that is no model's
-ZOO = Path(__file__).resolve().parents[1] / 'zoo'
 
 
 class ModelFolder(NamedTuple):
@@ -61,12 +59,6 @@ def local_models(folder: str | Path = '.', depth: int = 3) -> list[Path]:
         and all((path / name).is_file() for name in FILES)
         and not path.resolve().is_relative_to(ZOO)
     )
-
-
-def shown_path(path: str | Path) -> str:
-    """``path`` for a report that is sent around: of a model that comes with mmskin it begins with the name."""
-    path = Path(path)
-    return str(path.relative_to(ZOO) if path.is_relative_to(ZOO) else path)
 
 
 def tested_folder(name_or_path: str | Path) -> Path:

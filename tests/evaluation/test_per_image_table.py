@@ -127,7 +127,7 @@ def test_results_without_the_tables_digest_are_refused(table, tmp_path, text):
     ],
 )
 def test_another_table_is_named(tmp_path, text, message):
-    with pytest.raises(FileNotFoundError, match=r'val\.csv: no such file; a test'):
+    with pytest.raises(FileNotFoundError, match=r'val\.csv: no such file; mmskin test'):
         PerImageTable.read(tmp_path / 'val.csv')
     (tmp_path / 'val.csv').write_text(text)
     with pytest.raises(ValueError, match=rf'val\.csv.* {message}'):
