@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmskin.models.passing.base import Maps, RoutedPassing, resize
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.gates import SumOp
 from mmskin.registry import MODELS
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mmengine.model import BaseModel
 
 from mmskin import registry
-from mmskin.models.fusion.base import Fusion, Input
+from mmskin.models.fusion import Fusion, Input
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.task import Task
 from mmskin.models.weighting.weighting import Weighting

@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from torch import nn
 
 from mmskin.config import load_config
-from mmskin.models.depthwise import DepthwiseConv2d
+from mmskin.models.convolutions import DepthwiseConv2d
 from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample

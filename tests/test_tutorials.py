@@ -12,12 +12,12 @@ import torch
 from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.datasets.transforms.packing import PackTaskSample
+from mmskin.datasets.transforms.loading import PackTaskSample
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
 from mmskin.engine.stages import run_stages, stage_configs
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.registry import MODELS, TRANSFORMS
-from mmskin.testing.network import tiny_batch
+from mmskin.testing.contract import tiny_batch
 
 TINY = {
     **{f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('val', 'test')},

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.zoo import config_of
     from mmskin.models.ensemble import member_configs
-    from mmskin.models.fusion.base import build_inputs, values_of
-    from mmskin.models.fusion.prior import PriorFusion
+    from mmskin.models.fusion import PriorFusion, build_inputs, values_of
     from mmskin.registry import DATASETS
 
     cfg = load_config(config_of(args.model))

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from mmskin.cli import run_tool
-from mmskin.evaluation.submission_scores import score_submission, scores_tables
+from mmskin.evaluation.submission import score_submission, scores_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,8 +16,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.structures import PixelData
 
 from mmskin.datasets.task_dataset import task_datasets
-from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.datasets.transforms.packing import FIELDS
+from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask
 from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS

@@ -24,8 +24,8 @@ from mmskin.engine.checkpoints import (
     noted_checkpoints,
     sole_training,
 )
-from mmskin.engine.hooks.end_with_best import best_checkpoint, keep_best
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
+from mmskin.engine.hooks.weights import best_checkpoint, keep_best
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NOTE as SETTINGS
 from mmskin.engine.resume import (

@@ -21,7 +21,7 @@ from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.ensemble import networks_in
-from mmskin.models.fusion.base import Values, values_of
+from mmskin.models.fusion import Values, values_of
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import NOTHING
 from mmskin.models.tasks.classification import Classification

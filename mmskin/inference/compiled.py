@@ -22,7 +22,7 @@ from mmskin.errors import Mistake, in_one_line
 from mmskin.files import cache_folder, write_whole
 from mmskin.inference.exported import import_openvino, openvino_core, openvino_options
 from mmskin.inference.novelty import shared_features
-from mmskin.models.fusion.base import Values
+from mmskin.models.fusion import Values
 from mmskin.models.multitask import Compiled, MultiTaskModel
 from mmskin.models.weights import hash_tensors
 

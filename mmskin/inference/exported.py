@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mmskin.errors import MissingFile, Mistake, needs, refusals
 from mmskin.files import check_readable
-from mmskin.models.fusion.base import Input, values_of
+from mmskin.models.fusion import Input, values_of
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, names_key

@@ -29,14 +29,14 @@ from mmskin.errors import Mistake, refusals
 from mmskin.files import ZOO, check_name
 from mmskin.inference.compiled import compile_network
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
-from mmskin.inference.gate_rates import GateRates, Rates
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
+from mmskin.models.convolutions import fold_batch_norms
 from mmskin.models.ensemble import load_members, networks_in
-from mmskin.models.folding import fold_batch_norms
-from mmskin.models.fusion.base import Input
+from mmskin.models.fusion import Input
+from mmskin.models.routes import GateRates, Rates
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap, watched

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.files import check_name
-from mmskin.models.depthwise import speed_up_depthwise
-from mmskin.models.fusion.base import Values, build_inputs, values_of
-from mmskin.models.heads.widths import with_widths
+from mmskin.models.convolutions import speed_up_depthwise
+from mmskin.models.fusion import Values, build_inputs, values_of
+from mmskin.models.heads import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched

@@ -18,7 +18,7 @@ from mmskin.errors import Mistake, needs
 from mmskin.files import json_text, whole_folder
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, import_openvino, open_session
 from mmskin.models.ensemble import Ensemble, load_members, member_configs
-from mmskin.models.fusion.base import Input
+from mmskin.models.fusion import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
 from mmskin.models.weights import hash_tensors, read_weights, without_lookups

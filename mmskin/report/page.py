@@ -31,7 +31,7 @@ from mmskin.evaluation.statistics import (
     weighted_mean,
     weighted_specificity,
 )
-from mmskin.evaluation.submission_scores import SENSITIVITIES
+from mmskin.evaluation.submission import SENSITIVITIES
 from mmskin.files import read_note, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences

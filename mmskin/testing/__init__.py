@@ -11,12 +11,10 @@ In a file that pytest collects::
 
 from mmskin.testing.contract import Contract
 from mmskin.testing.fusion import FusionContract
-from mmskin.testing.head import HeadContract
-from mmskin.testing.loss import LossContract
 from mmskin.testing.metric import MetricContract
 from mmskin.testing.passing import PassingContract
 from mmskin.testing.route import GateContract, MessageContract, OpContract
-from mmskin.testing.task import TaskContract
+from mmskin.testing.task import HeadContract, LossContract, TaskContract
 from mmskin.testing.weighting import WeightingContract
 
 __all__ = [

@@ -6,10 +6,19 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmskin.models.fusion.base import Categorical, Fusion, Numeric, Values
+from mmskin.models.fusion import Categorical, Fusion, Numeric, Values
 from mmskin.structures import TaskSample
-from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
-from mmskin.testing.network import tiny_batch, tiny_network
+from mmskin.testing.contract import (
+    SIZES,
+    Contract,
+    close,
+    close_in_bf16,
+    random,
+    randomised,
+    reached,
+    tiny_batch,
+    tiny_network,
+)
 
 __all__ = ['FusionContract']
 

@@ -10,8 +10,17 @@ from torch import Tensor, nn
 
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.watch import closed, pass_features
-from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, randomised, reached
-from mmskin.testing.network import tiny_batch, tiny_network
+from mmskin.testing.contract import (
+    SIZES,
+    Contract,
+    close,
+    close_in_bf16,
+    random,
+    randomised,
+    reached,
+    tiny_batch,
+    tiny_network,
+)
 
 __all__ = ['PassingContract']
 

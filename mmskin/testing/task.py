@@ -1,16 +1,17 @@
-"""The contract of tasks."""
+"""The contracts of tasks, their heads and their losses."""
 
 from collections.abc import Sequence
 
 import torch
 from mmengine.structures import PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmskin.models.tasks.task import Task
 from mmskin.structures import TaskSample
-from mmskin.testing.contract import Contract, close, close_in_bf16, random, reached
+from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, reached
 
-__all__ = ['TaskContract']
+__all__ = ['HeadContract', 'LossContract', 'TaskContract', 'loss_batch']
+
 
 SIZE = (33, 41)  # of the images
 
@@ -104,3 +105,131 @@ class TaskContract(Contract):
         with torch.autocast('cpu', dtype=torch.bfloat16):
             losses = task.loss(feats(), self.samples())
         assert {value.dtype for value in losses.values()} == {torch.float32}
+
+
+class HeadContract(Contract):
+    """A head gives logits of an image (N, classes), or of pixels (N, channels, H, W), from the last of several maps."""
+
+    given = dict(in_channels=6)
+
+    def dims(self) -> int:
+        """Dimensions of its logits: 2 or 4."""
+        return self.build().eval()((torch.zeros(2, 6, 5, 5),)).ndim
+
+    def test_logits(self) -> None:
+        """For maps of any size and batches of one; pixels' are as large as the map."""
+        head, dims = self.build().eval(), self.dims()
+        assert dims in (2, 4)
+        for size in SIZES:
+            for count in (1, 3):
+                last = random(count, 6, *size)
+                logits = head((random(count, 2, 8, 8), last))
+                assert (logits.shape[0], logits.ndim) == (count, dims)
+                assert dims == 2 or logits.shape[2:] == size
+                assert close(head([last]), logits), 'it reads another map than the last'
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        head, last = self.build().eval(), random(3, 6, 5, 9)
+        assert close(head((last,))[:1], head((last[:1],)))
+
+    def test_gradient_reaches_all(self) -> None:
+        """The map and every parameter."""
+        head, feature = self.build(), random(2, 6, 5, 9).requires_grad_()
+        head((feature,)).square().sum().backward()
+        tensors = dict(head.named_parameters(), feature=feature)
+        assert reached(tensors) == {*tensors}
+
+    def test_trains_on_one_image(self) -> None:
+        """Whose logits and gradients are finite."""
+        for size in SIZES:
+            head = self.build().train()
+            logits = head((random(1, 6, *size),))
+            logits.square().sum().backward()
+            gradients = [p.grad for p in head.parameters() if p.grad is not None]
+            assert all(tensor.isfinite().all() for tensor in (logits, *gradients))
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(self.build().eval(), (random(2, 6, 5, 9),))
+
+
+def loss_batch(dims: int, count: int = 2, size: tuple[int, int] = (5, 9)) -> tuple[Tensor, Tensor]:
+    """Logits of 2 dimensions, classes, or of 4, pixels, and the target that a task hands to a loss with them."""
+    if dims == 2:
+        return random(count, 3), torch.arange(count) % 3
+    return random(count, 1, *size), torch.ones(count, 1, *size).triu()
+
+
+class LossContract(Contract):
+    """A loss compares logits of classes with labels, or logits of pixels with masks, and gives one number."""
+
+    def dims(self) -> int:
+        """Dimensions of the logits that the loss is for: the first that it takes."""
+        for dims in (2, 4):
+            try:
+                self.build()(*loss_batch(dims))
+            except (ValueError, RuntimeError, IndexError):
+                continue
+            return dims
+        raise AssertionError(f'{self.cfg} takes neither logits of classes nor of pixels')
+
+    def test_one_number(self) -> None:
+        """Finite and not negative, for masks of any size and batches of one."""
+        for size in SIZES:
+            for count in (1, 3):
+                loss = self.build()(*loss_batch(self.dims(), count, size))
+                assert loss.shape == ()
+                assert loss.isfinite()
+                assert loss >= 0
+
+    def test_right_costs_less_than_wrong(self) -> None:
+        """And to be sure of what is right costs hardly anything."""
+        logits, target = loss_batch(self.dims())
+        right = nn.functional.one_hot(target, 3) * 2.0 - 1 if logits.ndim == 2 else target * 2 - 1
+        costs = [float(self.build()(right * certainty, target)) for certainty in (20, 1, 0, -1, -20)]
+        assert costs == sorted(costs)
+        assert costs[0] < 0.1 < costs[-1]
+
+    def test_gradient_points_to_the_target(self) -> None:
+        """In every image."""
+        logits, target = loss_batch(self.dims())
+        logits.requires_grad_()
+        self.build()(logits, target).backward()
+        gradient = logits.grad
+        assert gradient is not None
+        on_target = nn.functional.one_hot(target, 3) if logits.ndim == 2 else target
+        assert (gradient[on_target == 1] <= 0).all()
+        assert (gradient[on_target == 0] >= 0).all()
+        assert gradient.flatten(1).any(dim=1).all(), 'an image without gradient'
+
+    def test_gradient_reaches_all(self) -> None:
+        """Every parameter of its own, if it has any."""
+        loss, (logits, target) = self.build(), loss_batch(self.dims())
+        loss(logits.requires_grad_(), target).backward()
+        own = dict(loss.named_parameters())
+        assert reached(own) == {*own}
+
+    def test_extremes_are_finite(self) -> None:
+        """Sure and wrong, or sure and right, with one class alone in the target."""
+        for logit in (-1e4, 1e4):
+            for value in (0, 1):
+                logits, target = loss_batch(self.dims())
+                logits = torch.full_like(logits, logit, requires_grad=True)
+                loss = self.build()(logits, torch.full_like(target, value))
+                loss.backward()
+                assert loss.isfinite()
+                assert logits.grad is not None
+                assert logits.grad.isfinite().all()
+
+    def test_empty_batch(self) -> None:
+        """A loss of 0 whose gradient is finite, since a mean over nothing is nan and spoils all weights."""
+        logits, target = loss_batch(self.dims())
+        loss = self.build()(logits[:0].requires_grad_(), target[:0])
+        assert loss == 0
+        assert loss.requires_grad
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        logits, target = loss_batch(self.dims(), size=(33, 41))
+        assert close_in_bf16(self.build(), logits.bfloat16(), target)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mmskin.models.weighting.from_losses import FixedWeights
 from mmskin.models.weighting.weighting import Weighting
-from mmskin.testing.contract import Contract, close, same
-from mmskin.testing.network import TASKS, LinearNetwork, batches, linear_network
+from mmskin.testing.contract import TASKS, Contract, LinearNetwork, batches, close, linear_network, same
 
 __all__ = ['WeightingContract']
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmskin.errors import needs
 from mmskin.files import file_key
 from mmskin.inference.inferencer import LesionInferencer
-from mmskin.models.fusion.base import Categorical, Input
+from mmskin.models.fusion import Categorical, Input
 from mmskin.web.answer import Refused, answer_html, look_at, samples_html
 from mmskin.web.limits import MEGA, Limits
 

@@ -14,7 +14,7 @@ from mmskin.evaluation.statistics import (
     weighted_auc,
     weighted_specificity,
 )
-from mmskin.evaluation.submission_scores import specificity_at
+from mmskin.evaluation.submission import specificity_at
 
 
 def test_mean_and_its_interval():

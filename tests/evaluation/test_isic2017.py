@@ -8,7 +8,7 @@ from isic_challenge_scoring.classification import ClassificationMetric, Classifi
 from isic_challenge_scoring.segmentation import SegmentationScore
 
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
-from mmskin.evaluation.submission_scores import score_masks
+from mmskin.evaluation.submission import score_masks
 from mmskin.registry import METRICS
 
 CHALLENGE_NAMES = {

@@ -14,7 +14,7 @@ import torch
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.evaluate import evaluate_checkpoint as run_test
-from mmskin.evaluation.submission_scores import score_submission
+from mmskin.evaluation.submission import score_submission
 from mmskin.registry import MODELS
 
 SMALL = {'test_dataloader.num_workers': 0, 'test_dataloader.dataset.pipeline.0.size': 48}

@@ -9,7 +9,7 @@ from isic_challenge_scoring.segmentation import SegmentationScore
 
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.evaluation.isic2017 import CATEGORIES
-from mmskin.evaluation.submission_scores import score_submission, scores_tables, specificity_at
+from mmskin.evaluation.submission import score_submission, scores_tables, specificity_at
 
 PREFIX = 'ISIC-2017_Test_v2'
 MASK_NAMES = {'JA': 'jaccard', 'DI': 'dice', 'AC': 'accuracy', 'sensitivity': 'sensitivity'}

@@ -31,7 +31,7 @@ from mmengine.config import read_base
 
 with read_base():
     from mmskin.configs.fpm.r18_synthetic import *
-from mmskin.models.heads.classification import ClsHead
+from mmskin.models.heads import ClsHead
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 from mmskin.models.passing.gates import SpatialGate
 

@@ -25,7 +25,7 @@ from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
-from mmskin.evaluation.submission_scores import score_submission
+from mmskin.evaluation.submission import score_submission
 from mmskin.files import write_csv
 from mmskin.inference.prediction import FailedImage
 from mmskin.models.weights import hash_tensors

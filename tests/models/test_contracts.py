@@ -10,7 +10,7 @@ import itertools
 import pytest
 
 from mmskin.errors import Mistake
-from mmskin.models.fusion.base import Fusion
+from mmskin.models.fusion import Fusion
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.registry import MODELS
 from mmskin.testing import (

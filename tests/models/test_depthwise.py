@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmskin.models.depthwise import DepthwiseConv2d, speed_up_depthwise
+from mmskin.models.convolutions import DepthwiseConv2d, speed_up_depthwise
 
 LAYERS = {
     'dilated': dict(kernel_size=5, padding=4, dilation=2),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmskin.config import load_config
-from mmskin.models.folding import fold_batch_norms
+from mmskin.models.convolutions import fold_batch_norms
 from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 

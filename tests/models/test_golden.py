@@ -6,9 +6,8 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.heads.segmentation import ASPPHead
-from mmskin.models.losses.cross_entropy import CrossEntropy, WeightedCrossEntropy
-from mmskin.models.losses.overlap import DiceLoss
+from mmskin.models.heads import ASPPHead
+from mmskin.models.losses import CrossEntropy, DiceLoss, WeightedCrossEntropy
 from mmskin.models.passing.feature_passing import GatedFeaturePassing
 
 # One lesion pixel of four, so beta = 3/4. P(y=1) = 4/5 there, and 1/5, 1/2, 1/4 off the lesion.

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
-from mmskin.testing.network import TinyChain
+from mmskin.testing.contract import TinyChain
 
 BOTH = ('gt_label', 'gt_sem_seg')
 CLS = dict(type='Classification', head=dict(type='ClsHead', in_channels=12), losses=dict(ce=dict(type='CrossEntropy')))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from mmskin.models.heads.segmentation import ASPPHead
+from mmskin.models.heads import ASPPHead
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample

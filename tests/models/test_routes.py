@@ -3,7 +3,7 @@
 import torch
 
 from mmskin.models.routes import join_readings, read_routes
-from mmskin.testing.network import tiny_batch, tiny_network
+from mmskin.testing.contract import tiny_batch, tiny_network
 
 
 def readings(scale, **options):

@@ -8,7 +8,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model as load_checkpo
 from mmskin.errors import Mistake
 from mmskin.explain.explanation import class_activation
 from mmskin.registry import MODELS
-from mmskin.testing.network import TinyChain, tiny_batch, tiny_network
+from mmskin.testing.contract import TinyChain, tiny_batch, tiny_network
 
 WIDTHS = {'SecondLook': 24, 'MaskGuidedPooling': 36}
 

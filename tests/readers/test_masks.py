@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmskin.datasets.transforms.loading import LoadMask
 from mmskin.errors import MissingFile, Mistake
-from mmskin.evaluation.submission_scores import score_submission
+from mmskin.evaluation.submission import score_submission
 from mmskin.readers.masks import read_mask
 
 MASK = np.zeros((40, 50), np.uint8)

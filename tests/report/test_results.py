@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
-from mmskin.evaluation.submission_scores import category_scores
+from mmskin.evaluation.submission import category_scores
 from mmskin.report.figures import confusion, operating_points
 from mmskin.report.page import (
     all_groups,

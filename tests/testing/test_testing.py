@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from mmskin.evaluation.segmentation import SegmentationMetric
-from mmskin.models.heads.classification import ClsHead
-from mmskin.models.losses.overlap import DiceLoss
-from mmskin.models.passing.bottleneck import BottleneckPassing
-from mmskin.models.passing.feature_passing import GatedFeaturePassing
-from mmskin.models.passing.gates import ConvMessage, ElementwiseGate
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.heads import ClsHead
+from mmskin.models.losses import DiceLoss
+from mmskin.models.passing.feature_passing import BottleneckPassing, GatedFeaturePassing
+from mmskin.models.passing.gates import ConvMessage, ElementwiseGate, SumOp
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.weighting.from_losses import DWA, GLS
 from mmskin.testing import (

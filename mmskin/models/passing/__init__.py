@@ -1,1 +1,1 @@
-"""Operators that pass features between branches, one a file; ``base`` says how to write one, configs name them."""
+"""Operators that pass features between branches; ``base`` says how to write one, configs name them."""

@@ -1,5 +1,6 @@
-"""Operators that attend: what a branch takes depends on its own map or on the image."""
+"""Operators that attend: what a branch takes depends on its own map, on the image, or on the other branch's answer."""
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from mmskin.models.passing.base import (
     BatchNorm,
     Maps,
     MixingPassing,
+    Route,
     RoutedPassing,
     Streams,
     WeighedMixture,
     check_positive,
     resize,
 )
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.gates import ConcatOp, SumOp
 from mmskin.registry import MODELS
 
 
@@ -220,3 +222,112 @@ class CrossAttentionPassing(RoutedPassing):
             self.routes[name] = CrossAttentionRoute(
                 self.out_channels[source], self.out_channels[target], channels, num_heads, max_side, self.identity_init
             )
+
+
+class FiLMRoute(nn.Module):
+    """(1 + g(c)) (.) f + b(c), g and b linear in c: the source's mean, or the target's under a mask from the source."""
+
+    def __init__(self, source: int, target: int, masked: bool, identity_init: bool) -> None:
+        super().__init__()
+        self.film = nn.Conv2d(target if masked else source, 2 * target, 1)
+        if identity_init:
+            for parameter in self.film.parameters():
+                nn.init.zeros_(parameter)
+        self.mask = nn.Conv2d(source, 1, 1) if masked else None
+
+    def rates(self, source: Maps, target: Maps) -> Tensor:
+        """The mask in (0, 1), (N, 1, h, w), at the source's resolution."""
+        assert self.mask is not None
+        return self.mask(source.f).sigmoid()
+
+    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
+        if self.mask is None:
+            context = source.f.mean(dim=(2, 3), keepdim=True)
+        else:
+            mask = resize(self.rates(source, target), target.f)
+            total, area = (part.sum(dim=(2, 3), keepdim=True) for part in (mask * target.f, mask))
+            context = total / area.clamp_min(1e-6)  # a mask may be empty throughout
+        gamma, beta = self.film(context).chunk(2, dim=1)  # (N, C, 1, 1)
+        return (1 + gamma) * feature + beta
+
+
+@MODELS.register_module()
+class FiLMPassing(RoutedPassing):
+    """f_i <- g(c_j) (.) f_i + b(c_j), a scale and a shift per channel that follow from c_j, f_j averaged over the map.
+
+    FiLM (https://arxiv.org/abs/1709.07871, eq. 1 and 2), where c is an encoded question; there, too, g = 1 + W c + b is
+    learned as its distance from 1. Ours: c_j is another branch's map, and there is a way back from a branch that
+    outlines the lesion to one that does not. Then c is the target's own map averaged under a mask, s(w * f_j + b), so
+    that the look of the lesion modulates the whole.
+
+    Args:
+        masks: Tasks that outline something: routes that start there average under a mask. By default 'seg', if there
+            is such a task.
+        options: See ``FeaturePassing``; it starts from the identity by g = 1 and b = 0.
+
+    Raises:
+        Mistake: if ``masks`` names an unknown task.
+    """
+
+    quantity = (
+        "the mask under which the target's map is averaged: 1 is inside, 0 outside; it does not say how much passes"
+    )
+
+    def __init__(self, *args: Any, masks: Iterable[str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        out = self.out_channels
+        self.masks = {'seg'} & {*out} if masks is None else {*masks}
+        if unknown := self.masks - {*out}:
+            raise Mistake(f'masks names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
+        for name, (source, target) in self.ends.items():
+            self.routes[name] = FiLMRoute(out[source], out[target], source in self.masks, self.identity_init)
+
+    def gated(self, tasks: Collection[str]) -> dict[str, Route]:
+        """The running routes that average under a mask, by name."""
+        return {name: ends for name, ends in self.running(tasks).items() if ends[0] in self.masks}
+
+
+class MaskCAMRoute(nn.Module):
+    """W [f ; s(w * f_j + b)], with ``num_maps`` maps from the source."""
+
+    def __init__(self, source: int, target: int, num_maps: int, identity_init: bool) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(source, num_maps, 1)
+        self.op = ConcatOp(target, identity_init, message_channels=num_maps)
+
+    def rates(self, source: Maps, target: Maps) -> Tensor:
+        """The maps in (0, 1), (N, num_maps, h, w), at the source's resolution."""
+        return self.head(source.f).sigmoid()
+
+    def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
+        return self.op(feature, resize(self.rates(source, target), feature))
+
+
+@MODELS.register_module()
+class MaskCAMPassing(RoutedPassing):
+    """f_i <- W [f_i ; M_j], M_j = s(w_j * f_j + b_j): a branch gets another's prediction as maps, not its features.
+
+    After MB-DCNN (https://arxiv.org/abs/1903.03313), where classification reads the image with the lesion's mask, and
+    segmentation its features with the class activation map; there, mask and map are the outputs of networks trained
+    beforehand. Ours: a 1x1 convolution inside the block predicts them, from features that are not final yet, and learns
+    from the losses of the tasks that use them; s, a sigmoid, gives both the range of a mask; and W, 1x1, brings the
+    result back to C channels.
+
+    Args:
+        num_maps: Maps that a task hands on, by task; 1 for those left out, and e.g. ``dict(cls=3)`` for the activation
+            map of each class.
+        options: See ``FeaturePassing``; it starts from the identity by W = [I ; 0].
+
+    Raises:
+        Mistake: if ``num_maps`` names an unknown task.
+    """
+
+    quantity = 'the map that the target reads: 1 is inside, 0 outside; it does not say how much passes'
+
+    def __init__(self, *args: Any, num_maps: Mapping[str, int] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        num_maps, out = num_maps or {}, self.out_channels
+        if unknown := num_maps.keys() - {*out}:
+            raise Mistake(f'num_maps names {", ".join(sorted(unknown))}; the tasks are {", ".join(out)}')
+        for name, (source, target) in self.ends.items():
+            self.routes[name] = MaskCAMRoute(out[source], out[target], num_maps.get(source, 1), self.identity_init)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.gates import SumOp
 from mmskin.models.watch import is_closed
 from mmskin.registry import MODELS
 

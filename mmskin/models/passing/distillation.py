@@ -17,7 +17,7 @@ from mmskin.models.passing.base import (
     check_positive,
     resize,
 )
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.gates import SumOp
 from mmskin.registry import MODELS
 
 

@@ -10,8 +10,8 @@ from mmengine.structures import PixelData
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
-from mmskin.models.fusion.base import Fusion, Values
-from mmskin.models.losses.building import build_losses
+from mmskin.models.fusion import Fusion, Values
+from mmskin.models.losses import build_losses
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mmskin.datasets.transforms.packing import PackTaskSample
+from mmskin.datasets.transforms.loading import PackTaskSample
 from mmskin.datasets.transforms.processing import MeasureLesion, RandomWarp
 from mmskin.masks import diameter, irregularity, lattice_points
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mmskin.datasets.transforms.packing import PackTaskSample
+from mmskin.datasets.transforms.loading import PackTaskSample
 from mmskin.structures import TaskSample
 
 

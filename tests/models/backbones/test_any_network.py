@@ -13,7 +13,7 @@ from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import SplitBackbone
 from mmskin.registry import MODELS
-from mmskin.testing.network import tiny_batch
+from mmskin.testing.contract import tiny_batch
 
 LEVELS = ('/4', '/8', '/16', '/32')
 SHALLOW = dict(depths=(1, 1, 2, 1))

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from mmskin.models.backbones.full_size import CDNNChain, ColorChannels, Padded, UNetChain
-from mmskin.models.backbones.parallel import ParallelBackbone
+from mmskin.models.backbones.split import ParallelBackbone
 from mmskin.models.backbones.torchvision_chains import AlexNetChain, GoogLeNetChain, fully_connected_blocks
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmskin.registry import MODELS
-from mmskin.testing.network import tiny_network
+from mmskin.testing.contract import tiny_network
 
 AGE = dict(type='Numeric', minimum=0, maximum=120, edges=(30, 60), mean=50, std=20)
 SEX = dict(type='Categorical', values=('female', 'male'))

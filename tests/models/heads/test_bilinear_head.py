@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from mmskin.models.heads.classification import BilinearHead, bilinear_pooling
+from mmskin.models.heads import BilinearHead, bilinear_pooling
 
 # Two channels at two positions: (1, 2) and (0, -4). Outer products [1 2; 2 4] and [0 0; 0 16]; mean [.5 1; 1 10].
 FEATURES = torch.tensor([[[[1.0, 0.0]], [[2.0, -4.0]]]])  # (1, 2, 1, 2)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmskin.models.heads.segmentation import UNetHead
+from mmskin.models.heads import UNetHead
 
 
 def test_ends_at_the_finest_map_whatever_the_sizes():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmskin.evaluation.segmentation import segmentation_scores
-from mmskin.models.losses.overlap import JaccardLoss
+from mmskin.models.losses import JaccardLoss
 
 # One lesion pixel of four; P(y=1) = 4/5 there, and 1/5, 1/2, 1/4 off the lesion.
 MASK = torch.tensor([[[[1, 0], [0, 0]]]])  # (1, 1, 2, 2)

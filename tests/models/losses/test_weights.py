@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmskin.errors import Mistake
-from mmskin.models.losses.cross_entropy import CrossEntropy
+from mmskin.models.losses import CrossEntropy
 from mmskin.registry import MODELS
 
 HEAD = dict(type='ClsHead', in_channels=4)

@@ -6,8 +6,7 @@ import pytest
 from torch import nn
 
 from mmskin.models.passing.base import FeaturePassing, MixingPassing, Mixture, resize
-from mmskin.models.passing.gates import ConvMessage
-from mmskin.models.passing.ops import SumOp
+from mmskin.models.passing.gates import ConvMessage, SumOp
 from mmskin.registry import MODELS
 from mmskin.testing import PassingContract
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from mmskin.models.passing.base import CarryingPassing
-from mmskin.models.passing.bottleneck import BottleneckPassing
-from mmskin.testing.contract import randomised
-from mmskin.testing.network import tiny_batch, tiny_network
+from mmskin.models.passing.feature_passing import BottleneckPassing
+from mmskin.testing.contract import randomised, tiny_batch, tiny_network
 
 BLOCKS, LEVELS = ('b.0', 'b.1'), ('decoder/32', 'decoder/16')
 

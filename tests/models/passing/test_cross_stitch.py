@@ -8,7 +8,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 
 from mmskin.models.passing.stitching import CrossStitchPassing
-from mmskin.testing.network import tiny_network
+from mmskin.testing.contract import tiny_network
 
 ONE = dict(a=1, b=1, c=1)
 

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.passing.gbd import GBDPassing
+from mmskin.models.passing.feature_passing import GBDPassing
 
 THREE = dict(a=1, b=1, c=1)
 OUTPUTS = {task: torch.full((1, 1, 1, 1), value) for task, value in (('a', 1.0), ('b', 2.0), ('c', 3.0))}

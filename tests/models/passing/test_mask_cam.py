@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from mmskin.models.passing.mask_cam import MaskCAMPassing
+from mmskin.models.passing.attention import MaskCAMPassing
 from mmskin.testing import PassingContract
 
 ONE = dict(cls=1, seg=1)

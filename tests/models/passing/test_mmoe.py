@@ -4,7 +4,7 @@ from math import log
 
 import torch
 
-from mmskin.models.passing.mmoe import MMoEPassing
+from mmskin.models.passing.stitching import MMoEPassing
 
 ONE = dict(a=1, b=1)
 

@@ -6,8 +6,7 @@ from torch import nn
 
 from mmskin.errors import Mistake
 from mmskin.models.passing.distillation import MultiScalePassing
-from mmskin.testing.contract import randomised
-from mmskin.testing.network import TinyChain, tiny_batch, tiny_network
+from mmskin.testing.contract import TinyChain, randomised, tiny_batch, tiny_network
 
 SCALES = ('decoder/32', 'decoder/16')
 

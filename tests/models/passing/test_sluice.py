@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmskin.models.passing.stitching import SluicePassing, overlap, split
-from mmskin.testing.network import tiny_batch, tiny_network
+from mmskin.testing.contract import tiny_batch, tiny_network
 
 SITES = ('b.0', 'b.1')
 

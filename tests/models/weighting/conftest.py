@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmskin.registry import MODELS
-from mmskin.testing.network import TASKS, batches, linear_network
+from mmskin.testing.contract import TASKS, batches, linear_network
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from mmskin.registry import MODELS
-from mmskin.testing.network import TASKS, LinearNetwork
+from mmskin.testing.contract import TASKS, LinearNetwork
 
 LABELLED = [(TASKS, TASKS), (('a', 'c'), TASKS), (('a', 'b'), ('b', 'c')), (('b', 'c'), ('c',)), (TASKS, TASKS)]
 

@@ -1,16 +1,144 @@
-"""The widths of heads and necks, from the maps that they get."""
+"""The heads of tasks, and the widths of heads and necks from the maps that they get."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.registry import MODELS, options_of
 
-__all__ = ['with_widths']
+__all__ = ['ASPPHead', 'BilinearHead', 'ClsHead', 'UNetHead', 'bilinear_pooling', 'with_widths']
+
+
+@MODELS.register_module()
+class ClsHead(nn.Module):
+    """Global average pooling and one linear layer, as in ResNet (https://arxiv.org/abs/1512.03385).
+
+    Args:
+        in_channels: Channels of the last feature map.
+        num_classes: Number of classes.
+        dropout: Share of the pooled features dropped while training.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Logits (N, num_classes) from the last map (N, C, H, W) of ``feats``."""
+        pooled = feats[-1].mean(dim=(2, 3))  # (N, C)
+        return self.fc(self.dropout(pooled))
+
+
+@MODELS.register_module()
+class BilinearHead(nn.Module):
+    """One linear layer on the bilinear features of the last map beside the averages of the maps before it.
+
+    The last map's are the local features of Ge et al. (https://doi.org/10.1109/ISBI.2017.7950681), the averages their
+    global ones. That each kind is brought to length 1 before they are joined is ours.
+
+    Args:
+        in_channels: Channels of the maps, the last one's last; a number for one map.
+        num_classes: Number of classes.
+        dropout: Share of the joined features dropped while training.
+    """
+
+    def __init__(self, in_channels: int | Sequence[int], num_classes: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        channels = [in_channels] if isinstance(in_channels, int) else list(in_channels)
+        self.num_maps = len(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(sum(channels[:-1]) + channels[-1] ** 2, num_classes)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Logits (N, num_classes) from the last maps (N, C, H, W) of ``feats``, as many as there are channels."""
+        *others, local = feats[-self.num_maps :]
+        averages = [F.normalize(feat.mean(dim=(2, 3)), dim=1) for feat in others]
+        return self.fc(self.dropout(torch.cat([*averages, bilinear_pooling(local)], dim=1)))
+
+
+def bilinear_pooling(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """Which channels of a map occur together: (N, C * C), of length 1.
+
+    The outer product of each position's features with themselves, summed over positions, then the signed square root
+    and division by the Euclidean norm (Lin et al., https://arxiv.org/abs/1504.07889, section 3.1).
+
+    Args:
+        x: (N, C, H, W).
+        eps: Keeps the square root's slope finite at 0.
+    """
+    x = x.flatten(2).float()  # (N, C, HW)
+    products = torch.einsum('ncp,ndp->ncd', x, x).flatten(1).float() / x.shape[2]
+    roots = products.sign() * ((products.abs() + eps).sqrt() - eps**0.5)
+    return F.normalize(roots, dim=1)
+
+
+@MODELS.register_module()
+class ASPPHead(nn.Module):
+    """Parallel dilated 3x3 convolutions, summed: atrous spatial pyramid pooling as in DeepLab v2.
+
+    https://arxiv.org/abs/1606.00915, section 3.2. Each branch gives the logits directly, as in the ResNet-101 variant
+    that the paper builds on; weights start from a normal distribution with deviation 0.01.
+
+    Args:
+        in_channels: Channels of the last feature map.
+        out_channels: Logits of a pixel: 1 for one outline, or one for each class or outline.
+        rates: Dilation rates; they are in cells of the feature map, so a coarser map wants smaller ones.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 1, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList()
+        for rate in rates:
+            branch = nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate)
+            nn.init.normal_(branch.weight, std=0.01)
+            nn.init.zeros_(branch.bias)  # type: ignore[arg-type]
+            self.branches.append(branch)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Logits (N, out_channels, H, W) from the last map (N, C, H, W) of ``feats``."""
+        return torch.stack([branch(feats[-1]) for branch in self.branches]).sum(0)
+
+
+@MODELS.register_module()
+class UNetHead(nn.Module):
+    """U-Net's expanding path (https://arxiv.org/abs/1505.04597) over the maps of any encoder.
+
+    mmseg has it only as one with its own encoder. A map is enlarged to the next finer one's size and
+    joined with it; two convolutions follow.
+
+    Args:
+        in_channels: Channels of the encoder's maps, from fine to coarse; a number for one map.
+        out_channels: Logits of a pixel: 1 for one outline, or one for each class or outline.
+        channels: Channels of every level; U-Net halves them with every level, from 512 to 64.
+    """
+
+    def __init__(self, in_channels: int | Sequence[int], out_channels: int = 1, channels: int = 64) -> None:
+        super().__init__()
+        *skips, deepest = [in_channels] if isinstance(in_channels, int) else list(in_channels)
+        entering = [deepest] + [channels] * len(skips)
+        self.levels = nn.ModuleList()
+        for below, skip in zip(entering, reversed(skips), strict=False):
+            layers: list[nn.Module] = []
+            for width in (below + skip, channels):
+                convolution = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+                layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+            self.levels.append(nn.Sequential(*layers))
+        self.out = nn.Conv2d(entering[-1], out_channels, 1)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """Logits (N, out_channels, h, w) at the finest of the maps used, from the last ones of ``feats``."""
+        *skips, x = feats[-len(self.levels) - 1 :]
+        for level, skip in zip(self.levels, reversed(skips), strict=True):
+            x = F.interpolate(x, skip.shape[2:], mode='bilinear', align_corners=False)
+            x = level(torch.cat([skip, x], dim=1))
+        return self.out(x)
+
 
 Maps = Sequence[tuple[int, int]]  # channels and stride of each
 

@@ -1,4 +1,4 @@
-"""What a network is given with the image, and the base of what joins it to the features."""
+"""What a network is given with the image, and what joins it to the features or to the logits."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,19 @@ from mmskin.files import number_in
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, is_known
 
-__all__ = ['Categorical', 'Fusion', 'Input', 'Numeric', 'Values', 'build_inputs', 'values_of']
+__all__ = [
+    'Categorical',
+    'ConcatFusion',
+    'FiLMFusion',
+    'Fusion',
+    'Input',
+    'Numeric',
+    'PriorFusion',
+    'Values',
+    'build_inputs',
+    'values_of',
+]
+
 
 Values = Mapping[str, Tensor]  # (N,) by the input's name, NaN where it is unknown
 
@@ -231,3 +243,116 @@ class Fusion(nn.Module):
     def width(self) -> int:
         """Columns of ``encode``."""
         return sum(one.width for one in self.inputs.values())
+
+
+@MODELS.register_module()
+class ConcatFusion(Fusion):
+    """The branch's last map, pooled, and the inputs go through a hidden layer, whose result is added to the map.
+
+    Concatenation as in https://doi.org/10.1111/exd.13777, with the sum around it (ours), so that the head keeps its
+    width and the network starts as it is without inputs. An unknown input has a vector of its own, which is learnt.
+
+    Args:
+        hidden: Width of the layer.
+        options: See ``Fusion``.
+    """
+
+    def __init__(self, *args: Any, hidden: int = 64, **options: Any) -> None:
+        super().__init__(*args, **options)
+        last = nn.Linear(hidden, self.in_channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(self.in_channels + self.width, hidden), nn.ReLU(), last)
+
+    def on_maps(self, maps: Tensor, values: Values) -> Tensor:
+        pooled = maps.mean(dim=(2, 3))  # (N, C)
+        side_by_side = torch.cat([pooled, self.encode(values, maps).to(pooled.dtype)], dim=1)
+        return maps + self.layers(side_by_side)[:, :, None, None]
+
+
+@MODELS.register_module()
+class FiLMFusion(Fusion):
+    """The inputs scale and shift each channel of the branch's last map (https://arxiv.org/abs/1709.07871, eq. 1).
+
+    It starts from the map as it is. An unknown input has a vector of its own, which is learnt.
+
+    Args:
+        hidden: Width of the layer between.
+        options: See ``Fusion``.
+    """
+
+    def __init__(self, *args: Any, hidden: int = 32, **options: Any) -> None:
+        super().__init__(*args, **options)
+        last = nn.Linear(hidden, 2 * self.in_channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(nn.Linear(self.width, hidden), nn.ReLU(), last)
+
+    def on_maps(self, maps: Tensor, values: Values) -> Tensor:
+        scale, shift = self.layers(self.encode(values, maps))[:, :, None, None].chunk(2, dim=1)
+        return maps * (1 + scale) + shift
+
+
+@MODELS.register_module()
+class PriorFusion(Fusion):
+    """Adds log P(bin | class) / P(bin) of each known input to the logits, from counts in the training set.
+
+    That is Bayes' rule for inputs and image that are independent given the class; published as a histogram of ages
+    for melanoma, per class and for several inputs here (ours). An unknown input adds exactly nothing. The table is
+    counted before training starts and stays in the checkpoint.
+
+    Args:
+        num_classes: Classes of the task.
+        smoothing: Added to each count, so that an empty bin rules nothing out.
+        weight: Factor on what is added.
+        learn: Train the table on from the counts.
+        in_training: Whether the losses see what is added. If not, the image's part learns as if alone, and the table is
+            added to its predictions, as the published one is.
+        options: See ``Fusion``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        num_classes: int = 3,
+        smoothing: float = 1.0,
+        weight: float = 1.0,
+        learn: bool = False,
+        in_training: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        if not smoothing > 0:
+            raise Mistake(f'smoothing={smoothing} of PriorFusion; give a number above 0')
+        if learn and not in_training:
+            raise Mistake('learn=True of PriorFusion needs in_training=True: a table that no loss sees learns nothing')
+        self.num_classes, self.smoothing, self.weight, self.in_training = num_classes, smoothing, weight, in_training
+        for name, one in self.inputs.items():
+            table = torch.zeros(one.num_bins, num_classes)
+            if learn:
+                self.register_parameter(f'table_{name}', nn.Parameter(table))
+            else:
+                self.register_buffer(f'table_{name}', table)
+
+    def on_logits(self, logits: Tensor, values: Values) -> Tensor:
+        if logits.shape[1:] != (self.num_classes,):
+            raise Mistake(
+                f'PriorFusion has num_classes={self.num_classes}, and the logits of its task are '
+                f'{tuple(logits.shape)}; it is for classifications, and takes their number of classes'
+            )
+        if self.training and not self.in_training:
+            return logits
+        for name, one in self.inputs.items():
+            added = one.members(self.value_of(name, values, logits)) @ getattr(self, f'table_{name}')
+            logits = logits + self.weight * added
+        return logits
+
+    @torch.no_grad()
+    def fit(self, values: Values, labels: Tensor) -> None:
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise Mistake(f'PriorFusion has num_classes={self.num_classes}, and a label is {int(labels.max())}')
+        classes = nn.functional.one_hot(labels, self.num_classes).double()
+        for name, one in self.inputs.items():
+            counts = one.members(values[name]).double().T @ classes + self.smoothing  # (num_bins, num_classes)
+            of_class, of_all = counts / counts.sum(dim=0), counts.sum(dim=1) / counts.sum()
+            getattr(self, f'table_{name}').copy_((of_class / of_all[:, None]).log())

@@ -1,16 +1,20 @@
-"""Depth-wise convolutions whose gradients are not slow where oneDNN has no fast one: dilated, or on tiny maps."""
+"""Faster convolutions with the same results: depth-wise ones in training, batch norms folded into them to predict."""
 
 from itertools import product
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ['DepthwiseConv2d', 'speed_up_depthwise']
+__all__ = ['DepthwiseConv2d', 'fold_batch_norms', 'speed_up_depthwise']
+
 
 CHUNK = 500_000  # numbers: products of as many stay in a core's cache
 TINY = 16  # positions of a map; on larger ones the library's gradient is as fast or faster, unless it is dilated
+TOLERANCE = 1e-4  # of the largest output: rounding is a hundredth of it, layers that run in another order far more
 
 
 class DepthwiseGradient(torch.autograd.Function):
@@ -81,3 +85,36 @@ def speed_up_depthwise(network: nn.Module) -> None:
         reach = [step * (side - 1) for step, side in zip(part.dilation, part.kernel_size, strict=True)]
         if all(pad <= most for pad, most in zip(part.padding, reach, strict=True)):
             part.__class__ = DepthwiseConv2d
+
+
+@torch.no_grad()
+def fold_batch_norms(network: BaseModel, images: Tensor) -> bool:
+    """Fold each batch norm of a network in evaluation mode into the convolution that is defined right before it.
+
+    A fifth less work on a CPU. That they run in the order in which they are defined is not taken on trust: if the
+    outputs for ``images``, normalised (N, 3, h, w), differ, everything is put back, and the answer is False.
+    """
+    from timm.layers import BatchNormAct2d  # slow to import, and training has no need of it
+
+    norms = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d)
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    expected = outputs(network, images)
+    for parent in [*network.modules()]:
+        before, conv = '', parent
+        for name, child in [*parent.named_children()]:
+            if isinstance(conv, nn.Conv2d) and type(child) in norms and conv.out_channels == child.num_features:
+                rest = [child.drop, child.act] if isinstance(child, BatchNormAct2d) else []
+                replaced += [(parent, before, conv), (parent, name, child)]
+                setattr(parent, before, fuse_conv_bn_eval(conv, child))
+                setattr(parent, name, nn.Sequential(*rest))
+            before, conv = name, child
+    if (outputs(network, images) - expected).abs().max() <= TOLERANCE * expected.abs().max():
+        return True
+    for parent, name, child in replaced:
+        setattr(parent, name, child)
+    return False
+
+
+def outputs(network: BaseModel, images: Tensor) -> Tensor:
+    """All numbers of a network's answer in a row."""
+    return torch.cat([output.float().flatten() for output in network(images, mode='tensor').values()])
