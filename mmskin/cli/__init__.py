@@ -8,6 +8,7 @@ functions: ``mmskin --help`` answers at once.
 import argparse
 import errno
 import inspect
+import io
 import os
 import pkgutil
 import signal
@@ -66,11 +67,15 @@ def run_tool(command: ModuleType) -> int:
 def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
     """The exit status of a command; a mistake of its user's is answered in one line, a fault has its traceback."""
     warnings.filterwarnings('ignore', module=r'mm(cv|engine|pretrain|seg)\.')  # of which their imports are full
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding lacks, as in names of files, gets backslashes
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         args = parse()
         if '' in args.arguments:
             before = ' '.join(['', *args.arguments[: args.arguments.index('')][-1:]])
             raise Mistake(f'an argument{before and f" after{before}"} is empty; is a variable of the shell not set?')
+        if damaged := [argument for argument in args.arguments if '\0' in argument]:  # no file can be named so
+            raise Mistake(f'the argument {damaged[0]!r} has a NUL character in it; leave it out')
         status = args.run(args) or 0
         sys.stdout.flush()
         return status

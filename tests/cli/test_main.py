@@ -1,6 +1,8 @@
 """The command itself: what it lists, what it answers, and that asking it costs nothing."""
 
 import argparse
+import io
+import os
 import pkgutil
 import signal
 import subprocess
@@ -26,6 +28,15 @@ def test_help_lists_every_command_with_its_first_line(capsys):
     assert {'train', 'test', 'benchmark'} <= {*commands()}
     for name, command in commands().items():
         assert f'{name} {command.__doc__.splitlines()[0]}' in text
+
+
+def test_names_that_the_terminal_cannot_show_are_spelt_out(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode('é'.encode() + b'\xff')
+    folder.mkdir()
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(said, 'ascii'))
+    assert main(['models', str(folder)]) == 0
+    assert rf'{tmp_path}/\xe9\udcff'.encode() in said.getvalue()
 
 
 def test_help_imports_nothing_heavy():
