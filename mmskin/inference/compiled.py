@@ -1,5 +1,6 @@
 """OpenVINO in the place of PyTorch, where a CPU predicts: about twice as fast, and the same up to rounding."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -83,7 +84,7 @@ def compile_network(
         import_openvino()
         if not can_run:
             raise Mistake('OpenVINO runs no network that looks twice or passes features; give device="cpu"')
-    elif not (can_run and find_spec('openvino') and (writable(folder) if prepare else os.path.isdir(folder))):
+    elif not (can_run and find_spec('openvino') and (os.path.isdir(folder) or (prepare and writable(folder)))):
         return
     made_of = [
         hash_tensors(network.state_dict()),
@@ -94,7 +95,7 @@ def compile_network(
     ]
     start = folder / hashlib.sha256('\n'.join(made_of).encode()).hexdigest()[:32]
     last = start.with_suffix('.features' if with_features else '.estimates')
-    if not (prepare or required or os.path.isfile(last)):
+    if not (required or os.path.isfile(last) or (prepare and writable(folder))):
         return
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, *[one.examples()[0]] * 2]) for one in network.inputs.values()]
@@ -155,14 +156,22 @@ def kept(
             raise Mistake(f'{path}: OpenVINO gives other answers than PyTorch; give device="cpu"')
         return run
 
+    def stored() -> Callable[[Sequence[Tensor]], list[Tensor]] | None:
+        with suppress(FileNotFoundError, RuntimeError, Mistake):  # of another CPU or version
+            content = path.read_bytes()
+            if hashlib.sha256(content[SEAL:]).digest() == content[:SEAL]:  # OpenVINO may end a process at another
+                return opened(content[SEAL:])
+        return None
+
     run = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if found := stored():  # whole, as it was written, and perhaps where this user has no right to a lock
+            return found
+        if not writable(path.parent):  # a lock would be waited for
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
         with FileLock(path.with_suffix(path.suffix + '.lock'), timeout=PATIENCE):
-            with suppress(FileNotFoundError, RuntimeError, Mistake):  # of another CPU or version
-                content = path.read_bytes()
-                if hashlib.sha256(content[SEAL:]).digest() == content[:SEAL]:  # OpenVINO may end a process at another
-                    return opened(content[SEAL:])
+            if found := stored():  # by another process, meanwhile
+                return found
             print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
             blob = compiled_anew(module, examples)
             run = opened(blob)

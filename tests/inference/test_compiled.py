@@ -1,6 +1,8 @@
 """Predictions by OpenVINO, prepared once on a machine."""
 
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -90,3 +92,24 @@ def test_a_model_that_comes_with_mmskin_is_prepared_without_asking_if_it_can_be_
     assert abs(expected.lesion_probability - found.lesion_probability).max() < 1e-4
     assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
     assert found.novelty == pytest.approx(expected.novelty, rel=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, 'setresuid'), reason='rights can be given up for a while on Linux alone')
+def test_what_another_user_prepared_is_used_where_nothing_can_be_written(monkeypatch, capfd):
+    with TemporaryDirectory() as folder:  # below tmp_path others see nothing
+        monkeypatch.setenv('XDG_CACHE_HOME', folder)
+        LesionInferencer()
+        assert 'preparing' in capfd.readouterr().err
+        for place, mode in ((folder, 0o755), (f'{folder}/mmskin', 0o755), (f'{folder}/mmskin/openvino', 0o555)):
+            os.chmod(place, mode)
+        is_root = os.geteuid() == 0
+        try:
+            if is_root:
+                os.setresuid(65534, 65534, 0)
+            asked, unasked = LesionInferencer(device='openvino'), LesionInferencer()
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+            os.chmod(f'{folder}/mmskin/openvino', 0o755)
+    assert capfd.readouterr().err == ''
+    assert all(part.compiled for one in (asked, unasked) for part in networks_in(one.network))
