@@ -19,6 +19,7 @@ __all__ = [
     'executing',
     'in_one_line',
     'needs',
+    'place_of',
     'refusals',
 ]
 
@@ -107,7 +108,7 @@ def executing(what: str) -> Iterator[None]:
         for cause in causes:
             if isinstance(cause, Mistake):
                 raise cause from None
-            if place := _place(cause):
+            if place := place_of(cause):
                 break
         else:
             cause, place = error, what
@@ -116,7 +117,7 @@ def executing(what: str) -> Iterator[None]:
         raise Mistake(f'{place}: {message if plain else f"{type(cause).__name__}: {message}"}') from error
 
 
-def _place(error: BaseException) -> str | None:
+def place_of(error: BaseException) -> str | None:
     """File and line of the user's code that an error comes from; the file alone of what is no Python at all."""
     frames = _frames(error)
     read = [frame.f_locals.get('filename') for frame in frames if _home(frame) == 'mmengine']  # configs and their bases

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, config_name, tested_dataset
-from mmskin.errors import Mistake, needs
+from mmskin.errors import Mistake, needs, place_of
 from mmskin.files import json_text, whole_folder
 from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, import_openvino, open_session
 from mmskin.models.ensemble import Ensemble, load_members, member_configs
@@ -105,8 +105,8 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
 
     Raises:
         MissingLibrary: if the libraries for it are not installed; the message says how to.
-        Mistake: if the network or its pipeline cannot be described, the suffix is unknown, or the results differ by
-            more than ``TOLERANCE``.
+        Mistake: if the network or its pipeline cannot be described, the suffix is unknown, a library cannot write the
+            network, or the results differ by more than ``TOLERANCE``.
     """
     out = Path(out)
     if out.suffix not in ('.onnx', '.xml'):
@@ -119,12 +119,25 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
     network = build_for_export(cfg, files)
     description = describe(cfg, files, network)
     with whole_folder(out) as folder:
-        written = write_files(network, description, folder / out.name)
+        try:
+            written = write_files(network, description, folder / out.name)
+        except (Mistake, OSError, MemoryError):
+            raise
+        except Exception as error:  # what a network may hold that cannot be traced has no common base
+            raise Mistake(f'{cfg.filename}: this network cannot be exported ({root_of(error)})') from error
         session = open_session(written)._replace(path=out)
         difference = check_against(network, session, description['input']['size'])
         for file in written.parent.iterdir():
             file.replace(out.parent / file.name)
     return difference
+
+
+def root_of(error: BaseException) -> str:
+    """What an error of a tracer comes from, and where in a plugin; their own texts are pages of advice."""
+    while error.__cause__:
+        error = error.__cause__
+    said, place = str(error).strip().partition('\n')[0], place_of(error)
+    return f'{f"{place}: " if place else ""}{type(error).__name__}{f": {said}" if said else ""}'
 
 
 def build_for_export(cfg: Config, files: Sequence[str | Path]) -> Probabilities:

@@ -167,6 +167,30 @@ def test_networks_that_do_not_go_together_are_refused(folds, half_folder, onnx_f
         assert message in capsys.readouterr().err
 
 
+UNTRACEABLE = """
+from mmskin.models.passing.feature_passing import GatedFeaturePassing
+
+class Looks(GatedFeaturePassing):
+    def forward(self, *features):
+        out = super().forward(*features)
+        assert all(map.max() < 1e9 for map in out.values())
+        return out
+"""
+
+
+def test_a_plugin_that_cannot_be_traced_is_refused_in_one_line(half_folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, 'path', [*sys.path])  # to which the config's folder is added
+    (tmp_path / 'untraceable.py').write_text(UNTRACEABLE)
+    config, out = tmp_path / 'odd.py', tmp_path / 'out/x.onnx'
+    text = half_folder.config.read_text()
+    config.write_text(f'{text}\nmodel["passing"]["layer3.1"]["type"] = "untraceable.Looks"\n')
+    assert main(['export', str(config), str(half_folder.weights), '--out', str(out)]) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert 'odd.py: this network cannot be exported (' in said
+    assert 'untraceable.py, line 7: GuardOnDataDependentSymNode: Could not guard' in said and len(said) < 1000
+    assert not any(out.parent.iterdir())
+
+
 def test_the_description_is_enough_without_mmskin(onnx_file, half_folder, images):
     """The image is prepared by what the file says, in plain OpenCV and numpy."""
     session = onnxruntime.InferenceSession(onnx_file)
