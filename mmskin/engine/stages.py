@@ -168,6 +168,8 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
         raise MissingFile(
             f'{checkpoint}: gone, though the training has finished; remove {DONE} there to train it again'
         )
+    if resume:  # perhaps nothing was left to train
+        read_checkpoint(checkpoint)
     if is_main_process():
         write_text(Path(cfg.work_dir) / NOTE, str(checkpoint))
     return checkpoint

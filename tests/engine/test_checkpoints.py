@@ -96,6 +96,14 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, training
     assert (folder / 'last_checkpoint').read_text() == str(final)
 
 
+def test_a_finished_training_with_a_damaged_checkpoint_is_not_called_done(folder, training):
+    final = run_stages(training(folder), resume=True)
+    assert run_stages(training(folder), resume=True) == final
+    damage(final)
+    with pytest.raises(Mistake, match=r'epoch_3\.pth: damaged'):
+        run_stages(training(folder), resume=True)
+
+
 def test_checkpoints_of_a_strategy_have_the_hash_of_their_tensors(training, tmp_path):
     cfg = training(tmp_path, **FLEXIBLE)
     cfg.custom_hooks.append(dict(type=StopInThirdEpoch))
