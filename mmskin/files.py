@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,6 +44,7 @@ __all__ = [
     'read_csv',
     'read_json',
     'read_note',
+    'refuse_device',
     'refuse_links',
     'shown_path',
     'signed',
@@ -109,6 +111,20 @@ def check_readable(path: str | Path) -> None:
         pass
 
 
+def refuse_device(path: str | Path) -> None:
+    """Raise a ``Mistake`` if it is a device or a pipe, of which nothing may come, or no end, and nothing twice."""
+    if _is_device(path):
+        raise Mistake(f'{path}: a device or a pipe; write what it gives into a file, and name that')
+
+
+def _is_device(path: str | Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def cache_folder(kind: str) -> Path:
     """Where the user's cache holds what is of a kind: below ``XDG_CACHE_HOME``, by default ``~/.cache``.
 
@@ -137,8 +153,8 @@ def refuse_links(folder: Path, root: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` as ``write_whole`` does."""
-    write_whole(path, text.encode())
+    """Write ``text`` as ``write_whole`` does; what is not UTF-8, as a name need not be, gets backslashes."""
+    write_whole(path, text.encode(errors='backslashreplace'))
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
@@ -182,7 +198,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     if not path.name:  # such as a point
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file() and not path.is_dir():  # it would be replaced, /dev/null by root as well
+    if _is_device(path):  # it would be replaced, /dev/null by root as well
         raise Mistake(f'{path}: a device or a pipe, which holds no file; name another')
     with _unfinished(path, lambda new: open(new, 'xb')) as (unfinished, file):
         try:
@@ -333,6 +349,7 @@ def read_columns(
 
 def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
     """The lines of ``read_cells``, many at a time: their numbers, and as many cells in each, as they are written."""
+    refuse_device(path)
     try:
         with open(path, 'rb') as content:
             may_have_nul = any(b'\0' in block for block in iter(lambda: content.read(2**20), b''))
@@ -428,8 +445,9 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         MissingFile: if it is missing.
-        Mistake: if it is damaged.
+        Mistake: if it is damaged, a device or a pipe.
     """
+    refuse_device(path)
     try:
         return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError as error:

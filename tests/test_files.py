@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.errors import Mistake
 from mmskin.files import (
     number_in,
@@ -199,6 +200,20 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path, kind):
     with pytest.raises(Mistake, match='out.json: a device or a pipe'):
         write_json(path, {})
     assert not path.is_file() and [*tmp_path.iterdir()] == [path]
+
+
+def test_devices_and_pipes_are_not_read():
+    """Nothing may come from a pipe, /dev/zero has no end, and what is read twice is gone the second time."""
+    readers = (read_json, read_csv, lambda path: LoadImage()({'img_path': path}))
+    for read in (*readers, lambda path: LoadMask()({'seg_map_path': path, 'img_path': path, 'ori_shape': (1, 1)})):
+        with pytest.raises(Mistake, match='/dev/null: .*a device or a pipe'):
+            read(os.devnull)
+
+
+def test_text_with_what_is_none_is_written(tmp_path):
+    """As the name of a folder may have it, in a config or on a card."""
+    write_text(tmp_path / 'a', 'é ' + os.fsdecode(b'x\xff'))
+    assert (tmp_path / 'a').read_text(encoding='utf-8') == r'é x\udcff'
 
 
 def test_the_longest_name_that_a_disk_takes(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.files import refuse_device
 
 __all__ = [
     'IMAGE_FILES',
@@ -138,7 +139,9 @@ def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
 
     Raises:
         TooLargeError: if there are.
+        Mistake: if it is a device or a pipe.
     """
+    refuse_device(path)
     most = most_bytes(max_pixels)
     with path.open('rb') as file:
         data = file.read(most + 1)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import refuse_links, write_text
+from mmskin.files import refuse_device, refuse_links, write_text
 
 ALGORITHMS = {32: 'md5', 40: 'sha1', 64: 'sha256', 128: 'sha512'}  # by the number of hexadecimal digits
 BLOCK = 1 << 20
@@ -217,12 +217,14 @@ def folder_members(folder: Path) -> dict[str, Path]:
     """The files of a folder by their place below the folders that they all are in.
 
     Raises:
-        Mistake: if one is a link.
+        Mistake: if one is a link, a device or a pipe.
     """
     files = [path for path in sorted(folder.rglob('*')) if not path.is_dir() or path.is_symlink()]
     files = [path for path in files if not is_litter(path.relative_to(folder))]
     if links := [path for path in files if path.is_symlink()]:
         raise Mistake(f'{links[0]} is a link, which is not followed; copy the file there')
+    for path in files:
+        refuse_device(path)
     places = [PurePosixPath(path.relative_to(folder).as_posix()) for path in files]
     return dict(zip(without_shared_folders(places), files, strict=True))
 

@@ -204,7 +204,7 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
         is_one = Path(os.path.abspath(source)).name in names
         paths = [source] if is_one or source.is_file() else sorted(source.iterdir())
         named = {one: names[name] for one in paths if (name := Path(os.path.abspath(one)).name) in names}
-        held = {one: archive for one, archive in named.items() if one.is_file() or archive.is_zip}
+        held = {one: archive for one, archive in named.items() if one.is_file() or (archive.is_zip and one.is_dir())}
         if not held:
             raise Mistake(
                 f'{source} {"is" if source.is_file() else "holds"} none of the archives of {settings.collection}: '
