@@ -15,7 +15,7 @@ import numpy as np
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.errors import Mistake
-from mmskin.files import check_name, csv_line, json_text, plain_cell, whole_file, write_whole
+from mmskin.files import check_name, csv_line, json_text, plain_cell, refuse_device, whole_file, write_whole
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.masks import LesionMeasurements, coco_segmentation
@@ -55,8 +55,10 @@ class PredictionFiles:
     ) -> None:
         self.out_dir, self.classes, self.overlays, self.probabilities = out_dir, classes, overlays, probabilities
         self.table = out_dir / 'predictions.csv'
+        refuse_device(self.table)
         self._remove_earlier()
         out_dir.mkdir(parents=True, exist_ok=True)
+        self.table.unlink(missing_ok=True)  # or it would be written through a link
         # the name of a file need not be text in UTF-8; the table is
         self._rows = self.table.open('w', newline='', encoding='utf-8', errors='backslashreplace')
         self._has_head = False
@@ -66,7 +68,7 @@ class PredictionFiles:
         if not self.table.is_file():
             return
         with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
-            rows = (cells for cells in csv.reader(file) if cells)
+            rows = self._rows_of(file)
             first, *others = next(rows, ['image_id'])
             if first != 'image_id':
                 raise Mistake(f'{self.table}: is not a table of predictions, and would be lost; name another folder')
@@ -80,6 +82,12 @@ class PredictionFiles:
                     names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
                 for name in names:
                     (self.out_dir / name).unlink(missing_ok=True)
+
+    def _rows_of(self, file: IO[str]) -> Iterator[list[str]]:
+        try:
+            yield from filter(None, csv.reader(file))
+        except csv.Error as error:
+            raise Mistake(f'{self.table}: damaged ({error}); remove it, or name another folder') from error
 
     def __enter__(self) -> 'PredictionFiles':
         return self

@@ -237,6 +237,19 @@ def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):
     assert (tmp_path / 'out/predictions.csv').read_text() == 'date,price\n2026,7\n'
 
 
+def test_a_damaged_table_and_a_link_in_its_place(predict, photos, tmp_path, capsys):
+    table, other = tmp_path / 'out/predictions.csv', tmp_path / 'other.csv'
+    table.parent.mkdir()
+    table.write_text(f'image_id,a\n{"x" * 200_000},1\n')
+    assert predict(photos / 'b.png')[0] == 2
+    assert 'predictions.csv: damaged (field larger than field limit' in capsys.readouterr().err
+    other.write_text('image_id\nb\n')
+    table.unlink()
+    table.symlink_to(other)
+    assert predict(photos / 'b.png')[0] == 0
+    assert other.read_text() == 'image_id\nb\n' and len(rows(table.parent)) == 1
+
+
 def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypatch):
     def interrupted(self, *arguments, **options):
         yield next(iterate(self, *arguments, **options))
