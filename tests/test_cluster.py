@@ -201,6 +201,17 @@ def test_a_search_that_is_refused_leaves_no_trace(search, fault, repository, tmp
     assert not (tmp_path / 'sweep').exists()
 
 
+@pytest.mark.long
+def test_a_metric_that_no_validation_gives_is_refused_before_the_trials(data_root, repository, tmp_path, capfd):
+    config = str(repository / 'configs/multitask/r18_synthetic.py')
+    options = [f'{name}={value}' for name, value in SMALL.items()]
+    arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(tmp_path / 'sweep')]
+    search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', '--metric', 'seg/IoU', '--cfg-options', *options]
+    assert main([*arguments, *search]) == 2
+    assert '--metric seg/IoU: validation gives cls/AC, ' in capfd.readouterr().err
+    assert not (tmp_path / 'sweep').exists()
+
+
 def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repository, tmp_path, capfd):
     config = str(repository / 'configs/multitask/r18_synthetic.py')
     every = {**SMALL, 'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}

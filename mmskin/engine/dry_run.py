@@ -1,21 +1,23 @@
 """One batch of every stage, to see what would stop a training before it costs any time."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmskin.engine.runner import LesionRunner, refuse_no_length
-from mmskin.engine.stages import build_runner, join_processes, stage_configs
+from mmskin.engine.stages import build_runner, join_processes, rehearse_validation, stage_configs
 from mmskin.errors import Mistake, refusals
 from mmskin.registry import RUNNERS
 
-__all__ = ['DryRunner', 'dry_run']
+__all__ = ['DryRunner', 'dry_run', 'validation_metrics']
 
 
 class OneBatch:
@@ -73,6 +75,22 @@ def dry_run(cfg: Config) -> None:
             barrier()
             if is_main_process():
                 print(described(stage.get('stage', 'the only stage'), runner), flush=True)
+
+
+def validation_metrics(cfg: Config) -> set[str]:
+    """The names of the metrics that the stages' validations give, by one batch of each; no file is left.
+
+    Raises:
+        Mistake: whatever a training would say as it begins.
+    """
+    with refusals(str(cfg.filename)), TemporaryDirectory(prefix='mmskin-dry-run-') as folder:
+        names = set()
+        for stage in stage_configs(cfg):
+            stage.work_dir = folder
+            names |= rehearse_validation(build_runner(shortened(stage)))
+            gc.collect()  # a runner and its network refer to each other
+        torch.cuda.empty_cache()  # for the trials, which may share the GPU with this process
+        return names
 
 
 def shortened(stage: Config) -> Config:

@@ -276,7 +276,9 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        _rehearse_validation(runner, metric)
+        names = rehearse_validation(runner, evaluate=metric is not None)
+        if metric and metric not in names:
+            raise Mistake(f'ends_with: the validation gives no {metric!r}; it gives {", ".join(sorted(names))}')
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
@@ -321,24 +323,23 @@ def _slim(runner: Runner, final: Path) -> None:
         spare.unlink(missing_ok=True)
 
 
-def _rehearse_validation(runner: Runner, metric: str | None) -> None:
+def rehearse_validation(runner: Runner, evaluate: bool = True) -> set[str]:
     """Send one batch through validation, so that data and network that do not fit show before an epoch's end.
 
     No random number of the training is used up.
 
-    Raises:
-        Mistake: if it gives no ``metric``, by which the stage is to end.
+    Returns:
+        The names of the metrics, if they are asked for; none without a validation.
     """
     if (loop := runner.val_loop) is None:
-        return
+        return set()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         batch = next(iter(loop.dataloader))
         loop.evaluator.process(data_samples=runner.model.eval().val_step(batch), data_batch=batch)
-        names = loop.evaluator.evaluate(len(loop.dataloader.dataset)) if metric else {}
-    if metric and metric not in names:
-        raise Mistake(f'ends_with: the validation gives no {metric!r}; it gives {", ".join(sorted(names))}')
+        names = {*loop.evaluator.evaluate(len(loop.dataloader.dataset))} if evaluate else set()
     for part in loop.evaluator.metrics:
         part.results.clear()
+    return names
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from mmskin.cluster import as_here, connected, resources
 from mmskin.config import load_config
+from mmskin.engine.dry_run import validation_metrics
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
 from mmskin.files import read_note, write_csv, write_note
@@ -166,8 +167,8 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     that was interrupted when it is called again.
 
     Raises:
-        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep, or
-            no trial has a value.
+        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep, no
+            validation gives the metric, or no trial has a value.
     """
     root = Path(os.path.abspath(plan.work_dir))
     note = json.loads(json.dumps(asdict(plan)))
@@ -175,7 +176,10 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
         changed = ', '.join(sorted(key for key in note if was.get(key) != note[key]))
         raise Mistake(f'{root}: was begun with another {changed}; restore it, or choose another --work-dir')
     space = space_of(plan.search)
-    plan.trial_config({name: values.sample() for name, values in space.items()}, str(root))
+    first = {name: values.sample() for name, values in space.items()}
+    cfg = plan.trial_config(first, str(root))
+    if not (root / NOTE).is_file() and plan.metric not in (names := validation_metrics(cfg)):
+        raise Mistake(f'--metric {plan.metric}: validation gives {", ".join(sorted(names))}')
     with connected(address):
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
