@@ -4,7 +4,7 @@
     python speed/peers.py [--repeats 15] [--onnx lite0.onnx] [--csv speed/results]
 
 1. Prediction for a 256-pixel JPEG, from the file to probabilities and a mask of the image's size: the model that
-   ships, in torch, OpenVINO and as exported, from one view and from its three, and DeepLabV3+ of
+   ships, in torch, OpenVINO and as exported, from one view and from its two, and DeepLabV3+ of
    segmentation_models.pytorch (SMP) on the same backbone, with the plainest code around it.
 2. A training step at 192 pixels: the joint network with passing, and SMP's, each with its losses and AdamW.
 3. The start: `LesionInferencer()` in a new process, and what of it torch's import takes.
@@ -76,7 +76,7 @@ def prediction(folder: Path, args: argparse.Namespace) -> dict[str, Callable[[],
     path = folder / 'photo.jpg'
     Image.fromarray(SyntheticLesions(seed=1, shape=(256, 256)).sample('train', 0)[0]).save(path, quality=90)
     networks = {}
-    for views, tta in (('one view', False), ('three views', True)):
+    for views, tta in (('one view', False), ('two views', True)):
         for device in ('cpu', 'openvino'):
             networks[f'mmskin, {views}, {device}'] = LesionInferencer(device=device, tta=tta)
         if args.onnx:

@@ -1,4 +1,4 @@
-"""Compare two tests of the same images: each metric, the difference, and its interval over images.
+"""Compare two tests of the same images: each metric, the difference, and its interval over images; calibration.
 
     python tools/compare_tests.py work_dirs/ours work_dirs/theirs
 
@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
+    from mmskin.report.figures import bin_confidences
+    from mmskin.report.page import fit_temperature
 
     def read(test: str) -> PerImageTable:
         folds = sorted(Path(test).glob('fold*'))
@@ -60,6 +62,17 @@ def run(args: argparse.Namespace) -> None:
         groups = np.unique([placed[image_id][1] for image_id in first.image_ids], return_inverse=True)[1]
     print(f'{len(first)} images' + (f' in {len(folds)} folds' if folds else ''))
     print(paired_table([(first, second)], metrics, ('first', 'second'), groups))
+    for name, table in (('first', first), ('second', second)):
+        if not table.classes:
+            continue
+        known = ~np.isnan(table.labels) & ~np.isnan(table.scores).any(axis=1)
+        if known.any():
+            scores, labels = table.scores[known], table.labels[known]
+            error = bin_confidences(scores, labels).calibration_error
+            print(
+                f'{name}: expected calibration error {error:.3f}; the temperature that makes these images most '
+                f'likely is {fit_temperature(scores, labels):.2f} (1 changes nothing)'
+            )
 
 
 if __name__ == '__main__':

@@ -171,10 +171,6 @@ tta_model = dict(
             1.0,
         ),
         (
-            'horizontal',
-            0.9,
-        ),
-        (
             'vertical',
             1.15,
         ),
