@@ -106,7 +106,11 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
             if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
                 raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
             image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
-            fields = {field: value.data.numpy() for field, value in packed['data_samples'].items() if is_mask(value)}
+            fields = {
+                field: value.data.numpy()
+                for field, value in packed['data_samples'].items()
+                if isinstance(value, PixelData)
+            }
             sample.views.append(View(image, named_masks(fields, dataset.metainfo)))
     return samples
 
@@ -122,11 +126,6 @@ def read_original(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
         if field.startswith('gt_') and isinstance(value, np.ndarray) and value.ndim > 1
     }
     return Sample(info['image_id'], '\n'.join(known), View(results['img'], named_masks(fields, dataset.metainfo)))
-
-
-def is_mask(value: Any) -> bool:
-    """Whether a field of a packed sample is an array of pixels."""
-    return isinstance(value, PixelData)
 
 
 def told(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Images and masks as they are once loaded, written once and mapped into memory by every training."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import zlib
@@ -182,7 +183,9 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
     (place / 'cache.json').unlink(missing_ok=True)
     if done:
         yield f'{len(done)} of {len(wanted)} images are there'
-    free, faults = _names(place), []
+    taken = {int(file.stem) for file in place.glob('[0-9]*.arrow')}
+    free = (number for number in itertools.count() if number not in taken)
+    faults: list[str] = []
     shard: list[dict] = []
     for number, record in enumerate(_loaded(pending, workers), start=1):
         if isinstance(record, str):
@@ -277,12 +280,6 @@ def _loaded(items: Sequence[tuple[BaseDataset, int]], workers: int, keeps: bool 
 
 def _as_is(record: Any) -> Any:
     return record
-
-
-def _names(place: Path) -> Iterator[int]:
-    """Numbers that no shard has."""
-    taken = {int(file.stem) for file in place.glob('[0-9]*.arrow')}
-    return (number for number in range(len(taken) + 10**6) if number not in taken)
 
 
 def _source(path: str, backend_args: dict | None = None) -> list:

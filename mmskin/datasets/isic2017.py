@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 MASK_SUFFIX = '_segmentation.png'
 SUPERPIXEL_SUFFIX = '_superpixels.png'
 METADATA_SUFFIX = '_metadata.csv'
+TABLE_IS = "it is the split's table of ages and sexes; leave out {} to do without."
 OFFICIAL_LAYOUT = (
     'The official layout is <data_root>/ISIC-2017_{Training,Validation,Test_v2}_Data, ..._Part1_GroundTruth and '
     '..._Part3_GroundTruth.csv, as "mmskin prepare isic2017" makes it; check data_root (--data-root).'
@@ -93,7 +94,14 @@ class ISIC2017Dataset(TaskDataset):
             raise Mistake(f'{self.data_root}: {listed(twice)} are in several of the splits {self.split}; keep one')
         ids = [sample['image_id'] for sample in samples]
         kept = left_in(ids, self.exclude, f'the {self.split} split of {self.data_root}')
-        return [samples[index] for index in kept] + self._extra_samples({*ids})
+        roots = None if self.outside_data_root else [self.data_root]
+        extra = read_extra_samples(self.extra, roots) if self.extra else []
+        if twice := [*{*ids}.intersection(sample['image_id'] for sample in extra)]:
+            raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
+        unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
+        return [samples[index] for index in kept] + [
+            {key: value for key, value in sample.items() if key not in unused} | {'is_extra': True} for sample in extra
+        ]
 
     def _samples_of(self, split: str) -> list[dict]:
         """One dict per image of a split."""
@@ -107,44 +115,21 @@ class ISIC2017Dataset(TaskDataset):
         if self.inputs and self.test_mode and not table.is_file():
             print_log(f'{table}: not there; {" and ".join(self.inputs)} are unknown', 'current', logging.WARNING)
         elif self.inputs:
-            told = read_inputs(
-                table, self.inputs, images, "it is the split's table of ages and sexes; leave out inputs to do without."
-            )
+            told = read_inputs(table, self.inputs, images, TABLE_IS.format('inputs'))
         if self.columns:
-            further = read_inputs(
-                table,
-                self.columns,
-                images,
-                "it is the split's table of ages and sexes; leave out columns to do without.",
-            )
-        return [
-            dict(image_id=image_id, img_path=str(path))
-            | told.get(image_id, {})
-            | self._further(further.get(image_id))
-            | ({'seg_map_path': str(masks[image_id])} if image_id in masks else {})
-            | ({'gt_label': labels[image_id]} if image_id in labels else {})
-            for image_id, path in sorted(images.items())
-        ]
-
-    def _further(self, row: dict[str, dict[str, str]] | None) -> dict[str, int | float]:
-        """The ground truth in a row of ``columns``, as ``read_inputs`` gives it."""
-        cells = row['inputs'] if row else {}
-        return {
-            field: class_or_number(field, row['inputs_from'][field], cell, self.metainfo)
-            for field, cell in cells.items()
-            if row
-        }
-
-    def _extra_samples(self, images: set[str]) -> list[dict]:
-        roots = None if self.outside_data_root else [self.data_root]
-        samples = read_extra_samples(self.extra, roots) if self.extra else []
-        if twice := images & {sample['image_id'] for sample in samples}:
-            raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
-        unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
-        return [
-            {key: value for key, value in sample.items() if key not in unused} | {'is_extra': True}
-            for sample in samples
-        ]
+            further = read_inputs(table, self.columns, images, TABLE_IS.format('columns'))
+        samples = []
+        for image_id, path in sorted(images.items()):
+            sample = dict(image_id=image_id, img_path=str(path)) | told.get(image_id, {})
+            if row := further.get(image_id):
+                for field, cell in row['inputs'].items():
+                    sample[field] = class_or_number(field, row['inputs_from'][field], cell, self.metainfo)
+            if image_id in masks:
+                sample['seg_map_path'] = str(masks[image_id])
+            if image_id in labels:
+                sample['gt_label'] = labels[image_id]
+            samples.append(sample)
+        return samples
 
     def _ground_truth(self, task: str, read: Callable[[Path], dict], path: Path, images: dict[str, Path]) -> dict:
         """The ground truth of ``task`` by image id, checked against the images."""

@@ -198,14 +198,10 @@ def stored_names(backend_args: Mapping[str, Any]) -> Collection[str] | None:
     if isinstance(backend, TarBackend):
         return backend.names()
     if type(backend).__name__ == 'LmdbBackend':
-        return [*_keys(backend)]
+        with backend._client.begin() as transaction:
+            keys = transaction.cursor().iternext(values=False)
+            return [bytes(key).decode(errors='surrogateescape') for key in keys]
     return None
-
-
-def _keys(backend: Any) -> Iterator[str]:
-    with backend._client.begin() as transaction:
-        for key in transaction.cursor().iternext(values=False):
-            yield bytes(key).decode(errors='surrogateescape')
 
 
 def places_of(backend_args: Mapping[str, Any]) -> dict[str, list[int] | None]:

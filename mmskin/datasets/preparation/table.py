@@ -185,7 +185,10 @@ def find_leaks(folder: Path, rows: Sequence[Row], prints: Mapping[str, Print], a
             (pair.kind, f'{pair.distance:.4f}', pair.one.split, pair.other.split)
             for pair in (find_pairs({'ours': left, 'theirs': right}) if left and right else [])
         ]
-        for kind, key in (('same image', plain_id), ('same lesion', lambda row: row['lesion_id'])):
+        for kind, key in (
+            ('same image', lambda row: row['image_id'].removesuffix('_downsampled')),  # ISIC 2019 made some smaller
+            ('same lesion', lambda row: row['lesion_id']),
+        ):
             groups: dict[str, list[str]] = {}
             for row in theirs:
                 groups.setdefault(key(row), []).append(row['image_id'])
@@ -199,11 +202,6 @@ def find_leaks(folder: Path, rows: Sequence[Row], prints: Mapping[str, Print], a
             leak = Leak(kind, distance, mine[image_id]['split'], image_id, name, splits[other_id], other_id)
             leaks.setdefault((image_id, name, other_id), leak)
     return [*leaks.values()]
-
-
-def plain_id(row: Row) -> str:
-    """An image's id in the ISIC archive, to which ISIC 2019 adds that it made some smaller."""
-    return row['image_id'].removesuffix('_downsampled')
 
 
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
