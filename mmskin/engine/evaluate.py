@@ -71,7 +71,8 @@ def _evaluate(cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_di
     metrics = runner.test()
     if is_main_process():
         write_note(out_dir / 'test.json', test_note(cfg, names))
-        print(results_table(metrics))
+        width = max(map(len, metrics), default=0)
+        print(*(f'{name:<{width}}  {value:.4f}' for name, value in sorted(metrics.items())), sep='\n')
     return metrics
 
 
@@ -87,9 +88,3 @@ def test_note(cfg: Config, checkpoint: str) -> dict[str, str]:
         'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
         'mmskin': mmskin.__version__,
     }
-
-
-def results_table(metrics: dict[str, float]) -> str:
-    """One metric per line, in columns."""
-    width = max(map(len, metrics), default=0)
-    return '\n'.join(f'{name:<{width}}  {value:.4f}' for name, value in sorted(metrics.items()))

@@ -8,7 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from rich.progress import track
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmskin.errors import Mistake
@@ -65,16 +65,13 @@ class LinearFitLoop(EpochBasedTrainLoop):
         """What enters the last layer (N, C), and the labels (N,), over the labelled training images."""
         model, found = self.runner.model.eval(), []
         with self.fc.register_forward_pre_hook(lambda _, entering: found.append(entering[0].cpu())):
-            labels = [self._look(model, batch) for batch in track(self.dataloader, 'features')]
+            labels = []  # of each image, -1 where there is none
+            for batch in track(self.dataloader, 'features'):
+                data = model.data_preprocessor(batch)
+                model(data['inputs'])
+                labels += [sample.get('gt_label', torch.tensor([-1])).cpu() for sample in data['data_samples']]
         label = torch.cat(labels)
         return torch.cat(found)[label >= 0].numpy(), label[label >= 0].numpy()
-
-    @staticmethod
-    def _look(model: nn.Module, batch: dict) -> Tensor:
-        """Run a batch; gives its labels (N,), -1 where there is none."""
-        data = model.data_preprocessor(batch)  # type: ignore[operator]
-        model(data['inputs'])
-        return torch.cat([sample.get('gt_label', torch.tensor([-1])).cpu() for sample in data['data_samples']])
 
 
 def fit_linear(classifier: Any, features: np.ndarray, labels: np.ndarray, fc: nn.Linear) -> None:

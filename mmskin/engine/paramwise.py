@@ -18,18 +18,11 @@ from mmskin.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 __all__ = ['check_paramwise']
 
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    """Whether a layer is what mmengine takes for a depth-wise convolution."""
-    return isinstance(module, nn.Conv2d) and module.in_channels == module.groups
-
-
 CHOICES: dict[str, Callable[[nn.Module, str, nn.Parameter], bool]] = {  # by layer, parameter's whole name, parameter
     'bias_lr_mult': lambda layer, name, _: name.endswith('bias') and not isinstance(layer, NORMS),
     'bias_decay_mult': lambda layer, name, _: name.endswith('bias') and not isinstance(layer, NORMS),
     'norm_decay_mult': lambda layer, *_: isinstance(layer, NORMS),
-    'dwconv_decay_mult': lambda layer, *_: is_depthwise(layer),
+    'dwconv_decay_mult': lambda layer, *_: isinstance(layer, nn.Conv2d) and layer.in_channels == layer.groups,
     'flat_decay_mult': lambda _, __, parameter: parameter.ndim == 1,
     'dcn_offset_lr_mult': lambda _, name, __: 'conv_offset' in name,
 }

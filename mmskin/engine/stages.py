@@ -66,7 +66,23 @@ def stage_configs(cfg: Config) -> list[Config]:
         check_name(name, "a stage's name")
     if len(set(names)) < len(names):
         raise Mistake(f'the stages are named {names}; give each a name of its own')
-    return [_stage_config(cfg, stage, number) for number, stage in enumerate(cfg.stages)]
+    configs = []
+    for number, stage in enumerate(cfg.stages):
+        merged = copy.deepcopy(cfg)
+        merged.pop('stages')
+        if number > 0:
+            merged.load_from = None  # what the whole starts from; the later stages start from the one before
+        merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
+        # the command line's options for all stages (none says how the whole starts), and then the stage's own, as
+        # stages.0.train_cfg.max_epochs
+        options, own = cfg.get('command_line_options', {}), f'stages.{number}.'
+        shared = {k: value for k, value in options.items() if k.split('.')[0] not in ('stages', 'load_from', 'resume')}
+        shared |= {key.removeprefix(own): value for key, value in options.items() if key.startswith(own)}
+        merged.merge_from_dict(copy.deepcopy(shared))
+        merged.stage = stage['name']
+        merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
+        configs.append(merged)
+    return configs
 
 
 def datasets_of(cfg: Config) -> list[TaskDataset]:
@@ -93,28 +109,6 @@ def find_stage(cfg: Config, name: str) -> Config:
         listed = ', '.join(str(one) for one in found) if cfg.get('stages') else 'none'
         raise Mistake(f'{cfg.filename}: no stage is named {name!r}; there are {listed}')
     return found[name]
-
-
-def _stage_config(cfg: Config, stage: dict, number: int) -> Config:
-    merged = copy.deepcopy(cfg)
-    merged.pop('stages')
-    if number > 0:
-        merged.load_from = None  # what the whole starts from; the later stages start from the one before
-    merged.merge_from_dict({key: value for key, value in stage.items() if key != 'name'})
-    merged.merge_from_dict(copy.deepcopy(_of_stage(number, cfg.get('command_line_options', {}))))
-    merged.stage = stage['name']
-    merged.work_dir = str(Path(cfg.work_dir) / stage['name'])
-    return merged
-
-
-def _of_stage(number: int, options: dict) -> dict:
-    """The command line's options for a stage: those for all, and then its own, as ``stages.0.train_cfg.max_epochs``.
-
-    What says how the whole starts is for none.
-    """
-    whole, own = ('stages', 'load_from', 'resume'), f'stages.{number}.'
-    shared = {key: value for key, value in options.items() if key.split('.')[0] not in whole}
-    return shared | {key.removeprefix(own): value for key, value in options.items() if key.startswith(own)}
 
 
 def run_stages(cfg: Config, resume: bool = False) -> Path:
@@ -350,7 +344,9 @@ def build_runner(cfg: Config) -> Runner:
     for kind in (MMLogger, MessageHub, Visualizer):
         while len(kind._instance_dict) > 1:
             kind._instance_dict.popitem(last=False)
-    cfg.setdefault('experiment_name', _experiment_name(cfg))
+    # a name of its own for each run, since mmengine keeps loggers and message hubs by name
+    name = f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{next(RUN_NUMBER)}'
+    cfg.setdefault('experiment_name', name)
     if cfg.get('amp') and cfg.get('optim_wrapper'):
         in_mixed_precision(cfg)
     if is_distributed():
@@ -369,11 +365,6 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     return RUNNERS.build(cfg)
-
-
-def _experiment_name(cfg: Config) -> str:
-    """A name of its own for each run, since mmengine keeps loggers and message hubs by name."""
-    return f'{Path(cfg.filename or "run").stem}_{cfg.get("stage", "run")}_{next(RUN_NUMBER)}'
 
 
 def _go_on_logging(cfg: Config) -> None:

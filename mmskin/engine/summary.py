@@ -43,7 +43,11 @@ def summarize(cfg: Config, size: int | None = None) -> str:
     _, model, shapes, flops = stages[-1]
     head = ['', 'gives', 'parameters', 'MFLOPs']
     blocks = [head, *block_rows(model, shapes, flops)]
-    rows = [['stage', 'tasks', 'passing', 'trained', 'held', 'GFLOPs'], *(stage_row(*stage) for stage in stages)]
+    rows = [['stage', 'tasks', 'passing', 'trained', 'held', 'GFLOPs']]
+    for name, model, _, flops in stages:
+        counts = [f'{number_of(model, trained):,}' for trained in (True, False)]
+        passing = ', '.join(model.routes()) or 'no'
+        rows.append([name, ', '.join(model.active_tasks), passing, *counts, f'{flops[""] / 1e9:.2f}'])
     title = f'{cfg.filename}: an image of {size} x {size} pixels'
     return '\n'.join(
         [title, '', *columns(blocks), '', *columns(rows), '', 'FLOPs: a multiplication and an addition are two.']
@@ -117,13 +121,6 @@ def _row(
 def number_of(module: nn.Module, trained: bool | None = None) -> int:
     """The parameters of a module, or those of them that are trained, or that are held."""
     return sum(one.numel() for one in module.parameters() if trained in (None, one.requires_grad))
-
-
-def stage_row(name: str, model: MultiTaskModel, shapes: dict[str, Any], flops: dict[str, int]) -> list[str]:
-    """What a stage runs, trains and holds."""
-    passing = ', '.join(model.routes()) or 'no'
-    counts = [f'{number_of(model, trained):,}' for trained in (True, False)]
-    return [name, ', '.join(model.active_tasks), passing, *counts, f'{flops[""] / 1e9:.2f}']
 
 
 def columns(rows: list[list[str]]) -> list[str]:

@@ -84,7 +84,10 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
             self._mlflow.set_tracking_uri(self._tracking_uri)
         known = read_id(self._save_dir, 'mlflow')
         try:
-            self._choose_experiment(self._exp_name or os.environ.get('MLFLOW_EXPERIMENT_NAME', 'mmskin'))
+            name = self._exp_name or os.environ.get('MLFLOW_EXPERIMENT_NAME', 'mmskin')
+            if self._artifact_location and self._mlflow.get_experiment_by_name(name) is None:
+                self._mlflow.create_experiment(name, artifact_location=self._artifact_location)
+            self._mlflow.set_experiment(name)
             self._mlflow.end_run('FAILED')  # of a training that broke off in this process
             run = self._mlflow.start_run(known, run_name=self._run_name, tags=self._tags)
             self._mlflow.log_params(self._params or {})
@@ -95,11 +98,6 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
                 f'or name another address in tracking_uri or MLFLOW_TRACKING_URI{forget}'
             ) from error
         write_id(self._save_dir, 'mlflow', run.info.run_id)
-
-    def _choose_experiment(self, name: str) -> None:
-        if self._artifact_location and self._mlflow.get_experiment_by_name(name) is None:
-            self._mlflow.create_experiment(name, artifact_location=self._artifact_location)
-        self._mlflow.set_experiment(name)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
         """Log the config as parameters and as a file; a run that is gone on with has it already."""
