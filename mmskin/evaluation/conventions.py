@@ -288,12 +288,17 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
     inside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     outside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     for image_id, path in sorted(true.items()):
-        mask, levels = read_mask(path), (_read_graded if graded else read_mask)(predicted[image_id])
+        mask, levels = read_mask(path), (read_levels if graded else read_mask)(predicted[image_id])
+        if graded and levels.dtype != np.uint8:
+            raise Mistake(f'{predicted[image_id]}: has more than 8 bits; write a probability as 0 to 255')
         if levels.shape != mask.shape:
             raise Mistake(f'{predicted[image_id]}: of size {levels.shape}, and the true mask of {mask.shape}')
         levels = levels if graded else np.uint8(255) * levels
         for name, size in SMALL.items():
-            one, other = (levels, mask) if size is None else _shrunk(levels, mask, size, graded)
+            one, other = levels, mask
+            if size is not None:
+                one = cv2.resize(levels, size, interpolation=cv2.INTER_AREA if graded else cv2.INTER_NEAREST)
+                other = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
             inside[name].append(np.bincount(one[other > 0], minlength=LEVELS))
             outside[name].append(np.bincount(one[other == 0], minlength=LEVELS))
     found = Outlines({k: np.array(v) for k, v in inside.items()}, {k: np.array(v) for k, v in outside.items()}, graded)
@@ -301,18 +306,6 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
     if seen.max() == 1:
         raise Mistake(f'{folder / "probabilities"}: no level is above 1; write a probability as 0 to 255')
     return found
-
-
-def _read_graded(path: Path) -> np.ndarray:
-    levels = read_levels(path)
-    if levels.dtype != np.uint8:
-        raise Mistake(f'{path}: has more than 8 bits; write a probability as 0 to 255')
-    return levels
-
-
-def _shrunk(levels: np.ndarray, mask: np.ndarray, size: tuple[int, int], graded: bool) -> tuple[np.ndarray, np.ndarray]:
-    shrink = cv2.INTER_AREA if graded else cv2.INTER_NEAREST
-    return cv2.resize(levels, size, interpolation=shrink), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
 
 
 def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:

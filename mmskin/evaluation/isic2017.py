@@ -60,21 +60,18 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
             Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
         """
         scores = self.score_table(rows)
-        results = {}
-        for category, index in zip(CATEGORIES, self.category_indices(), strict=True):
-            positive = np.array([row['gt_label'] == index for row in rows])
-            results.update({f'{k}_{category}': v for k, v in binary_scores(positive, scores[:, index]).items()})
-        if any(map(math.isnan, results.values())):
-            warn_undefined('score of a category without images on both sides', 'its mean')
-        means = {f'{key}_mean': mean_of_defined(results[f'{key}_{name}'] for name in CATEGORIES) for key in SCORES}
-        return {**results, **means}
-
-    def category_indices(self) -> list[int]:
-        """The labels of the challenge's two categories in this dataset."""
         classes = list(names_of(self.dataset_meta, self.target or 'gt_label'))
         if not set(CATEGORIES) <= set(classes):
             raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}, without {' or '.join(CATEGORIES)}; "
                 'take ISIC2017ClassificationMetric out of the evaluator for other classes.'
             )
-        return [classes.index(category) for category in CATEGORIES]
+        results = {}
+        for category in CATEGORIES:
+            index = classes.index(category)
+            positive = np.array([row['gt_label'] == index for row in rows])
+            results.update({f'{k}_{category}': v for k, v in binary_scores(positive, scores[:, index]).items()})
+        if any(map(math.isnan, results.values())):
+            warn_undefined('score of a category without images on both sides', 'its mean')
+        means = {f'{key}_mean': mean_of_defined(results[f'{key}_{name}'] for name in CATEGORIES) for key in SCORES}
+        return {**results, **means}

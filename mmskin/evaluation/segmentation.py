@@ -97,7 +97,8 @@ class SegmentationMetric(PerImageMetric):
         except ValueError as error:
             raise Mistake(f'{sample["image_id"]}: {error}') from error
         row = {key: mean_of_defined(one[key] for one in scores) for key in KEYS}
-        row['mask_share'] = float(foreground(sample[target]['data']).mean())
+        levels = torch.as_tensor(sample[target]['data']).cpu().numpy()  # masks (C, H, W) or a map of classes (1, H, W)
+        row['mask_share'] = float(((levels > 0) & (levels != IGNORED)).any(axis=0).mean())
         if len(scores) > 1:
             names = self.output_names(sample, len(scores))
             row |= {f'{key}_{name}': v for name, one in zip(names, scores, strict=True) for key, v in one.items()}
@@ -125,9 +126,3 @@ def outline_scores(pred: ArrayLike, gt: ArrayLike) -> list[dict[str, float]]:
         return [segmentation_scores(predicted, true)]  # which says what is wrong
     counted = true[0] != IGNORED
     return [segmentation_scores(one[counted], (true[0] == k)[counted]) for k, one in enumerate(predicted, 1)]
-
-
-def foreground(gt: ArrayLike) -> np.ndarray:
-    """Where anything is outlined (H, W), of masks (C, H, W) or a map of classes (1, H, W)."""
-    levels = torch.as_tensor(gt).cpu().numpy()
-    return ((levels > 0) & (levels != IGNORED)).any(axis=0)

@@ -140,12 +140,12 @@ def difference(
         return Difference(value, images, None)
     one, other = parts or (observed[0][None], observed[1][None])
     if paired_seeds:
-        error = standard_error([one - other], shared_variance(first - second))
+        error, freedom = standard_error([one - other], shared_variance(first - second))
     else:
         shared = shared_variance(first) + shared_variance(second) - 2 * shared_variance(first, second)
-        error = standard_error([one, other], shared)
-    low, high = student_interval(value, *error)
-    return Difference(value, images, (min(low, images[0]), max(high, images[1])))
+        error, freedom = standard_error([one, other], shared)
+    half = float(student.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Difference(value, images, (min(value - half, images[0]), max(value + half, images[1])))
 
 
 def shared_variance(first: np.ndarray, second: np.ndarray | None = None) -> float:
@@ -170,12 +170,6 @@ def standard_error(seeds: Sequence[np.ndarray], shared: float) -> tuple[float, f
     uncertainty = sum(part**2 / freedom for part, freedom in zip(variances, freedoms, strict=True))
     total = variances.sum() + max(shared, 0)
     return float(np.sqrt(total)), float(total**2 / uncertainty) if uncertainty else math.inf
-
-
-def student_interval(value: float, error: float, freedom: float, level: float = LEVEL) -> Interval:
-    """``value`` ± Student's t times its standard error."""
-    half = float(student.ppf((1 + level) / 2, freedom)) * error
-    return value - half, value + half
 
 
 class Estimate(NamedTuple):
@@ -237,10 +231,13 @@ def estimate(measures: Mapping[Key, Measure], num_resamples: int = NUM_RESAMPLES
         for key, measure in measures.items():
             draws[key].append(measure(counts))
     everything = np.ones((1, num_images))
-    return {
-        key: with_interval(float(measure(everything)[0]), np.concatenate(draws[key]), int(measure.used.sum()))
-        for key, measure in measures.items()
-    }
+    found = {}
+    for key, measure in measures.items():
+        value, num_used = float(measure(everything)[0]), int(measure.used.sum())
+        enough = num_used >= FEWEST and not math.isnan(value)
+        bounds = interval(np.concatenate(draws[key])) if enough else (math.nan, math.nan)
+        found[key] = Estimate(value, *bounds, num_used)
+    return found
 
 
 def blocks(num_images: int, num_resamples: int) -> Iterator[np.ndarray]:
@@ -248,9 +245,3 @@ def blocks(num_images: int, num_resamples: int) -> Iterator[np.ndarray]:
     rng, size = np.random.default_rng(0), max(1, CELLS // num_images)
     for start in range(0, num_resamples, size):
         yield image_counts(num_images, min(size, num_resamples - start), rng)
-
-
-def with_interval(value: float, draws: np.ndarray, num_images: int) -> Estimate:
-    """The estimate of a metric whose values in the resamples are ``draws`` (B,)."""
-    enough = num_images >= FEWEST and not math.isnan(value)
-    return Estimate(value, *(interval(draws) if enough else (math.nan, math.nan)), num_images)

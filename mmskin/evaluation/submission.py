@@ -154,16 +154,14 @@ def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
     """Part 1: the mean scores over images. Only one pair of masks is in memory at a time."""
     truths, masks = index_masks(gt_dir), index_masks(pred_dir)
     check_ids(masks, truths, pred_dir, gt_dir)
-    return mean_over_images([score_pair(masks[image_id], gt) for image_id, gt in truths.items()])
-
-
-def score_pair(pred: Path, gt: Path) -> Scores:
-    """The scores of one mask."""
-    submitted, truth = read_submitted_mask(pred), read_mask(gt).astype(bool)
-    try:
-        return segmentation_scores(submitted, truth)
-    except ValueError as error:  # of another size
-        raise Mistake(f'{pred}: {error}') from error
+    scores = []
+    for image_id, path in truths.items():
+        submitted, truth = read_submitted_mask(masks[image_id]), read_mask(path).astype(bool)
+        try:
+            scores.append(segmentation_scores(submitted, truth))
+        except ValueError as error:  # of another size
+            raise Mistake(f'{masks[image_id]}: {error}') from error
+    return mean_over_images(scores)
 
 
 def read_submitted_mask(path: Path) -> np.ndarray:
@@ -251,11 +249,10 @@ def scores_tables(scores: dict[str, Scores]) -> str:
     """The official table of each part, in Markdown."""
     parts = {'Part 1': {name: scores[name] for name in scores if name == 'segmentation'}}
     parts['Part 3'] = {name: scores[name] for name in scores if name != 'segmentation'}
-    return '\n\n'.join(part_table(title, columns) for title, columns in parts.items() if columns)
-
-
-def part_table(title: str, columns: dict[str, Scores]) -> str:
-    """One row for each score, one column for each entry."""
-    keys = next(iter(columns.values()))
-    rows = [[key, *(f'{column[key]:.4f}' for column in columns.values())] for key in keys]
-    return markdown_table([title, *columns], rows)
+    tables = []
+    for title, columns in parts.items():
+        if columns:
+            keys = next(iter(columns.values()))
+            rows = [[key, *(f'{column[key]:.4f}' for column in columns.values())] for key in keys]
+            tables.append(markdown_table([title, *columns], rows))
+    return '\n\n'.join(tables)
