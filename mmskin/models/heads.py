@@ -161,7 +161,15 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
         Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map;
             if another package's head gives no logits of them.
     """
-    _check_stated(task['neck'] if task.get('neck') else task.get('head'), maps)
+    first = task['neck'] if task.get('neck') else task.get('head')
+    stated = first.get('in_channels') if isinstance(first, Mapping) else None
+    widths = [width for width, _ in maps]
+    several = list(stated) if isinstance(stated, list | tuple) else [stated]
+    if stated is not None and {*several} - {*widths, sum(widths)}:
+        raise Mistake(
+            f'{first["type"]}: in_channels={stated}, and the maps of its branch have {", ".join(map(str, widths))} '
+            'channels; leave in_channels out, and it is filled in'
+        )
     filled = dict(task)
     if task.get('neck'):
         filled['neck'] = _filled(task['neck'], maps)
@@ -175,18 +183,6 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
     elif isinstance(head, Mapping) and 'in_channels' in head:
         filled['head'] = _filled(head, maps)
     return _with_pooling(filled, maps, size)
-
-
-def _check_stated(part: Any, maps: Maps) -> None:
-    """Make sure that a stated ``in_channels`` is of the maps; one map's, those of several, or their sum."""
-    stated = part.get('in_channels') if isinstance(part, Mapping) else None
-    widths = [width for width, _ in maps]
-    several = list(stated) if isinstance(stated, list | tuple) else [stated]
-    if stated is not None and {*several} - {*widths, sum(widths)}:
-        raise Mistake(
-            f'{part["type"]}: in_channels={stated}, and the maps of its branch have {", ".join(map(str, widths))} '
-            'channels; leave in_channels out, and it is filled in'
-        )
 
 
 def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:

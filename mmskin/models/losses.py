@@ -153,7 +153,11 @@ def build_losses(
         Mistake: if a list of weights has another length than there are logits.
     """
     losses = nn.ModuleDict({name: MODELS.build(with_tensors(loss)) for name, loss in (configs or {}).items()})
-    outputs = num_logits if configs and num_logits else num_outputs(head)
+    outputs = num_logits if configs else None
+    if not outputs:  # what the head says, if it does
+        said = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]
+        said.append(getattr(getattr(head, 'fc', None), 'out_features', None))
+        outputs = next((number for number in said if isinstance(number, int)), None)
     if outputs is not None:
         for part in losses.modules() if losses else head.modules():
             for name in WEIGHTS:
@@ -174,13 +178,6 @@ def with_tensors(loss: dict[str, Any]) -> dict[str, Any]:
         if len(numbers) < len(lists[name]) or not any(numbers) or not all(0 <= one < LARGEST for one in numbers):
             raise Mistake(f'{kind}({name}={values!r}): give numbers >= 0, and not 0 for all')
     return {**loss, **{name: torch.tensor(values, dtype=torch.float32) for name, values in lists.items()}}
-
-
-def num_outputs(head: nn.Module) -> int | None:
-    """How many logits a head gives an image or a pixel, if it says."""
-    said = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]
-    said.append(getattr(getattr(head, 'fc', None), 'out_features', None))
-    return next((number for number in said if isinstance(number, int)), None)
 
 
 def check_length(part: nn.Module, name: str, outputs: int) -> None:

@@ -80,7 +80,9 @@ class MultiTaskModel(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.inputs = build_inputs(inputs)
         self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})
-        self._name_tasks()
+        for name, task in self.tasks.items():
+            check_name(name, "a task's name")
+            task.name = name  # with which its predictions' fields and its columns in tables begin
         self.sites: dict[str, str] = {}  # by the name of the module, in which there are no dots
         self.travels: dict[str, tuple[str, ...]] = {}  # the sites between which maps travel, by each of them
         self.passing = ModuleDict()
@@ -91,7 +93,8 @@ class MultiTaskModel(BaseModel):
         self._fixed = self._fixed_parts(frozen)
         for module in self._fixed:
             module.requires_grad_(False)
-        self.weighting = MODELS.build(as_config(weighting, **self._task_names())) if weighting else None
+        names = {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
+        self.weighting = MODELS.build(as_config(weighting, **names)) if weighting else None
         self.compiled: Compiled | None = None
 
     def _with_widths(self, name: str, task: dict) -> dict:
@@ -108,15 +111,6 @@ class MultiTaskModel(BaseModel):
     def head_maps(self, task: str) -> list[tuple[int, int]]:
         """Channels and stride against the image of each map that the head of ``task`` gets."""
         return self.backbone.maps_of(task)
-
-    def _name_tasks(self) -> None:
-        """Tell each task its name, with which its predictions' fields and its columns in tables begin."""
-        for name, task in self.tasks.items():
-            check_name(name, "a task's name")
-            task.name = name
-
-    def _task_names(self) -> dict[str, list[str]]:
-        return {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
 
     def _place(self, passing: Mapping[str | tuple[str, ...], dict | str]) -> None:
         """Build the operators, one at each site."""
@@ -180,7 +174,7 @@ class MultiTaskModel(BaseModel):
         return {place for place, gradient in enumerate(gradients) if gradient is not None}
 
     def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:
-        """The modules that ``frozen`` names, and those that do not run."""
+        """The modules that ``frozen`` names, and those that the active tasks do without."""
         parts = {'shared': [self.backbone.shared], 'passing': [self.passing]}
         parts |= {name: [self.backbone.branch(name), task] for name, task in self.tasks.items()}
         modules = dict(self.named_modules())
@@ -189,14 +183,11 @@ class MultiTaskModel(BaseModel):
         unknown += [name for name in self.active_tasks if name not in self.tasks]
         if unknown:
             raise Mistake(f'no part is named {", ".join(sorted(unknown))}; the parts are {", ".join(parts)}')
-        return [module for name in frozen for module in parts[name]] + self._idle_parts(parts)
-
-    def _idle_parts(self, parts: Mapping[str, list[nn.Module]]) -> list[nn.Module]:
-        """The modules that the active tasks do without."""
-        idle = [module for name in self.tasks if name not in self.active_tasks for module in parts[name]]
+        idle = [name for name in self.tasks if name not in self.active_tasks]
+        fixed = [module for name in [*frozen, *idle] for module in parts[name]]
         if not self.use_passing:
-            return [*idle, self.passing]
-        return idle + [part for passing in self.passing.values() for part in passing.idle_parts(self.active_tasks)]
+            return [*fixed, self.passing]
+        return fixed + [part for passing in self.passing.values() for part in passing.idle_parts(self.active_tasks)]
 
     def train(self, mode: bool = True) -> 'MultiTaskModel':
         """Switch to training; frozen parts stay in evaluation mode, so that their batch-norm statistics stay."""
@@ -266,26 +257,19 @@ class MultiTaskModel(BaseModel):
     def _loss(
         self, feats: dict[str, Feats], samples: list[TaskSample], passing: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
-        by_name = {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
-        return by_name | passing if self.weighting is None else self._balance(losses, samples, by_name, passing)
-
-    def _balance(
-        self,
-        losses: dict[str, dict[str, Tensor]],
-        samples: list[TaskSample],
-        by_name: dict[str, Tensor],
-        passing: dict[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """The losses ``by_name``, for the log alone, with the one to minimise and the weights.
+        """The losses by name; with a weighting they are for the log, next to the one to minimise and the weights.
 
         What ``passing`` adds is no task's, and not balanced.
         """
+        losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
+        by_name = {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
+        by_name |= passing
+        if self.weighting is None:
+            return by_name
         sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}
         labelled = [task for task in losses if any(map(cast(Task, self.tasks[task]).is_labelled, samples))]
-        assert self.weighting is not None
         loss, weights = self.weighting(sums, labelled, self)
-        logged = {name: value.detach() for name, value in super().parse_losses(by_name | passing)[1].items()}
+        logged = {name: value.detach() for name, value in super().parse_losses(by_name)[1].items()}
         loss = sum(passing.values(), start=loss)
         return {**logged, 'loss': loss, **{f'weight/{task}': weight for task, weight in weights.items()}}
 

@@ -137,14 +137,12 @@ class TestTimeAugmentation(BaseModel):
         if task.probability not in found[0]:
             return
         values = [getattr(prediction, task.probability) for prediction in found]
-        is_map = isinstance(values[0], PixelData)
-        mean = self._mean_map([value.data for value in values]) if is_map else self._mean_of_frame(task, values)
+        if isinstance(values[0], PixelData):
+            mean = self._mean_map([value.data for value in values])
+        else:  # what they say of the whole frame, all of which one view at least shows
+            of_frame = [task.of_frame(value, view.side) for value, view in zip(values, self.views, strict=True)]
+            mean = torch.stack([value for value in of_frame if value is not None]).mean(dim=0)
         task.put(sample, mean)
-
-    def _mean_of_frame(self, task: Task, values: Sequence[Tensor]) -> Tensor:
-        """The mean of what the views' predictions say of the whole frame; one view at least shows all of it."""
-        found = [task.of_frame(value, view.side) for value, view in zip(values, self.views, strict=True)]
-        return torch.stack([value for value in found if value is not None]).mean(dim=0)
 
     def _mean_map(self, maps: Sequence[Tensor]) -> Tensor:
         """The mean of the views' maps (C, h, w), each pixel's over the views that show it."""

@@ -88,16 +88,13 @@ class BlockChain(nn.Module):
         self.size = size
         self.names = tuple(blocks)
         for name, block in blocks.items():
-            parent, _, leaf = name.rpartition('.')
-            self._level(parent).add_module(leaf, block)
-
-    def _level(self, path: str) -> nn.Module:
-        level: nn.Module = self
-        for part in filter(None, path.split('.')):
-            if part not in level._modules:
-                level.add_module(part, nn.Module())
-            level = level.get_submodule(part)
-        return level
+            *path, leaf = name.split('.')
+            level: nn.Module = self
+            for part in path:
+                if part not in level._modules:
+                    level.add_module(part, nn.Module())
+                level = level.get_submodule(part)
+            level.add_module(leaf, block)
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.get_submodule(name)

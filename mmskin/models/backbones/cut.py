@@ -60,7 +60,12 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
             f'{kind} makes one cell of an image of {size} x {size} pixels, and blocks are found by maps of several; '
             f"measure it larger, by size={2 * size} in the chain's config"
         )
-    line, whole = _main_line(seen.calls)
+    # the longest way from the image, or from the first block, to a map of more than one cell
+    ends = [index for index, call in enumerate(seen.calls) if call.shapes and _cells(call.shapes[1]) > 1]
+    lines = [_chain(seen.calls, index) for index in ends]
+    line, whole = max(
+        lines, key=lambda found: sum(call.heavy for call in found[0]) + len(found[0]) / 1000, default=([], True)
+    )
     members = [member for call in line for member in _opened(call)]
     if not members or not all(call.fits for call in members):
         raise Mistake(f'{kind} is not a sequence of blocks in which each gets the output of the one before; {ANOTHER}')
@@ -247,12 +252,6 @@ def _chain(calls: Sequence[Call], end: int | None) -> tuple[list[Call], bool]:
         line.insert(0, calls[end])
         end = calls[end].source
     return line, end == -1
-
-
-def _main_line(calls: Sequence[Call]) -> tuple[list[Call], bool]:
-    """The longest way from the image, or from the first block, to a map of more than one cell."""
-    lines = [_chain(calls, index) for index, call in enumerate(calls) if call.shapes and _cells(call.shapes[1]) > 1]
-    return max(lines, key=lambda found: sum(call.heavy for call in found[0]) + len(found[0]) / 1000, default=([], True))
 
 
 def _cells(shape: torch.Size) -> int:

@@ -110,12 +110,11 @@ def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | N
     factor = layout.strides[branch.names[-1]] // stride
     if finer.shape[2] != layout.sides[level]:
         return False
-    return any(_recurs(plain, finer, factor, *start) for start in product(range(factor), repeat=2))
-
-
-def _recurs(plain: Tensor, finer: Tensor, factor: int, top: int, left: int) -> bool:
-    part = finer[..., top::factor, left::factor][..., : plain.shape[2], : plain.shape[3]]
-    return part.shape == plain.shape and bool((part - plain).abs().max() <= 1e-4 * plain.abs().max())
+    for top, left in product(range(factor), repeat=2):
+        part = finer[..., top::factor, left::factor][..., : plain.shape[2], : plain.shape[3]]
+        if part.shape == plain.shape and (part - plain).abs().max() <= 1e-4 * plain.abs().max():
+            return True
+    return False
 
 
 def _dilate_block(block: nn.Module, rate: int) -> None:

@@ -41,17 +41,13 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
             raise Mistake(f'torchvision has no ImageNet weights of {name}; name a file, or another network.')
         source = found[0]
     if source.startswith(('http://', 'https://')):
-        return _download(source)
+        try:
+            return download_checkpoint(source)
+        except OSError as error:
+            raise MissingFile(f'The weights {source!r} could not be fetched ({error}). {OFFLINE}') from error
     if not Path(source).is_file():
         raise MissingFile(f'There is no file with weights at {source!r}. {OFFLINE}')
     return read_weights(source)
-
-
-def _download(url: str) -> dict[str, Tensor]:
-    try:
-        return download_checkpoint(url)
-    except OSError as error:
-        raise MissingFile(f'The weights {url!r} could not be fetched ({error}). {OFFLINE}') from error
 
 
 def fit_weights(

@@ -248,7 +248,10 @@ class ParallelBackbone(nn.Module):
         super().__init__()
         self.chains = branches
         self.shared = BlockChain({})
-        self.branches = nn.ModuleDict({task: _build(chains) for task, chains in branches.items()})
+        self.branches = nn.ModuleDict()
+        for task, chains in branches.items():
+            networks = {name: MODELS.build(without_lookups(chain)) for name, chain in chains.items()}
+            self.branches[task] = nn.ModuleDict(networks)
 
     def init_weights(self) -> None:
         """Load the weights that the networks' configs name."""
@@ -279,8 +282,3 @@ class ParallelBackbone(nn.Module):
     ) -> dict[str, tuple[Tensor, ...]]:
         """The last map of every network of ``tasks`` for normalised images (N, 3, H, W)."""
         return {task: tuple(chain(images) for chain in self.branch(task).values()) for task in tasks}
-
-
-def _build(chains: Mapping[str, dict]) -> nn.ModuleDict:
-    """The networks of one task, without the weights that their configs name."""
-    return nn.ModuleDict({name: MODELS.build(without_lookups(chain)) for name, chain in chains.items()})

@@ -92,7 +92,12 @@ class Segmentation(Task):
     def decide(self, sample: TaskSample) -> None:
         """Write ``<task>_mask``, uint8 (C, H, W): where each outline is, at the image's own size; then ``post``."""
         masks = self.outline(sample.get(self.probability).data, sample.ori_shape).to(torch.uint8)
-        sample.set_field(PixelData(data=self._finish(masks) if self.post else masks), f'{self.name}_mask')
+        if self.post:
+            arrays = [*masks.cpu().numpy()]
+            for step in self.post:
+                arrays = [step(array) for array in arrays]
+            masks = torch.stack([torch.from_numpy(array) for array in arrays]).to(masks.device)
+        sample.set_field(PixelData(data=masks), f'{self.name}_mask')
 
     def outline(self, probabilities: Tensor, size: Sequence[int]) -> Tensor:
         """Where the outlines are, (C, H, W) at ``size``, of maps of probability (C, h, w) at the input's size."""
@@ -104,12 +109,6 @@ class Segmentation(Task):
         sizes, hits = counts.cumsum(dim=1), (counts * (edges + 0.5 / LEVELS)).cumsum(dim=1)
         best = edges[(hits / (sizes + hits[:, -1:] - hits)).argmax(dim=1)]
         return (large >= best[:, None, None]) & (probabilities.amax(dim=(1, 2), keepdim=True) > 0.5)
-
-    def _finish(self, masks: Tensor) -> Tensor:
-        arrays = [*masks.cpu().numpy()]
-        for step in self.post:
-            arrays = [step(array) for array in arrays]
-        return torch.stack([torch.from_numpy(array) for array in arrays]).to(masks.device)
 
     def shown(self, probabilities: Tensor) -> Tensor:
         """The maps of probability, one for each mask."""

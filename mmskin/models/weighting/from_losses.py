@@ -110,22 +110,19 @@ class DWA(Weighting):
 
     def weights(self, values: Tensor, present: Tensor) -> Tensor:
         if self.training:
-            self._begin_epoch(MessageHub.get_current_instance().get_info('epoch', 0))
+            epoch = MessageHub.get_current_instance().get_info('epoch', 0)
+            if epoch != self.epoch:
+                seen = self.count > 0
+                self.earlier.copy_(torch.where(seen, self.average, self.earlier))
+                self.average.copy_(torch.where(seen, self.total / self.count, self.average))
+                self.total.zero_()
+                self.count.zero_()
+                self.epoch.fill_(epoch)
             self.total += torch.where(present, values, 0)
             self.count += present
         rates = (self.average / self.earlier).nan_to_num(nan=1.0)
         rates = (rates / self.temperature).masked_fill(~self.active, -torch.inf)
         return self.active.sum() * rates.softmax(dim=0)
-
-    def _begin_epoch(self, epoch: int) -> None:
-        if epoch == self.epoch:
-            return
-        seen = self.count > 0
-        self.earlier.copy_(torch.where(seen, self.average, self.earlier))
-        self.average.copy_(torch.where(seen, self.total / self.count, self.average))
-        self.total.zero_()
-        self.count.zero_()
-        self.epoch.fill_(epoch)
 
 
 @MODELS.register_module()
