@@ -6,7 +6,7 @@ Each subject imports what it looks at: on a machine where that fails, the others
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
@@ -51,15 +51,13 @@ def diagnose(data_root: str | Path | None = None) -> list[Section]:
         data_root: The data's folder; without it, the configs' own is looked at if it is there.
     """
     looks = {'versions': versions, 'devices': devices, 'models': shipped, 'data': lambda: data(data_root)}
-    return [looked_at(title, look) for title, look in looks.items()]
-
-
-def looked_at(title: str, look: Callable[[], Section]) -> Section:
-    """What ``look`` finds, or that it could not look."""
-    try:
-        return look()
-    except Exception as error:  # a system's missing library is an ImportError, a foreign build a RuntimeError
-        return Section(title, problems=[f'{title}: {type(error).__name__}: {error}'])
+    sections = []
+    for title, look in looks.items():
+        try:
+            sections.append(look())
+        except Exception as error:  # a system's missing library is an ImportError, a foreign build a RuntimeError
+            sections.append(Section(title, problems=[f'{title}: {type(error).__name__}: {error}']))
+    return sections
 
 
 def versions() -> Section:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmengine.model import BaseModel
@@ -61,16 +60,15 @@ def find_plugins() -> list[Plugin]:
     registries = [found for name in registry.__all__ if isinstance(found := getattr(registry, name), PluginRegistry)]
     for one in registries:
         one.import_from_location()
-    found = {plugin for one in registries for plugin in _of_registry(one)}
-    return sorted(found, key=lambda plugin: (plugin.kind, plugin.name))
-
-
-def _of_registry(found: PluginRegistry) -> Iterator[Plugin]:
-    for name, plugin in found.module_dict.items():
-        kind = _kind_of_model(name, plugin) if found is MODELS else f'{found.name.replace("_", " ")}s'
-        text = inspect.cleandoc(plugin.__doc__ or '')
-        summary = MARKUP.sub(lambda found: next(filter(None, found.groups()), ''), text.partition('\n')[0])
-        yield Plugin(kind, name, plugin.__module__, summary, _link(text, plugin))
+    plugins = set()
+    for one in registries:
+        for name, plugin in one.module_dict.items():
+            kind = _kind_of_model(name, plugin) if one is MODELS else f'{one.name.replace("_", " ")}s'
+            text = inspect.cleandoc(plugin.__doc__ or '')
+            summary = MARKUP.sub(lambda found: next(filter(None, found.groups()), ''), text.partition('\n')[0])
+            link = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')
+            plugins.add(Plugin(kind, name, plugin.__module__, summary, link.group() if link else ''))
+    return sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name))
 
 
 def _kind_of_model(name: str, plugin: type) -> str:
@@ -83,8 +81,3 @@ def _kind_of_model(name: str, plugin: type) -> str:
         or by_name
         or (place[0] if place[0] != 'mmskin' and plugin.__module__.startswith('mmskin') else 'other models')
     )
-
-
-def _link(text: str, plugin: type) -> str:
-    found = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')
-    return found.group() if found else ''

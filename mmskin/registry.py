@@ -61,14 +61,10 @@ def home_scope(kind: str | type, root: Registry) -> str | None:
     package = path.split('.')[0] if '.' in path else None
     if package in (None, 'mmskin', 'mmengine'):
         return None
-    return package if package in root.children or _has_registry(package) else None
-
-
-def _has_registry(package: str) -> bool:
     try:
-        return find_spec(f'{package}.registry') is not None
+        return package if package in root.children or find_spec(f'{package}.registry') else None
     except ModuleNotFoundError:  # no such package, or a single file
-        return False
+        return None
 
 
 def build_at_home(cfg: dict, *args: Any, registry: Registry, **kwargs: Any) -> Any:

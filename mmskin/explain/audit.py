@@ -46,10 +46,6 @@ class Variant:
     change: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def as_it_is(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
-    return image
-
-
 def without_lesion(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     """The lesion in the colour of the skin around it; its outline's shape is hidden by its box."""
     rows, columns = np.nonzero(lesion)
@@ -91,7 +87,7 @@ def tinted(gains: tuple[float, float, float]) -> Callable[[np.ndarray, np.ndarra
 
 
 VARIANTS = (
-    Variant('as it is', '', as_it_is),
+    Variant('as it is', '', lambda image, lesion: image),
     Variant('background alone', 'anything better than chance comes from outside the lesion', without_lesion),
     Variant('lesion alone', 'what is lost came from outside the lesion, or from the skin around it', lesion_alone),
     Variant('ruler, hair, patch painted over', 'what is lost came from them', without_things),

@@ -89,7 +89,10 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
     """
     try:
         description = json.loads(text)
-        wrong = ', '.join(f'no {key}' for key in missing_from(description))
+        wanted = [(part, description.get(part, ()), keys) for part, keys in NEEDED.items()]
+        outputs = description.get('outputs') or {'<task>': {}}
+        wanted += [(f'outputs.{name}', output, NEEDED_OF_OUTPUT) for name, output in outputs.items()]
+        wrong = ', '.join(f'no {part}.{key}' for part, there, keys in wanted for key in keys if key not in there)
         if not wrong and description.get('format_version') != FORMAT_VERSION:
             wrong = f'format {description.get("format_version")}, not {FORMAT_VERSION}'
         if not wrong:
@@ -105,13 +108,6 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
     if wrong:
         raise Mistake(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
     return description
-
-
-def missing_from(description: dict[str, Any]) -> list[str]:
-    """What a prediction needs and a description lacks, such as ``input.size``."""
-    found = [f'{part}.{key}' for part, keys in NEEDED.items() for key in keys if key not in description.get(part, ())]
-    outputs = description.get('outputs') or {'<task>': {}}
-    return found + [f'outputs.{name}.{key}' for name in outputs for key in NEEDED_OF_OUTPUT if key not in outputs[name]]
 
 
 def open_onnx(path: Path) -> tuple[str, Callable]:

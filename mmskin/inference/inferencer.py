@@ -340,20 +340,17 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         gates = GateRates()
         with torch.inference_mode(), watched(gates.note):
             samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
-        novelties = self._novelties(data)
+        novelties: Sequence[float | None] = [None] * len(data)
+        if self.novelty is not None:  # how unlike the training images each is
+            network = networks_in(self.network)[0]
+            compressed = [one['compressed'] for one in data]
+            batch = {'inputs': compressed, 'data_samples': [one['data_samples'] for one in data]}
+            inputs = network.data_preprocessor(batch, False)['inputs']
+            novelties = self.novelty.of(shared_features(network, inputs)).tolist()
         return [
             self._prediction(one, sample, rates, lesion_probability, novelty)
             for one, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
         ]
-
-    def _novelties(self, data: Sequence[dict]) -> list[float] | list[None]:
-        """How unlike the training images each is, if the model's folder says what these are like."""
-        if self.novelty is None:
-            return [None] * len(data)
-        network = networks_in(self.network)[0]
-        batch = {'inputs': [one['compressed'] for one in data], 'data_samples': [one['data_samples'] for one in data]}
-        inputs = network.data_preprocessor(batch, False)['inputs']
-        return self.novelty.of(shared_features(network, inputs)).tolist()
 
     def _prediction(
         self, read: dict, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None

@@ -116,13 +116,11 @@ class TinyChain(BlockChain):
 
     def __init__(self) -> None:
         shapes = {'stem': (3, 4, 4), 'a.0': (4, 6, 2), 'b.0': (6, 8, 2), 'b.1': (8, 10, 1), 'c.0': (10, 12, 2)}
-        super().__init__({name: conv_block(*shape) for name, shape in shapes.items()})
-
-
-def conv_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """A convolution, batch norm and ReLU."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+        blocks = {}
+        for name, (in_channels, out_channels, stride) in shapes.items():
+            conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+            blocks[name] = nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+        super().__init__(blocks)
 
 
 def tiny_network(passing: dict | str, at_scales: bool = False, **options: Any) -> MultiTaskModel:

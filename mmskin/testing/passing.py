@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.watch import closed, pass_features
@@ -221,12 +221,10 @@ class PassingContract(Contract):
                 gates = operator.gates(inputs, outputs)
             assert gates.keys() == operator.gated(tasks).keys(), f'{operator.quantity=}, and gates of {[*gates]}'
             assert gates.keys() <= operator.running(tasks).keys()
-            assert all(self.are_rates(rates) for rates in gates.values())
-
-    @staticmethod
-    def are_rates(rates: Tensor) -> bool:
-        """Whether ``rates`` are (2, C, h, w), in [0, 1]."""
-        return rates.ndim == 4 and len(rates) == 2 and 0 <= float(rates.min()) <= float(rates.max()) <= 1
+            for rates in gates.values():  # (2, C, h, w), in [0, 1]
+                assert rates.ndim == 4
+                assert len(rates) == 2
+                assert 0 <= float(rates.min()) <= float(rates.max()) <= 1
 
     def two_sites(self) -> tuple[FeaturePassing, FeaturePassing]:
         """The operator at a site and at the next, whose maps have other widths."""

@@ -75,7 +75,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
             (label_of(path, prediction), path.rpartition('/')[2], file_uri(path, data))
             for path, data in written.items()
         ],
-        'probabilities': by_score(prediction),
+        'probabilities': sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1]),
         'image': data_uri(image, '.jpg'),
         'outline': polygons(prediction.contours or ()),
         'further': [(points, color) for _, mask, color in further for points in polygons(contours_of(mask))],
@@ -156,11 +156,6 @@ def samples_html() -> str:
     return template('samples.html').render(
         samples=[(name, file_uri(name, folder.joinpath(name).read_bytes())) for name in names]
     )
-
-
-def by_score(prediction: LesionPrediction) -> list[tuple[str, float]]:
-    """Classes and their probabilities, the likeliest first."""
-    return sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1])
 
 
 def polygons(contours: Sequence[Polygon]) -> list[str]:

@@ -54,7 +54,11 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
             label='Drop one or several images here', file_count='multiple', height=150, elem_id='mmskin-images'
         )
         images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
-        gradio.Markdown(conditions(limits, title))
+        gradio.Markdown(
+            f'At most {limits.images} images at a time, each of {limits.megabytes:g} MB and '
+            f'{limits.pixels / MEGA:g} million pixels: JPEG, PNG, TIFF, BMP, WebP or DICOM. '
+            f'Nothing is kept of them after the answer. Model: {title}.'
+        )
         gradio.HTML(samples_html(), js_on_load=None)
         result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
         images.upload(answer, [images, *fields], [images, result], concurrency_limit=1, api_visibility='private')
@@ -123,15 +127,6 @@ def remove(path: Path) -> None:
         path.unlink()
     with suppress(OSError):
         path.parent.rmdir()
-
-
-def conditions(limits: Limits, title: str) -> str:
-    """What is said below the place for images."""
-    return (
-        f'At most {limits.images} images at a time, each of {limits.megabytes:g} MB and '
-        f'{limits.pixels / MEGA:g} million pixels: JPEG, PNG, TIFF, BMP, WebP or DICOM. '
-        f'Nothing is kept of them after the answer. Model: {title}.'
-    )
 
 
 def part(name: str) -> str:
