@@ -47,7 +47,7 @@ stages.append(
     )
 )
 val_dataloader.dataset.pipeline[0].size = test_dataloader.dataset.pipeline[0].size = 224
-# two views are as good as three on 2150 images out of fold, and cost a third less: docs/results.md
+# two views are as good as three on 2150 images out of fold, and cost a quarter less: docs/results.md
 tta, tta_model.pairs = True, [('none', 1.0), ('vertical', 1.15)]
 
 # the image's part learns as if alone

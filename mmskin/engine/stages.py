@@ -276,13 +276,11 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
-    if outdated:
-        _forget(outdated)
+    _forget(outdated)
     _say('training; the first line follows after some steps')
     runner.train()
     barrier()  # the main process writes the checkpoint
-    saved = noted_checkpoints(cfg.work_dir)
-    if not saved:
+    if not (saved := noted_checkpoints(cfg.work_dir)):
         raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
     final = best_checkpoint(runner, metric) if metric else saved[0]
     if is_main_process():
