@@ -161,7 +161,7 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
         Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map;
             if another package's head gives no logits of them.
     """
-    first = task['neck'] if task.get('neck') else task.get('head')
+    first: Any = task['neck'] if task.get('neck') else task.get('head')
     stated = first.get('in_channels') if isinstance(first, Mapping) else None
     widths = [width for width, _ in maps]
     several = list(stated) if isinstance(stated, list | tuple) else [stated]
