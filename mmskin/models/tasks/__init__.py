@@ -1,0 +1,1 @@
+"""What a branch predicts, with its losses and decisions: ``task`` says how to write one, configs name them."""
