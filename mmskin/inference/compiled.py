@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.errors import Mistake, in_one_line
-from mmskin.files import cache_folder, write_whole
+from mmskin.files import cache_folder, refuse_device, write_whole
 from mmskin.inference.exported import import_openvino, openvino_core, openvino_options
 from mmskin.inference.novelty import shared_features
 from mmskin.models.fusion import Values
@@ -138,8 +138,10 @@ def kept(
         required: Make it each time, where it cannot be kept.
 
     Raises:
-        Mistake: if OpenVINO cannot run it, or to other results, or it is not required and cannot be kept.
+        Mistake: if OpenVINO cannot run it, or to other results, it is not required and cannot be kept, or a device is in the
+            place of what is kept.
     """
+    refuse_device(path)
     with torch.inference_mode():
         expected = module(*examples)
 

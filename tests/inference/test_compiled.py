@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from mmskin.config import load_config
 from mmskin.errors import Mistake
+from mmskin.inference.compiled import kept
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.ensemble import networks_in
 from mmskin.packaging.publish import publish_weights
@@ -57,6 +59,19 @@ def test_prepared_once_it_is_the_default_with_the_same_answers(model, tmp_path, 
     features.mkdir()  # nothing can be read or written there, as where a disk is full
     compiled, others, _ = answers(model, 'openvino', images)
     assert compiled is not None and abs(numbers - others).max() < 1e-4
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='this system has no pipes')
+def test_a_pipe_in_the_cache_is_named_and_not_waited_for(tmp_path):
+    kept_at, pipe = tmp_path / 'kept', tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    os.link(pipe, kept_at)
+    writer = Thread(target=pipe.write_bytes, args=(b'',))
+    writer.start()
+    with pytest.raises(Mistake, match='kept: a device or a pipe'):
+        kept(torch.nn.Flatten(), [torch.ones(3, 2, 2)], kept_at, required=True)
+    os.close(os.open(pipe, os.O_RDONLY))  # which lets the writer end
+    writer.join()
 
 
 def test_what_it_cannot_run_is_refused(repository, checkpoint):
