@@ -138,8 +138,8 @@ def kept(
         required: Make it each time, where it cannot be kept.
 
     Raises:
-        Mistake: if OpenVINO cannot run it, or to other results, it is not required and cannot be kept, or a device is in the
-            place of what is kept.
+        Mistake: if OpenVINO cannot run it, or to other results, it is not required and cannot be kept, or a device is
+            in the place of what is kept.
     """
     refuse_device(path)
     with torch.inference_mode():

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.errors import MissingFile, MissingLibrary, Mistake, in_one_line
 from mmskin.files import refuse_device
 
 __all__ = [
@@ -131,7 +131,7 @@ def read_image(
     except UnidentifiedImageError as error:
         raise Mistake(f'{name}: not an image that can be read') from error
     except Exception as error:  # decoders raise whatever they like
-        raise Mistake(f'{name}: not an image that can be read ({error})') from error
+        raise Mistake(f'{name}: not an image that can be read ({in_one_line(error)})') from error
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -327,10 +327,11 @@ def start_of_scan(data: bytes) -> int:
 
 
 def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
-    """Make sure that a JPEG's data reach to the last pixel of the size in its head.
+    """Make sure that the data of a JPEG or PNG reach to the last pixel of the size in its head.
 
-    Decoders paint the rest grey without a word. Where the last pixel is that grey, the image is decoded once more with
-    bytes behind the data of its first scan: these change a picture only if there were too few.
+    Of a PNG, Pillow leaves the rest black without a word, and OpenCV refuses it. Of a JPEG, both paint it grey: where
+    the last pixel is that grey, the image is decoded once more with bytes behind the data of its first scan, which
+    change a picture only if there were too few.
 
     Args:
         data: The file.
@@ -339,7 +340,10 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
 
     Raises:
         Mistake: if they do not.
+        UnidentifiedImageError: if they do not, of a PNG.
     """
+    if image.format == 'PNG' and not is_cut_by_pillow(image):
+        decode_plain(data, cv2.IMREAD_GRAYSCALE)
     if image.format not in ('JPEG', 'MPO'):
         return
     image.load()

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, in_one_line
 from mmskin.readers.images import (
+    check_filled,
     check_size,
     check_whole,
     decode_deep,
@@ -63,6 +64,7 @@ def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
                 return turned(decode_plain(data, cv2.IMREAD_UNCHANGED), orientation)
             if is_deep:
                 return turned(one_of(decode_deep(data, image), 65535), orientation)
+            check_filled(data, image)
             image.load()
             return turned(one_channel(image), orientation if image.format != 'TIFF' else 1)
     except FileNotFoundError as error:
@@ -72,7 +74,7 @@ def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
     except UnidentifiedImageError as error:
         raise Mistake(f'{path}: not a mask that can be read') from error
     except Exception as error:  # decoders raise whatever they like
-        raise Mistake(f'{path}: not a mask that can be read ({error})') from error
+        raise Mistake(f'{path}: not a mask that can be read ({in_one_line(error)})') from error
 
 
 def one_channel(image: Image.Image) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 from mmskin.cli import main
 from mmskin.errors import Mistake
 from mmskin.inference.image_sources import ImageSource, find_images
+from mmskin.readers.images import read_image
 
 pydicom = pytest.importorskip('pydicom', reason="DICOM needs pydicom: pip install '.[dicom]'")
 
@@ -321,3 +322,18 @@ def test_pixels_that_are_not_square_have_no_scale(tags, is_square):
 def test_what_would_be_read_as_another_picture_is_refused(tags, message):
     with pytest.raises(Mistake, match=message):
         read(dicom(head(**{'PixelData': RAMP.tobytes(), **tags})))
+
+
+def test_what_a_decoder_says_in_several_lines_becomes_one(tmp_path):
+    jpeg = BytesIO()
+    Image.fromarray(RAMP).save(jpeg, 'JPEG')
+    dataset = head()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, '1.2.3'
+    dataset.PixelData = encapsulate([jpeg.getvalue()[:400]])
+    dataset['PixelData'].is_undefined_length = True
+    dataset.save_as(tmp_path / 'cut.dcm', enforce_file_format=True)
+    with pytest.raises(Mistake, match=r'cut\.dcm: not an image that can be read') as refusal:
+        read_image(tmp_path / 'cut.dcm')
+    assert '\n' not in str(refusal.value)

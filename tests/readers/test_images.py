@@ -16,6 +16,7 @@ from mmskin.datasets.transforms.loading import LoadImage
 from mmskin.errors import Mistake
 from mmskin.inference.image_sources import find_images
 from mmskin.readers.images import read_image
+from mmskin.readers.masks import read_mask
 
 RAMP = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10  # (4, 6)
 RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
@@ -85,6 +86,18 @@ def test_a_jpeg_whose_head_claims_more_than_its_data_is_refused_in_training_and_
                 read_image(tmp_path / 'a.jpg', least)
         with pytest.raises(Mistake, match='its data end before'):
             LoadImage(8).transform(dict(img_path=str(tmp_path / 'a.jpg')))
+
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'])
+def test_a_png_whose_head_claims_more_than_its_data_is_refused_as_image_and_as_mask(mode, tmp_path):
+    levels = 255 * (RAMP > 100).astype(np.uint8)
+    whole = encode(levels.astype(np.uint16) * 257 if mode == 'I;16' else Image.fromarray(levels).convert(mode), 'PNG')
+    assert read_image(whole)[1] == read_mask('a.png', whole).shape == (4, 6)
+    head = whole[12:20] + struct.pack('>I', 5) + whole[24:29]  # one row more, and the checksum right
+    (tmp_path / 'a.png').write_bytes(whole[:12] + head + struct.pack('>I', zlib.crc32(head)) + whole[33:])
+    for read in (read_image, read_mask):
+        with pytest.raises(Mistake, match=r'a\.png: not an? .* that can be read'):
+            read(tmp_path / 'a.png')
 
 
 @pytest.mark.parametrize('options', JPEGS.values(), ids=JPEGS)
