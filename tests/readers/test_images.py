@@ -326,9 +326,13 @@ def test_the_limit_is_that_of_the_caller_and_not_pillows(kind, monkeypatch):
         read_image(encode(RGB, kind), max_pixels=23)
 
 
-def test_a_file_without_end_is_refused():
-    with pytest.raises(ValueError, match=r'a file of more than 16 MB; .*--max-pixels'):
-        read_image(Path('/dev/zero'), max_pixels=1)
+def test_a_file_that_is_too_long_or_has_no_end_is_refused(tmp_path):
+    with (tmp_path / 'long').open('wb') as file:
+        file.truncate(17_000_000)
+    with pytest.raises(Mistake, match=r'a file of more than 16 MB; .*--max-pixels'):
+        read_image(tmp_path / 'long', max_pixels=1)
+    with pytest.raises(Mistake, match='/dev/zero: a device or a pipe'):
+        read_image(Path('/dev/zero'))
 
 
 class TestDicom:
