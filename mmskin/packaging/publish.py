@@ -17,7 +17,7 @@ from mmskin.config import class_names, config_name
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
-from mmskin.files import write_text, write_whole
+from mmskin.files import check_name, write_text, write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.ensemble import load_members
 from mmskin.models.weights import HASH, hash_tensors, read_metadata, without_lookups
@@ -49,24 +49,28 @@ def publish_weights(
             whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
 
     Raises:
-        Mistake: if the config would hold a path of this machine, or the checkpoint is another network's.
+        Mistake: if the config would hold a path of this machine, the checkpoint is another network's, the folder's name
+            cannot be a model's, or a file there belongs to no published model.
     """
+    folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
+    check_name(Path(out_dir).resolve().name, 'the name of the model')
+    if not folder.weights.exists() and (others := [path for path in folder if path.exists()]):
+        raise Mistake(f'{others[0]}: would be replaced, and is not of a published model; name another folder')
     published = config_for_testing(cfg)
     init_default_scope(published.get('default_scope', 'mmskin'))
     model: nn.Module = MODELS.build(published.model)
     files = find_checkpoints(checkpoints)
     load_members(model, files)
     weights = {name: stored(tensor, half) for name, tensor in model.state_dict().items()}
-    folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
     # of a model that is written anew, its file says it
     origins = [read_metadata(file).get('config') if file.suffix == '.safetensors' else None for file in files]
     origin = ', '.join(dict.fromkeys(one or config_name(cfg.filename) for one in origins))
     heading = (
         f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights next to it."""\n\n'
     )
-    write_text(folder.config, heading + published.pretty_text)
     metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})
-    write_whole(folder.weights, save(weights, metadata=metadata))
+    write_whole(folder.weights, save(weights, metadata=metadata))  # first: without them no file is replaced
+    write_text(folder.config, heading + published.pretty_text)
     return folder
 
 

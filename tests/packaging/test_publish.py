@@ -11,6 +11,7 @@ from mmengine.config import Config
 from safetensors.torch import load_file
 
 from mmskin.config import load_config
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
 from mmskin.inference.zoo import model_folder
@@ -88,6 +89,17 @@ def test_another_networks_checkpoint_is_refused(repository, checkpoint, tmp_path
     with pytest.raises(ValueError, match='was trained with another config'):
         publish_weights(cfg, checkpoint, tmp_path / 'model')
     assert not (tmp_path / 'model').exists()
+
+
+def test_files_of_something_else_are_not_replaced(small_config, checkpoint, tmp_path):
+    """A project's own README.md and config.py, where its folder is named by mistake."""
+    (tmp_path / 'README.md').write_text('mine')
+    with pytest.raises(Mistake, match=r'README.md: would be replaced, and is not of a published model'):
+        publish_weights(small_config, checkpoint, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['README.md']
+    for name in (' ', '\n'):
+        with pytest.raises(Mistake, match='the name of the model .* is empty'):
+            publish_weights(small_config, checkpoint, tmp_path / name)
 
 
 def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
