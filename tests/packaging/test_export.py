@@ -345,7 +345,7 @@ def test_types_may_be_classes(small_config):
         (lambda description: description['input'].update(size=[48]), 'int'),
         (lambda description: description['input'].update(std=[1, 0, 1]), r'std \[1, 0, 1\]'),
         (lambda description: description['input'].update(mean=[float('nan')] * 3), r'mean \[nan'),
-        (lambda description: description.update(outputs=[1]), 'list index'),
+        (lambda description: description.update(outputs=[1]), 'list'),
         (lambda description: description['outputs']['cls_probabilities'].update(classes=['a'] * 3), r"classes \['a'"),
     ],
 )
