@@ -57,8 +57,8 @@ __all__ = [
     'write_whole',
 ]
 
-# full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 ZOO = Path(__file__).resolve().parent / 'zoo'  # the models that come with mmskin
+# full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")
 PLAIN_NAME = re.compile(r'[\w-][\w .-]{0,50}')  # of 4 bytes a letter at most
 LINE_END = re.compile('\r\n|\r|\n')
