@@ -60,11 +60,12 @@ def test_members_of_other_tasks_become_one_folder(networks, repository, tmp_path
     options = {'model.active_tasks': ['cls'], 'model.use_passing': False}
     publish_weights(load_config(config), first, tmp_path / 'first')
     publish_weights(load_config(config, options=options), second, tmp_path / 'second')
-    for name in ('first', 'second', 'both'):
+    for name in ('first', 'second'):
         write_text(tmp_path / name / 'README.md', 'a card')
     single = [LesionInferencer(tmp_path / name, tta=False)(image) for name in ('first', 'second')]
     cfg, files = read_models([tmp_path / 'first', tmp_path / 'second'], None)
     publish_weights(cfg, files, tmp_path / 'both')
+    write_text(tmp_path / 'both' / 'README.md', 'a card')
     together = LesionInferencer(tmp_path / 'both', tta=False)
     prediction = together(image)
     for name, value in prediction.probabilities.items():
