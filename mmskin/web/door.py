@@ -1,6 +1,7 @@
 """Who and what gets through to a page or a service: its own requests alone, complete, within limits, in its name."""
 
 import asyncio
+import ipaddress
 import re
 import signal
 import socket
@@ -10,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from h11 import LocalProtocolError
@@ -35,6 +35,7 @@ PATIENCE = 20  # seconds for the head of a request, and for the other side to re
 RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
 FIELDS = 10  # of a form besides its files, which browsers and clients may add
+HOST = re.compile(r'(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{0,5})?', re.ASCII | re.IGNORECASE)  # of RFC 9110: no user, no path
 DESCRIPTORS = 4096  # a connection, its upload's file, and what Python and the network hold open
 
 
@@ -63,8 +64,7 @@ class Door:
     def __init__(self, app: ASGIApp, address: 'Address') -> None:
         self.proxy = address.proxy
         self.app: Any = app if self.proxy is None else ProxyHeadersMiddleware(app, self.proxy)  # type: ignore[arg-type]
-        hosts = ('localhost', '127.0.0.1', '::1', address.host, *address.names)
-        self.hosts = {host.strip('[]').lower() for host in hosts}
+        self.hosts = {'localhost', '127.0.0.1', '::1', *map(hostname, (address.host, *address.names))} - {None}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run in the background while the server does."""
@@ -110,11 +110,12 @@ class Door:
         """Refuse what is not a request of the page, before anything of its body is read."""
         headers = Headers(scope=scope)
         own = {*self.hosts, scope['server'][0]}
-        if hostname(f'//{headers.get("host", "")}') not in own:
+        if hostname(headers.get('host', '')) not in own:
             raise Refusal(
                 400, f'this {self.name} is not known under that name; mmskin serve --allow-host NAME adds one'
             )
-        if 'origin' in headers and hostname(headers['origin']) not in own:
+        scheme, _, origin = headers.get('origin', 'http://localhost').partition('://')
+        if scheme not in ('http', 'https') or hostname(origin) not in own:
             raise Refusal(403, f'another site may not ask this {self.name}')
         known = self.open.get(scope['method'])
         if known is None or not known.fullmatch(scope['path']) or '..' in scope['path']:
@@ -139,6 +140,15 @@ class Address:
     names: Sequence[str] = ()
     proxy: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if hostname(name) is None:
+                raise Mistake(f'--allow-host {name}: give a name or address alone, such as skin.example')
+        try:
+            ipaddress.ip_address(self.proxy or '127.0.0.1')
+        except ValueError as error:
+            raise Mistake(f'--trust-proxy {self.proxy}: give its address, such as 127.0.0.1') from error
+
     def listen(self) -> socket.socket:
         """A socket that listens there.
 
@@ -158,7 +168,8 @@ class Address:
 
     def url(self, listener: socket.socket) -> str:
         """Where ``listener`` is reached."""
-        host = 'localhost' if self.host == '0.0.0.0' else self.host
+        host = self.host.strip('[]')
+        host = 'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
         return f'http://{host}:{listener.getsockname()[1]}/'
 
 
@@ -306,9 +317,7 @@ async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_fil
         raise Refusal(400, str(error)) from error
 
 
-def hostname(url: str) -> str | None:
-    """The host that a URL names, if any."""
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
+def hostname(text: str) -> str | None:
+    """The name or address in what a request says of its host, port left out; None if it says anything else."""
+    found = HOST.fullmatch(text) or HOST.fullmatch(f'[{text}]')  # a user's IPv6 address need not have brackets
+    return found[1].strip('[]').lower() if found else None

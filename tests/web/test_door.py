@@ -24,6 +24,7 @@ import fastapi.routing  # noqa: E402
 import httpx  # noqa: E402
 from gradio.queueing import ProcessCompletedMessage  # noqa: E402
 
+from mmskin.errors import Mistake  # noqa: E402
 from mmskin.web.door import Address  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import running  # noqa: E402
@@ -134,13 +135,44 @@ def test_names_of_the_page(client, host):
     assert client.get('config', headers={'host': host, 'origin': f'https://{host}'}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    'host', ['evil.example', '127.0.0.1.evil.example', 'localhost@evil.example', '', '[', '10.0.0.1']
-)
-def test_other_names_are_refused(client, host):
+@pytest.mark.parametrize('form', ['{}', 'localhost@{}', '{}@localhost', 'localhost:{}', '127.0.0.1.{}', '{}.'])
+def test_other_names_are_refused(client, form):
+    host = form.format('evil.example')
     refused = client.get('config', headers={'host': host})
     assert (refused.status_code, '--allow-host' in refused.text) == (400, True)
     assert client.get('config', headers={'origin': f'http://{host}'}).status_code == 403
+
+
+@pytest.mark.parametrize('host', ['', '[', '10.0.0.1', 'local\thost', '[::1]evil', 'localhost/x', 'localhost?x', 'x#'])
+def test_what_is_no_name_is_refused(client, host):
+    assert client.get('config', headers={'host': host}).status_code == 400
+    assert client.get('config', headers={'origin': f'http://{host}'}).status_code == 403
+
+
+@pytest.mark.parametrize('origin', ['null', 'evil://localhost', '//localhost', 'localhost'])
+def test_an_origin_that_is_no_page_is_refused(client, origin):
+    assert client.get('config', headers={'origin': origin}).status_code == 403
+
+
+@pytest.mark.parametrize('names', [['http://skin.example'], ['*'], ['skin.example', '']])
+def test_a_name_that_no_browser_sends_is_refused(names):
+    with pytest.raises(Mistake, match=f'--allow-host {re.escape(names[-1])}: give a name'):
+        Address(names=names)
+
+
+def test_a_proxy_that_is_no_address_is_refused():
+    with pytest.raises(Mistake, match='--trust-proxy localhost: give its address'):
+        Address(proxy='localhost')
+
+
+@pytest.mark.parametrize(('host', 'start'), [('::1', 'http://[::1]:'), ('::', 'http://localhost:')])
+def test_an_address_of_ipv6_is_printed_as_browsers_take_it(host, start):
+    address = Address(host)
+    try:
+        with address.listen() as listener:
+            assert address.url(listener).startswith(start)
+    except Mistake:
+        pytest.skip('no IPv6 here')
 
 
 def test_a_proxy_is_believed_only_if_it_is_named(inferencer, client):
