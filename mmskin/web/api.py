@@ -150,6 +150,7 @@ class ServiceDoor(Door):
     """Lets through what is asked of the service; it answers in JSON."""
 
     name = 'service'
+    again = b'1'
     open = {'GET': re.compile(r'/health|/metrics|/openapi\.json'), 'POST': re.compile('/predict')}
 
     def refuse(self, refusal: Refusal) -> Response:
@@ -158,9 +159,8 @@ class ServiceDoor(Door):
 
 
 def error_response(status: int, text: str) -> Response:
-    """What went wrong, in one line; a busy service says when to come again."""
-    headers = {'retry-after': '1'} if status == 503 else {}
-    return JSONResponse({'error': text}, status, {**headers, **({'connection': 'close'} if status >= 400 else {})})
+    """What went wrong, in one line."""
+    return JSONResponse({'error': text}, status, {'connection': 'close'} if status >= 400 else {})
 
 
 class Pace:

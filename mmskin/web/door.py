@@ -31,6 +31,7 @@ POLICY = (
     "object-src 'none'; frame-ancestors 'self'"
 )
 HEADERS = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer')]
+BUSY = (503, 507)  # what waits here, or the disk, is full
 PATIENCE = 20  # seconds for the head of a request, and for the other side to read some of an answer
 RATE = 20_000  # bytes a second, counted anew whenever a request pauses: what comes in drops is dropped, too
 CONNECTIONS = 1500  # at a time, with half ones; the rest hears 503
@@ -59,6 +60,7 @@ class Door:
     """
 
     name = 'page'
+    again = b'60'  # seconds after which a busy page may have room
     open: Mapping[str, re.Pattern] = {}  # paths by method
 
     def __init__(self, app: ASGIApp, address: 'Address') -> None:
@@ -74,7 +76,8 @@ class Door:
 
         async def send_with_policy(message: Message) -> None:
             if message['type'] == 'http.response.start':
-                message['headers'] = [*message['headers'], *HEADERS]
+                again = [(b'retry-after', self.again)] if message['status'] in BUSY else []
+                message['headers'] = [*message['headers'], *HEADERS, *again]
             with suppress(LocalProtocolError):  # a body that is no HTTP has had its answer from the server
                 await send(message)
 

@@ -31,6 +31,7 @@ ABOUT = """# mmskin
 Do not use it to decide about anyone's health. The network has learned from a few thousand dermoscopic images, and
 notices only roughly when one shows something else. Show any mole that worries you to a doctor.</div>
 """
+QUEUE = 256  # questions that wait, some bytes each: their images are in the quota of all uploads
 Upload = tuple[str, Path]  # the name that its owner gave it, and where the file lies until it is read
 
 
@@ -62,7 +63,7 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
         gradio.HTML(samples_html(), js_on_load=None)
         result = gradio.HTML(js_on_load=part('page.js'), elem_id='mmskin-result')
         images.upload(answer, [images, *fields], [images, result], concurrency_limit=1, api_visibility='private')
-    return page.queue(max_size=20, api_open=False)
+    return page.queue(max_size=QUEUE, api_open=False)
 
 
 def field(name: str, one: Input) -> 'gradio.components.Component':
