@@ -392,6 +392,8 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def rgb_of_pil(image: Image.Image) -> np.ndarray:
     """Any PIL image as upright RGB, uint8 (H, W, 3)."""
+    if 0 in image.size:
+        raise Mistake(f'an image of {image.width} x {image.height} pixels shows nothing')
     if is_cut_by_pillow(image):
         raise Mistake('Pillow cuts its 16 bits a channel to 8; give the file, or an array of uint16')
     image.load()  # a TIFF is turned as it is loaded, and its orientation then forgotten
@@ -429,6 +431,9 @@ def rgb_of_array(array: np.ndarray, white: int | None = None) -> np.ndarray:
     Raises:
         Mistake: if it is of another shape, or its values are no grey levels.
     """
+    if np.ma.is_masked(array):
+        raise Mistake('a masked array, of which nothing says what lies under its mask; fill it first')
+    array = np.asarray(array)  # of a subclass, rounding and reshaping may mean something else
     channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else None
     if channels not in (1, 3, 4) or not array.size:
         raise Mistake(f'an array of shape {array.shape} is no image; give (H, W) or (H, W, 3), RGB')

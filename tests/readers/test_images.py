@@ -278,6 +278,8 @@ def test_a_large_file_is_read_as_in_training(kind, value, tmp_path):
         (RGB.astype(np.int64), RGB),
         (RGB.astype(np.uint16) * 257, RGB),
         (RGB / 255, RGB),
+        (np.asmatrix(RAMP), RGB[..., :1]),
+        (np.ma.masked_array(RGB / 255), RGB),
         (RAMP > 100, (RAMP[..., None] > 100) * 255),
     ],
 )
@@ -297,6 +299,8 @@ def test_arrays(array, expected):
         (np.full((4, 4), 7.5), 'from 7.5 to 7.5 are no grey levels'),
         (np.full((4, 4), -1), 'from -1 to -1'),
         (np.full((4, 4), np.nan), 'nan'),
+        (np.ma.masked_equal(np.eye(4), 0), 'a masked array'),
+        (Image.new('RGB', (0, 4)), '0 x 4 pixels'),
     ],
 )
 def test_what_is_no_image_is_said(array, message):
