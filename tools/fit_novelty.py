@@ -48,8 +48,12 @@ def run(args: argparse.Namespace) -> None:
         raise Mistake(f'--share {args.share} --every {args.every}: give a share from 0.5 to 1, and a whole number')
     folder = model_folder(args.model)
     path = folder.weights.with_name(NOVELTY_FILE)
-    if not args.measure_only:
-        path.unlink(missing_ok=True)  # it may be that of other weights
+    network_hash = read_metadata(folder.weights)[HASH]
+    if not args.measure_only and path.exists():
+        try:
+            Novelty.read(path, network_hash)
+        except Mistake:
+            path.unlink()  # no model would be read next to it
     inferencer = LesionInferencer(args.model, tta=False)
     network = next(iter(networks_in(inferencer.network)), None)
     if network is None or not isinstance(shared := network.backbone.shared, BlockChain) or not shared.names:
@@ -65,7 +69,6 @@ def run(args: argparse.Namespace) -> None:
         split: sorted(index_images(Path(args.data_root, f'{SPLITS[split]}_Data')).values())
         for split in ('train', 'val')
     }
-    network_hash = read_metadata(folder.weights)[HASH]
     if args.measure_only:
         novelty = Novelty.read(path, network_hash)
     else:

@@ -14,7 +14,7 @@ from PIL import Image
 from mmskin.cli import main
 from mmskin.datasets.strangers import KINDS, strangers
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.errors import Mistake
+from mmskin.errors import MissingFile, Mistake
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import NO_LESION, UNLIKE, LesionPrediction
@@ -99,6 +99,17 @@ def test_table_json_overlay_and_terminal_say_it(tmp_path, capsys):
     captions = 1 + bool(plain.contours)
     with Image.open(out / 'overlays' / 'blue.jpg') as picture:
         assert picture.height > 64 + 10 * (captions + 1)  # a line more than probabilities and key need
+
+
+def test_a_wrong_folder_of_images_costs_no_novelty_that_is_there(tmp_path, repository):
+    folder = tmp_path / 'model'
+    shutil.copytree(model_folder(DEFAULT_MODEL).config.parent, folder)
+    tool = run_path(str(repository / 'tools' / 'fit_novelty.py'))
+    parser = argparse.ArgumentParser()
+    tool['add_arguments'](parser)
+    with pytest.raises(MissingFile):
+        tool['run'](parser.parse_args([str(folder), '--data-root', str(tmp_path / 'typo')]))
+    assert LesionInferencer(folder, tta=False).novelty is not None
 
 
 @pytest.mark.long
