@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mmskin.files import read_note, write_note
+from mmskin.files import read_note, whole_file, write_note
 from mmskin.readers.images import read_image
 
 if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a second
@@ -195,7 +195,7 @@ def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarra
 
 
 def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
-    """Write a figure, making its folder, with words as they are: a name such as ``a$^$b`` is no formula.
+    """Write a figure as ``whole_file`` does, with words as they are: a name such as ``a$^$b`` is no formula.
 
     The labels of logarithmic axes are formulas of matplotlib's own, and stay so. Letters that matplotlib's font lacks
     are drawn as ``drawable`` says.
@@ -221,8 +221,8 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
         told = axis.get_major_formatter()
         if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
             axis.set_major_formatter(FuncFormatter(partial(_drawable_label, told)))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, **options)
+    with whole_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:].lower(), **options)
 
 
 def _drawable_label(formatter: Callable[[float, int], str], value: float, place: int) -> str:

@@ -69,7 +69,7 @@ def browse_dataset(
     Raises:
         Mistake: if ``out_file`` has no suffix of a picture; see also ``read_samples``.
     """
-    formats = FigureCanvasBase.filetypes
+    formats = FigureCanvasBase.filetypes.keys() - {'pgf'}  # which takes a LaTeX
     if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
         raise Mistake(f'{out_file}: .{suffix} is not a format for pictures; there are {", ".join(sorted(formats))}')
     samples = read_samples(cfg, split, count, views)
@@ -94,8 +94,8 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     for part in task_datasets(dataset):
         part.seed = cfg.get('randomness', {}).get('seed', part.seed)
     count = min(count, len(dataset))
-    if count < 1:
-        raise Mistake('there is nothing to show; give a count and a split of at least one image.')
+    if min(count, views) < 1:
+        raise Mistake('there is nothing to show; give a count, views and a split of at least one image.')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = [read_original(dataset, index) for index in indices]
     for epoch in range(views):

@@ -1,11 +1,11 @@
 """Writing a submission to the ISIC-2017 challenge, and scoring one offline as its own scorer did."""
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -19,7 +19,7 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.per_image import Row, mean_of_defined
 from mmskin.evaluation.segmentation import as_mask, mean_over_images, segmentation_scores
-from mmskin.files import file_key, markdown_table, number_in, read_cells, write_csv
+from mmskin.files import file_key, markdown_table, number_in, read_cells, refuse_links, whole_file, write_csv
 from mmskin.masks import write_mask
 from mmskin.readers.images import open_image, read_file
 from mmskin.readers.masks import read_levels, read_mask
@@ -64,6 +64,7 @@ class ChallengeSubmission(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
+        refuse_links(self.out_dir / MASKS, self.out_dir)
         for sample in data_samples:
             tasks = {target: task for task, target in sample.get('targets', {}).items()}
             outline = f'{self.outline or tasks.get("gt_sem_seg", "seg")}_mask'
@@ -99,7 +100,9 @@ class ChallengeSubmission(BaseMetric):
             write_table(self.out_dir / TABLE, rows)
         if (self.out_dir / MASKS).is_dir():
             check_masks(self.out_dir / MASKS, {row['image_id'] for row in results if row['outlined']})
-            shutil.make_archive(str(self.out_dir / MASKS), 'zip', self.out_dir / MASKS)
+            with whole_file(self.out_dir / f'{MASKS}.zip') as file, ZipFile(file, 'w', ZIP_DEFLATED) as archive:
+                for path in sorted((self.out_dir / MASKS).iterdir()):
+                    archive.write(path, path.name)
         print_log(f'The submission is in {self.out_dir}.', logger='current')
         return {}
 

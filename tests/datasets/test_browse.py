@@ -107,5 +107,14 @@ def test_a_pipeline_that_packs_nothing(cfg):
 
 
 def test_nothing_to_show(cfg):
-    with pytest.raises(ValueError, match='nothing to show'):
-        browse_dataset(cfg, count=0)
+    for numbers in (dict(count=0), dict(views=0)):
+        with pytest.raises(ValueError, match='nothing to show'):
+            browse_dataset(cfg, **numbers)
+
+
+def test_what_a_link_leads_to_stays(cfg, tmp_path):
+    (tmp_path / 'mine.png').write_text('mine')
+    (tmp_path / 'sheet.png').symlink_to(tmp_path / 'mine.png')
+    browse_dataset(cfg, count=1, views=1, out_file=tmp_path / 'sheet.png')
+    assert (tmp_path / 'mine.png').read_text() == 'mine'
+    assert cv2.imread(str(tmp_path / 'sheet.png')) is not None and not (tmp_path / 'sheet.png').is_symlink()

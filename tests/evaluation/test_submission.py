@@ -98,3 +98,18 @@ def test_a_mask_is_written_whole(tmp_path):
         write_mask(tmp_path / 'a.png', np.full((1, 4, 6), value, np.uint8))
         assert cv2.imread(str(tmp_path / 'a.png'), cv2.IMREAD_UNCHANGED).tolist() == [[255 * value] * 6] * 4
     assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+def test_what_links_lead_to_stays(submit, make_sample, tmp_path):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/ISIC_1_segmentation.png').write_text('mine')
+    (tmp_path / 'mine.zip').write_text('mine')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/Part1.zip').symlink_to(tmp_path / 'mine.zip')
+    submit([make_sample('ISIC_1', pred=mask())])
+    (tmp_path / 'out/Part1/ISIC_1_segmentation.png').unlink()
+    (tmp_path / 'out/Part1').rmdir()
+    (tmp_path / 'out/Part1').symlink_to(tmp_path / 'mine')
+    with pytest.raises(Mistake, match='Part1 is a link, and nothing is written through one'):
+        submit([make_sample('ISIC_1', pred=mask())])
+    assert {path.read_text() for path in (tmp_path / 'mine.zip', *(tmp_path / 'mine').iterdir())} == {'mine'}

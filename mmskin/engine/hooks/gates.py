@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmskin.errors import Mistake
+from mmskin.files import whole_file
 from mmskin.models.ensemble import networks_in
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import RouteReading, join_readings, read_routes
@@ -68,8 +69,8 @@ class GateRecorder(Hook):
                 arrays[name] = reading.gate.to(torch.float16).numpy()
             arrays |= {f'closing/{name}/{task}': values.numpy() for task, values in reading.closing.items()}
             arrays |= {f'flips/{name}/{task}': values.numpy() for task, values in reading.flips.items()}
-        self.out_file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(self.out_file, **arrays)  # type: ignore[arg-type]
+        with whole_file(self.out_file) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def mean_map(rates: Tensor) -> np.ndarray:
