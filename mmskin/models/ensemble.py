@@ -79,7 +79,9 @@ def member_configs(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def networks_in(network: nn.Module) -> list[MultiTaskModel]:
     """The networks that ``network`` is made of, which may be an ensemble or wrapped; an exported one has none."""
-    return [part for part in network.modules() if isinstance(part, MultiTaskModel)]
+    inner = unwrap(network)
+    parts = inner.networks() if isinstance(inner, Ensemble) else [inner]
+    return [part for part in parts if isinstance(part, MultiTaskModel)]  # not modules(), which walks every layer
 
 
 def load_members(network: nn.Module, files: Sequence[str | Path]) -> None:
