@@ -19,7 +19,7 @@ from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import NO_LESION, UNLIKE, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
-from mmskin.models.watch import unwrap
+from mmskin.models.ensemble import networks_in
 from mmskin.models.weights import HASH, read_metadata
 
 
@@ -129,7 +129,7 @@ def test_the_command_fits_and_measures(tmp_path, capsys, repository):
     }
     assert float(shares['validation split']) < 20
     assert float(shares['blank']) == float(shares['noise']) == 100
-    network = unwrap((inferencer := LesionInferencer(folder, tta=False)).network)
+    network = networks_in((inferencer := LesionInferencer(folder, tta=False)).network)[0]
     image = SyntheticLesions(seed=1, shape=(48, 64)).sample('val', 0)[0]
     assert inferencer.novelty.network == read_metadata(folder / 'weights.safetensors')[HASH]
     expected = inferencer.novelty.of(shared_features(network, inferencer.inputs(image)))
