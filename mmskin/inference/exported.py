@@ -1,8 +1,10 @@
 """Running an exported network, in ONNX Runtime or OpenVINO, as if it were the one that was trained."""
 
+import hashlib
 import inspect
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -17,7 +19,7 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
 from mmskin.errors import MissingFile, Mistake, needs, refusals
-from mmskin.files import check_readable
+from mmskin.files import check_readable, write_whole
 from mmskin.models.fusion import Input, values_of
 from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
@@ -31,10 +33,14 @@ __all__ = [
     'import_openvino',
     'is_exported',
     'open_session',
+    'seal',
 ]
 
 FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
+SEAL = 'file_sha256'  # in the description: of the file, as if this said UNSEALED
+UNSEALED = '0' * 64
+STATED = re.compile(rb'(?<=file_sha256)((?:"|&quot;): (?:"|&quot;))([0-9a-f]{64})')  # in ONNX and in XML
 OF_TASKS = ('post', 'target', 'lengths', 'threshold')  # options that a task predicts with
 VIEWS = ('flips', 'zooms', 'crops', 'pairs')
 NEEDED = {'input': ('size', 'mean', 'std'), 'test_time_augmentation': ('default',)}
@@ -75,10 +81,32 @@ def open_session(path: str | Path) -> Session:
     if not path.is_file():
         raise MissingFile(f'{path}: no such file; write one by "mmskin export"')
     check_readable(path)
+    stated, digest = digests(path)
+    if stated not in ('', digest):
+        raise Mistake(f'{path}: damaged, or the .bin next to it is another file; export it again')
     text, run = OPENERS[path.suffix](path)
     if not text:
         raise Mistake(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
-    return Session(path, read_description(path, text), run)
+    description = read_description(path, text)
+    if not stated:
+        raise Mistake(f'{path}: has no checksum, so it is damaged or of an earlier mmskin; export it again')
+    return Session(path, description, run)
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """The SHA-256 that an exported file states, '' if none, and its own, with that of an OpenVINO file's weights."""
+    content = path.read_bytes()
+    found = STATED.search(content)
+    digest = hashlib.sha256(STATED.sub(rb'\g<1>' + UNSEALED.encode(), content, count=1))
+    if path.suffix == '.xml' and (weights := path.with_suffix('.bin')).is_file():
+        digest.update(weights.read_bytes())
+    return found[2].decode() if found else '', digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Let an exported file state its SHA-256."""
+    _, digest = digests(path)
+    write_whole(path, STATED.sub(rb'\g<1>' + digest.encode(), path.read_bytes(), count=1))
 
 
 def read_description(path: Path, text: str) -> dict[str, Any]:
@@ -167,9 +195,9 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
     try:
         model = openvino_core().read_model(path)
         compiled = openvino_core().compile_model(model, 'CPU', openvino_options())
-    except RuntimeError as error:
+        text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
+    except (RuntimeError, UnicodeDecodeError) as error:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
-    text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
     names = [output.any_name for output in compiled.outputs]
     beside = [one.any_name for one in compiled.inputs if 'images' not in one.names]
 

@@ -16,7 +16,17 @@ import mmskin
 from mmskin.config import class_names, config_name, tested_dataset
 from mmskin.errors import Mistake, needs, place_of
 from mmskin.files import json_text, whole_folder
-from mmskin.inference.exported import FORMAT_VERSION, INPUTS, METADATA_KEY, Session, import_openvino, open_session
+from mmskin.inference.exported import (
+    FORMAT_VERSION,
+    INPUTS,
+    METADATA_KEY,
+    SEAL,
+    UNSEALED,
+    Session,
+    import_openvino,
+    open_session,
+    seal,
+)
 from mmskin.models.ensemble import Ensemble, load_members, member_configs
 from mmskin.models.fusion import Input
 from mmskin.models.multitask import MultiTaskModel
@@ -160,6 +170,8 @@ def write_files(network: Probabilities, description: dict[str, Any], path: Path)
     write_onnx(network, description['input']['size'], description, onnx_file)
     if path.suffix == '.xml':
         convert_to_openvino(onnx_file, path, description)
+    for file in {onnx_file, path}:
+        seal(file)
     return path
 
 
@@ -202,6 +214,7 @@ def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
         'model': config_name(cfg.filename),
+        SEAL: UNSEALED,
         'weights_sha256': hashes[0] if len(hashes) == 1 else hashes,
         'input': describe_input(cfg),
         'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},

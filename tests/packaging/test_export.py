@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.errors import Mistake
 from mmskin.inference import exported
-from mmskin.inference.exported import Session, build_task, exported_config, open_session
+from mmskin.inference.exported import Session, build_task, exported_config, open_session, seal
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.weights import read_metadata
 from mmskin.packaging.export import TOLERANCE, check_against, describe_input, export_model
@@ -280,6 +281,22 @@ def test_missing_damaged_and_foreign_files(onnx_file, tmp_path):
         open_session(tmp_path / 'plain.onnx')
 
 
+@pytest.mark.parametrize('suffix', ['.onnx', '.xml', '.bin'])
+def test_a_flipped_bit_is_not_predicted_with(onnx_file, openvino_file, tmp_path, suffix):
+    for file in (onnx_file, openvino_file, openvino_file.with_suffix('.bin')):
+        shutil.copy(file, tmp_path / f'net{file.suffix}')
+    content = bytearray((tmp_path / f'net{suffix}').read_bytes())
+    name = tmp_path / ('net.onnx' if suffix == '.onnx' else 'net.xml')
+    for place in (len(content) // 3, content.find(b'file_sha256'), content.find(b'file_sha256') + 40):
+        damaged = content.copy()
+        damaged[place] ^= 1
+        (tmp_path / f'net{suffix}').write_bytes(damaged)
+        with pytest.raises(Mistake, match=f'{name.name}: (damaged|has no checksum).*export it again'):
+            open_session(name)
+    (tmp_path / f'net{suffix}').write_bytes(content)
+    open_session(name)
+
+
 def test_weights_beside_an_exported_network(onnx_file):
     with pytest.raises(ValueError, match=r'small\.onnx holds its weights; leave epoch_1\.pth out'):
         LesionInferencer(onnx_file, 'epoch_1.pth')
@@ -355,6 +372,7 @@ def test_a_description_that_lacks_something_is_refused(onnx_file, tmp_path, chan
     change(description)
     model.metadata_props[0].value = json.dumps(description)
     onnx.save(model, tmp_path / 'foreign.onnx')
+    seal(tmp_path / 'foreign.onnx')
     with pytest.raises(
         ValueError, match=r'foreign\.onnx: its description is not what "mmskin export" writes.*' + wrong
     ):
@@ -367,6 +385,7 @@ def test_outputs_that_are_not_there_are_named(onnx_file, tmp_path, images):
     description['outputs']['nothing'] = description['outputs'].pop('cls_probabilities')
     model.metadata_props[0].value = json.dumps(description)
     onnx.save(model, tmp_path / 'foreign.onnx')
+    seal(tmp_path / 'foreign.onnx')
     with pytest.raises(ValueError, match=r'foreign\.onnx: runs otherwise than it says'):
         LesionInferencer(tmp_path / 'foreign.onnx')(images[0])
 
