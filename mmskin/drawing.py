@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from mmskin.errors import Mistake
 from mmskin.files import read_note, whole_file, write_note
 from mmskin.readers.images import read_image
 
@@ -43,6 +44,7 @@ __all__ = [
     'read_case_image',
     'read_thumbnail',
     'readable',
+    'figure_format',
     'save_figure',
     'thumbnail',
     'write_cases',
@@ -194,6 +196,20 @@ def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarra
     return np.vstack([image, np.asarray(strip)])
 
 
+def figure_format(path: str | Path) -> str:
+    """The format that a picture's suffix names.
+
+    Raises:
+        Mistake: if it names none.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.filetypes.keys() - {'pgf'}  # which takes a LaTeX
+    if (suffix := Path(path).suffix[1:].lower()) not in formats:
+        raise Mistake(f'{path}: .{suffix} is not a format for pictures; there are {", ".join(sorted(formats))}')
+    return suffix
+
+
 def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     """Write a figure as ``whole_file`` does, with words as they are: a name such as ``a$^$b`` is no formula.
 
@@ -207,6 +223,8 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     """
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    kind = figure_format(path)
 
     axes = [*chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)]
     formulas = {label for axis in axes if axis.get_scale() != 'linear' for label in axis.get_ticklabels(which='both')}
@@ -222,7 +240,7 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
         if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
             axis.set_major_formatter(FuncFormatter(partial(_drawable_label, told)))
     with whole_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix[1:].lower(), **options)
+        figure.savefig(file, format=kind, **options)
 
 
 def _drawable_label(formatter: Callable[[float, int], str], value: float, place: int) -> str:

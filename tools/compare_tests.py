@@ -58,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
     metrics = [name for name, value in note.items() if not isinstance(value, dict)]
     groups = None
     if folds:
-        placed = read_folds(Path(args.first).parent.parent / 'folds.csv')
+        placed = read_folds(table_of_folds := Path(args.first).parent.parent / 'folds.csv')
+        if missing := {*first.image_ids} - placed.keys():
+            raise Mistake(f'{table_of_folds}: lacks {min(missing)}, which {args.first} tested; restore the table')
         groups = np.unique([placed[image_id][1] for image_id in first.image_ids], return_inverse=True)[1]
     print(f'{len(first)} images' + (f' in {len(folds)} folds' if folds else ''))
     print(paired_table([(first, second)], metrics, ('first', 'second'), groups))

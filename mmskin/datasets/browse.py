@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, ConcatDataset
@@ -17,7 +16,7 @@ from mmengine.structures import PixelData
 
 from mmskin.datasets.task_dataset import task_datasets
 from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask
-from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, outlines, plot_outlines, save_figure
+from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, figure_format, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
 from mmskin.structures import names_of
@@ -69,9 +68,7 @@ def browse_dataset(
     Raises:
         Mistake: if ``out_file`` has no suffix of a picture; see also ``read_samples``.
     """
-    formats = FigureCanvasBase.filetypes.keys() - {'pgf'}  # which takes a LaTeX
-    if (suffix := Path(out_file).suffix[1:].lower()) not in formats:
-        raise Mistake(f'{out_file}: .{suffix} is not a format for pictures; there are {", ".join(sorted(formats))}')
+    figure_format(out_file)
     samples = read_samples(cfg, split, count, views)
     name = Path(cfg.filename or 'the config').name
     draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')

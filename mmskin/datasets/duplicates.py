@@ -81,7 +81,7 @@ def read_splits(data_root: str | Path, splits: Sequence[str] | None = None) -> d
     """
     folders = {split: Path(data_root) / f'{name}_Data' for split, name in SPLITS.items()}
     splits = splits or [split for split, folder in folders.items() if folder.is_dir()]
-    if len(splits) < 2:
+    if len(splits := [*dict.fromkeys(splits)]) < 2:
         raise Mistake(f'{data_root} has {len(splits)} of the splits {", ".join(SPLITS)}; it takes two to compare.')
     return {split: read_folder(split, folders[split]) for split in splits}
 
@@ -101,6 +101,8 @@ def find_pairs(prints: Mapping[str, Sequence[Print]], threshold: float = THRESHO
     a training and a validation image four lie below 0.105, all copies (one exact, three with other colours), and the
     next at 0.138 is of strangers. Another shot of a lesion, from another angle, is not found.
     """
+    if not 0 <= threshold <= 2:
+        raise Mistake(f'threshold={threshold}: give a distance from 0 (equal thumbnails) to 2')
     pairs = []
     for split, other_split in combinations(prints, 2):
         others = prints[other_split]

@@ -147,10 +147,10 @@ def score_submission(submission: str | Path, data_root: str | Path, split: str =
             255, or a probability is outside [0, 1]. The message names the file.
     """
     masks, table, truth = Path(submission, MASKS), Path(submission, TABLE), Path(data_root, SPLITS[split])
-    if not masks.is_dir() and not table.is_file():
+    if not masks.exists() and not table.exists():
         raise MissingFile(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them.')
-    scores = {'segmentation': score_masks(masks, Path(f'{truth}_Part1_GroundTruth'))} if masks.is_dir() else {}
-    return scores | (score_table(table, Path(f'{truth}_Part3_GroundTruth.csv')) if table.is_file() else {})
+    scores = {'segmentation': score_masks(masks, Path(f'{truth}_Part1_GroundTruth'))} if masks.exists() else {}
+    return scores | (score_table(table, Path(f'{truth}_Part3_GroundTruth.csv')) if table.exists() else {})
 
 
 def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:

@@ -18,7 +18,7 @@ READ_BASE = 'from mmengine.config import read_base\n\nwith read_base():\n'
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, repository):
     """The working folder: a few files that are not what they are taken for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', [*sys.path])  # to which a config's folder is added
@@ -29,6 +29,10 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / 'no_dataset.py').write_text('model = dict()\ntest_dataloader = dict(batch_size=1)\n')
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
+    (tmp_path / 'table_is_a_folder' / 'Part3.csv').mkdir(parents=True)
+    (tmp_path / 'suite' / 'm' / 'seed0').mkdir(parents=True)
+    (tmp_path / 'suite' / 'm' / 'seed0' / 'fold0').symlink_to(repository / 'results/passing/none/seed0/fold0')
+    (tmp_path / 'suite' / 'folds.csv').write_text('image_id,fold,group\n')
     return tmp_path
 
 
@@ -102,6 +106,11 @@ def call(repository, monkeypatch):
         (['select_data.py', 'data', 'data', '--labels', 'nowhere.csv'], 'nowhere.csv'),
         (['browse_dataset.py', 'nowhere.py'], 'nowhere.py: no such config'),
         (['find_duplicates.py', 'nowhere'], 'nowhere'),
+        (['find_duplicates.py', 'data', '--splits', 'train', 'train'], 'has 1 of the splits'),
+        (['find_duplicates.py', 'data', '--threshold', 'nan'], 'threshold=nan: give a distance'),
+        (['find_duplicates.py', 'data', '--sheet', 'x.abc'], 'x.abc: .abc is not a format for pictures'),
+        (['score_submission.py', 'table_is_a_folder', 'data'], 'Part3.csv: Is a directory'),
+        (['compare_tests.py', 'suite/m/seed0', 'suite/m/seed0'], 'folds.csv: lacks ISIC_'),
         (['prepare', 'isic2017', 'empty', '--out', 'data_folder', '--offline'], 'empty holds none of the archives'),
         (['prepare', 'isic2016', '--out', 'data_folder'], 'isic2016 is not known; give isic2017, ham10000'),
         (['publish', CONFIG, 'nowhere.pth', 'out'], 'nowhere.pth: no such checkpoint'),
