@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
-from mmskin.datasets.transforms.loading import LoadImage
-from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.datasets.transforms.loading import LoadImage, ResizeImage
 
 
 def parse_args() -> argparse.Namespace:

@@ -40,7 +40,7 @@ from PIL import Image
 from mmskin import LesionInferencer
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.files import json_text
-from mmskin.models.ensemble import networks_in
+from mmskin.models.averaging import networks_in
 from mmskin.models.watch import unwrap
 
 PLACE = 'http://localhost:{}/'

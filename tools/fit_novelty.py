@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
     from mmskin.inference.zoo import model_folder
+    from mmskin.models.averaging import networks_in
     from mmskin.models.backbones.chain import BlockChain
-    from mmskin.models.ensemble import networks_in
     from mmskin.models.weights import HASH, read_metadata
 
     if not 0.5 < args.share < 1 or args.every < 1:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.zoo import config_of
-    from mmskin.models.ensemble import member_configs
+    from mmskin.models.averaging import member_configs
     from mmskin.models.fusion import PriorFusion, build_inputs, values_of
     from mmskin.registry import DATASETS
 

@@ -22,8 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 import mmskin
 from mmskin.datasets.rows import Rows, stamp, write_rows
 from mmskin.datasets.storage import read_stored
-from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask, ResizeImage
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import read_note, write_note
 

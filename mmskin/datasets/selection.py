@@ -24,8 +24,7 @@ from mmskin.datasets.isic2017 import (
     index_masks,
 )
 from mmskin.datasets.tables import read_labels, write_extra_samples
-from mmskin.datasets.transforms.loading import LoadImage
-from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.datasets.transforms.loading import LoadImage, ResizeImage
 from mmskin.drawing import save_figure
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_csv

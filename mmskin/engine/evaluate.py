@@ -15,7 +15,7 @@ from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
 from mmskin.files import shown_path, write_note
-from mmskin.models.ensemble import load_members
+from mmskin.models.averaging import load_members
 
 __all__ = ['evaluate_checkpoint']
 

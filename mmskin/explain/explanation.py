@@ -20,7 +20,7 @@ from mmskin.engine.hooks.gates import mean_map
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
-from mmskin.models.ensemble import networks_in
+from mmskin.models.averaging import networks_in
 from mmskin.models.fusion import Values, values_of
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import NOTHING

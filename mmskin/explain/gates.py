@@ -22,7 +22,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_counts, interval, weighted_mean
 from mmskin.files import markdown_table, write_text
-from mmskin.models.ensemble import member_configs
+from mmskin.models.averaging import member_configs
 from mmskin.models.routes import NOTHING
 from mmskin.registry import MODELS, as_config
 

@@ -33,8 +33,8 @@ from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
+from mmskin.models.averaging import load_members, networks_in
 from mmskin.models.convolutions import fold_batch_norms
-from mmskin.models.ensemble import load_members, networks_in
 from mmskin.models.fusion import Input
 from mmskin.models.routes import GateRates, Rates
 from mmskin.models.tasks.segmentation import Segmentation

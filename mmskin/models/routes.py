@@ -8,10 +8,10 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from mmskin.models.averaging import blank
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.passing.base import FeaturePassing, Features
 from mmskin.models.tasks.task import Task
-from mmskin.models.tta import blank
 from mmskin.models.watch import closed, watched
 from mmskin.structures import TaskSample
 

@@ -19,7 +19,7 @@ from mmskin.explain.audit import audit_table
 from mmskin.files import markdown_table, read_note
 from mmskin.inference.novelty import NOVELTY_FILE
 from mmskin.inference.zoo import ModelFolder
-from mmskin.models.ensemble import member_configs
+from mmskin.models.averaging import member_configs
 from mmskin.models.weights import HASH, read_metadata
 from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion

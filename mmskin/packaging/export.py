@@ -27,7 +27,7 @@ from mmskin.inference.exported import (
     open_session,
     seal,
 )
-from mmskin.models.ensemble import Ensemble, load_members, member_configs
+from mmskin.models.averaging import Ensemble, load_members, member_configs
 from mmskin.models.fusion import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task

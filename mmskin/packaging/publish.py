@@ -19,7 +19,7 @@ from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
 from mmskin.files import check_name, write_text, write_whole
 from mmskin.inference.zoo import FILES, ModelFolder
-from mmskin.models.ensemble import load_members
+from mmskin.models.averaging import load_members
 from mmskin.models.weights import HASH, hash_tensors, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS
 

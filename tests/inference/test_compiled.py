@@ -13,7 +13,7 @@ from mmskin.config import load_config
 from mmskin.errors import Mistake
 from mmskin.inference.compiled import kept
 from mmskin.inference.inferencer import LesionInferencer
-from mmskin.models.ensemble import networks_in
+from mmskin.models.averaging import networks_in
 from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 

@@ -19,7 +19,7 @@ from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import NO_LESION, UNLIKE, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
-from mmskin.models.ensemble import networks_in
+from mmskin.models.averaging import networks_in
 from mmskin.models.weights import HASH, read_metadata
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
-from mmskin.models.tta import View, views
+from mmskin.models.averaging import View, views
 from mmskin.models.weights import load_weights
 from mmskin.registry import MODELS
 

@@ -20,8 +20,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from torchvision import tv_tensors
 
-from mmskin.datasets.transforms.loading import LoadImage, LoadMask, PackTaskSample
-from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask, PackTaskSample, ResizeImage
 from mmskin.errors import LIBRARIES, Mistake, in_one_line, needs
 from mmskin.registry import TRANSFORMS, home_scope
 

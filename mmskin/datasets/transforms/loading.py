@@ -1,10 +1,11 @@
-"""Loading images and masks, and packing the results of a pipeline into what the model takes."""
+"""Loading images and masks, resizing them, and packing a pipeline's results into what the model takes."""
 
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -109,6 +110,27 @@ class LoadMask(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class ResizeImage(BaseTransform):
+    """Squash or stretch the image to a square, and leave the mask at its own size, at which it is scored.
+
+    Args:
+        size: height and width of the result, in pixels; as ``LoadImage`` has it by default.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+
+    def transform(self, results: dict) -> dict:
+        """Replace ``img`` and ``img_shape``."""
+        image, size = results['img'], input_size(results, self.size)
+        shrinks = min(image.shape[:2]) > size  # the mean over pixels avoids aliasing, but blocks what it enlarges
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        results['img'] = cv2.resize(image, (size, size), interpolation=interpolation)
+        results['img_shape'] = (size, size)
+        return results
+
+
+@TRANSFORMS.register_module()
 class PackTaskSample(BaseTransform):
     """Pack the results as ``dict(inputs=uint8 tensor (3, h, w), data_samples=TaskSample)``.
 
@@ -136,6 +158,14 @@ class PackTaskSample(BaseTransform):
             sample.inputs = dict(results['inputs'])
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))  # (3, h, w)
         return dict(inputs=torch.from_numpy(image), data_samples=sample)
+
+
+def input_size(results: dict, size: int | None) -> int:
+    """``size``, or else the one that ``LoadImage`` left in the results."""
+    size = size or results.get('input_size')
+    if size is None:
+        raise Mistake('The pipeline states no input size; give LoadImage a size.')
+    return size
 
 
 def packed(key: str, value: Any) -> torch.Tensor | PixelData:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmskin.datasets.transforms.loading import input_size
 from mmskin.errors import Mistake
 from mmskin.masks import diameter, irregularity, largest_component
 from mmskin.registry import TRANSFORMS
@@ -14,27 +15,6 @@ LUMA = np.array([0.299, 0.587, 0.114])  # of R, G and B, in ITU-R BT.601
 YIQ = np.stack([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # luma and two axes of colour, from RGB
 NORMAL = np.array([NormalDist().inv_cdf((level + 0.5) / 256) for level in range(256)])  # as many equally likely values
 NORMAL /= NORMAL.std()
-
-
-@TRANSFORMS.register_module()
-class ResizeImage(BaseTransform):
-    """Squash or stretch the image to a square, and leave the mask at its own size, at which it is scored.
-
-    Args:
-        size: height and width of the result, in pixels; as ``LoadImage`` has it by default.
-    """
-
-    def __init__(self, size: int | None = None) -> None:
-        self.size = size
-
-    def transform(self, results: dict) -> dict:
-        """Replace ``img`` and ``img_shape``."""
-        image, size = results['img'], input_size(results, self.size)
-        shrinks = min(image.shape[:2]) > size  # the mean over pixels avoids aliasing, but blocks what it enlarges
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        results['img'] = cv2.resize(image, (size, size), interpolation=interpolation)
-        results['img_shape'] = (size, size)
-        return results
 
 
 @TRANSFORMS.register_module()
@@ -212,14 +192,6 @@ class DropInputs(BaseTransform):
             name: value for (name, value), goes in zip(known.items(), each, strict=True) if not (all_go or goes)
         }
         return results
-
-
-def input_size(results: dict, size: int | None) -> int:
-    """``size``, or else the one that ``LoadImage`` left in the results."""
-    size = size or results.get('input_size')
-    if size is None:
-        raise Mistake('The pipeline states no input size; give LoadImage a size.')
-    return size
 
 
 def about_centre(linear: np.ndarray) -> np.ndarray:

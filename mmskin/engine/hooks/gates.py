@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmskin.errors import Mistake
 from mmskin.files import whole_file
-from mmskin.models.ensemble import networks_in
+from mmskin.models.averaging import networks_in
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.routes import RouteReading, join_readings, read_routes
 from mmskin.models.watch import unwrap

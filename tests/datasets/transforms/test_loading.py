@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from mmskin.datasets.transforms.loading import LoadImage, LoadMask
-from mmskin.datasets.transforms.processing import ResizeImage
+from mmskin.datasets.transforms.loading import LoadImage, LoadMask, ResizeImage
 from mmskin.errors import Mistake
 from mmskin.readers.images import read_image
 
