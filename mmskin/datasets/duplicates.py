@@ -101,8 +101,8 @@ def find_pairs(prints: Mapping[str, Sequence[Print]], threshold: float = THRESHO
     a training and a validation image four lie below 0.105, all copies (one exact, three with other colours), and the
     next at 0.138 is of strangers. Another shot of a lesion, from another angle, is not found.
     """
-    if not 0 <= threshold <= 2:
-        raise Mistake(f'threshold={threshold}: give a distance from 0 (equal thumbnails) to 2')
+    if not threshold <= 2:
+        raise Mistake(f'threshold={threshold}: give a distance up to 2; below 0 only exact copies are found')
     pairs = []
     for split, other_split in combinations(prints, 2):
         others = prints[other_split]
