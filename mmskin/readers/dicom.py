@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmskin.errors import Mistake, needs
-from mmskin.readers.images import TooLargeError, bytes_of, check_size, most_bytes
+from mmskin.readers.images import TooLargeError, bytes_of, check_scans, check_size, most_bytes
 
 if TYPE_CHECKING:
     import pydicom
@@ -191,6 +191,10 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
         raise TooLargeError(f'{width} x {height} pixels of {depth} bytes', max_pixels)
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
+        if dataset.PhotometricInterpretation in ('YBR_ICT', 'YBR_RCT'):  # which pydicom would take for RGB
+            raise Mistake(
+                f'{dataset.PhotometricInterpretation} is of JPEG 2000, and it is not compressed; export it again'
+            )
         expected = pixel_data.get_expected_length(dataset)
         if not expected <= len(pixels) <= expected + width * depth:  # some pad to whole blocks
             raise Mistake(f'{width} x {height} pixels take {expected} bytes, but it holds {len(pixels)}')
@@ -207,6 +211,8 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
                 f'its head says {width} x {height} pixels of {channels} channels, '
                 f'but its pixel data say {found[1]} x {found[0]} of {found[2]}'
             )
+        if frame[:2] == b'\xff\xd8':
+            check_scans(frame)
     return encaps.encapsulate([frame], has_bot=False)
 
 

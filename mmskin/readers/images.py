@@ -20,6 +20,7 @@ __all__ = [
     'MAX_PIXELS',
     'TooLargeError',
     'bytes_of',
+    'check_scans',
     'check_size',
     'check_whole',
     'decode_deep',
@@ -51,7 +52,8 @@ DECIDING = {
 REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
 RESTARTS = re.compile(rb'\xff([\xd0-\xd7])')  # marks between the data of a JPEG, which take turns
-SCAN_END = re.compile(rb'\xff[^\0\xd0-\xd7\xff]')
+SCAN_END = re.compile(rb'\xff([^\0\xd0-\xd7\xff])')
+MAX_SCANS = 100  # of a JPEG, as libtiff has it; writers make about ten
 EXIF_ORIENTATION = 0x0112
 DEPTHS = {'1': 1, 'L;2': 2, 'L;4': 4}  # bits of a PNG's grey, by how Pillow unpacks it
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_CHANNELS = 258, 262, 277
@@ -312,9 +314,26 @@ def check_whole(data: bytes) -> None:
                 raise Mistake(f'damaged: the checksum of its {kind.decode()} is wrong; copy it again')
             end = at if kind == b'IEND' else -1
     elif data[:2] == b'\xff\xd8':
+        check_scans(data)
         end = data.find(b'\xff\xd9', start_of_scan(data))
     if end < 0:
         raise Mistake(f'truncated: it ends before its image does ({len(data)} bytes); copy it again')
+
+
+def check_scans(data: bytes) -> None:
+    """Make sure that a JPEG goes over its pixels no more often than writers do: two bytes can be a scan of millions.
+
+    Raises:
+        Mistake: if it has more than ``MAX_SCANS``.
+    """
+    at, scans = 2, 0
+    while (found := SCAN_END.search(data, at)) and found[1] != b'\xd9':
+        at = found.end()
+        if found[1] != b'\x01':  # which has no length
+            at += int.from_bytes(data[at : at + 2], 'big')
+        scans += found[1] == b'\xda'
+        if scans > MAX_SCANS:
+            raise Mistake(f'it draws its pixels in more than {MAX_SCANS} scans, which takes hours; save it anew')
 
 
 def start_of_scan(data: bytes) -> int:
@@ -398,11 +417,13 @@ def rgb_of_pil(image: Image.Image) -> np.ndarray:
         raise Mistake('Pillow cuts its 16 bits a channel to 8; give the file, or an array of uint16')
     image.load()  # a TIFF is turned as it is loaded, and its orientation then forgotten
     orientation = exif_orientation(image)
-    if image.mode.startswith('I') or image.mode == 'F':
+    is_signed = isinstance(image, TiffImageFile) and image.tag_v2.get(TIFF_SIGN, (1,))[0] == 2
+    if image.mode.startswith('I') or image.mode == 'F' or (image.mode == 'L' and is_signed):
         levels, white = np.asarray(image), None
         if isinstance(image, TiffImageFile):
-            bits, is_signed = image.tag_v2.get(TIFF_BITS, (16,))[0], image.tag_v2.get(TIFF_SIGN, (1,))[0] == 2
-            levels = levels.astype(np.int16) if bits == 16 and is_signed else levels
+            bits = image.tag_v2.get(TIFF_BITS, (16,))[0]
+            if is_signed and bits in (8, 16):  # which Pillow takes for unsigned ones
+                levels = levels.astype(f'i{bits // 8}')
             white = 2**bits - 1 if bits < 16 else None
         rgb = rgb_of_array(levels, white)
         if 'transparency' in image.info:

@@ -228,6 +228,14 @@ def test_a_codestream_has_to_state_the_size_of_the_head(frame, message):
         read(compressed(frame, syntax))
 
 
+def test_a_jpeg_goes_over_its_pixels_a_hundred_times_at_most():
+    frame = encode(RAMP, 'JPEG', progressive=True)
+    again = frame[frame.rindex(b'\xff\xda') : -2]
+    assert read(compressed(frame[:-2] + 80 * again + frame[-2:], 'JPEGBaseline8Bit')).shape == (48, 64, 3)
+    with pytest.raises(ValueError, match='^mole.dcm: .*more than 100 scans'):
+        read(compressed(frame[:-2] + 120 * again + frame[-2:], 'JPEGBaseline8Bit'))
+
+
 @pytest.mark.parametrize('frames', [2, 10**9, -1])
 def test_frames_count(frames):
     with pytest.raises(ValueError, match=f'{frames} frames in one DICOM file'):
@@ -316,6 +324,10 @@ def test_pixels_that_are_not_square_have_no_scale(tags, is_square):
         (
             dict(pixels=COLOURS, PixelData=COLOURS.tobytes(), PixelRepresentation=1),
             'signed values of RGB, which DICOM knows unsigned',
+        ),
+        (
+            dict(pixels=COLOURS, PixelData=COLOURS.tobytes(), PhotometricInterpretation='YBR_RCT'),
+            'YBR_RCT is of JPEG 2000',
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -153,6 +154,7 @@ LOST = {
     'colours of 12 bits in 16': (lambda: cv2.imencode('.png', np.dstack([TWELVE] * 3))[1].tobytes(), '4095 of 65535'),
     'an array of 12 bits': (lambda: TWELVE, '4095 of 65535'),
     'signed 12 bits': (lambda: tiff(TWELVE.astype(np.int16)), '4095 of 32767'),
+    'signed 8 bits': (lambda: tiff((RAMP.astype(int) - 128).astype(np.int8)), 'type int8 from -128 to 102'),
     'a fourth band': (lambda: tiff(np.dstack([RGB, RAMP]), photometric='rgb', extrasamples=['unspecified']), '4 chan'),
     'a fourth that nothing tells of': (lambda: cv2.imencode('.tif', np.dstack([RGB, RAMP]))[1].tobytes(), '4 channels'),
     'five bands': (
@@ -306,6 +308,20 @@ def test_arrays(array, expected):
 def test_what_is_no_image_is_said(array, message):
     with pytest.raises(ValueError, match=message):
         read_image(array)
+
+
+@pytest.mark.parametrize('trick', [b'', b'\xff\x01', b'\xff\xfe\x00\x04\xff\xd9', b'\xff\xff'])
+def test_a_jpeg_that_goes_over_its_pixels_for_hours_is_refused(trick):
+    data = encode(RGB, 'JPEG', progressive=True)
+    again = data.rindex(b'\xff\xda')
+    tables = data.rfind(b'\xff\xc4', 0, again)
+    for repeats, refused in [(80, False), (120, True)]:
+        longer = data[:tables] + trick + data[tables:-2] + data[again:-2] * repeats + data[-2:] + data[again:] * 120
+        with pytest.raises(Mistake, match='more than 100 scans') if refused else nullcontext():
+            assert read_image(longer)[1] == (4, 6)
+    mask = encode(np.zeros((8, 8), np.uint8), 'JPEG', progressive=True)
+    with pytest.raises(Mistake, match='more than 100 scans'):
+        read_mask('mask.jpg', mask[:-2] + mask[mask.rindex(b'\xff\xda') : -2] * 120 + mask[-2:])
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'TIFF'])
