@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import pkgutil
+import re
 import signal
 import sys
 import warnings
@@ -74,6 +75,8 @@ def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
         if '' in args.arguments:
             before = ' '.join(['', *args.arguments[: args.arguments.index('')][-1:]])
             raise Mistake(f'an argument{before and f" after{before}"} is empty; is a variable of the shell not set?')
+        if unset := [argument for argument in args.arguments if re.fullmatch('--[a-z-]+=', argument)]:
+            raise Mistake(f'nothing comes after {unset[0]}; is a variable of the shell not set?')
         if damaged := [argument for argument in args.arguments if '\0' in argument]:  # no file can be named so
             raise Mistake(f'the argument {damaged[0]!r} has a NUL character in it; leave it out')
         status = args.run(args) or 0

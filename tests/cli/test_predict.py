@@ -277,6 +277,7 @@ def test_an_interruption_keeps_what_is_done(predict, photos, tmp_path, monkeypat
         (['{photos}', '--coco', '{photos}/a.jpg/coco.json'], 'a.jpg'),
         (['{photos}', '--coco', '.'], '.: Is a directory'),
         (['{photos}', '--json', ''], 'an argument after --json is empty; is a variable of the shell not set?'),
+        (['{photos}', '--json='], 'nothing comes after --json=; is a variable of the shell not set?'),
         ([], 'no images; name files, folders or patterns, or try --samples'),
     ],
 )
