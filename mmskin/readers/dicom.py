@@ -44,8 +44,10 @@ def read_dicom(data: bytes, max_pixels: int) -> np.ndarray:
         ValueError: if the file holds no picture or more than one, or contradicts itself.
     """
     pixel_data = needs('pydicom.pixels', 'dicom')
-    dataset, stored = read_head(data, max_pixels)
-    dataset.add_new(PIXELS, 'OW' if dataset.BitsAllocated > 8 else 'OB', checked(dataset, stored, max_pixels))
+    dataset, stored, in_words = read_head(data, max_pixels)
+    dataset.add_new(
+        PIXELS, 'OW' if in_words or dataset.BitsAllocated > 8 else 'OB', checked(dataset, stored, max_pixels)
+    )
     pixels = pixel_data.pixel_array(dataset)
     if dataset.PhotometricInterpretation == 'PALETTE COLOR':
         pixels = pixel_data.apply_color_lut(pixels, dataset)
@@ -84,8 +86,8 @@ def two_numbers(value: Any) -> tuple[float, float] | None:
     return (down, right) if down > 0 and right > 0 else None
 
 
-def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview]:
-    """The elements that describe the picture, and its pixel data as they are stored."""
+def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview, bool]:
+    """The elements that describe the picture, its pixel data as they are stored, and whether these are words (OW)."""
     pydicom = needs('pydicom', 'dicom')
     file = BytesIO(data)
     file.seek(132 if data[128:132] == b'DICM' else 4 if data[:4] == b'DICM' else 0)
@@ -96,10 +98,10 @@ def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryvi
         body, syntax = memoryview(inflate(body, max_pixels)), pydicom.uid.ExplicitVRLittleEndian
     implicit = body[4:6].tobytes().decode('latin-1') not in pydicom.valuerep.VR.__members__
     order = '>' if body[:1] == b'\x00' else '<'
-    head, pixels = b'', None
-    for tag, element in elements(body, implicit, order):
+    head, pixels, in_words = b'', None, False
+    for tag, vr, element in elements(body, implicit, order):
         if tag == PIXELS:
-            pixels = element
+            pixels, in_words = element, vr == b'OW'
         elif tag in IMAGE and tag not in SEGMENTED:
             if len(element) > MAX_ELEMENT:
                 raise Mistake(f'DICOM element {pydicom.tag.Tag(tag)} has {len(element)} bytes')
@@ -110,7 +112,7 @@ def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryvi
     guess = 'ImplicitVRLittleEndian' if implicit else f'ExplicitVR{"Little" if order == "<" else "Big"}Endian'
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax or getattr(pydicom.uid, guess)
-    return dataset, pixels
+    return dataset, pixels, in_words
 
 
 def inflate(body: memoryview, max_pixels: int) -> bytes:
@@ -131,8 +133,8 @@ def inflate(body: memoryview, max_pixels: int) -> bytes:
     return zlib.decompress(body, -zlib.MAX_WBITS, size + 1)
 
 
-def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Tag and bytes of each element that is in no sequence, at last the pixel data without their head.
+def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int, bytes, memoryview]]:
+    """Tag, representation and bytes of each element that is in no sequence, at last the pixel data without their head.
 
     Pydicom makes objects of all that it reads, of an empty item more than a hundred times its bytes.
 
@@ -154,7 +156,7 @@ def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int
         if top == PIXELS:
             if length != UNDEFINED and at + length > len(body):
                 raise Mistake(f'truncated: of {length} bytes of pixel data {len(body) - at} are there; copy it again')
-            yield tag, body[at:] if length == UNDEFINED else body[at : at + length]
+            yield tag, vr, body[at:] if length == UNDEFINED else body[at : at + length]
             return
         if tag == SEQUENCE_END and outer:
             implicit, fragments = outer.pop()
@@ -166,7 +168,7 @@ def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int
         else:
             at += length
         if not outer:
-            yield top, body[start:at]
+            yield top, vr, body[start:at]
     raise Mistake(f'a DICOM head of more than {MAX_ELEMENTS} elements')
 
 

@@ -101,6 +101,11 @@ class TestHonest:
     def test_native(self, syntax, how, start):
         assert (read(dicom(head(PixelData=RAMP.tobytes()), syntax, **how)[start:])[..., 0] == RAMP).all()
 
+    def test_bytes_in_big_endian_words(self):
+        described = head()
+        described.add_new('PixelData', 'OW', RAMP.reshape(-1, 2)[:, ::-1].tobytes())
+        assert (read(dicom(described, 'ExplicitVRBigEndian', little=False))[..., 0] == RAMP).all()
+
     @pytest.mark.parametrize('how', [{}, dict(implicit=True), dict(little=False)])
     def test_a_body_alone(self, how):
         described = head(PixelData=RAMP.tobytes(), SOPClassUID='1.2.840.10008.5.1.4.1.1.77.1.4')
