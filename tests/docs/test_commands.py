@@ -31,6 +31,7 @@ NOT_RUN = {
     r'^make ': 'sets up an environment of 8 GB; what its targets run is run here, or is the test suite',
     r'^\. \.venv/bin/activate': 'the test has an environment',
     r'^cd ': 'a block says in words from which folder it is run',
+    r'^tools/dist_train.sh .*#': 'two copies of ResNet-101; it is in the tutorial on clusters, too, whose test is long',
     r'^mmskin serve': 'never ends; tests/web runs it',
     r'^mmskin (sweep|benchmark|predict) .*(--search|--on ray)': 'an extra; tests/test_cluster.py runs it',
     r'^curl ': 'asks a service; tests/test_cluster.py does',
@@ -173,6 +174,8 @@ def read(words, monkeypatch):
         return read(shlex.split(words[words.index('--wrap') + 1]), monkeypatch)
     if words[0] == 'pip':
         return read_pip(words[2:])
+    if name == 'dist_train':
+        return read(['mmskin', 'train', *(word for word in arguments if not word.isdigit())], monkeypatch)
     if words[0] == 'make':
         subprocess.run(['make', '-n', *words[1:]], cwd=ROOT, check=True, capture_output=True)
     elif name in mmskin.cli.commands():  # tools/train.py and so on are commands, too
