@@ -207,7 +207,8 @@ def test_a_crowd_waits_and_who_finds_no_room_hears_when_to_come_again(inferencer
         assert statuses[:30] == [200] * 30
         assert statuses[-1] == 503
         assert asked[-1].headers['retry-after'] == '60'
-        assert {answer(client, f'user{number}') for number in range(30)} == {'answered'}
+        told = {answer(client, f'user{number}') for number, status in enumerate(statuses) if status == 200}
+        assert told == {'answered'}  # all, for what nobody fetches stays in memory as long as this process
 
 
 def test_the_answer_is_of_the_age_that_is_told(served, photo):
