@@ -165,7 +165,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         MissingFile: if the suite or a method's config is missing.
         Mistake: if something else is named than suites have, a name repeats, ``weights_of`` names no method that
             is trained, ``starts_from`` none that is trained from the beginning, ``baseline`` no method, ``may_differ``
-            what is not about training, or ``margins`` no metric.
+            what is not about training, or ``margins`` or a method's ``paper`` no metric.
     """
     path = Path(path)
     if not path.is_file():
@@ -193,7 +193,8 @@ def _suite_of(settings: dict, path: Path, data_root: str | None, options: Mappin
         )
     power = settings.get('power', {})
     _check_names(power, Assumptions, path)
-    for key, table in (('margins', settings.get('margins', {})), *((key, power.get(key, {})) for key in FOR_METRICS)):
+    tables = [('margins', settings.get('margins', {})), *((key, power.get(key, {})) for key in FOR_METRICS)]
+    for key, table in (*tables, *((f'paper of {method.name!r}', method.paper) for method in methods)):
         if wrong := sorted({*table} - {*settings['metrics']}):
             raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
     settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}

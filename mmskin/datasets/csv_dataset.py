@@ -54,7 +54,8 @@ class CsvDataset(TaskDataset):
         data_root: the folder that files are relative to; by default the table's own.
         outside_data_root: files may lie outside that folder; otherwise a path that leads out of it (an absolute one
             elsewhere, or ``..``) is an error. Links inside the folder may lead anywhere.
-        split: take only the rows with this, or one of these, in ``split_column``, such as ``'train'``; None takes all.
+        split: take only the rows with this, or one of these, in ``split_column``, such as ``'train'``; each has to be
+            there, and None takes all.
         split_column: see ``split``.
         partial_labels: cells of masks and labels may be empty, which is otherwise an error.
         exclude: ids to leave out, such as images that another split holds too.
@@ -195,7 +196,9 @@ class CsvDataset(TaskDataset):
         schema = pa.schema({'image_id': pa.string(), **types, 'line': pa.int64()})
         batches: list[pa.RecordBatch] = []
         faults: dict[int, str] = {}
+        absent = {*splits}
         for lines, cells in read_columns(table, columns, self.delimiter):
+            absent.difference_update(cells[self.split_column] if absent else ())
             if splits and not splits.issuperset(cells[self.split_column]):
                 kept = [cell in splits for cell in cells[self.split_column]]
                 lines, cells = [*compress(lines, kept)], {name: [*compress(cells[name], kept)] for name in cells}
@@ -213,8 +216,8 @@ class CsvDataset(TaskDataset):
             arrays = [pa.array(found[name], schema.field(name).type) for name in schema.names]
             batches.append(pa.record_batch(arrays, schema=schema))
         rows = pa.Table.from_batches(batches, schema)
-        if not len(rows):
-            condition = f' with {self.split!r} as {self.split_column}.' if splits else ''
+        if absent or not len(rows):
+            condition = f' with {" or ".join(map(repr, sorted(absent)))} as {self.split_column}.' if absent else ''
             raise Mistake(f'{table} has no row{condition}')
         if len(rows.column('image_id').unique()) < len(rows):
             seen: set[str] = set()

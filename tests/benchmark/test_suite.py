@@ -71,6 +71,7 @@ def test_a_suite_is_read(suite_file):
         ("name='no passing'", f"name='{'x' * 300}'", "the folder of the method 'x+', 'x+...' is too long"),
         ('seeds = [0, 1]', 'seeds = [0]; folds = {1: 2}', '1, count of a folds is unknown'),
         ('seeds = [0, 1]', "seeds = [0]; margins = {1: 0.1, 'x': 0.1}", 'tiny.py: '),
+        ("name='no passing'", "name='no passing', paper={'seg/IoU': 1}", r"paper of 'no passing' has \['seg/IoU'\]"),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),
     ],
 )

@@ -199,6 +199,8 @@ def test_splits_by_a_column(table):
     assert sizes == [4, 2, 6]
     with pytest.raises(ValueError, match="list.csv has no row with 'test' as part"):
         dataset(path, split='test', split_column='part')
+    with pytest.raises(ValueError, match="list.csv has no row with 'vall' as part"):  # the rows of 'train' are there
+        dataset(path, split=['train', 'vall'], split_column='part')
 
 
 def test_ids_by_a_column_and_excluded_ids(table):
