@@ -7,15 +7,12 @@ from mmengine.structures import PixelData
 
 from mmskin.models.heads import ASPPHead
 from mmskin.models.tasks.segmentation import Segmentation
-from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
 MODELS.import_from_location()
-HOME = 'mmskin.models.tasks.segmentation'
-STEPS = sorted(
-    name for name, kind in MODELS.module_dict.items() if kind.__module__ == HOME and not issubclass(kind, Task)
-)
+HOME = 'mmskin.models.postprocessing'
+STEPS = sorted(name for name, kind in MODELS.module_dict.items() if kind.__module__ == HOME)
 RING = [
     [0, 0, 0, 0, 0, 0, 1],
     [0, 1, 1, 1, 0, 0, 0],

@@ -1,25 +1,19 @@
-"""Outlining: one thing, several that exclude each other, or several that may overlap; and what finishes a mask."""
+"""Outlining: one thing, several that exclude each other, or several that may overlap."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmskin.errors import Mistake
-from mmskin.masks import fill_holes, largest_component
 from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import TaskSample
 
-__all__ = [
-    *('Dilate', 'FillHoles', 'LargestComponent', 'MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation'),
-    'resize',
-]
+__all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'resize']
 
 JACCARD = 'expected_jaccard'
 LEVELS = 1000  # of probability, among which that threshold is found
@@ -222,46 +216,3 @@ class MultiLabelSegmentation(Segmentation):
 def _of_foreground(logits: Tensor) -> Tensor:
     """The logit (N, 1, h, w) of foreground against background, from a head's one or two."""
     return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
-
-
-@MODELS.register_module()
-class Dilate:
-    """Dilate the mask by a disc: holes up to the disc's size are filled, and the outline moves out by its radius.
-
-    Args:
-        radius: As a fraction of the image's longer side, so that it means the same at every size.
-    """
-
-    def __init__(self, radius: float = 0.01) -> None:
-        self.radius = radius
-
-    def __call__(self, mask: np.ndarray) -> np.ndarray:
-        radius = round(self.radius * max(mask.shape))
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        return cv2.dilate(mask, disc)
-
-
-@MODELS.register_module()
-class FillHoles:
-    """Turn background that a lesion encloses into lesion; see ``fill_holes``.
-
-    The paper fills "small holes of the output masks with morphological dilation"; a plain dilation (`Dilate`) moves the
-    outline too, this one does not.
-
-    Args:
-        max_area: Largest hole that is filled, as a fraction of the image's area. By default all are.
-    """
-
-    def __init__(self, max_area: float = 1.0) -> None:
-        self.max_area = max_area
-
-    def __call__(self, mask: np.ndarray) -> np.ndarray:
-        return fill_holes(mask, self.max_area)
-
-
-@MODELS.register_module()
-class LargestComponent:
-    """Keep the largest connected part of the mask; an ISIC-2017 image shows one lesion. See ``largest_component``."""
-
-    def __call__(self, mask: np.ndarray) -> np.ndarray:
-        return largest_component(mask)
