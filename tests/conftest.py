@@ -61,7 +61,7 @@ def real_data():
     return root
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def ray_cluster():
     """Ray on this machine, with a node that leads and does no work; or a skip."""
     from mmskin.cluster import import_ray

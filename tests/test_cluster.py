@@ -130,7 +130,6 @@ def nodes_at_work(cluster, name):
     return [raylets[worker.ppid()] for worker in workers(name) if worker.ppid() in raylets]
 
 
-@pytest.mark.long
 def test_a_benchmark_loses_nothing_and_repeats_nothing_as_a_worker_and_a_node_die(
     two_nodes, suite, data_root, tmp_path, capfd
 ):
@@ -156,7 +155,6 @@ def test_a_benchmark_loses_nothing_and_repeats_nothing_as_a_worker_and_a_node_di
     assert 'benchmark: small' not in capfd.readouterr().out
 
 
-@pytest.mark.long
 def test_predict_writes_the_same_from_a_cluster_as_a_worker_and_a_node_die(
     two_nodes, model, data_root, tmp_path, capfd
 ):
@@ -214,7 +212,6 @@ def test_a_metric_that_no_validation_gives_is_refused_before_the_trials(data_roo
     assert not (tmp_path / 'sweep').exists()
 
 
-@pytest.mark.long
 def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repository, tmp_path, capfd):
     config = str(repository / 'configs/multitask/r18_synthetic.py')
     every = {**SMALL, 'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}
