@@ -11,7 +11,6 @@ from mmengine.registry import init_default_scope
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.evaluate import evaluate_checkpoint
-from mmskin.errors import MissingLibrary
 from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
 
@@ -59,44 +58,6 @@ def real_data():
     if not (root / 'isic2017_256').is_dir():
         pytest.skip(f'real images: no isic2017_256 in {root}; name its folder in MMSKIN_TEST_DATA')
     return root
-
-
-@pytest.fixture(scope='session')
-def ray_cluster():
-    """Ray on this machine, with a node that leads and does no work; or a skip."""
-    from mmskin.cluster import import_ray
-
-    try:
-        ray = import_ray()
-    except MissingLibrary as error:
-        pytest.skip(str(error))
-    from ray.cluster_utils import Cluster
-
-    cluster = None
-    try:
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={'num_cpus': 0, 'object_store_memory': 100_000_000, 'include_dashboard': False},
-        )
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # of many kinds
-        if cluster:
-            cluster.shutdown()
-        pytest.skip(f'Ray does not start on this machine: {error}')
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-
-
-@pytest.fixture
-def two_nodes(ray_cluster):
-    """The same with two nodes that work, with one core each as they think, in place of those that a test has killed."""
-    try:
-        while len(ray_cluster.worker_nodes) < 2:
-            ray_cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
-    except Exception as error:  # of a machine that is too busy
-        pytest.skip(f'a node of Ray does not start on this machine: {error}')
-    return ray_cluster
 
 
 # A model folder from random weights, tested on a handful of synthetic images.

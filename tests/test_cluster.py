@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -55,6 +56,44 @@ SMALL = {
     'default_hooks.visualization.num_images': 1,
     'stages': None,
 }
+
+
+@pytest.fixture(scope='module')
+def ray_cluster():
+    """Ray on this machine, with a node that leads and does no work; or a skip."""
+    ray = import_ray()
+    from ray.cluster_utils import Cluster
+
+    cluster = None
+    try:
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={'num_cpus': 0, 'object_store_memory': 100_000_000, 'include_dashboard': False},
+        )
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds
+        if cluster:
+            cluster.shutdown()
+        pytest.skip(f'Ray does not start on this machine: {error}')
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def start_nodes(cluster):
+    """Have two nodes that work, with one core each as they think."""
+    try:
+        while len(cluster.worker_nodes) < 2:
+            cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    except Exception as error:  # of a machine that is too busy
+        pytest.skip(f'a node of Ray does not start on this machine: {error}')
+
+
+@pytest.fixture
+def two_nodes(ray_cluster):
+    """The same with two nodes that work, in place of those that a test has killed."""
+    start_nodes(ray_cluster)
+    return ray_cluster
 
 
 @pytest.fixture(scope='module')
@@ -263,6 +302,7 @@ def photo(data_root):
 @pytest.fixture(scope='module')
 def service(ray_cluster, model):
     """The address of a service with small limits."""
+    start_nodes(ray_cluster)
     with answering(model, LIMITS, Load(queue=QUEUE, batch_size=2), Address(names=['skin.example'])) as url:
         yield url
 

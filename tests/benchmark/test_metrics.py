@@ -11,7 +11,7 @@ ORDER = ('vascular', 'nevus', 'bcc')  # not sorted, as a data set may have them
 ALL = np.ones((1, 60))
 
 
-def tested(prefix='diagnosis', names=ORDER):
+def sixty_images(prefix='diagnosis', names=ORDER):
     """The table of 60 images."""
     generator = np.random.default_rng(3)
     scores = generator.dirichlet(np.ones(3), 60)
@@ -30,7 +30,7 @@ def expected(table, prefix='diagnosis', names=ORDER):
 
 
 def test_other_classes_of_another_task():
-    table = tested()
+    table = sixty_images()
     right, precisions = expected(table)
     assert resampled_metric('diagnosis/AC', table, ALL) == pytest.approx([right])
     assert resampled_metric('diagnosis/mAP', table, ALL) == pytest.approx([np.mean(precisions)])
@@ -40,7 +40,7 @@ def test_other_classes_of_another_task():
 
 
 def test_unlabelled_and_unpredicted_images_are_left_out():
-    table = tested('cls')
+    table = sixty_images('cls')
     whole = {key: np.append(values, [1.0, 2.0]) for key, values in table.columns.items()}
     whole['cls/gt_label'][60] = np.nan
     for key in whole:

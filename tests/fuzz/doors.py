@@ -195,7 +195,7 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
         root / 'ISIC-2017_Test_v2_Part3_GroundTruth.csv',
         lambda: tool('score_submission.py', clean, root),
     )
-    tested = Path(shutil.copytree(scene.tested, folder / 'tested'))
+    tested = Path(shutil.copytree(scene.test_folder, folder / 'tested'))
     yield Door(
         'per_image.csv of a test', tested / 'per_image.csv', 'table', lambda: repr([*PerImageTable.read(tested).rows()])
     )
@@ -207,7 +207,7 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
 
 def reports(scene: Scene, folder: Path) -> Iterator[Door]:
     """The report, which takes seconds for each answer."""
-    tested = Path(shutil.copytree(scene.tested, folder / 'tested'))
+    tested = Path(shutil.copytree(scene.test_folder, folder / 'tested'))
     loose = folder / 'loose.csv'
     text = (tested / 'per_image.csv').read_text().splitlines()
     loose.write_text('\n'.join([text[0], *(f'other_{line}' for line in text[1:])]) + '\n')
@@ -314,7 +314,7 @@ def programs(scene: Scene, folder: Path) -> Iterator[Door]:
     def train() -> Answer:
         return command('train', config, '--work-dir', folder / 'work')
 
-    def test() -> Answer:
+    def evaluate() -> Answer:
         return command('test', config, scene.trained, '--work-dir', folder / 'test', '--no-report')
 
     def predict() -> Answer:
@@ -322,7 +322,7 @@ def programs(scene: Scene, folder: Path) -> Iterator[Door]:
         options = ('--out-dir', folder / 'out', '--model', config, '--checkpoint', scene.trained)
         return command('predict', photo, *options)
 
-    for name, ask in (('train', train), ('test', test), ('predict', predict)):
+    for name, ask in (('train', train), ('test', evaluate), ('predict', predict)):
         yield Door(f'config for {name}', config, 'python', ask, anything, named=False)
 
 

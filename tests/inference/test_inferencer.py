@@ -48,7 +48,7 @@ def photos(data_root):
 
 
 @pytest.fixture(scope='module')
-def tested_samples(half_folder, data_root):
+def samples_of_the_test(half_folder, data_root):
     """What the network says of the validation images when the config's own loader reads them, one at a time."""
     cfg = load_config(half_folder.config, data_root=str(data_root))
     cfg.test_dataloader.dataset.split = 'val'
@@ -69,10 +69,10 @@ def kernels(network):
     return [weights for weights in network.parameters() if weights.ndim == 4]
 
 
-def test_a_folder_gives_what_a_test_does(inferencer, data_root, tested_samples):
+def test_a_folder_gives_what_a_test_does(inferencer, data_root, samples_of_the_test):
     predictions = inferencer(data_root / FOLDER)
-    assert [prediction.image_id for prediction in predictions] == [sample.image_id for sample in tested_samples]
-    for prediction, sample in zip(predictions, tested_samples, strict=True):
+    assert [prediction.image_id for prediction in predictions] == [sample.image_id for sample in samples_of_the_test]
+    for prediction, sample in zip(predictions, samples_of_the_test, strict=True):
         assert list(prediction.probabilities.values()) == pytest.approx(sample.cls_score.tolist(), abs=1e-5)
         assert prediction.label == CLASSES[int(sample.cls_label)]
         assert (prediction.mask == sample.seg_mask.data[0].numpy()).mean() > 0.999
