@@ -51,7 +51,7 @@ def test_overlay_and_its_key(inferencer, image):
 
 def test_explanation_and_its_key(inferencer, image, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda figure, file, **options: drawn.append(figure))
     (source,) = find_images(image)
     draw_explanation(explain(inferencer, source), tmp_path / 'why.png')
     (legend,) = drawn[0].subfigs[0].legends
