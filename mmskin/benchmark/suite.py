@@ -1,5 +1,6 @@
 """A suite: which methods are compared, with which seeds, on which data."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,6 +30,7 @@ KINDS: list[tuple[set[str], Any, str]] = [
     ({'count', 'seed'}, int, 'a whole number'),
     ({'churn'}, float | None, 'a number'),
 ]
+NOT_NEGATIVE = {'margins', 'sd', 'seed_sd', 'difference', 'churn'}
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,11 @@ def _check_names(settings: dict, kind: type, path: Path) -> None:
         for name in sorted(names & settings.keys()):
             if not is_of(settings[name], wanted):
                 raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}.')
+    for name in sorted(NOT_NEGATIVE & settings.keys()):
+        most = 1 if name == 'churn' else math.inf
+        numbers = settings[name].values() if isinstance(settings[name], Mapping) else [settings[name] or 0]
+        if not all(0 <= number <= most and math.isfinite(number) for number in numbers):
+            raise Mistake(f'{path}: {name}={settings[name]!r}; give {"0 to 1" if most == 1 else "0 or more"}.')
 
 
 def _check_methods(methods: Sequence[Method], path: Path) -> None:

@@ -121,6 +121,8 @@ class CsvDataset(TaskDataset):
         self.flag_columns = () if isinstance(label_column, str) else tuple(label_column or ())
         self.outside_data_root, self.backend_args = outside_data_root, dict(backend_args) if backend_args else None
         self.split, self.split_column = split, split_column
+        if split is not None and not split:
+            raise Mistake(f'split={split!r} takes no row; name one or more, or None for all')
         self.partial_labels, self.exclude = partial_labels, frozenset(exclude)
         super().__init__(data_root, serialize_data=False, **options)
 

@@ -62,7 +62,7 @@ class TaskDataset(BaseDataset):
         serialize_data: mmengine's: pickle what ``load_data_list`` gives, so that workers share it.
 
     Raises:
-        Mistake: if the table of folds lacks an image, or no image is left.
+        Mistake: if the table of folds lacks an image, no image is left, or a class is named twice.
     """
 
     def __init__(
@@ -82,6 +82,10 @@ class TaskDataset(BaseDataset):
         if (folds is None) != (in_folds is None):
             raise Mistake(f'folds={folds!r}, in_folds={in_folds!r}: give both, or none')
         self.folds, self.in_folds = folds, in_folds
+        for key, names in {**self.METAINFO, **(metainfo or {})}.items():
+            are_names = key == 'classes' or key.startswith('gt_')
+            if are_names and (isinstance(names, str) or len({*names}) < len(names)):
+                raise Mistake(f'metainfo: {key}={names!r}; give a list of names, each once')
         if seed < 0:
             raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
         self.seed = seed

@@ -13,8 +13,8 @@ from mmengine.hooks import CheckpointHook as UpstreamCheckpointHook
 from mmengine.runner import Runner
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import read_json, write_json, write_text
-from mmskin.models.weights import read_checkpoint, write_checkpoint
+from mmskin.files import check_name, read_json, write_json, write_text
+from mmskin.models.weights import HASH, hash_tensors, read_checkpoint, read_weights, write_checkpoint
 from mmskin.registry import HOOKS
 
 __all__ = [
@@ -60,14 +60,17 @@ class CheckpointHook(UpstreamCheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Begin with the checkpoint that the training resumes from, if it does."""
+        if self.file_client_args or self.backend_args or self.out_dir:
+            raise Mistake(
+                'CheckpointHook: a training finds its checkpoints in its work folder; leave out_dir and backend_args '
+                'out, set work_dir, and copy them'
+            )
         self.max_keep_ckpts: int = 2 if self.max_keep_ckpts == 1 else self.max_keep_ckpts
         super().before_train(runner)
-        if self.file_client_args or self.backend_args or '://' in str(self.out_dir):
-            raise Mistake('CheckpointHook: checkpoints are written to a folder; leave backend_args out, and copy them')
+        template = f'CheckpointHook: filename_tmpl={self.filename_tmpl!r}'
+        check_name(self.filename_tmpl, template)
         if self.filename_tmpl.format(1) == self.filename_tmpl.format(2):
-            raise Mistake(
-                f"CheckpointHook: filename_tmpl={self.filename_tmpl!r}, without a number; give 'epoch_{{}}.pth'"
-            )
+            raise Mistake(f"{template}, without a number; give 'epoch_{{}}.pth'")
         is_resumed = runner.cfg.get('resume') and runner.cfg.get('load_from')
         self.saved = [str(runner.cfg.load_from)] if is_resumed else []
 
@@ -169,7 +172,8 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
 
 def mark_finished(folder: str | Path, checkpoint: Path) -> None:
     """Note that a stage is finished, and what it ended with; the notes name nothing else."""
-    write_json(Path(folder) / DONE, {'checkpoint': checkpoint.name})  # first: it may be the best, not the last
+    end = {'checkpoint': checkpoint.name, HASH: hash_tensors(read_weights(checkpoint))}
+    write_json(Path(folder) / DONE, end)  # first: it may be the best, not the last
     write_text(Path(folder) / NOTE, str(checkpoint))
 
 
@@ -177,20 +181,27 @@ def finished_checkpoint(folder: str | Path) -> Path | None:
     """What a finished stage ended with; None if it has not finished.
 
     Raises:
-        Mistake: if its mark says something else.
+        Mistake: if its mark says something else, or the checkpoint, where it is still there, has other weights.
     """
     mark = Path(folder) / DONE
     if not mark.exists():
         return None
     try:
-        name = read_json(mark)['checkpoint']
+        end = read_json(mark)
+        name, weights = end['checkpoint'], end.get(HASH)
         assert isinstance(name, str) and name == Path(name).name and _can_be(name), name
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise Mistake(
             f'{mark}: damaged, or not what a finished stage leaves; remove it, and the stage continues from its last '
             'checkpoint'
         ) from error
-    return mark.parent / name
+    checkpoint = mark.parent / name
+    if weights and checkpoint.is_file() and hash_tensors(read_weights(checkpoint)) != weights:
+        raise Mistake(
+            f'{checkpoint}: has other weights than the stage ended with; restore it, or train in another --work-dir, '
+            f'from load_from={checkpoint}'
+        )
+    return checkpoint
 
 
 def find_checkpoint(path: str | Path) -> Path:

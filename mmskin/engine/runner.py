@@ -2,11 +2,11 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -17,16 +17,17 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmskin.datasets.tar_stream import NO_LENGTH, StreamLoader
-from mmskin.datasets.task_dataset import samples_of
+from mmskin.datasets.task_dataset import samples_of, seeded
 from mmskin.engine.checkpoints import writing_whole
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
 from mmskin.engine.resume import NOTE, continue_training
 from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap
 from mmskin.registry import DATASETS, HOOKS, RUNNERS, described, is_of
 
@@ -40,6 +41,8 @@ NOISE = (
     'Exp name: ',
     'Loads checkpoint by ',
 )  # upstream's, on what no user chose
+
+NUM_TRIED = 8  # images
 
 
 @contextmanager
@@ -169,8 +172,8 @@ class LesionRunner(Runner):
         """The loop, after a look at all inputs next to its images, which the fusions count in training.
 
         Raises:
-            Mistake: if a value makes no sense, an input is unknown for all of the training set, or a sampler never
-                ends.
+            Mistake: if a value makes no sense, an input or a task's label is unknown for all of the training set, or a
+                sampler never ends.
         """
         is_endless = isinstance(loop.dataloader.dataset, IterableDataset)
         if is_endless and not isinstance(loop, IterBasedTrainLoop):
@@ -181,6 +184,8 @@ class LesionRunner(Runner):
                 'or train by iterations: train_cfg=dict(by_epoch=False, max_iters=...)'
             )
         model = unwrap(self.model)
+        if for_training and isinstance(model, MultiTaskModel) and not is_endless:
+            refuse_unlabelled(model, loop.dataloader.dataset)
         if not isinstance(model, MultiTaskModel) or not model.inputs:
             return loop
         if is_endless:
@@ -239,6 +244,28 @@ class LesionRunner(Runner):
                 'full is left out (drop_last); give a smaller batch_size'
             )
         return loader
+
+
+def refuse_unlabelled(model: MultiTaskModel, dataset: Dataset) -> None:
+    """Raise a ``Mistake`` if a task is to learn, and no image of the training set has its label.
+
+    Labels that steps of a pipeline make are looked for in the first images.
+    """
+    for name in model.active_tasks:
+        target = cast(Task, model.tasks[name]).target
+        fields = {target, 'seg_map_path'} if target == 'gt_sem_seg' else {target}
+        learns = any(weight.requires_grad for weight in model.tasks[name].parameters())
+        if not learns or any(
+            fields & (sample.keys() | sample.get('mask_paths', {}).keys()) for sample in samples_of(dataset)
+        ):
+            continue
+        with seeded(0):
+            packed = [dataset[index] for index in range(min(len(cast(Sized, dataset)), NUM_TRIED))]
+        if not any(target in one['data_samples'] for one in packed):
+            raise Mistake(
+                f'no image of the training set has {target}, from which the task {name} learns; name its column or '
+                'masks in train_dataloader.dataset, or leave the task out of model.active_tasks'
+            )
 
 
 def is_stream(dataloader: Any) -> bool:

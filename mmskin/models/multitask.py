@@ -179,6 +179,8 @@ class MultiTaskModel(BaseModel):
         parts |= {name: [self.backbone.branch(name), task] for name, task in self.tasks.items()}
         modules = dict(self.named_modules())
         parts |= {path: [modules[path]] for path in {*frozen} - {*parts} if path in modules}
+        if not self.active_tasks:
+            raise Mistake(f'active_tasks={self.active_tasks} runs nothing; name one or more of {", ".join(self.tasks)}')
         unknown = [name for name in frozen if name not in parts]
         unknown += [name for name in self.active_tasks if name not in self.tasks]
         if unknown:

@@ -70,6 +70,8 @@ def test_a_suite_is_read(suite_file):
         ("name='no passing'", "name='..'", r"the folder of the method '\.\.', '\.\.' is nothing but dots"),
         ("name='no passing'", f"name='{'x' * 300}'", "the folder of the method 'x+', 'x+...' is too long"),
         ('seeds = [0, 1]', 'seeds = [0]; folds = {1: 2}', '1, count of a folds is unknown'),
+        ('seeds = [0, 1]', "seeds = [0]; margins = {'seg/JA': -0.01}", r'margins=.* give 0 or more'),
+        ('seeds = [0, 1]', 'seeds = [0]; power = dict(churn=2)', 'churn=2; give 0 to 1'),
         ('seeds = [0, 1]', "seeds = [0]; margins = {1: 0.1, 'x': 0.1}", 'tiny.py: '),
         ("name='no passing'", "name='no passing', paper={'seg/IoU': 1}", r"paper of 'no passing' has \['seg/IoU'\]"),
         ('seeds = [0, 1]', 'seeds = []', 'of a suite is unknown, missing or empty'),

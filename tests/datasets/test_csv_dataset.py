@@ -201,6 +201,10 @@ def test_splits_by_a_column(table):
         dataset(path, split='test', split_column='part')
     with pytest.raises(ValueError, match="list.csv has no row with 'vall' as part"):  # the rows of 'train' are there
         dataset(path, split=['train', 'vall'], split_column='part')
+    with pytest.raises(ValueError, match=r'split=\[\] takes no row'):
+        dataset(path, split=[], split_column='part')
+    with pytest.raises(ValueError, match=r"metainfo: classes=\['mel', 'mel'\]; give a list of names, each once"):
+        dataset(path, metainfo=dict(classes=['mel', 'mel']))
 
 
 def test_ids_by_a_column_and_excluded_ids(table):

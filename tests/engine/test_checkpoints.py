@@ -121,6 +121,9 @@ def test_checkpoints_of_a_strategy_have_the_hash_of_their_tensors(training, tmp_
     ('options', 'message'),
     [
         ({'default_hooks.checkpoint.filename_tmpl': 'x.pth'}, r"filename_tmpl='x\.pth', without a number"),
+        ({'default_hooks.checkpoint.filename_tmpl': '../epoch_{}.pth'}, r"filename_tmpl='\.\./epoch_.* is a path"),
+        ({'train_dataloader.dataset.tasks': ['cls']}, 'no image of the training set has gt_sem_seg, .* the task seg'),
+        ({'default_hooks.checkpoint.out_dir': 'elsewhere'}, 'in its work folder; leave out_dir'),
         (
             {'train_dataloader.sampler.type': 'InfiniteSampler'},
             'EpochBasedTrainLoop goes .* InfiniteSampler never ends',
@@ -128,7 +131,7 @@ def test_checkpoints_of_a_strategy_have_the_hash_of_their_tensors(training, tmp_
         ({'val_dataloader.sampler.type': 'InfiniteSampler'}, 'ValLoop goes .* InfiniteSampler never ends'),
     ],
 )
-def test_what_would_lose_checkpoints_or_never_end_is_refused(options, message, training, tmp_path):
+def test_what_would_lose_checkpoints_learn_nothing_or_never_end_is_refused(options, message, training, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_stages(training(tmp_path, **options))
 

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmskin.config import load_config
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages, stage_configs
-from mmskin.models.weights import average_weights, read_checkpoint, read_weights
+from mmskin.models.weights import average_weights, read_checkpoint, read_weights, write_checkpoint
 
 # Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """
@@ -193,6 +193,11 @@ def test_one_stage_run(config, data_root, tiny, tmp_path):
     final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
     assert final == tmp_path / 'epoch_1.pth'
     assert (tmp_path / 'last_checkpoint').read_text() == str(final)
+    checkpoint = read_checkpoint(final)
+    checkpoint['state_dict']['backbone.branches.seg.layer4.1.conv1.weight'] += 1
+    write_checkpoint(final, checkpoint)
+    with pytest.raises(ValueError, match=r'epoch_1\.pth: has other weights than the stage ended with; restore it'):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=options), resume=True)
 
 
 def test_only_the_first_stage_starts_from_load_from(config, tmp_path):

@@ -90,7 +90,7 @@ def test_a_finished_training_with_more_epochs_goes_on(train, tmp_path):
     steps = train(resume=True, **LONGER)
     assert len(steps) == 2 * STEPS
     assert (tmp_path / 'run/last_checkpoint').read_text().endswith('epoch_4.pth')
-    assert json.loads((tmp_path / 'run/stage.json').read_text()) == {'checkpoint': 'epoch_4.pth'}
+    assert json.loads((tmp_path / 'run/stage.json').read_text())['checkpoint'] == 'epoch_4.pth'
     assert read_checkpoint(tmp_path / 'run/epoch_4.pth')['meta']['epoch'] == 4
     assert not train(resume=True, **LONGER)
 

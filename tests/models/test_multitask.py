@@ -326,6 +326,7 @@ def test_a_task_without_losses_of_its_own_says_so():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        (dict(active_tasks=[]), 'active_tasks=[] runs nothing; name one or more of cls, seg'),
         (dict(active_tasks=['sag']), 'no part is named sag; the parts are shared, passing, cls, seg'),
         (dict(frozen=['Shared']), 'no part is named Shared'),
         (dict(frozen=['backbone.shared.b.0']), 'no part is named backbone.shared.b.0'),
