@@ -58,7 +58,7 @@ class Features(nn.Module):
 
 
 def compile_network(
-    network: MultiTaskModel, size: int, prepare: bool, required: bool = False, with_features: bool = True
+    network: MultiTaskModel, size: int, batch: int, prepare: bool, required: bool = False, with_features: bool = True
 ) -> None:
     """Let ``network``, in evaluation mode, predict by OpenVINO from now on, for images of ``size`` x ``size`` pixels.
 
@@ -68,6 +68,7 @@ def compile_network(
     Args:
         network: Stays as it is for all but predictions.
         size: Of the images; others are predicted by PyTorch.
+        batch: Images in a pass, as one image's views are: a fixed number takes a tenth less time than any.
         prepare: Make what is missing, which takes ten seconds, if it can be kept. Without it nothing happens unless
             the network is there.
         required: Raise if OpenVINO cannot predict, and make what is missing even if it cannot be kept.
@@ -89,6 +90,7 @@ def compile_network(
     made_of = [
         hash_tensors(network.state_dict()),
         str(size),
+        str(batch),
         str(network),
         mmskin.__version__,
         *map(version, ('torch', 'openvino')),
@@ -97,13 +99,13 @@ def compile_network(
     last = start.with_suffix('.features' if with_features else '.estimates')
     if not (required or os.path.isfile(last) or (prepare and writable(folder))):
         return
-    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
-    told = [torch.tensor([torch.nan, *[one.examples()[0]] * 2]) for one in network.inputs.values()]
+    images = torch.randn(batch + 1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    told = [torch.tensor([torch.nan, *[one.examples()[0]] * batch]) for one in network.inputs.values()]
     try:
-        estimate = kept(Estimates(network), [images, *told], start.with_suffix('.estimates'), required)
+        estimate = kept(Estimates(network), [images, *told], batch, start.with_suffix('.estimates'), required)
         features = None
         if with_features:
-            features = kept(Features(network), [images], start.with_suffix('.features'), required)
+            features = kept(Features(network), [images[:2]], 1, start.with_suffix('.features'), required)
     except Mistake as error:
         if required:
             raise
@@ -127,13 +129,14 @@ def writable(folder: Path) -> bool:
 
 
 def kept(
-    module: nn.Module, examples: list[Tensor], path: Path, required: bool
+    module: nn.Module, examples: list[Tensor], batch: int, path: Path, required: bool
 ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     """``module`` by OpenVINO, from ``path`` if it is there and right, else made anew and kept there.
 
     Args:
         module: Takes tensors and gives several.
-        examples: What it takes, for a batch of three.
+        examples: What it takes, for a batch and one more.
+        batch: Images in a pass; a call takes as many passes as it needs, the last one filled up.
         path: Where it is kept, unless nothing can be written there.
         required: Make it each time, where it cannot be kept.
 
@@ -150,8 +153,13 @@ def kept(
 
         def run(tensors: Sequence[Tensor]) -> list[Tensor]:
             request = compiled.create_infer_request()  # one's own: threads cannot share one
-            found = request.infer([np.ascontiguousarray(one.numpy()) for one in tensors])
-            return [torch.from_numpy(array.copy()) for array in found.values()]
+            count = len(tensors[0])
+            passes = torch.arange(count + -count % batch).clamp(max=count - 1).split(batch)
+            found = [
+                [torch.tensor(array) for array in request.infer([one[some].numpy() for one in tensors]).values()]
+                for some in passes
+            ]
+            return [torch.cat(parts)[:count] for parts in zip(*found, strict=True)]
 
         pairs = zip(run(examples), expected, strict=True)
         if not all(torch.allclose(found, right, atol=TOLERANCE, rtol=TOLERANCE) for found, right in pairs):
@@ -175,7 +183,7 @@ def kept(
             if found := stored():  # by another process, meanwhile
                 return found
             print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
-            blob = compiled_anew(module, examples)
+            blob = compiled_anew(module, [one[:batch] for one in examples])
             run = opened(blob)
             write_whole(path, hashlib.sha256(blob).digest() + blob)
     except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
@@ -183,18 +191,17 @@ def kept(
         if run is None and not required:
             raise Mistake(text) from error
         print_log(text, logger='current', level=logging.WARNING)
-    return run or opened(compiled_anew(module, examples))
+    return run or opened(compiled_anew(module, [one[:batch] for one in examples]))
 
 
 def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
-    """``module`` as OpenVINO compiles it for this CPU, for batches of any size."""
+    """``module`` as OpenVINO compiles it for this CPU, for what has the shapes of ``examples``."""
+    shapes = [[*example.shape] for example in examples]
     convert_model = import_openvino().convert_model
-    shapes = [[-1, *example.shape[1:]] for example in examples]
-    pair = tuple(example[:2] for example in examples)  # the check is of three: no batch size may be in the trace
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of conditions that the trace takes as settled
-            model = convert_model(module, example_input=pair, input=shapes)  # half the time of torch.export
+            model = convert_model(module, example_input=tuple(examples), input=shapes)  # half the time of torch.export
     except Exception as error:  # what a network may hold that cannot be traced has no common base
         raise Mistake(f'OpenVINO cannot run this network ({in_one_line(error)}); give device="cpu"') from error
     return openvino_core().compile_model(model, 'CPU', openvino_options()).export_model().getvalue()

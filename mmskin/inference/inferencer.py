@@ -33,7 +33,7 @@ from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_
 from mmskin.inference.novelty import NOVELTY_FILE, Novelty, shared_features
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
-from mmskin.models.averaging import load_members, networks_in
+from mmskin.models.averaging import AT_ONCE, TestTimeAugmentation, load_members, networks_in
 from mmskin.models.convolutions import fold_batch_norms
 from mmskin.models.fusion import Input
 from mmskin.models.routes import GateRates, Rates
@@ -112,6 +112,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         self.network.eval().to(found)
         size = self.load.size or PROBE
         parts = networks_in(self.network)
+        views = len(self.network.views) if isinstance(self.network, TestTimeAugmentation) else 1
         if device == 'openvino' and not parts:
             raise Mistake(f'{self.cfg.filename}: an exported network has its own runtime; leave device="openvino" out')
         for part in parts:
@@ -119,7 +120,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             fold_batch_norms(part, probe.to(found))
             if device == 'openvino' or (device is None and found.type == 'cpu'):
                 required, shipped = device == 'openvino', all(file.is_relative_to(ZOO) for file in files)
-                compile_network(part, size, shipped, required, with_features=part is parts[0])
+                compile_network(part, size, min(views, AT_ONCE), shipped, required, with_features=part is parts[0])
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
