@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--with', nargs='+', metavar='MODEL', help='models to average it with: names or folders')
-    parser.add_argument('--half', action='store_true', help='half precision: half the size')
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--half', action='store_true', help='half precision: half the size')
+    size.add_argument('--int8', action='store_true', help='8 bits for each weight and 16 for each 32: a quarter of it')
     parser.add_argument('--results', help='results.json of mmskin test, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
     parser.add_argument('--audit', help='audit.json of mmskin audit, for the card')
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     shortcuts = read_note(args.audit) if args.audit else None
-    folder = publish_weights(cfg, weights, args.out_dir, args.half)
+    folder = publish_weights(cfg, weights, args.out_dir, args.half, args.int8)
     trained = f'mmskin train {args.model}' if args.checkpoint else ''  # of a model it is not known
     recipe = Recipe(args.recipe or trained, args.card_text, args.license)
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
 from mmengine.logging import print_log

@@ -23,6 +23,7 @@ __all__ = [
     'download_checkpoint',
     'hash_tensors',
     'load_weights',
+    'pack',
     'read_checkpoint',
     'read_metadata',
     'read_weights',
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 HASH = 'sha256'  # of the tensors, in the metadata of safetensors
+BLOCK = 32  # values with a factor of their own, where a file holds 8 bits of each
+SCALE = '@scale'  # behind a tensor's name: those factors
 HASH_OF_ALL = 'mmskin_sha256'  # of all tensors of a checkpoint, the optimizer's included; a key of its own
 WRAPPERS = ('module.', '_orig_mod.')  # of DataParallel and its like, and of torch.compile
 WEB = ('http://', 'https://')
@@ -191,7 +194,41 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     if HASH in metadata and metadata[HASH] != hash_tensors(weights):
         raise Mistake(f'{path}: its tensors are not those that were published (wrong {HASH}); copy the file again')
-    return weights
+    try:
+        return unpacked(weights)
+    except Mistake as error:
+        raise Mistake(f'{path}: {error}') from error
+
+
+def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A floating-point tensor in 8 bits: whole numbers from -127 to 127, and a float16 for each ``BLOCK`` of them.
+
+    Blocks are cut from the values in their order, and what a number is multiplied by is its block's largest over 127:
+    as Q8_0 of llama.cpp (https://github.com/ggml-org/llama.cpp).
+
+    Args:
+        name: In the file; the factors are under the same with ``SCALE`` behind it.
+        tensor: Of any shape, with a multiple of ``BLOCK`` values.
+    """
+    blocks = tensor.float().reshape(-1, BLOCK)
+    scale = (blocks.abs().amax(dim=1, keepdim=True) / 127).half()
+    whole = (blocks / scale.float().clamp(min=torch.finfo(torch.float16).tiny)).round().clamp(-127, 127)
+    return {name: whole.to(torch.int8).reshape(tensor.shape), name + SCALE: scale.flatten()}
+
+
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors, those of ``pack`` in float32.
+
+    Raises:
+        Mistake: if factors and blocks do not fit.
+    """
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
+    for key in tensors.keys() - found.keys():
+        name, scale = key.removesuffix(SCALE), tensors[key].float()
+        if name not in found or found[name].numel() != BLOCK * scale.numel():
+            raise Mistake(f'the factors of {key} fit no tensor; copy the file again')
+        found[name] = (found[name].reshape(-1, BLOCK) * scale[:, None]).reshape(found[name].shape)
+    return found
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

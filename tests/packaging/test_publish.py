@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mmskin.config import load_config
 from mmskin.errors import Mistake
@@ -37,6 +37,25 @@ def test_half_precision_keeps_vectors_and_numbers_whole(half_folder, checkpoint)
     assert {tensor.dtype for tensor in published.values() if tensor.ndim == 1} == {torch.float32}
     assert all(torch.equal(tensor, trained[name]) for name, tensor in published.items() if tensor.ndim <= 1)
     assert all(torch.equal(tensor, trained[name].half()) for name, tensor in published.items() if tensor.ndim > 1)
+
+
+def test_eight_bits_are_a_quarter_of_the_size_and_near_what_was_trained(small_config, checkpoint, tmp_path):
+    folder = publish_weights(small_config, checkpoint, tmp_path / 'small', int8=True)
+    trained, published = read_weights(checkpoint), read_weights(folder.weights)
+    assert trained.keys() == published.keys()
+    assert read_metadata(folder.weights)['dtype'] == 'float16, float32, int64, int8'
+    assert folder.weights.stat().st_size < 0.28 * sum(tensor.nbytes for tensor in trained.values())
+    for name, tensor in trained.items():
+        if tensor.ndim > 1:
+            assert torch.linalg.vector_norm(published[name] - tensor) <= 0.01 * torch.linalg.vector_norm(tensor), name
+        else:
+            assert torch.equal(published[name], tensor), name
+
+    tensors = load_file(folder.weights)
+    name = next(name for name in tensors if name.endswith('@scale'))
+    save_file({**tensors, name: tensors[name][1:]}, folder.weights)
+    with pytest.raises(ValueError, match=f'{folder.weights}: the factors of {name}'):
+        read_weights(folder.weights)
 
 
 def test_publishing_twice_gives_the_same_file(small_config, checkpoint, half_folder, tmp_path):
