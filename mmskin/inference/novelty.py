@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, in_one_line
 from mmskin.files import write_whole
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.weights import HASH, hash_tensors, read_metadata
+from mmskin.models.weights import HASH, hash_tensors, read_metadata, read_weights
 
 __all__ = ['NOVELTY_FILE', 'Novelty', 'shared_features']
 
@@ -85,10 +84,12 @@ class Novelty:
             raise Mistake(
                 f'{path}: was not made for these weights; make it again by tools/fit_novelty.py, or remove it'
             )
-        with safe_open(path, 'pt') as file:
-            tensors = {name: file.get_tensor(name).float() for name in ('mean', 'whitening')}
-        values = json.loads(metadata['values'])
-        return cls(**tensors, **values, network=network)
+        tensors = read_weights(path)  # which have their hash
+        try:
+            values = json.loads(metadata['values'])
+            return cls(tensors['mean'].float(), tensors['whitening'].float(), **values, network=network)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Mistake(f'{path}: damaged ({in_one_line(error)}); copy it again, or remove it') from error
 
     def write(self, path: str | Path) -> None:
         """Write it; whitening in half precision, in which distances change by less than a thousandth."""

@@ -52,6 +52,16 @@ def test_a_file_gives_the_same_and_is_for_its_weights_alone(tmp_path):
         Novelty.read(tmp_path / NOVELTY_FILE, 'other')
 
 
+def test_a_damaged_file_is_refused(tmp_path):
+    """A wrong whitening would change every note without a word; the last values are of the whitening."""
+    Novelty.fit(normal(500), 'hash').write(path := tmp_path / NOVELTY_FILE)
+    whole = path.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 0x40]), whole.replace(b'values', b'valuez')):
+        path.write_bytes(damaged)
+        with pytest.raises(Mistake, match=f'{NOVELTY_FILE}: .*copy'):
+            Novelty.read(path, 'hash')
+
+
 def test_too_few_images_are_refused():
     with pytest.raises(Mistake, match='2 training images for 2 features'):
         Novelty.fit(normal(2), 'hash')
