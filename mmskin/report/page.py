@@ -370,7 +370,8 @@ def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
     """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
 
     Raises:
-        Mistake: if an image is among those of ``tested``, or no image has a label and this network's classes.
+        Mistake: if an image is among those of ``tested``, no image has a label and this network's classes, or a
+            label or a probability is none.
     """
     table = PerImageTable.read(path).of(tested.diagnosis)
     if shared := set(table.image_ids) & set(tested.image_ids):
@@ -384,6 +385,14 @@ def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
     if not known.any():
         raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some.')
     labels, scores = table.labels[known], table.scores[known]
+    is_odd = ~np.isin(labels, range(len(table.classes))) | (np.abs(scores - 0.5) > 0.501).any(
+        axis=1
+    )  # but for rounding
+    if is_odd.any():
+        raise Mistake(
+            f'{path}: {np.array(table.image_ids)[known][is_odd][0]} has the label {labels[is_odd][0]:g} and the '
+            f'probabilities {scores[is_odd][0].tolist()}; give the table as mmskin test wrote it.'
+        )
     temperature = fit_temperature(scores, labels)
     before, after = (negative_log_likelihood(scaled(scores, at), labels) for at in (1.0, temperature))
     return Calibration(temperature, before, after, len(labels), Path(path).as_posix())

@@ -89,3 +89,13 @@ def test_a_file_without_what_is_needed(tmp_path, make_evaluation, write_test, la
     other.image_ids = ['a', 'b', 'c']
     with pytest.raises(ValueError, match=message):
         fit_on(write_test(tmp_path, other) / 'per_image.csv', make_evaluation([0, 1, 2]))
+
+
+@pytest.mark.parametrize(('column', 'value'), [('gt_label', 7), ('gt_label', -1), ('score_nevus', 42.0)])
+def test_a_label_or_probability_that_is_none_is_refused(tmp_path, make_evaluation, column, value):
+    other = make_evaluation([0, 1, 2])
+    other.image_ids = ['a', 'b', 'c']
+    other.columns[f'cls/{column}'][1] = value
+    other.write(tmp_path / 'loose.csv')
+    with pytest.raises(ValueError, match=r'loose\.csv: b has the label .* and the probabilities'):
+        fit_on(tmp_path / 'loose.csv', make_evaluation([0, 1, 2]))
