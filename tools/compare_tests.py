@@ -32,9 +32,8 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from mmskin.benchmark.collect import join
+    from mmskin.benchmark.collect import join, tested_folds
     from mmskin.benchmark.comparison import check_same_truth, paired_table
-    from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
     from mmskin.report.figures import bin_confidences
@@ -58,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
     metrics = [name for name, value in note.items() if not isinstance(value, dict)]
     groups = None
     if folds:
-        placed = read_folds(table_of_folds := Path(args.first).parent.parent / 'folds.csv')
-        if missing := {*first.image_ids} - placed.keys():
-            raise Mistake(f'{table_of_folds}: lacks {min(missing)}, which {args.first} tested; restore the table')
+        placed = tested_folds(Path(args.first).parent.parent / 'folds.csv', first.image_ids, folds)
         groups = np.unique([placed[image_id][1] for image_id in first.image_ids], return_inverse=True)[1]
     print(f'{len(first)} images' + (f' in {len(folds)} folds' if folds else ''))
     print(paired_table([(first, second)], metrics, ('first', 'second'), groups))

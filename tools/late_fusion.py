@@ -29,10 +29,9 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from mmskin.benchmark.collect import join
+    from mmskin.benchmark.collect import join, tested_folds
     from mmskin.benchmark.comparison import paired_table
     from mmskin.config import load_config, tested_dataset
-    from mmskin.datasets.task_dataset import read_folds
     from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.zoo import config_of
     from mmskin.models.averaging import member_configs
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     if not inputs:
         raise Mistake(f'--model {args.model}: takes only images; name a model with further inputs')
     method = Path(args.method)
-    placed = read_folds(method.parent / 'folds.csv')
+    placed = tested_folds(method.parent / 'folds.csv', (), method.glob('seed*/fold*'))
     numbers = sorted({fold for fold, _ in placed.values()})
     tested = {seed: {fold.name for fold in seed.glob('fold*')} for seed in sorted(method.glob('seed*'))}
     seeds = [seed for seed, there in tested.items() if there >= {f'fold{number}' for number in numbers}]

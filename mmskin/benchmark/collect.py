@@ -2,16 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
 from mmskin.benchmark.fingerprint import FOLDS, check_comparable, folds_digest
-from mmskin.benchmark.runs import Run
+from mmskin.benchmark.runs import NOTE, Run
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.datasets.task_dataset import read_folds
 from mmskin.errors import Mistake
@@ -27,8 +28,9 @@ from mmskin.evaluation.statistics import (
     mean_of,
     weighted_mean,
 )
+from mmskin.files import read_note
 
-__all__ = ['collect', 'join', 'resampled_metric', 'verdict']
+__all__ = ['collect', 'join', 'resampled_metric', 'tested_folds', 'verdict']
 
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
@@ -82,12 +84,8 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     tables = _read_tables(tested)
     groups = None
     if suite.folds:
-        folds, image_ids = read_folds(runs[0].folds_file), next(iter(tables.values())).image_ids
-        if missing := {*image_ids} - folds.keys():
-            raise Mistake(f'{runs[0].folds_file}: lacks {min(missing)}, which was tested; restore the table of results')
-        now = folds_digest(runs[0].folds_file)
-        if any(noted.get(FOLDS, now) != now for noted in fingerprints.values()):
-            raise Mistake(f'{runs[0].folds_file}: has other folds or groups than the results; restore it')
+        image_ids = next(iter(tables.values())).image_ids
+        folds = tested_folds(runs[0].folds_file, image_ids, [run.record for run in finished])
         groups = np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
     values = _measure(suite, tables, tested, groups, num_resamples)
     methods = {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods}
@@ -115,7 +113,7 @@ def _read_tables(tested: dict[tuple[str, int], list[Run]]) -> dict[tuple[str, in
     """The table of each method and seed, over folds; all with the images in the order of the first."""
     tables: dict[tuple[str, int], PerImageTable] = {}
     for key, runs in tested.items():
-        table = join([PerImageTable.read(run.record / 'per_image.csv') for run in runs])
+        table = join([PerImageTable.read(run.record) for run in runs])
         first = next(iter(tables.values()), table)
         try:
             tables[key] = table.aligned(first.image_ids)
@@ -137,6 +135,22 @@ def join(tables: Sequence[PerImageTable]) -> PerImageTable:
     names = dict.fromkeys(name for table in tables for name in table.columns)
     columns = {name: np.concatenate([table.column(*name.split('/', 1)) for table in tables]) for name in names}
     return PerImageTable(image_ids, columns)
+
+
+def tested_folds(path: str | Path, image_ids: Iterable[str], records: Iterable[Path]) -> dict[str, tuple[int, str]]:
+    """Fold and group by image id, of the table that results in the folders ``records`` were made with.
+
+    Raises:
+        Mistake: if it is missing, lacks one of ``image_ids`` or has other folds or groups now.
+    """
+    folds, now = read_folds(path), folds_digest(path)
+    if missing := {*image_ids} - folds.keys():
+        raise Mistake(f'{path}: lacks {min(missing)}, which was tested; restore the table of results')
+    for note in (record / NOTE for record in records):
+        noted = read_note(note).get('plan', {}) if note.is_file() else {}
+        if noted.get('fingerprints', {}).get(FOLDS, now) != now:
+            raise Mistake(f'{path}: has other folds or groups than the results; restore it')
+    return folds
 
 
 def _measure(

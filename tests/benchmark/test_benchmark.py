@@ -14,7 +14,7 @@ from mmskin.benchmark.comparison import write_comparison
 from mmskin.benchmark.runs import Run, check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
 from mmskin.benchmark.workers import is_held, select_methods, select_shard, work
-from mmskin.errors import Mistake
+from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
 
@@ -253,6 +253,15 @@ def test_a_table_that_lost_images_is_refused(finished, tmp_path):
     path.write_text(''.join(path.read_text().splitlines(keepends=True)[:3]))
     with pytest.raises(ValueError, match=r'seed0/per_image\.csv: was changed .* it has 2 rows, and 9 were written'):
         collect(runs[0].suite, runs, num_resamples=2)
+
+
+def test_a_table_that_nothing_vouches_for_is_refused(suite_file, tmp_path):
+    suite = read_suite(suite_file)
+    runs = runs_of(suite, tmp_path)
+    finish(runs[0])
+    (runs[0].record / 'per_image.csv').write_text('image_id,seg/JA\na,0.5\n')
+    with pytest.raises(MissingFile, match=r'seed0/results\.json: no such file'):
+        collect(suite, runs, num_resamples=2)
 
 
 def test_nothing_to_report(suite_file, tmp_path):

@@ -6,9 +6,10 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from mmskin.benchmark.fingerprint import folds_digest
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable, write_results
-from mmskin.files import write_csv
+from mmskin.files import write_csv, write_note
 
 
 def run(repository, *folders):
@@ -92,6 +93,19 @@ def test_a_network_averaged_with_another_over_folds(repository, tmp_path, capsys
     assert '3 images in 2 folds' in out and '| cls/AC | 1.000 | 0.667 | +0.333' in out
     with pytest.raises(Mistake, match='none.seed0: has no diagnoses to average'):
         run(repository, one, one, '--average-with', none)
+
+
+def test_folds_or_groups_that_were_edited_since_are_refused(repository, tmp_path, capsys):
+    head = ('image_id', 'fold', 'group')
+    write_csv(tmp_path / 'folds.csv', [head, ('a', 0, 'a'), ('b', 0, 'b')])
+    fold = tmp_path / 'one' / 'seed0' / 'fold0'
+    write_results(fold, {'seg/JA': 1.0}, PerImageTable(['a', 'b'], {'seg/JA': np.ones(2)}))
+    write_note(fold / 'run.json', {'plan': {'fingerprints': {'folds': folds_digest(tmp_path / 'folds.csv')}}})
+    run(repository, fold.parent, fold.parent)
+    assert '2 images in 1 folds' in capsys.readouterr().out
+    write_csv(tmp_path / 'folds.csv', [head, ('a', 0, 'a'), ('b', 0, 'a')])
+    with pytest.raises(Mistake, match=r'folds\.csv: has other folds or groups than the results'):
+        run(repository, fold.parent, fold.parent)
 
 
 def test_the_pair_of_networks_of_the_results_page(repository, capsys):
