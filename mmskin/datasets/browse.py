@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.structures import PixelData
 
 from mmskin.datasets.task_dataset import task_datasets
-from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask
+from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask, check_packed
 from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, figure_format, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
@@ -99,9 +99,7 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
         for part in task_datasets(dataset):
             part.set_epoch(epoch)
         for sample, index in zip(samples, indices, strict=True):
-            packed = dataset[index]
-            if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
-                raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
+            packed = check_packed(dataset[index])
             image = packed['inputs'].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()  # (h, w, 3)
             fields = {
                 field: value.data.numpy()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import mmskin
 from mmskin.config import class_names, load_config, tested_dataset
 from mmskin.datasets.inputs import input_columns, read_inputs
-from mmskin.datasets.transforms.loading import LoadImage
+from mmskin.datasets.transforms.loading import LoadImage, check_packed
 from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake, refusals
@@ -330,6 +330,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         for step in self.steps:
             results = step(results)
             plain = step(plain) if self.novelty else plain
+        results = check_packed(results)
         results['compressed'] = plain.get('inputs') if self.novelty else None
         results['mm_per_pixel'] = scale
         results['image_id'] = source.image_id  # folders in front, too, which no sample's has

@@ -303,6 +303,14 @@ def test_a_pipeline_that_loads_otherwise_is_refused(small_config, checkpoint, tm
         LesionInferencer(tmp_path / 'small.py', checkpoint)
 
 
+def test_a_pipeline_that_packs_nothing_is_refused(small_config, checkpoint, tmp_path):
+    cfg = deepcopy(small_config)
+    cfg.test_dataloader.dataset.pipeline.pop()
+    cfg.dump(tmp_path / 'small.py')
+    with pytest.raises(ValueError, match="last step has to be 'PackTaskSample'"):
+        LesionInferencer(tmp_path / 'small.py', checkpoint)(np.zeros((9, 9, 3), np.uint8))
+
+
 def test_a_config_that_tests_nothing_is_refused(small_config, checkpoint, tmp_path):
     cfg = deepcopy(small_config)
     cfg.pop('test_dataloader')

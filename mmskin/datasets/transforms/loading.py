@@ -160,6 +160,17 @@ class PackTaskSample(BaseTransform):
         return dict(inputs=torch.from_numpy(image), data_samples=sample)
 
 
+def check_packed(packed: Any) -> dict:
+    """What a pipeline gave, if a model takes it.
+
+    Raises:
+        Mistake: if it is not what ``PackTaskSample`` gives.
+    """
+    if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
+        raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
+    return packed
+
+
 def input_size(results: dict, size: int | None) -> int:
     """``size``, or else the one that ``LoadImage`` left in the results."""
     size = size or results.get('input_size')
