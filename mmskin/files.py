@@ -465,13 +465,19 @@ def write_note(path: str | Path, content: Mapping[str, Any], indent: int | None 
     write_json(path, {**content, SEAL: _digest(Path(path).name, content)}, indent)
 
 
-def read_note(path: str | Path) -> dict[str, Any]:
+def read_note(path: str | Path, name: str | None = None) -> dict[str, Any]:
     """What ``write_note`` wrote under this name, unchanged: it has the keys and kinds of values that were written.
+
+    Args:
+        path: the file.
+        name: that it has to have, where a user says which file it is; other notes say other things.
 
     Raises:
         MissingFile: if it is missing.
-        Mistake: if it is damaged, was changed or comes from elsewhere.
+        Mistake: if it has another name, is damaged, was changed or comes from elsewhere.
     """
+    if name and Path(path).name != name:
+        raise Mistake(f'{path}: name a file {name}, as it was written')
     content = read_json(path)
     if not isinstance(content, dict) or content.pop(SEAL, None) != _digest(Path(path).name, content):
         raise Mistake(f'{path}: was changed after it was written; restore it, or make it again by what wrote it')

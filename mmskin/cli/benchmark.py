@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> None:
         raise Mistake('--ray-address goes with --on ray; add that, or leave the address out')
     if args.processes and args.on:
         raise Mistake('--processes are of this machine; with --on ray, the cluster says how many runs it has room for')
+    if args.power or args.report_only:
+        for option in ('methods', 'shard', 'processes', 'on'):
+            if getattr(args, option):
+                raise Mistake(f'--{option} says what is run, and nothing is; leave it out')
     suite = read_suite(args.suite, args.data_root, args.cfg_options)
     root = args.work_dir or f'work_dirs/benchmarks/{suite.name}'
     runs = runs_of(suite, root, args.out)

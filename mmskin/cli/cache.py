@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.config import load_config
     from mmskin.datasets.cache import write_cache
     from mmskin.engine.stages import datasets_of
+    from mmskin.errors import Mistake
 
+    if args.workers < 0:
+        raise Mistake(f'--workers {args.workers}: give 0 or more')
     cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
     try:
         for line in write_cache(datasets_of(cfg), args.out, args.workers):

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.errors import Mistake
     from mmskin.evaluation.conventions import compare, read_predictions, score_tables
 
+    if args.compare and len(args.predictions) > 1:
+        raise Mistake(f'--compare judges by one folder of predictions; leave {args.predictions[1]} out')
     masks, labels = args.masks, args.labels
     if args.data_root:
         truth = Path(args.data_root, SPLITS[args.split])

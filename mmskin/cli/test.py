@@ -46,12 +46,15 @@ def run(args: argparse.Namespace) -> None:
 
     from mmskin.config import load_config, set_in_datasets, tested_dataset
     from mmskin.engine.evaluate import evaluate_checkpoint
+    from mmskin.errors import Mistake
     from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.inferencer import model_files
     from mmskin.inference.zoo import config_of
     from mmskin.report.page import write_report
 
     if args.calibrate_on:
+        if args.no_report:
+            raise Mistake('--calibrate-on is for the report; leave it or --no-report out')
         PerImageTable.read(Path(args.calibrate_on))  # whether it can be read: before the test, not after
 
     options = {**({} if args.tta is None else {'tta': args.tta}), **(args.cfg_options or {})}

@@ -86,7 +86,11 @@ def stage_configs(cfg: Config) -> list[Config]:
 
 
 def datasets_of(cfg: Config) -> list[TaskDataset]:
-    """The data sets of mmskin's that the stages read, inside wrappers too, each once and without a cache."""
+    """The data sets that the stages read, inside wrappers too, each once and without a cache.
+
+    Raises:
+        Mistake: if one is none of mmskin's, or a stream: its images cannot be asked for one by one.
+    """
     found: dict[str, TaskDataset] = {}
     for stage in stage_configs(cfg):
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -94,8 +98,14 @@ def datasets_of(cfg: Config) -> list[TaskDataset]:
                 settings = copy.deepcopy({key: value for key, value in settings.items() if key != 'cache'})
                 if str(settings) not in found:
                     with refusals(str(cfg.filename)):
-                        found[str(settings)] = DATASETS.build(settings)
-    return [dataset for dataset in found.values() if isinstance(dataset, TaskDataset)]
+                        dataset = DATASETS.build(settings)
+                    if not isinstance(dataset, TaskDataset):
+                        raise Mistake(
+                            f'{cfg.filename}: the images of the {type(dataset).__name__} in {name} can be neither '
+                            'checked nor cached; name a config with a data set that lists its images'
+                        )
+                    found[str(settings)] = dataset
+    return [*found.values()]
 
 
 def find_stage(cfg: Config, name: str) -> Config:

@@ -13,7 +13,7 @@ import mmskin
 from mmskin.config import class_names, tested_dataset
 from mmskin.drawing import readable
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.per_image import RESULTS, PerImageTable
 from mmskin.evaluation.statistics import LEVEL
 from mmskin.explain.audit import audit_table
 from mmskin.files import markdown_table, read_note
@@ -112,7 +112,7 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
-    values = read_note(path)
+    values = read_note(path, RESULTS)
     note = read_note(path.with_name('test.json'))
     if note['test-time augmentation'].startswith('yes') != tta:
         raise Mistake(f'{path}: the test was made without {option}; test again')

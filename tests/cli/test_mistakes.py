@@ -13,6 +13,8 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
 
 CONFIG = 'configs/fpm/r18_synthetic.py'
+STREAM = 'configs/multitask/stream_r18_synthetic.py'
+FOLD = 'suite/m/seed0/fold0/results.json'
 ZOO = str(model_folder(DEFAULT_MODEL).config)
 READ_BASE = 'from mmengine.config import read_base\n\nwith read_base():\n'
 
@@ -29,6 +31,8 @@ def folder(tmp_path, monkeypatch, repository):
     (tmp_path / 'no_dataset.py').write_text('model = dict()\ntest_dataloader = dict(batch_size=1)\n')
     (tmp_path / 'file').write_text('')
     (tmp_path / 'empty').mkdir()
+    (tmp_path / 'stream' / 'shards').mkdir(parents=True)
+    (tmp_path / 'stream' / 'shards' / '0.tar').touch()
     (tmp_path / 'table_is_a_folder' / 'Part3.csv').mkdir(parents=True)
     (tmp_path / 'suite' / 'm' / 'seed0').mkdir(parents=True)
     (tmp_path / 'suite' / 'm' / 'seed0' / 'fold0').symlink_to(repository / 'results/passing/none/seed0/fold0')
@@ -74,6 +78,11 @@ def call(repository, monkeypatch):
         (['serve', '--queue', '0'], '--timeout and --ray-address go with --api'),
         (['predict', 'file', '--ray-address', 'a:1'], '--ray-address goes with --on ray'),
         (['serve', '--port', '99999'], '--port 99999: give a number from 0 to 65535'),
+        (['benchmark', 'suite.py', '--report-only', '--methods', 'a'], '--methods says what is run, and nothing is'),
+        (['score', 'a', 'b', '--compare', 'TransFuse', 'EGE-UNet'], 'one folder of predictions; leave b out'),
+        (['train', STREAM, '--check', '--data-root', 'stream'], 'of the TarStream in train_dataloader can be neither'),
+        (['cache', STREAM, 'out', '--data-root', 'stream'], 'of the TarStream in train_dataloader can be neither'),
+        (['cache', CONFIG, 'out', '--workers', '-1'], '--workers -1: give 0 or more'),
         (['train', CONFIG, '--work-dir', 'a\nb'], r"work_dir='a\nb' has a control character"),
         (['train', CONFIG, '--seed', '-1'], 'seed=-1 is not between'),
         (['train', CONFIG, '--seed', '1', '--cfg-options', 'randomness.seed=2'], 'given as 1 and, by an option, as 2'),
@@ -115,6 +124,9 @@ def call(repository, monkeypatch):
         (['prepare', 'isic2016', '--out', 'data_folder'], 'isic2016 is not known; give isic2017, ham10000'),
         (['publish', CONFIG, 'nowhere.pth', 'out'], 'nowhere.pth: no such checkpoint'),
         (['publish', CONFIG, 'empty', 'out'], 'last_checkpoint: not there'),
+        (['publish', DEFAULT_MODEL, 'out', '--audit', FOLD], 'results.json: name a file audit.json'),
+        (['publish', DEFAULT_MODEL, 'out', '--results', 'x/test.json'], 'test.json: name a file results.json'),
+        (['test', DEFAULT_MODEL, '--no-report', '--calibrate-on', 'x.csv'], '--calibrate-on is for the report'),
         (['score_submission.py', 'nowhere', 'data'], 'nowhere'),
         (['select_data.py', 'nowhere', 'nowhere'], 'nowhere/ISIC-2017_Training_Data is missing'),
         (['submit.py', 'nowhere.py', 'nowhere.pth', 'out'], 'nowhere.py: no such config'),
