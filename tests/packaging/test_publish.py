@@ -15,7 +15,7 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
 from mmskin.inference.zoo import model_folder
-from mmskin.models.weights import read_metadata, read_weights, without_lookups
+from mmskin.models.weights import pack, read_metadata, read_weights, without_lookups
 from mmskin.packaging.card import METRICS, Recipe, failures, model_card, read_test
 from mmskin.packaging.publish import config_for_testing, publish_weights
 from mmskin.report.page import write_report
@@ -56,6 +56,15 @@ def test_eight_bits_are_a_quarter_of_the_size_and_near_what_was_trained(small_co
     save_file({**tensors, name: tensors[name][1:]}, folder.weights)
     with pytest.raises(ValueError, match=f'{folder.weights}: the factors of {name}'):
         read_weights(folder.weights)
+
+
+@pytest.mark.parametrize('size', [1e3, 1, 1e-3, 1e-4, 0])
+def test_eight_bits_suit_weights_of_any_size(tmp_path, size):
+    """Networks with batch norm may have all weights of a layer near 1e-3."""
+    weights = size * torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    save_file(pack('w', weights), tmp_path / 'w.safetensors')
+    error = read_weights(tmp_path / 'w.safetensors')['w'] - weights
+    assert torch.linalg.vector_norm(error) <= 0.01 * torch.linalg.vector_norm(weights)
 
 
 def test_publishing_twice_gives_the_same_file(small_config, checkpoint, half_folder, tmp_path):
