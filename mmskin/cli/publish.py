@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.errors import Mistake
     from mmskin.files import read_note, write_text
     from mmskin.inference.inferencer import read_models
+    from mmskin.inference.novelty import NOVELTY_FILE
+    from mmskin.models.weights import HASH, read_metadata
     from mmskin.packaging.card import Recipe, model_card, read_test
     from mmskin.packaging.publish import publish_weights
 
@@ -56,3 +58,7 @@ def run(args: argparse.Namespace) -> None:
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
+    there = [path for file in (folder.weights, *weights) if (path := file.with_name(NOVELTY_FILE)).is_file()]
+    own, network = folder.weights.with_name(NOVELTY_FILE), read_metadata(folder.weights)[HASH]
+    if there and (own not in there or read_metadata(own).get('network') != network):
+        print(f'{own}: missing, or of other weights; make it by tools/fit_novelty.py {args.out_dir}')
