@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing, refusals
 from mmskin.registry import DATASETS, MODELS, is_of, options_of
-from mmskin.structures import names_of
+from mmskin.structures import check_names, names_of
 
 __all__ = [
     'SettingsAction',
@@ -331,7 +331,8 @@ def class_names(cfg: Config, target: str = 'gt_label') -> list[str]:
     """The names that the config's test set has for a target's classes, in the order of the network's outputs."""
     dataset = tested_dataset(cfg)
     metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-    return list(names_of(metainfo, target))
+    check_names(metainfo)
+    return [str(name) for name in names_of(metainfo, target)]
 
 
 class SettingsAction(DictAction):

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 
+from mmskin.errors import Mistake
 from mmskin.files import check_name
 
-__all__ = ['TaskSample', 'is_known', 'label_in', 'names_key', 'names_of', 'not_finite']
+__all__ = ['TaskSample', 'check_names', 'is_known', 'label_in', 'names_key', 'names_of', 'not_finite']
 
 UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 
@@ -104,6 +105,14 @@ def label_in(sample: Mapping[str, Any], field: str) -> int | None:
 def names_key(target: str) -> str:
     """Where a data set's metainfo names the classes of a target: ``classes`` for ``gt_label``, else its own name."""
     return 'classes' if target == 'gt_label' else target
+
+
+def check_names(metainfo: Mapping[str, Any]) -> None:
+    """Raise a ``Mistake`` if what names the classes of a target is no list, or has a name twice."""
+    for key, names in metainfo.items():
+        are_names = key == 'classes' or key.startswith('gt_')
+        if are_names and (isinstance(names, str) or len({*names}) < len(names)):
+            raise Mistake(f'metainfo: {key}={names!r}; give a list of names, each once')
 
 
 def names_of(metainfo: Mapping[str, Any] | None, target: str) -> tuple[str, ...]:

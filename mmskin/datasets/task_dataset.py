@@ -18,6 +18,7 @@ from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_ma
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
 from mmskin.registry import TRANSFORMS
+from mmskin.structures import check_names
 
 UNSEEDED = -1  # the epoch of a loop that has none
 FOLD_COLUMNS = ('image_id', 'fold', 'group')
@@ -82,10 +83,7 @@ class TaskDataset(BaseDataset):
         if (folds is None) != (in_folds is None):
             raise Mistake(f'folds={folds!r}, in_folds={in_folds!r}: give both, or none')
         self.folds, self.in_folds = folds, in_folds
-        for key, names in {**self.METAINFO, **(metainfo or {})}.items():
-            are_names = key == 'classes' or key.startswith('gt_')
-            if are_names and (isinstance(names, str) or len({*names}) < len(names)):
-                raise Mistake(f'metainfo: {key}={names!r}; give a list of names, each once')
+        check_names({**self.METAINFO, **(metainfo or {})})
         if seed < 0:
             raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
         self.seed = seed

@@ -303,6 +303,15 @@ def test_a_pipeline_that_loads_otherwise_is_refused(small_config, checkpoint, tm
         LesionInferencer(tmp_path / 'small.py', checkpoint)
 
 
+@pytest.mark.parametrize('classes', ['abc', ['a', 'b', 'b']])
+def test_names_of_classes_are_a_list_with_each_once(small_config, checkpoint, tmp_path, classes):
+    cfg = deepcopy(small_config)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=classes)
+    cfg.dump(tmp_path / 'small.py')
+    with pytest.raises(ValueError, match='metainfo: classes=.*; give a list of names, each once'):
+        LesionInferencer(tmp_path / 'small.py', checkpoint)
+
+
 def test_a_pipeline_that_packs_nothing_is_refused(small_config, checkpoint, tmp_path):
     cfg = deepcopy(small_config)
     cfg.test_dataloader.dataset.pipeline.pop()
