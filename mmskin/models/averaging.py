@@ -1,6 +1,6 @@
 """The mean of several predictions: for views of an image (test-time augmentation), and of several networks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -132,7 +132,7 @@ class TestTimeAugmentation(BaseModel):
             found = self.module(seen, [sample for _ in some for sample in blank(data_samples)], mode)
             predictions += [found[first : first + count] for first in range(0, len(found), count)]
         for sample, estimates in zip(data_samples, zip(*predictions, strict=True), strict=True):
-            for task in self.tasks:
+            for task in deciding(self.tasks):
                 self._merge(task, sample, estimates)
         return data_samples
 
@@ -210,11 +210,9 @@ class Ensemble(BaseModel):
         """Write the mean predictions for normalised images (N, 3, h, w) into ``data_samples``."""
         assert mode == 'predict' and data_samples is not None, 'an ensemble can only predict samples'
         found = [network(inputs, blank(data_samples), mode) for network in self.networks()]
-        tasks: dict[str, Task] = {}  # the first network's that has it decides
-        for task in self.tasks:
-            tasks.setdefault(task.probability, task)
         for sample, predictions in zip(data_samples, zip(*found, strict=True), strict=True):
-            for name, task in tasks.items():
+            for task in deciding(self.tasks):
+                name = task.probability
                 values = [getattr(prediction, name) for prediction in predictions if name in prediction]
                 if values:
                     is_map = isinstance(values[0], PixelData)
@@ -229,6 +227,11 @@ class Ensemble(BaseModel):
                 yield from member.networks()
             else:
                 yield member
+
+
+def deciding(tasks: Sequence[Task]) -> Collection[Task]:
+    """Of tasks that several networks share, those of the first network that has them."""
+    return {task.probability: task for task in reversed(tasks)}.values()
 
 
 def member_configs(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from mmskin.inference.image_sources import find_images
 from mmskin.inference.inferencer import read_models
 from mmskin.packaging.publish import publish_weights
 from mmskin.registry import MODELS
+from mmskin.structures import TaskSample
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +44,19 @@ def test_probabilities_are_averaged_and_decided_upon(networks, tta):
         mean = np.mean([one.lesion_probability for one in single], axis=0)
         np.testing.assert_allclose(together.lesion_probability, mean, atol=1e-4)
         assert (together.mask != (together.lesion_probability > 0.5)).mean() < 0.01
+
+
+@pytest.mark.parametrize('tta', [False, True])
+def test_the_first_network_that_has_a_task_decides(networks, tta):
+    model = load_config(networks[0]).model
+    never, always = ({**model.tasks, 'seg': {**model.tasks.seg, 'threshold': value}} for value in (0.999, 0.001))
+    members = dict(type='Ensemble', members=[{**model, 'tasks': never}, {**model, 'tasks': always}])
+    network = MODELS.build(dict(type='TestTimeAugmentation', module=members) if tta else members).eval()
+    image, sample = torch.zeros(1, 3, 64, 64), TaskSample(metainfo=dict(ori_shape=(64, 64), img_shape=(64, 64)))
+    with torch.no_grad():
+        (answer,) = network(image, [sample], 'predict')
+    assert 0.001 < answer.seg_prob.data.mean() < 0.999
+    assert not answer.seg_mask.data.any()
 
 
 def test_members_prepare_images_alike(networks):
