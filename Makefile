@@ -12,6 +12,7 @@ DEMO := work_dirs/demo
 KILLS ?= 20
 DATA ?= data/isic2017
 ZOO := work_dirs/zoo
+REFIT := configs/multitask/lite0_refit_isic2017.py
 # training images of lesions that the validation split shows, too (tools/find_duplicates.py)
 WITHOUT_DUPLICATES := train_dataloader.dataset.exclude=[ISIC_0012970,ISIC_0000171,ISIC_0000215,ISIC_0000157]
 SECONDS ?= 3600
@@ -81,13 +82,12 @@ docs: $(READY)  ## build the documentation into site/; a broken link is an error
 pictures: $(TESTS_READY)  ## make the documentation's pictures again (run make demo first)
 	$(BIN)/python docs/make_pictures.py
 
-zoo: $(READY)  ## train the network that ships again into work_dirs/zoo (DATA=folder of ISIC-2017; four hours of a core)
-	for kind in multitask classification; do \
-		$(BIN)/python tools/train.py configs/$$kind/lite0_refit_isic2017.py --data-root $(DATA) --work-dir $(ZOO)/$$kind \
-			--resume --cfg-options '$(WITHOUT_DUPLICATES)' && \
-		$(BIN)/python -m mmskin publish configs/$$kind/lite0_refit_isic2017.py $(ZOO)/$$kind $(ZOO)/$$kind/model --half \
-		|| exit 1; done
-	$(BIN)/python -m mmskin publish $(ZOO)/multitask/model $(ZOO)/lite0_isic2017 --with $(ZOO)/classification/model --half
+zoo: $(READY)  ## train the networks that ship again into work_dirs/zoo (DATA=folder of ISIC-2017; six hours of a core)
+	for seed in 0 1; do \
+		$(BIN)/python tools/train.py $(REFIT) --data-root $(DATA) --work-dir $(ZOO)/seed$$seed \
+			--resume --cfg-options '$(WITHOUT_DUPLICATES)' randomness.seed=$$seed && \
+		$(BIN)/python -m mmskin publish $(REFIT) $(ZOO)/seed$$seed $(ZOO)/seed$$seed/model || exit 1; done
+	$(BIN)/python -m mmskin publish $(ZOO)/seed0/model $(ZOO)/lite0_isic2017 --with $(ZOO)/seed1/model --int8
 	$(BIN)/python tools/fit_novelty.py $(ZOO)/lite0_isic2017 --data-root $(DATA)
 	$(BIN)/python tools/test.py $(ZOO)/lite0_isic2017 --data-root $(DATA) --split val --work-dir $(ZOO)/test
 

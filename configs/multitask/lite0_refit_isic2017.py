@@ -1,4 +1,4 @@
-"""The first network that ships: EfficientNet-Lite0 without passing, its branches refit at 224 pixels, three times.
+"""Both networks that ship: EfficientNet-Lite0 without passing, its branches refit at 224 pixels, three times.
 
 It has no gates, since those it was trained with did nothing (docs/results.md). The first three stages are
 `lite0_inputs_isic2017`'s. After them the network overfits: trained further as a whole

@@ -30,8 +30,8 @@ def test_models_are_listed_with_those_in_folders(here, capsys):
     (here / 'deep' / 'weights.safetensors').write_bytes(len(head).to_bytes(8, 'little') + head)
     assert main(['models']) == 0
     shipped, local = capsys.readouterr().out.split('configs to train')[0].split('models in this folder')
-    assert f'{NAME}  20.' in shipped and 'trained by lite0_refit_isic2017: melanoma, nevus' in shipped
-    assert 'some/mine  20.' in local
+    assert f'{NAME}  15.' in shipped and 'trained by lite0_refit_isic2017: melanoma, nevus' in shipped
+    assert 'some/mine  15.' in local
     assert 'broken  ' in local and 'damaged' in local
     assert 'deep/weights.safetensors: its classes are not a list of names' in local
     assert main(['models', 'nowhere']) == 2

@@ -93,7 +93,14 @@ model = dict(
             type='MultiTaskModel'),
         dict(
             backbone=dict(
-                branches=dict(cls=dict()),
+                branches=dict(
+                    cls=dict(),
+                    seg=dict(
+                        out_blocks=(
+                            'blocks.1.1',
+                            'blocks.6.0',
+                        ),
+                        output_stride=16)),
                 chain=dict(type='EfficientNetLite0Chain', weights=None),
                 split_after='blocks.3.2',
                 type='SplitBackbone'),
@@ -135,7 +142,34 @@ model = dict(
                     head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
                     losses=dict(
                         ce=dict(label_smoothing=0.05, type='CrossEntropy')),
-                    type='Classification')),
+                    type='Classification'),
+                seg=dict(
+                    head=dict(
+                        c1_channels=24,
+                        c1_in_channels=24,
+                        channels=64,
+                        dilations=(
+                            1,
+                            3,
+                            6,
+                            9,
+                        ),
+                        in_channels=320,
+                        in_index=1,
+                        norm_cfg=dict(type='BN'),
+                        num_classes=2,
+                        out_channels=1,
+                        threshold=0.5,
+                        type='mmseg.DepthwiseSeparableASPPHead'),
+                    losses=dict(
+                        bce=dict(type='torch.nn.BCEWithLogitsLoss'),
+                        dice=dict(type='DiceLoss')),
+                    post=[
+                        'FillHoles',
+                        'LargestComponent',
+                    ],
+                    threshold='expected_jaccard',
+                    type='Segmentation')),
             type='MultiTaskModel'),
     ],
     type='Ensemble')
@@ -174,8 +208,7 @@ tta_model = dict(
             'vertical',
             1.15,
         ),
-    ],
-    zooms=(
+    ], zooms=(
         1.0,
         1.15,
     ))
