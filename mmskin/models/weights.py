@@ -212,7 +212,7 @@ def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """
     blocks = tensor.float().reshape(-1, BLOCK)
     scale = (blocks.abs().amax(dim=1, keepdim=True) / 127).half()
-    whole = (blocks / scale.float().clamp(min=2**-24)).round().clamp(-127, 127)  # the least that float16 holds above 0
+    whole = torch.where(scale > 0, blocks / scale, 0).round().clamp(-127, 127)
     return {name: whole.to(torch.int8).reshape(tensor.shape), name + SCALE: scale.flatten()}
 
 

@@ -25,8 +25,8 @@ def test_the_peer_of_the_results_page(repository, capsys):
     rows = {
         line.split('|')[1].strip(): line.split('|')[2:5] for line in capsys.readouterr().out.splitlines() if '|' in line
     }
-    assert [cell.strip() for cell in rows['seg/JA']] == ['0.802', '0.773', '+0.029 (**+0.015 to +0.045**)']
-    assert rows['cls/AUC_mean'][2].strip() == '+0.019 (-0.006 to +0.047)'
+    assert [cell.strip() for cell in rows['seg/JA']] == ['0.802', '0.773', '+0.029 (**+0.016 to +0.043**)']
+    assert rows['cls/AUC_mean'][2].strip() == '+0.017 (-0.006 to +0.043)'
 
 
 def test_rows_in_another_order_are_paired_and_other_images_refused(repository, tmp_path, capsys):

@@ -50,10 +50,10 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
 
 
 def test_a_name_is_published_anew(here, capsys):
-    assert main(['publish', NAME, 'mine', '--half']) == 0
+    assert main(['publish', NAME, 'mine', '--int8']) == 0
     assert 'novelty.safetensors: missing, or of other weights' in capsys.readouterr().out
     shutil.copy(model_folder().weights.with_name('novelty.safetensors'), 'mine')
-    assert main(['publish', 'mine', 'mine', '--half']) == 0
+    assert main(['publish', 'mine', 'mine', '--int8']) == 0
     assert 'novelty' not in capsys.readouterr().out
     assert (here / 'mine' / 'weights.safetensors').stat().st_size == model_folder().weights.stat().st_size
     assert 'The command is not recorded.' in (here / 'mine' / 'README.md').read_text()  # it was not trained by its name
