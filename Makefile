@@ -50,7 +50,9 @@ demo: $(READY)  ## paint synthetic lesions, train the paper's three stages on th
 	@echo 'Look at $(DEMO)/report.html (all results), $(DEMO)/cases.png (outlines) and $(DEMO)/results.json.'
 
 # A worker that dies ends the run: pytest-xdist waits for ever for the tests of one that it has replaced.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
+# One more than there are cores, up to four: tests wait for other processes, and each worker takes about 2 GB.
+WORKERS = $(shell cores=$$(getconf _NPROCESSORS_ONLN) && echo $$((cores < 4 ? cores + 1 : 4)))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 --dist loadfile
 
 test: $(TESTS_READY) lint types  ## check lint, format and types, and run the tests but the long ones
 	$(PYTEST) -m 'not long'
