@@ -18,7 +18,6 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
-from safetensors.torch import load_file
 from sklearn.model_selection import StratifiedGroupKFold
 
 import mmskin
@@ -28,6 +27,7 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.drawing import thumbnail
 from mmskin.masks import contours_of, irregularity, measure_lesion
 from mmskin.models.weighting.from_gradients import CAGrad, PCGrad
+from mmskin.models.weights import read_weights
 from mmskin.readers.images import read_image
 
 IMAGES = Path(__file__).parent / 'images'
@@ -302,8 +302,8 @@ def gradients(colors: dict[str, str]) -> Figure:
 
 def age(colors: dict[str, str]) -> Figure:
     """What a known age adds to the logits of the network that ships."""
-    weights = load_file(PACKAGE / 'zoo' / 'lite0_isic2017' / 'weights.safetensors')
-    (table,) = (value.float().numpy() for name, value in weights.items() if name.endswith('table_age'))
+    weights = read_weights(PACKAGE / 'zoo' / 'lite0_isic2017' / 'weights.safetensors')
+    table, *_ = (value.float().numpy() for name, value in weights.items() if name.endswith('table_age'))
     inputs = load_config('configs/fpm/lite0_inputs_isic2017.py').model.inputs
     edges = [inputs.age.minimum, *inputs.age.edges, inputs.age.maximum]
     figure, axis = plot(6.6, 2.7, xlabel='age', ylabel='added to the logit')
