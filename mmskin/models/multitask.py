@@ -56,7 +56,7 @@ class MultiTaskModel(BaseModel):
         active_tasks: Tasks to run, all by default. The others' parts are neither computed nor trained.
         frozen: Parts held fixed, batch-norm statistics included: 'shared', 'passing', a task's name, or the path of
             a module, such as 'backbone.shared.stem'.
-        data_preprocessor: Config of the preprocessor, which normalises and stacks the images.
+        data_preprocessor: Config of the preprocessor, which normalises and stacks the images; by default stacks them.
         weighting: Config of a ``Weighting``, which balances the tasks' losses, e.g. ``dict(type='DWA')``.
             By default their sum is minimised.
         inputs: Config of each thing that the network is given with the image, by name, e.g.
@@ -76,7 +76,7 @@ class MultiTaskModel(BaseModel):
         weighting: dict | str | None = None,
         inputs: Mapping[str, dict] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor or dict(type='mmengine.ImgDataPreprocessor'))
         self.backbone = MODELS.build(backbone)
         self.inputs = build_inputs(inputs)
         self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})

@@ -323,6 +323,13 @@ def test_a_task_without_losses_of_its_own_says_so():
             incomplete()
 
 
+def test_images_are_stacked_without_a_preprocessor_too(make_batch):
+    model = build(data_preprocessor=None).eval()
+    with torch.no_grad():
+        samples = model.test_step(make_batch([BOTH] * 2))
+    assert [sample.cls_score.shape for sample in samples] == [(3,), (3,)]
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
