@@ -385,9 +385,8 @@ def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
     if not known.any():
         raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some.')
     labels, scores = table.labels[known], table.scores[known]
-    is_odd = ~np.isin(labels, range(len(table.classes))) | (np.abs(scores - 0.5) > 0.501).any(
-        axis=1
-    )  # but for rounding
+    is_odd = (np.abs(scores - 0.5) > 0.501).any(axis=1)  # outside of 0 to 1, but for rounding
+    is_odd |= ~np.isin(labels, range(len(table.classes)))
     if is_odd.any():
         raise Mistake(
             f'{path}: {np.array(table.image_ids)[known][is_odd][0]} has the label {labels[is_odd][0]:g} and the '

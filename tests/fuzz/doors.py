@@ -195,7 +195,7 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
         root / 'ISIC-2017_Test_v2_Part3_GroundTruth.csv',
         lambda: tool('score_submission.py', clean, root),
     )
-    tested = Path(shutil.copytree(scene.test_folder, folder / 'tested'))
+    tested = Path(shutil.copytree(scene.tested_folder, folder / 'tested'))
     yield Door(
         'per_image.csv of a test', tested / 'per_image.csv', 'table', lambda: repr([*PerImageTable.read(tested).rows()])
     )
@@ -207,7 +207,7 @@ def other_tables(scene: Scene, folder: Path) -> Iterator[Door]:
 
 def reports(scene: Scene, folder: Path) -> Iterator[Door]:
     """The report, which takes seconds for each answer."""
-    tested = Path(shutil.copytree(scene.test_folder, folder / 'tested'))
+    tested = Path(shutil.copytree(scene.tested_folder, folder / 'tested'))
     loose = folder / 'loose.csv'
     text = (tested / 'per_image.csv').read_text().splitlines()
     loose.write_text('\n'.join([text[0], *(f'other_{line}' for line in text[1:])]) + '\n')

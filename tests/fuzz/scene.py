@@ -168,7 +168,7 @@ class Scene:
         return file
 
     @cached_property
-    def test_folder(self) -> Path:
+    def tested_folder(self) -> Path:
         """The work folder of a test."""
         return self.ran('tested', 'test', self.config, self.trained, '--no-report')
 
