@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmskin.datasets.tar_stream import NO_LENGTH, StreamLoader
 from mmskin.datasets.task_dataset import samples_of, seeded
+from mmskin.datasets.transforms.loading import check_packed
 from mmskin.engine.checkpoints import writing_whole
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.paramwise import check_paramwise
@@ -260,7 +261,7 @@ def refuse_unlabelled(model: MultiTaskModel, dataset: Dataset) -> None:
         ):
             continue
         with seeded(0):
-            packed = [dataset[index] for index in range(min(len(cast(Sized, dataset)), NUM_TRIED))]
+            packed = [check_packed(dataset[index]) for index in range(min(len(cast(Sized, dataset)), NUM_TRIED))]
         if not any(target in one['data_samples'] for one in packed):
             raise Mistake(
                 f'no image of the training set has {target}, from which the task {name} learns; name its column or '
