@@ -276,11 +276,11 @@ def _write(
     Raises:
         Mistake: if it cannot be explained, or its name is too long for those of its results.
     """
-    from mmskin.explain.explanation import draw_explanation, explain
-    from mmskin.files import write_json
-
     try:
         if args.explain:
+            from mmskin.explain.explanation import draw_explanation, explain
+            from mmskin.files import write_json
+
             picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
             picture.parent.mkdir(parents=True, exist_ok=True)
             explanation = explain(inferencer, source)

@@ -36,10 +36,9 @@ from mmskin.inference.zoo import DEFAULT_MODEL, FILES, config_of, model_folder
 from mmskin.models.averaging import AT_ONCE, TestTimeAugmentation, load_members, networks_in
 from mmskin.models.convolutions import fold_batch_norms
 from mmskin.models.fusion import Input
-from mmskin.models.routes import GateRates, Rates
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
-from mmskin.models.watch import unwrap, watched
+from mmskin.models.watch import GateRates, Rates, unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
 from mmskin.spooled import SpooledDict

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from mmskin.models.averaging import blank
 from mmskin.models.multitask import MultiTaskModel
-from mmskin.models.passing.base import FeaturePassing, Features
+from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import closed, watched
 from mmskin.structures import TaskSample
 
-__all__ = ['GateRates', 'NOTHING', 'RouteReading', 'join_readings', 'read_routes']
+__all__ = ['NOTHING', 'RouteReading', 'join_readings', 'read_routes']
 
 
 NOTHING = 0.005  # a change of an answer below it is none: half a percent of probability, or of a mask
@@ -126,33 +126,3 @@ def _change(before: Tensor, after: Tensor) -> Tensor:
     if before.dtype != torch.bool:
         return (before - after).abs().amax(dim=1)
     return (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp(min=1)
-
-
-Rates = dict[str, dict[str, float]]
-
-
-class GateRates:
-    """The mean passing rates of the forward passes that it has ``watched``.
-
-    They are means of ``MultiTaskModel.gates``, whose numbers the operator's ``quantity`` explains, over channels and
-    positions, taken from the maps that pass by anyway: no forward pass of its own. Networks without
-    feature passing have none.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], list[Tensor]] = {}
-
-    def note(self, site: str, operator: FeaturePassing, entering: Features, *given: Any) -> None:
-        """Note the rates of the operator at ``site`` as its maps come in."""
-        count = len(next(iter(entering.values())))
-        for route, rates in operator.gates(entering, *given).items():
-            means = rates.flatten(1).float().mean(dim=1)  # (N,), or (1,) of a rate that is the same for all images
-            self._found.setdefault((site, route), []).append(means.expand(count))
-
-    def by_image(self, count: int) -> list[Rates]:
-        """The rates of each of the ``count`` images; where there were several views, their means."""
-        images: list[dict[str, Any]] = [{} for _ in range(count)]
-        for (site, route), views in self._found.items():
-            for image, rate in zip(images, torch.cat(views).view(-1, count).mean(dim=0).tolist(), strict=True):
-                image.setdefault(site, {})[route] = rate
-        return images
