@@ -23,11 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print it."""
     from mmskin.config import load_config
-    from mmskin.engine.stages import find_stage
+    from mmskin.engine.stages import stage_configs
+    from mmskin.errors import Mistake
 
     cfg = load_config(args.config, None, args.data_root, options=args.cfg_options)
     if args.stage is not None:
-        cfg = find_stage(cfg, args.stage)
+        stages = {stage.get('stage'): stage for stage in stage_configs(cfg)}
+        if args.stage not in stages:
+            names = ', '.join(map(str, stages)) if cfg.get('stages') else 'none'
+            raise Mistake(f'{cfg.filename}: no stage is named {args.stage!r}; there are {names}')
+        cfg = stages[args.stage]
     for key in ('command_line_options', 'launcher'):
         cfg.pop(key, None)
     print(cfg.pretty_text, end='')

@@ -36,6 +36,7 @@ DONE = 'stage.json'
 LOCK = '.training.lock'
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LONGEST = 255  # bytes of a file's name
+TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 
 
 @contextmanager
@@ -170,11 +171,26 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
     return None
 
 
-def mark_finished(folder: str | Path, checkpoint: Path) -> None:
-    """Note that a stage is finished, and what it ended with; the notes name nothing else."""
-    end = {'checkpoint': checkpoint.name, HASH: hash_tensors(read_weights(checkpoint))}
-    write_json(Path(folder) / DONE, end)  # first: it may be the best, not the last
-    write_text(Path(folder) / NOTE, str(checkpoint))
+def mark_finished(runner: Runner, last: Path, final: Path) -> None:
+    """Note what a stage ended with; its checkpoints lose what only a resume needs, and ``CheckpointHook``'s spare goes.
+
+    A kill in here costs nothing: the resumed stage is at its last step, and takes none that needs what is gone.
+    """
+    files, spare = {last}, None
+    for hook in runner.hooks:
+        if isinstance(hook, UpstreamCheckpointHook) and hook.max_keep_ckpts > 1:
+            kept = [last.with_name(hook.filename_tmpl.format(step)) for step in hook.keep_ckpt_ids]
+            spare = kept.pop(0) if len(kept) == hook.max_keep_ckpts else None
+            files.update(file for file in kept if file.is_file())
+    for file in files:
+        checkpoint = read_checkpoint(file)
+        if any(key in checkpoint for key in TO_GO_ON):
+            write_checkpoint(file, {key: value for key, value in checkpoint.items() if key not in TO_GO_ON})
+    if spare:
+        spare.unlink(missing_ok=True)
+    end = {'checkpoint': final.name, HASH: hash_tensors(read_weights(final))}
+    write_json(last.with_name(DONE), end)  # before the note: it may be the best, not the last
+    write_text(last.with_name(NOTE), str(final))
 
 
 def finished_checkpoint(folder: str | Path) -> Path | None:

@@ -25,7 +25,7 @@ from mmskin.engine.checkpoints import (
     sole_training,
 )
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
-from mmskin.engine.hooks.weights import best_checkpoint, keep_best
+from mmskin.engine.hooks.weights import keep_best
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NOTE as SETTINGS
 from mmskin.engine.resume import (
@@ -44,9 +44,8 @@ from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
 from mmskin.registry import DATASETS, RUNNERS
 
-__all__ = ['build_runner', 'datasets_of', 'find_stage', 'run_stages', 'stage_configs']
+__all__ = ['build_runner', 'datasets_of', 'run_stages', 'stage_configs']
 
-TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
 RUN_NUMBER = itertools.count(1)
 
 
@@ -91,12 +90,12 @@ def datasets_of(cfg: Config) -> list[TaskDataset]:
     Raises:
         Mistake: if one is none of mmskin's, or a stream: its images cannot be asked for one by one.
     """
-    found: dict[str, TaskDataset] = {}
+    datasets: dict[str, TaskDataset] = {}
     for stage in stage_configs(cfg):
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             for settings in innermost_datasets(stage[name]) if stage.get(name) else ():
                 settings = copy.deepcopy({key: value for key, value in settings.items() if key != 'cache'})
-                if str(settings) not in found:
+                if str(settings) not in datasets:
                     with refusals(str(cfg.filename)):
                         dataset = DATASETS.build(settings)
                     if not isinstance(dataset, TaskDataset):
@@ -104,21 +103,8 @@ def datasets_of(cfg: Config) -> list[TaskDataset]:
                             f'{cfg.filename}: the images of the {type(dataset).__name__} in {name} can be neither '
                             'checked nor cached; name a config with a data set that lists its images'
                         )
-                    found[str(settings)] = dataset
-    return [*found.values()]
-
-
-def find_stage(cfg: Config, name: str) -> Config:
-    """The config of one stage.
-
-    Raises:
-        Mistake: if there is none of that name.
-    """
-    found = {stage.get('stage'): stage for stage in stage_configs(cfg)}
-    if name not in found:
-        listed = ', '.join(str(one) for one in found) if cfg.get('stages') else 'none'
-        raise Mistake(f'{cfg.filename}: no stage is named {name!r}; there are {listed}')
-    return found[name]
+                    datasets[str(settings)] = dataset
+    return [*datasets.values()]
 
 
 def run_stages(cfg: Config, resume: bool = False) -> Path:
@@ -157,7 +143,13 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
         names = ['', *(stage.get('stage') for stage in stages)] if cfg.get('stages') else [None]
         places = {folder: name for name, stage in zip(names, stages, strict=False) for folder in _folders(stage)}
         refuse_other_stages(cfg.work_dir, places)
-        _refuse_gone_stages(stages)
+        are_there = [
+            any(Path(folder, name).exists() for folder in _folders(stage) for name in (DONE, NOTE)) for stage in stages
+        ]
+        first_gone = [*are_there, False].index(False)
+        if True in are_there[first_gone:]:  # it followed another stage than the one that would be trained now
+            later, gone = stages[are_there.index(True, first_gone)].work_dir, stages[first_gone].work_dir
+            raise Mistake(f'{later}: was trained after {gone}, which is gone; restore that, or remove {later}')
     else:
         outdated += former_stages(cfg.work_dir)
     checkpoint = None
@@ -166,7 +158,10 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
             print(f'stage {number} of {len(stages)}: {stage.work_dir}', flush=True)
         checkpoint, outdated = _average(stage, checkpoint, outdated, number == len(stages)), []
         if number > 1 and not cfg.get('keep_stages', True):
-            _drop_weights(stages[number - 2])
+            files = [file for folder in _folders(stages[number - 2]) for file in noted_checkpoints(folder)]
+            for file in files if is_main_process() else ():  # the stage's mark stays, so that a resume skips it
+                file.unlink(missing_ok=True)
+            barrier()
     assert checkpoint is not None, 'there is at least one stage'
     if not checkpoint.is_file():
         raise MissingFile(
@@ -177,18 +172,6 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     if is_main_process():
         write_text(Path(cfg.work_dir) / NOTE, str(checkpoint))
     return checkpoint
-
-
-def _refuse_gone_stages(stages: list[Config]) -> None:
-    """Raise a ``Mistake`` if a stage is there, and one before it is gone: it followed another than would be trained."""
-    gone = None
-    for stage in stages:
-        is_there = any(Path(folder, name).exists() for folder in _folders(stage) for name in (DONE, NOTE))
-        if gone and is_there:
-            raise Mistake(
-                f'{stage.work_dir}: was trained after {gone}, which is gone; restore that, or remove {stage.work_dir}'
-            )
-        gone = gone or (None if is_there else stage.work_dir)
 
 
 def _average(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:
@@ -221,15 +204,6 @@ def _folders(stage: Config) -> list[str]:
     """Where a stage leaves checkpoints."""
     members = range(stage.get('average_of', 1))
     return [stage.work_dir, *(str(Path(stage.work_dir) / str(number)) for number in members)]
-
-
-def _drop_weights(stage: Config) -> None:
-    """Remove the final checkpoints of a stage; its mark stays, so that a resume skips it."""
-    if is_main_process():
-        for folder in _folders(stage):
-            for checkpoint in noted_checkpoints(folder):
-                checkpoint.unlink(missing_ok=True)
-    barrier()
 
 
 def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:
@@ -266,14 +240,21 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
             )
         refuse_changes(cfg.work_dir, settings, changed, is_ours)
         cfg.load_from = str(latest)
-        _go_on_logging(cfg)
+        earlier = sorted(Path(cfg.work_dir).glob('*/vis_data'))
+        if earlier and cfg.get('visualizer'):  # mmengine's own way is a new folder, and so another curve
+            cfg.visualizer.setdefault('save_dir', str(earlier[-1].parent))
     elif start is not None and not cfg.get('load_from'):
         cfg.load_from = str(start)
+    after = (start.parent.name if start else '') if cfg.get('stage') else None
+    return _train(cfg, NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE, after), outdated)
+
+
+def _train(cfg: Config, note: NoteSettings, outdated: list[str]) -> Path:
+    """Build what a stage needs, try what may fail, and train to the end."""
     _say('building the network and opening the data')
     metric = keep_best(cfg)
     runner = build_runner(cfg)
-    after = (start.parent.name if start else '') if cfg.get('stage') else None
-    runner.register_hook(NoteSettings(cfg.work_dir, settings, Path(cfg.work_dir) / DONE, after))
+    runner.register_hook(note)
     if not any(isinstance(hook, FiniteNumbers) for hook in runner.hooks):  # of a runner that is not ours
         runner.register_hook(FiniteNumbers())
     if outdated and isinstance(runner, Runner):  # what may fail, first
@@ -286,16 +267,23 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
-    _forget(outdated)
+    if is_main_process():  # or a later resume would take the marks of an earlier training for this one's
+        for file in (Path(folder, name) for folder in outdated for name in (DONE, NOTE, SETTINGS)):
+            file.unlink(missing_ok=True)
+    barrier()
     _say('training; the first line follows after some steps')
     runner.train()
     barrier()  # the main process writes the checkpoint
     if not (saved := noted_checkpoints(cfg.work_dir)):
         raise Mistake(f'{cfg.work_dir}: the stage saved no checkpoint; set default_hooks.checkpoint.interval')
-    final = best_checkpoint(runner, metric) if metric else saved[0]
+    final = saved[0]
+    if metric:
+        kept = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best]
+        if not kept or not kept[0].best_ckpt_path:  # where all are nan
+            raise Mistake(f'{runner.work_dir}: no validation gave a {metric} to end with; leave ends_with out')
+        final = Path(runner.work_dir, Path(kept[0].best_ckpt_path).name)  # by name: the folder may have moved
     if is_main_process():
-        _slim(runner, saved[0])
-        mark_finished(cfg.work_dir, final)
+        mark_finished(runner, saved[0], final)
     barrier()
     return final
 
@@ -304,25 +292,6 @@ def _say(what: str) -> None:
     """Announce what takes a while, once for all processes."""
     if is_main_process():
         print(f'  {what} ...', flush=True)
-
-
-def _slim(runner: Runner, final: Path) -> None:
-    """Leave of a finished stage's checkpoints what others start from, and not the spare that ``CheckpointHook`` keeps.
-
-    A kill in here costs nothing: the resumed stage is at its last step, and takes none that needs what is gone.
-    """
-    files, spare = {final}, None
-    for hook in runner.hooks:
-        if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts > 1:
-            kept = [final.with_name(hook.filename_tmpl.format(step)) for step in hook.keep_ckpt_ids]
-            spare = kept.pop(0) if len(kept) == hook.max_keep_ckpts else None
-            files.update(file for file in kept if file.is_file())
-    for file in files:
-        checkpoint = read_checkpoint(file)
-        if any(key in checkpoint for key in TO_GO_ON):
-            write_checkpoint(file, {key: value for key, value in checkpoint.items() if key not in TO_GO_ON})
-    if spare:
-        spare.unlink(missing_ok=True)
 
 
 def rehearse_validation(runner: Runner, evaluate: bool = True) -> set[str]:
@@ -373,22 +342,6 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     return RUNNERS.build(cfg)
-
-
-def _go_on_logging(cfg: Config) -> None:
-    """Let a resumed run log where it did before; mmengine's own way is a new folder, and so another curve."""
-    earlier = sorted(Path(cfg.work_dir).glob('*/vis_data'))
-    if earlier and cfg.get('visualizer'):
-        cfg.visualizer.setdefault('save_dir', str(earlier[-1].parent))
-
-
-def _forget(folders: list[str]) -> None:
-    """Remove the marks of an earlier training, so that a later resume does not take its stages for this one's."""
-    if is_main_process():
-        for folder in folders:
-            for name in (DONE, NOTE, SETTINGS):
-                (Path(folder) / name).unlink(missing_ok=True)
-    barrier()
 
 
 # by launcher, the variable by which a process knows which one it is, and what sets that

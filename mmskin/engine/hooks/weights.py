@@ -1,16 +1,15 @@
 """Weights at the ends of a stage: one branch starts from those of another, and the stage ends with the best ones."""
 
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmskin.errors import Mistake
 from mmskin.registry import HOOKS
 
-__all__ = ['CopyBranch', 'EndWithBest', 'best_checkpoint', 'keep_best']
+__all__ = ['CopyBranch', 'EndWithBest', 'keep_best']
 
 
 @HOOKS.register_module()
@@ -66,7 +65,6 @@ class EndWithBest(Hook):
 
     mmengine notes the best checkpoint in the next one only, so that a training which is killed in between forgets it. A
     resumed training therefore validates its checkpoint once more, where that was due.
-
     """
 
     priority = 'LOWEST'  # after CheckpointHook, which looks up what it knows of the best
@@ -78,17 +76,3 @@ class EndWithBest(Hook):
         done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         if done and done >= loop.val_begin and (done % loop.val_interval == 0 or done == last):
             runner.val_loop.run()
-
-
-def best_checkpoint(runner: Runner, metric: str) -> Path:
-    """The best checkpoint of a training that kept it, found by name: the folder may have moved.
-
-    Raises:
-        Mistake: if no validation gave one, as one that gives nan alone.
-    """
-    best = next(
-        (hook.best_ckpt_path for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best), None
-    )
-    if not best:
-        raise Mistake(f'{runner.work_dir}: no validation gave a {metric} to end with; leave ends_with out')
-    return Path(runner.work_dir, Path(best).name)
