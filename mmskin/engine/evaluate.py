@@ -44,47 +44,42 @@ def evaluate_checkpoint(
         Mistake: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
     """
     with refusals_in_log(str(cfg.filename)):
-        return _evaluate(copy.deepcopy(cfg), checkpoint, Path(out_dir or cfg.work_dir))
-
-
-def _evaluate(cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_dir: Path) -> dict[str, float]:
-    if missing := [name for name in ('test_dataloader', 'test_evaluator') if not cfg.get(name)]:
-        raise Mistake(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
-    for metric in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
-        if 'out_file' in metric:
+        cfg, out_dir = copy.deepcopy(cfg), Path(out_dir or cfg.work_dir)
+        if missing := [name for name in ('test_dataloader', 'test_evaluator') if not cfg.get(name)]:
+            raise Mistake(f'{cfg.filename}: has no {" and no ".join(missing)}, so there is nothing to test on')
+        metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        for metric in (metric for metric in metrics if 'out_file' in metric):
             metric.out_file = str(out_dir / metric.out_file)
-    cfg.test_evaluator = dict(type='ResultsEvaluator', metrics=cfg.test_evaluator, out_dir=str(out_dir))
-    cfg.load_from = None
-    cfg.visualizer = None  # trainings are tracked, tests leave files
-    for name in (*TRAINING, *VALIDATION):
-        cfg[name] = None
-    files = find_checkpoints(checkpoint)
-    if len(files) > 1:
-        cfg.model = dict(type='Ensemble', members=[cfg.model] * len(files))
-    if cfg.get('tta'):
-        cfg.model = dict(type='TestTimeAugmentation', **cfg.get('tta_model', {}), module=cfg.model)
-    join_processes(cfg)
-    runner = build_runner(cfg)
-    names = ', '.join(map(shown_path, files))
-    runner.logger.info(f'testing {names}')
-    load_members(runner.model, files)
-    metrics = runner.test()
-    if is_main_process():
-        write_note(out_dir / 'test.json', test_note(cfg, names))
-        width = max(map(len, metrics), default=0)
-        print(*(f'{name:<{width}}  {value:.4f}' for name, value in sorted(metrics.items())), sep='\n')
-    return metrics
-
-
-def test_note(cfg: Config, checkpoint: str) -> dict[str, str]:
-    """What was tested, for who finds the results later."""
-    split = tested_dataset(cfg).get('split') or 'all'
-    views = ', '.join(['yes', *(f'{key} {[*values]}' for key, values in cfg.get('tta_model', {}).items())])
-    return {
-        'config': shown_path(cfg.filename),
-        'checkpoint': checkpoint,
-        'split': split if isinstance(split, str) else '+'.join(split),
-        'test-time augmentation': views if cfg.get('tta') else 'no',
-        'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
-        'mmskin': mmskin.__version__,
-    }
+        cfg.test_evaluator = dict(type='ResultsEvaluator', metrics=cfg.test_evaluator, out_dir=str(out_dir))
+        cfg.load_from = None
+        cfg.visualizer = None  # trainings are tracked, tests leave files
+        for name in (*TRAINING, *VALIDATION):
+            cfg[name] = None
+        files = find_checkpoints(checkpoint)
+        if len(files) > 1:
+            cfg.model = dict(type='Ensemble', members=[cfg.model] * len(files))
+        views = cfg.get('tta_model', {})
+        if cfg.get('tta'):
+            cfg.model = dict(type='TestTimeAugmentation', **views, module=cfg.model)
+        join_processes(cfg)
+        runner = build_runner(cfg)
+        names = ', '.join(map(shown_path, files))
+        runner.logger.info(f'testing {names}')
+        load_members(runner.model, files)
+        values = runner.test()
+        if not is_main_process():
+            return values
+        split = tested_dataset(cfg).get('split') or 'all'
+        shown_views = ', '.join(['yes', *(f'{key} {[*options]}' for key, options in views.items())])
+        note = {
+            'config': shown_path(cfg.filename),
+            'checkpoint': names,
+            'split': split if isinstance(split, str) else '+'.join(split),
+            'test-time augmentation': shown_views if cfg.get('tta') else 'no',
+            'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
+            'mmskin': mmskin.__version__,
+        }
+        write_note(out_dir / 'test.json', note)
+        width = max(map(len, values), default=0)
+        print(*(f'{name:<{width}}  {value:.4f}' for name, value in sorted(values.items())), sep='\n')
+        return values

@@ -51,18 +51,18 @@ Changes = dict[str, tuple[Any, Any]]
 def settings_of(cfg: Config) -> dict[str, Any]:
     """What the weights of a stage depend on, by the names that the command line has for them."""
     plain = cfg.to_dict()
-    found = dict(_flat({name: plain[name] for name in COUNTED if plain.get(name) is not None}))
+    settings = dict(_flat({name: plain[name] for name in COUNTED if plain.get(name) is not None}))
     if plain.get('load_from'):
-        found['load_from'] = Path(plain['load_from']).name  # the file may have moved
-    return found
+        settings['load_from'] = Path(plain['load_from']).name  # the file may have moved
+    return settings
 
 
 def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
     """Numbers and words below ``value``, by their paths; of files, which may move, their names."""
     if isinstance(value, Mapping | list | tuple):
-        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+        for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
             if key not in (*OF_MACHINE, *OF_VALIDATION):
-                yield from _flat(one, f'{path}.{key}' if path else str(key))
+                yield from _flat(part, f'{path}.{key}' if path else str(key))
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, str(value)
     elif isinstance(value, str) and '/' in value:
@@ -103,11 +103,11 @@ def _noted(path: Path) -> dict[str, Any]:
 
 def former_stages(folder: str | Path) -> list[str]:
     """The folders of the stages that trainings in ``folder`` had."""
-    found = []
+    stages = []
     for path in sorted(Path(folder).glob(f'*/{NOTE}')):
         with suppress(Mistake, OSError):  # of other programs, such as .vscode
-            found += [str(path.parent)] if _noted(path).get('after') is not None else []
-    return found
+            stages += [str(path.parent)] if _noted(path).get('after') is not None else []
+    return stages
 
 
 def refuse_other_stages(folder: str | Path, stages: Mapping[str, str | None]) -> None:
@@ -208,13 +208,20 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
     """Bring a runner that is ready to train to where ``checkpoint`` was saved, with the settings of its own config.
 
     Moments of the optimizer and the log come from the checkpoint. Rates, weight decay and all else that an optimizer is
-    told come from the config: the schedule is gone through up to here, as if it had been the config's from the start.
+    given come from the config: the schedule is gone through up to here, as if it had been the config's from the start.
     Schedulers that follow the validation continue from the checkpoint's.
 
     Raises:
         Mistake: if the checkpoint is of another network or optimizer, or has been trained longer than the config says.
     """
-    refuse_other_network(runner, checkpoint, name)
+    own, saved = unwrap(runner.model).state_dict(), checkpoint['state_dict']
+    if odd := sorted(own.keys() ^ saved.keys()) or sorted(key for key in own if own[key].shape != saved[key].shape):
+        raise Mistake(
+            f'{name}: is of another network than the config, which is different in {odd[0]} ({len(odd)} such); restore '
+            'model, or train anew in another --work-dir'
+        )
+    if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        raise Mistake(f'{name}: was trained with EMAHook, which averages weights; restore it in custom_hooks')
     loop, meta = runner.train_loop, checkpoint['meta']
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     done, wanted = (meta['epoch'], loop.max_epochs) if by_epoch else (meta['iter'], loop.max_iters)
@@ -232,7 +239,7 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
 
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
     wrappers = [*wrapper.optim_wrappers.values()] if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    told = [[{**group} for group in one.param_groups] for one in wrappers]
+    configured = [[{**group} for group in each.param_groups] for each in wrappers]
     if 'optimizer' in checkpoint:
         try:
             wrapper.load_state_dict(checkpoint['optimizer'])
@@ -246,28 +253,15 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
     every = [*schedulers.values()] if isinstance(schedulers, dict) else [schedulers]
     flat = [scheduler for some in every for scheduler in some]
     if any(isinstance(scheduler, ReduceOnPlateauParamScheduler) for scheduler in flat):
-        saved = checkpoint.get('param_schedulers', [])
-        states = [state for some in saved.values() for state in some] if isinstance(saved, dict) else saved
+        states = checkpoint.get('param_schedulers', [])
+        states = [state for some in states.values() for state in some] if isinstance(states, dict) else states
         for scheduler, state in zip(flat, states, strict=True):
             scheduler.load_state_dict(state)
         return
-    for one, groups in zip(wrappers, told, strict=True):
-        for group, options in zip(one.param_groups, groups, strict=True):
+    for each, groups in zip(wrappers, configured, strict=True):
+        for group, options in zip(each.param_groups, groups, strict=True):
             group.update({key: value for key, value in options.items() if key != 'params'})
     go_through(flat, loop.epoch if by_epoch else 1, len(loop.dataloader) if by_epoch else loop.iter, by_epoch)
-
-
-def refuse_other_network(runner: Runner, checkpoint: dict[str, Any], name: str) -> None:
-    """Raise a ``Mistake`` if the checkpoint has other weights than the config's network."""
-    own, saved = unwrap(runner.model).state_dict(), checkpoint['state_dict']
-    odd = sorted(own.keys() ^ saved.keys()) or sorted(key for key in own if own[key].shape != saved[key].shape)
-    if odd:
-        raise Mistake(
-            f'{name}: is of another network than the config, which is different in {odd[0]} ({len(odd)} such); restore '
-            'model, or train anew in another --work-dir'
-        )
-    if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
-        raise Mistake(f'{name}: was trained with EMAHook, which averages weights; restore it in custom_hooks')
 
 
 def go_through(schedulers: list[_ParamScheduler], epochs: int, steps: int, by_epoch: bool) -> None:

@@ -102,7 +102,10 @@ class LesionRunner(Runner):
         if not any(isinstance(hook, FiniteNumbers) for hook in self.hooks):
             self.register_hook(FiniteNumbers())
         if self._train_loop is None:
-            self._hooks: list[Hook] = [hook for hook in self.hooks if not is_for_training(hook)]
+            pairs = [(hook, ' '.join(hook.get_triggered_stages())) for hook in self.hooks]
+            self._hooks: list[Hook] = [
+                hook for hook, stages in pairs if 'test' in stages or not ('train' in stages or 'val' in stages)
+            ]
             return
         reported = any(isinstance(hook, HOOKS.get('GateReport')) for hook in self.hooks)
         if isinstance(model := unwrap(self.model), MultiTaskModel) and model.routes() and not reported:
@@ -194,14 +197,14 @@ class LesionRunner(Runner):
                 f'model.inputs: {" and ".join(model.inputs)} of all images are counted before a training, and a stream '
                 'has no end; leave model.inputs out, or train on a data set'
             )
-        found = set()
+        known = set()
         for sample in samples_of(loop.dataloader.dataset):
             for name in model.inputs.keys() & sample.get('inputs', {}).keys():
                 model.inputs[name].read(sample['inputs'][name], sample['inputs_from'][name])
-                found.add(name)
+                known.add(name)
         if not for_training:
             return loop
-        if missing := sorted(model.inputs.keys() - found):
+        if missing := sorted(model.inputs.keys() - known):
             raise Mistake(
                 f'no image of the training set has {" or ".join(missing)}, which model.inputs names; name the column, '
                 f'as train_dataloader.dataset.inputs=dict({missing[0]}=...), or leave it out of model.inputs'
@@ -236,8 +239,8 @@ class LesionRunner(Runner):
             if of_workers:
                 print_log(f'num_workers=0: {" and ".join(of_workers)} left out', 'current')
         with refusals(described('loader', dataloader)):
-            if is_stream(dataloader):
-                return build_stream(dataloader)
+            if (stream := build_stream(dataloader)) is not None:
+                return stream
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         if not len(loader):
             raise Mistake(
@@ -262,23 +265,20 @@ def refuse_unlabelled(model: MultiTaskModel, dataset: Dataset) -> None:
             continue
         with seeded(0):
             packed = [check_packed(dataset[index]) for index in range(min(len(cast(Sized, dataset)), NUM_TRIED))]
-        if not any(target in one['data_samples'] for one in packed):
+        if not any(target in results['data_samples'] for results in packed):
             raise Mistake(
                 f'no image of the training set has {target}, from which the task {name} learns; name its column or '
                 'masks in train_dataloader.dataset, or leave the task out of model.active_tasks'
             )
 
 
-def is_stream(dataloader: Any) -> bool:
-    """Whether the config of a loader names a data set without a length."""
+def build_stream(dataloader: Any) -> StreamLoader | None:
+    """The loader, if its config names a data set without a length."""
     dataset = dataloader.get('dataset') if isinstance(dataloader, Mapping) else None
     name = dataset.get('type') if isinstance(dataset, Mapping) else None
     kind = DATASETS.get(name) if isinstance(name, str) else name
-    return isinstance(kind, type) and issubclass(kind, IterableDataset)
-
-
-def build_stream(dataloader: Mapping[str, Any]) -> StreamLoader:
-    """The loader of a data set without a length."""
+    if not (isinstance(kind, type) and issubclass(kind, IterableDataset)):
+        return None
     if needless := [name for name in ('sampler', 'batch_sampler', 'num_batch_per_epoch') if dataloader.get(name)]:
         raise Mistake(f'{needless[0]} of a loader: {NO_LENGTH}')
     options = {key: value for key, value in dataloader.items() if key not in ('dataset', 'sampler', 'collate_fn')}
@@ -286,12 +286,6 @@ def build_stream(dataloader: Mapping[str, Any]) -> StreamLoader:
     function = FUNCTIONS.get(collate['type']) if isinstance(collate['type'], str) else collate['type']
     collate_fn = partial(function, **{key: value for key, value in collate.items() if key != 'type'})
     return StreamLoader(DATASETS.build(dict(dataloader['dataset'])), collate_fn=collate_fn, **options)
-
-
-def is_for_training(hook: Hook) -> bool:
-    """Whether a hook has something to do in trainings or validations, and nothing in tests."""
-    stages = [stage for stage in hook.get_triggered_stages() if stage not in ('before_run', 'after_run')]
-    return any('train' in stage or 'val' in stage for stage in stages) and not any('test' in stage for stage in stages)
 
 
 @HOOKS.register_module()
