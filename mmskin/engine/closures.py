@@ -45,7 +45,7 @@ class ClosureOptimWrapper(OptimWrapper):
 
         def note(module: nn.Module, args: tuple, kwargs: dict) -> None:
             self._call = lambda: module(*args, **kwargs)
-            self._draws = torch.get_rng_state(), _device_draws()
+            self._draws = _draws()
 
         self._model = model
         handle = model.register_forward_pre_hook(note, with_kwargs=True)
@@ -62,7 +62,7 @@ class ClosureOptimWrapper(OptimWrapper):
 
         @torch.enable_grad()
         def closure() -> Tensor:
-            after = torch.get_rng_state(), _device_draws()
+            after = _draws()
             _draw_from(draws)
             self.optimizer.zero_grad()
             with self.optim_context(model):
@@ -86,8 +86,8 @@ class ClosureOptimWrapper(OptimWrapper):
         self.zero_grad(**(zero_kwargs or {}))
 
 
-def _device_draws() -> list[Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def _draws() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
 
 def _draw_from(states: tuple[Tensor, list[Tensor]]) -> None:
@@ -128,21 +128,21 @@ class SAM(Optimizer):
         """Climb to the worst point nearby, take the gradient there, come back and step."""
         if closure is None:
             raise Mistake("SAM looks at the loss twice in a step; set optim_wrapper.type='ClosureOptimWrapper'")
-        moved = [one for group in self.param_groups for one in group['params'] if one.grad is not None]
-        scales = [one.abs() if self.adaptive else torch.ones((), device=one.device) for one in moved]
-        squares = [(scale * one.grad).square().sum() for one, scale in zip(moved, scales, strict=True)]
-        before = [one.clone() for one in moved]
+        moved = [weight for group in self.param_groups for weight in group['params'] if weight.grad is not None]
+        scales = [weight.abs() if self.adaptive else torch.ones((), device=weight.device) for weight in moved]
+        squares = [(scale * weight.grad).square().sum() for weight, scale in zip(moved, scales, strict=True)]
+        before = [weight.clone() for weight in moved]
         if squares or self.group is not None:
             device = self.param_groups[0]['params'][0].device
             total = sum((square.to(device) for square in squares), torch.zeros((), device=device))
             if self.group is not None:
                 all_reduce(total, group=self.group)
             size = total.sqrt() + 1e-12
-            for one, scale in zip(moved, scales, strict=True):
-                one.add_(scale**2 * one.grad * (self.rho / size.to(one.device)))
+            for weight, scale in zip(moved, scales, strict=True):
+                weight.add_(scale**2 * weight.grad * (self.rho / size.to(weight.device)))
         loss = closure()
-        for one, start in zip(moved, before, strict=True):
-            one.copy_(start)
+        for weight, start in zip(moved, before, strict=True):
+            weight.copy_(start)
         self.base.step()
         return loss
 

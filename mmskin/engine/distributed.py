@@ -1,7 +1,5 @@
 """Several processes: networks that keep their own training step."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -29,12 +27,6 @@ class OwnStep:
         """The network's own step, if it has one."""
         if type(self.module).train_step is BaseModel.train_step:
             return super().train_step(data, optim_wrapper)  # type: ignore[misc]
-        with self._passes_through():
-            return self.module.train_step(data, optim_wrapper)
-
-    @contextmanager
-    def _passes_through(self) -> Iterator[None]:
-        """Inside the block a call of the network is one of this wrapper."""
         module, forward, is_inside = self.module, self.module.forward, False
 
         def through(*args: Any, **kwargs: Any) -> Any:
@@ -49,7 +41,7 @@ class OwnStep:
 
         module.forward, module.no_sync = through, self.no_sync  # type: ignore[attr-defined]
         try:
-            yield
+            return module.train_step(data, optim_wrapper)
         finally:
             del module.forward, module.no_sync
 

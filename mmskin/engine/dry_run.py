@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
-from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmskin.engine.runner import LesionRunner, refuse_no_length
@@ -73,8 +72,13 @@ def dry_run(cfg: Config) -> None:
             start = str(Path(stage.work_dir) / 'dry.pth')
             runner.save_checkpoint(stage.work_dir, 'dry.pth', save_optimizer=False, save_param_scheduler=False)
             barrier()
+            logs = runner.message_hub.log_scalars
+            trained = {name[6:]: log.current() for name, log in logs.items() if name.startswith('train/')}
+            losses = [f'{name} {value:.4f}' for name, value in trained.items() if 'loss' in name or '/' in name]
+            validated = ' and one validated' if any(name.startswith('val/') for name in logs) else ''
             if is_main_process():
-                print(described(stage.get('stage', 'the only stage'), runner), flush=True)
+                name = stage.get('stage', 'the only stage')
+                print(f'{name}: a batch trained ({", ".join(losses)}){validated}', flush=True)
 
 
 def validation_metrics(cfg: Config) -> set[str]:
@@ -108,12 +112,3 @@ def shortened(stage: Config) -> Config:
     if stage.get('visualizer'):
         stage.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     return stage
-
-
-def described(name: str, runner: Runner) -> str:
-    """What a stage's step found."""
-    hub = runner.message_hub
-    losses = [(key, hub.get_scalar(key).current()) for key in hub.log_scalars if key.startswith('train/')]
-    found = [f'{key.removeprefix("train/")} {value:.4f}' for key, value in losses if 'loss' in key or '/' in key[6:]]
-    is_validated = any(key.startswith('val/') for key in hub.log_scalars)
-    return f'{name}: a batch trained ({", ".join(found)}){" and one validated" if is_validated else ""}'

@@ -54,7 +54,7 @@ def check_paramwise(optim_wrapper: Any, model: nn.Module) -> None:
     for name, value in options.items():
         if name not in (*CHOICES, *SWITCHES):
             raise Mistake(f'{where}.{name}: no such option; {hint(name, [*CHOICES, *SWITCHES])}')
-        if name in CHOICES and not any(CHOICES[name](*one) for one in layers):
+        if name in CHOICES and not any(CHOICES[name](*layer) for layer in layers):
             raise Mistake(f'{where}.{name}={value}: matches no parameter of this network; leave it out')
     refuse_no_numbers(where, {name: value for name, value in options.items() if name in CHOICES})
     keys = options.get('custom_keys') or {}

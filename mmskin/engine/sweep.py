@@ -85,23 +85,21 @@ class ReportValidation(Hook):
         self.metric = metric
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Note it in the trial's folder, and report it."""
-        if metrics and self.metric in metrics:
-            root = Path(runner.cfg.get('sweep_folder') or runner.work_dir)
-            place = f'{runner.cfg.get("stage") or ""}:{runner.iter}'
-            report(root, place, self.metric, float(metrics[self.metric]))
+        """Note it in the trial's folder, and report it once."""
+        if not metrics or self.metric not in metrics:
+            return
+        from ray import tune
 
-
-def report(root: Path, place: str, metric: str, value: float) -> None:
-    """Report a validation once, counted over all that the trial had, also before it was interrupted."""
-    from ray import tune
-
-    noted = validations_of(root)
-    if place in [one['place'] for one in noted]:
-        return
-    entry = {'place': place, metric: value, 'validation': len(noted) + 1}
-    write_note(root / REPORTS, {'validations': [*noted, entry]})
-    tune.report({metric: value, 'validation': entry['validation']})
+        root = Path(runner.cfg.get('sweep_folder') or runner.work_dir)
+        place = f'{runner.cfg.get("stage") or ""}:{runner.iter}'
+        noted = validations_of(root)
+        if place in [entry['place'] for entry in noted]:  # reported before the trial was interrupted
+            return
+        value, number = float(metrics[self.metric]), len(noted) + 1  # counted over all that the trial had
+        write_note(
+            root / REPORTS, {'validations': [*noted, {'place': place, self.metric: value, 'validation': number}]}
+        )
+        tune.report({self.metric: value, 'validation': number})
 
 
 def validations_of(root: Path) -> list[dict[str, Any]]:
@@ -140,15 +138,15 @@ def space_of(search: Mapping[str, Any]) -> dict[str, Any]:
 
     space = {}
     for name, values in search.items():
-        found = RANGE.fullmatch(values) if isinstance(values, str) else None
-        if found is None:
+        ends = RANGE.fullmatch(values) if isinstance(values, str) else None
+        if ends is None:
             if not isinstance(values, list | tuple) or len(values) < 2:
                 raise Mistake(f'{name}={values}: give a range such as 1e-4..1e-2, or values such as [16,32]')
             space[name] = tune.choice([*values])
             continue
         try:
-            whole = all(re.fullmatch(r'[-+]?\d+', text) for text in found.groups())
-            low, high = (int(text) if whole else float(text) for text in found.groups())
+            whole = all(re.fullmatch(r'[-+]?\d+', text) for text in ends.groups())
+            low, high = (int(text) if whole else float(text) for text in ends.groups())
         except ValueError as error:
             raise Mistake(f'{name}={values}: give numbers, such as 1e-4..1e-2') from error
         if low >= high:
@@ -215,12 +213,12 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
 def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
     """Write ``sweep.csv``, the best trial first; that one."""
     rows: list[tuple[Any, ...]] = []
-    for one in results:
-        found = one.metrics or {}
-        value = found.get(plan.metric)
+    for result in results:
+        metrics = result.metrics or {}
+        value = metrics.get(plan.metric)
         value = value if value is not None and math.isfinite(value) else None
-        trial = found.get('trial_id', '')
-        rows.append((value, trial, found.get('validation', 0), one.config or {}, str(one.error or '')))
+        trial, count = metrics.get('trial_id', ''), metrics.get('validation', 0)
+        rows.append((value, trial, count, result.config or {}, str(result.error or '')))
     valued = [row for row in rows if row[0] is not None]
     if not valued:
         errors = [error for *_, error in rows if error]

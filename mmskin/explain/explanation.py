@@ -16,7 +16,6 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from mmskin.drawing import PREDICTED, draw_outlines, overlay, readable, save_figure, thumbnail
-from mmskin.engine.hooks.gates import mean_map
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
@@ -175,7 +174,8 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
         which = f'network {number}, ' if len(networks) > 1 else ''
         for site, gates in network.gates(inputs).items():
             for route, rates in gates.items():
-                explanation.gates[f'{which}{site}/{route}'] = mean_map(rates)[0].astype(np.float32)
+                means = rates.float().mean(dim=1)[0].half()  # over channels, (h, w), as GateRecorder keeps them
+                explanation.gates[f'{which}{site}/{route}'] = means.float().cpu().numpy()
         for name, (operator, route) in network.routes().items():
             with closed(operator, route):
                 without = inferencer(source)

@@ -28,7 +28,7 @@ from mmskin.benchmark.fingerprint import settings_digest
 from mmskin.cli.train import BACKENDS
 from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
-from mmskin.engine.hooks.prediction_pictures import PredictionPictures, choose_images
+from mmskin.engine.hooks.prediction_pictures import PredictionPictures
 from mmskin.engine.stages import build_runner, run_stages
 from mmskin.engine.tracking import write_id
 from mmskin.errors import Mistake
@@ -244,11 +244,11 @@ class Images:
         return {'image_id': f'image {index}', **({} if label is None else {'gt_label': label})}
 
 
-def test_pictures_are_of_each_class_in_turn():
-    images = Images(1, 1, 1, 0, None, 0)
-    assert choose_images(images, 4) == ['image 4', 'image 3', 'image 0', 'image 5']
-    assert choose_images(images, 0) == []
-    assert len(choose_images(images, 9)) == 6
+@pytest.mark.parametrize(('count', 'chosen'), [(4, [4, 3, 0, 5]), (0, []), (9, [4, 3, 0, 5, 1, 2])])
+def test_pictures_are_of_each_class_in_turn(count, chosen):
+    hook = PredictionPictures(count)
+    hook.before_val_epoch(SimpleNamespace(val_dataloader=SimpleNamespace(dataset=Images(1, 1, 1, 0, None, 0))))
+    assert hook.chosen == [f'image {index}' for index in chosen]
 
 
 @pytest.mark.parametrize('known', [[], ['gt_label'], ['cls_score', 'cls_label'], ['gt_sem_seg'], ['seg_mask']])
@@ -270,9 +270,11 @@ def test_a_picture_of_whatever_is_known(known):
         hook.after_val_iter(runner, 0, outputs=[sample])
 
     assert [(name, step) for name, _, step in logged.images] == [('predictions/image 0', 7)]  # at the second of three
-    blank = PredictionPictures().draw(TaskSample(metainfo=dict(image_id='image 0', img_path=None)), ())
-    assert logged.images[0][1].shape[1] == blank.shape[1]
-    assert bool(known) == bool((logged.images[0][1] != blank).any() if logged.images[0][1].shape == blank.shape else 1)
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, outputs=[TaskSample(metainfo=dict(image_id='image 0', img_path=None))])
+    picture, blank = (picture for _, picture, _ in logged.images)
+    assert picture.shape[1] == blank.shape[1]
+    assert bool(known) == bool((picture != blank).any() if picture.shape == blank.shape else 1)
 
 
 class Logged:

@@ -8,7 +8,6 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
 
 from mmskin.errors import Mistake
 from mmskin.files import whole_file
@@ -53,7 +52,7 @@ class GateRecorder(Hook):
             raise Mistake('this is an ensemble; look at one of its networks at a time')
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Keep what is found in a batch."""
+        """Keep the readings of a batch."""
         model = cast(MultiTaskModel, unwrap(runner.model))
         data = model.data_preprocessor(data_batch, False)
         self.readings.append(join_readings([read_routes(model, data['inputs'], data['data_samples'])]))
@@ -61,21 +60,15 @@ class GateRecorder(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the file."""
-        found = join_readings(self.readings)
         image_ids, paths = zip(*self.images, strict=True)
         arrays: dict[str, np.ndarray] = {'image_id': np.array(image_ids), 'img_path': np.array(paths)}
-        for name, reading in found.items():
+        for name, reading in join_readings(self.readings).items():
             if reading.gate is not None:
                 arrays[name] = reading.gate.to(torch.float16).numpy()
             arrays |= {f'closing/{name}/{task}': values.numpy() for task, values in reading.closing.items()}
             arrays |= {f'flips/{name}/{task}': values.numpy() for task, values in reading.flips.items()}
         with whole_file(self.out_file) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def mean_map(rates: Tensor) -> np.ndarray:
-    """Rates (N, C or 1, h or 1, w or 1) as their mean over channels (N, h, w)."""
-    return rates.float().mean(dim=1).to(torch.float16).cpu().numpy()
 
 
 @HOOKS.register_module()
@@ -102,11 +95,11 @@ class GateReport(Hook):
             self._look(runner, data_batch)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Say what was found, before ``LoggerHook`` collects the scalars."""
+        """Say it, before ``LoggerHook`` collects the scalars."""
         self._say(runner, 'val')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Look at the last batch of an epoch if there is no validation, and say what was found."""
+        """Look at the last batch of an epoch if there is no validation, and say it."""
         if runner.val_loop is None and is_main_process() and self.end_of_epoch(runner.train_dataloader, batch_idx):
             runner.model.eval()
             self._look(runner, data_batch)

@@ -37,30 +37,32 @@ class InferenceCost(Hook):
         self.out_file = Path(out_file)
         self.repeats = repeats
 
+    @torch.no_grad()
     def before_test_epoch(self, runner: Runner) -> None:
         """Measure, on the main process."""
         if not is_main_process():
             return
-        loader = runner.test_dataloader
-        cost = measure(runner.model.eval(), loader.collate_fn([loader.dataset[0]]), self.repeats)
+        loader, model = runner.test_dataloader, runner.model.eval()
+        batch = loader.collate_fn([loader.dataset[0]])
+        with FlopCounterMode(display=False) as counter:
+            model.test_step(batch)
+        model.test_step(batch)
+        seconds = []
+        for _ in range(self.repeats):
+            start = time.perf_counter()
+            model.test_step(batch)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        on_cpu = f'CPU, {torch.get_num_threads()} threads'
+        cost = {
+            'parameters': sum(parameter.numel() for parameter in model.parameters()),
+            'flops': counter.get_total_flops(),
+            'seconds': median(seconds),
+            'device': torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu,
+            'activation_bytes': activation_bytes(model, batch),
+        }
         write_note(self.out_file, cost)
-
-
-@torch.no_grad()
-def measure(model: nn.Module, batch: dict, repeats: int) -> dict[str, float | str]:
-    """Parameters, flops and seconds of a test step on ``batch``."""
-    with FlopCounterMode(display=False) as counter:
-        model.test_step(batch)  # type: ignore[operator]
-    model.test_step(batch)  # type: ignore[operator]
-    return {
-        'parameters': sum(parameter.numel() for parameter in model.parameters()),
-        'flops': counter.get_total_flops(),
-        'seconds': median(seconds(model, batch) for _ in range(repeats)),
-        'device': torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f'CPU, {torch.get_num_threads()} threads',
-        'activation_bytes': activation_bytes(model, batch),
-    }
 
 
 def activation_bytes(model: nn.Module, batch: dict) -> int:
@@ -79,12 +81,3 @@ def activation_bytes(model: nn.Module, batch: dict) -> int:
     del outputs
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     return sum(size for address, size in saved.items() if address not in weights)
-
-
-def seconds(model: nn.Module, batch: dict) -> float:
-    """Wall clock of one test step."""
-    start = time.perf_counter()
-    model.test_step(batch)  # type: ignore[operator]
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
