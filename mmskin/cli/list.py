@@ -45,12 +45,19 @@ def print_networks() -> None:
     import textwrap
     from importlib.util import find_spec
 
-    from mmskin.models.backbones.mm_chain import backbones_of
-    from mmskin.models.backbones.timm_chain import PACKAGED, families
+    import timm
 
-    sources = [(f'TimmChain(model=...): {family} of timm', models) for family, models in families().items()]
+    from mmskin.models.backbones.timm_chain import PACKAGED
+    from mmskin.registry import MODELS
+
+    sources = [
+        (f'TimmChain(model=...): {family} of timm', timm.list_models(module=family)) for family in timm.list_modules()
+    ]
     for scope in ('mmpretrain', 'mmseg'):
-        sources.append((f"MMChain(backbone=dict(type='{scope}.X')): X of {scope}", backbones_of(scope)))
+        MODELS.get(f'{scope}.ResNet')  # which imports the others
+        kinds = MODELS.root.children[scope].module_dict.items()
+        names = sorted(name for name, kind in kinds if '.backbones.' in kind.__module__)
+        sources.append((f"MMChain(backbone=dict(type='{scope}.X')): X of {scope}", names))
     for title, names in sources:
         print(title, textwrap.fill(', '.join(names), 116, initial_indent='    ', subsequent_indent='    '), sep='\n')
     print("\nWeights without a network, by weights='imagenet':")

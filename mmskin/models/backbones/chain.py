@@ -59,17 +59,6 @@ def position(name: str, names: Sequence[str]) -> int:
     raise Mistake(f'No block is named {name!r}. {listed}.')
 
 
-def step_between(before: int, after: int) -> float:
-    """By how much a block that turns a side of ``before`` cells into ``after`` cells steps.
-
-    Without padding a map is a little smaller than its stride says: Inception's has 25 cells of 224 pixels at stride 8.
-    """
-    if after > before:
-        return 1 / round(after / before)
-    power = 2 ** int(math.log2(before / after))
-    return power if before % after and before < 1.2 * power * after else round(before / after)
-
-
 class BlockChain(nn.Module):
     """Named blocks, run one after the other.
 
@@ -128,7 +117,13 @@ class BlockChain(nn.Module):
         for name in self.names:
             before = x.shape[2]
             x, beside = self.step(name, x, beside)
-            stride *= step_between(before, x.shape[2])
-            layout.channels[name], layout.sides[name], layout.strides[name] = x.shape[1], x.shape[2], round(stride)
+            after = x.shape[2]
+            if after > before:
+                step = 1 / round(after / before)
+            else:  # without padding a map is a little smaller than its stride says: Inception's is 25 of 224 at 8
+                power = 2 ** int(math.log2(before / after))
+                step = power if before % after and before < 1.2 * power * after else round(before / after)
+            stride *= step
+            layout.channels[name], layout.sides[name], layout.strides[name] = x.shape[1], after, round(stride)
         self.train(training)
         return layout

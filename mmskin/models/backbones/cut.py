@@ -64,28 +64,10 @@ def cut(network: nn.Module, run: str, size: int) -> dict[str, nn.Module]:
     ends = [index for index, call in enumerate(seen.calls) if call.shapes and _cells(call.shapes[1]) > 1]
     lines = [_chain(seen.calls, index) for index in ends]
     line, whole = max(
-        lines, key=lambda found: sum(call.heavy for call in found[0]) + len(found[0]) / 1000, default=([], True)
+        lines, key=lambda way: sum(call.heavy for call in way[0]) + len(way[0]) / 1000, default=([], True)
     )
-    members = [member for call in line for member in _opened(call)]
-    if not members or not all(call.fits for call in members):
-        raise Mistake(f'{kind} is not a sequence of blocks in which each gets the output of the one before; {ANOTHER}')
-    end = line[-1].output
-    blocks: dict[str, nn.Module] = {}
-    if not whole:
-        while not members[0].heavy:  # dropout and the like
-            members.pop(0)
-        blocks['stem'] = _stem(network, run, seen, members[0])
-    nhwc = any(shape[1] == shape[2] != shape[3] for call in members for shape in call.shapes if len(shape) == 4)
-    for call in members:
-        if not isinstance(call.module, nn.Identity):
-            blocks[call.name] = _as_block(call, nhwc, beside=not whole)
-    if len(members) == 1 and isinstance(members[0].module, CONTAINERS):  # of single layers, as in VGG
-        blocks = _by_layer(members[0])
-    if whole:
-        heavy = {call.name for call in members if call.heavy}
-        single = {call.name for call in line if '.' not in call.name}  # no member of a list or stage
-        blocks = _grouped(blocks, (heavy - single or heavy) & {*blocks} or {*blocks})
-    _verify(kind, blocks, image, end, seen.result)
+    blocks = _blocks(network, run, seen, line, whole)
+    _verify(kind, blocks, image, line[-1].output, seen.result)
     for block in blocks.values():
         block.train(training)
     return blocks
@@ -157,7 +139,7 @@ def watch(network: nn.Module, run: str, image: Tensor) -> Seen:
 
     def after(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         call = stack.pop()
-        first = next((one for one in _flat(output) if isinstance(one, Tensor)), None)
+        first = next((part for part in _flat(output) if isinstance(part, Tensor)), None)
         if isinstance(first, Tensor) and first.ndim == 4:
             seen.maps[call.name] = first.shape
         if isinstance(first, Tensor) and isinstance(call.entered, Tensor):
@@ -202,7 +184,7 @@ def _same(x: Tensor, other: Any, version: int) -> bool:
         return False
     if x is other:
         return True
-    return any(torch.equal(one, two) for one in _forms(x) for two in _forms(other) if one.shape == two.shape)
+    return any(torch.equal(a, b) for a in _forms(x) for b in _forms(other) if a.shape == b.shape)
 
 
 def _forms(x: Tensor) -> list[Tensor]:
@@ -215,7 +197,7 @@ def _forms(x: Tensor) -> list[Tensor]:
 
 
 def _note_extras(call: Call, root: Call, given: Sequence[tuple[str | None, Any]], may_add: bool) -> None:
-    """Note what ``call`` got beside the map; a tensor has to be one that the stem may give to every block."""
+    """Note what ``call`` got next to the map; a tensor has to be one that the stem may give to every block."""
     side = math.isqrt(_cells(call.entered.shape))
     sides = [type(value) is int and value == side > 1 for _, value in given]
     first = next((index for index, pair in enumerate(pairwise(sides)) if all(pair)), len(given))
@@ -270,7 +252,8 @@ def _opened(call: Call) -> list[Call]:
     lists = any(child.heavy and '.' in child.name.removeprefix(f'{call.name}.') for child in line)
     lists = lists or isinstance(call.module, CONTAINERS)
     nested = any(
-        isinstance(one.module, CONTAINERS) and opened[0] is not one for one, opened in zip(line, inner, strict=True)
+        isinstance(child.module, CONTAINERS) and opened[0] is not child
+        for child, opened in zip(line, inner, strict=True)
     )
     return members if alike or lists or nested else [call]
 
@@ -356,13 +339,35 @@ def _layout(shape: torch.Size, nhwc: bool) -> str:
     return 'nhwc' if channels_last else 'map'
 
 
-def _as_block(call: Call, nhwc: bool, beside: bool) -> nn.Module:
-    takes, gives = (_layout(shape, nhwc) for shape in call.shapes)
-    if beside:
-        return CarryingBlock(call.module, takes, gives, call.extras)
-    if takes == gives == 'map' and not (call.extras or call.gives_more):
-        return call.module
-    return MapBlock(call.module, takes, gives, call.extras)
+def _blocks(network: nn.Module, run: str, seen: Seen, line: Sequence[Call], whole: bool) -> dict[str, nn.Module]:
+    """The calls of ``line`` as blocks, with stages opened, and with a stem unless they are the whole network."""
+    members = [member for call in line for member in _opened(call)]
+    if not members or not all(call.fits for call in members):
+        kind = type(network).__name__
+        raise Mistake(f'{kind} is not a sequence of blocks in which each gets the output of the one before; {ANOTHER}')
+    while not whole and not members[0].heavy:  # dropout and the like
+        members.pop(0)
+    blocks: dict[str, nn.Module] = {} if whole else {'stem': _stem(network, run, seen, members[0])}
+    nhwc = any(shape[1] == shape[2] != shape[3] for call in members for shape in call.shapes if len(shape) == 4)
+    for call in (call for call in members if not isinstance(call.module, nn.Identity)):
+        takes, gives = (_layout(shape, nhwc) for shape in call.shapes)
+        if not whole:
+            blocks[call.name] = CarryingBlock(call.module, takes, gives, call.extras)
+        elif takes == gives == 'map' and not (call.extras or call.gives_more):
+            blocks[call.name] = call.module
+        else:
+            blocks[call.name] = MapBlock(call.module, takes, gives, call.extras)
+    if len(members) == 1 and isinstance(members[0].module, CONTAINERS):  # of single layers, as in VGG
+        blocks = {}
+        for layer in members[0].line:  # a block is one with weights, and what follows it
+            if not blocks or isinstance(layer.module, nn.Conv2d | nn.Linear):
+                block = blocks[layer.name] = nn.Sequential()
+            block.add_module(layer.name.rpartition('.')[2], layer.module)
+    if not whole:
+        return blocks
+    heavy = {call.name for call in members if call.heavy}
+    single = {call.name for call in line if '.' not in call.name}  # no member of a list or stage
+    return _grouped(blocks, (heavy - single or heavy) & {*blocks} or {*blocks})
 
 
 def _grouped(blocks: Mapping[str, nn.Module], cores: set[str]) -> dict[str, nn.Module]:
@@ -378,16 +383,6 @@ def _grouped(blocks: Mapping[str, nn.Module], cores: set[str]) -> dict[str, nn.M
         else:
             grouped.setdefault(group, nn.Sequential()).add_module(name.replace('.', '_'), blocks[name])
     return grouped
-
-
-def _by_layer(call: Call) -> dict[str, nn.Module]:
-    """Each layer with weights, and what follows it."""
-    blocks: dict[str, nn.Sequential] = {}
-    for child in call.line:
-        if not blocks or isinstance(child.module, nn.Conv2d | nn.Linear):
-            block = blocks[child.name] = nn.Sequential()
-        block.add_module(child.name.rpartition('.')[2], child.module)
-    return {**blocks}
 
 
 class Reached(Exception):  # noqa: N818 (no error)
@@ -431,7 +426,7 @@ class Stem(nn.Module):
         return x, Carry(tokens[:, : self.num_tokens], tensors)
 
 
-def _stem(network: nn.Module, run: str, seen: 'Seen', first: Call) -> Stem:
+def _stem(network: nn.Module, run: str, seen: Seen, first: Call) -> Stem:
     """The network as far as ``first``; what comes later is left out of it, since nothing would train it."""
     earlier = seen.started[: seen.started.index(first.name)]
     length = first.shapes[0][1]
@@ -447,7 +442,7 @@ def _stem(network: nn.Module, run: str, seen: 'Seen', first: Call) -> Stem:
                 module._modules[leaf] = _Gate()
             elif first.name.startswith(f'{name}.'):
                 prune(module.get_submodule(leaf), f'{name}.')
-            elif _trains(module.get_submodule(leaf)) and not any(f'{one}.'.startswith(f'{name}.') for one in earlier):
+            elif _trains(module.get_submodule(leaf)) and not any(f'{ran}.'.startswith(f'{name}.') for ran in earlier):
                 module._modules[leaf] = nn.Identity()
 
     prune(network, '')

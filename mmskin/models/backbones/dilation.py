@@ -106,7 +106,7 @@ def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | N
         plain, finer = (network(x) for network in networks)
     except (RuntimeError, TypeError, ValueError):  # an attention that was built for the strided map
         return False
-    level = [name for name, found in layout.strides.items() if found == stride][-1]
+    level = [name for name, other in layout.strides.items() if other == stride][-1]
     factor = layout.strides[branch.names[-1]] // stride
     if finer.shape[2] != layout.sides[level]:
         return False
@@ -124,24 +124,25 @@ def _dilate_block(block: nn.Module, rate: int) -> None:
     """
     for name, layer in list(block.named_modules()):
         if isinstance(layer, nn.MaxPool2d):
+            kernel, padding = _side(layer.kernel_size), _side(layer.padding)
+            before, after = padding * rate, (kernel - 1 - padding) * rate
+            # torch allows no padding beyond half the kernel, so a layer of its own pads
+            pad = nn.ConstantPad2d((before, after, before, after), float('-inf'))
+            dense = nn.Sequential(pad, nn.MaxPool2d(kernel, stride=1, dilation=rate))
             parent, _, leaf = name.rpartition('.')
-            setattr(block.get_submodule(parent), leaf, _dense_pool(layer, rate))
+            setattr(block.get_submodule(parent), leaf, dense)
             rate *= _side(layer.stride)
         elif isinstance(layer, nn.Conv2d):
             stride, layer.stride = layer.stride[0], (1, 1)
-            if layer.kernel_size != (1, 1):
-                _dilate_conv(layer, rate)
-                rate *= stride
-
-
-def _dilate_conv(conv: nn.Conv2d, rate: int) -> None:
-    conv.dilation = (rate, rate)
-    if type(conv) is nn.Conv2d and not isinstance(conv.padding, str):
-        missing = (conv.kernel_size[0] - 1 - 2 * conv.padding[0]) * rate
-        if missing > 0:  # as in ConvNeXt's 2x2 convolutions, which look below and to the right of their cell alone
-            conv.register_forward_pre_hook(_PadEnd(missing))
-    if not isinstance(conv.padding, str):
-        conv.padding = (conv.padding[0] * rate, conv.padding[1] * rate)
+            if layer.kernel_size == (1, 1):
+                continue
+            layer.dilation = (rate, rate)
+            if not isinstance(layer.padding, str):
+                missing = (layer.kernel_size[0] - 1 - 2 * layer.padding[0]) * rate
+                if missing > 0 and type(layer) is nn.Conv2d:  # as in ConvNeXt's 2x2, which look below and to the right
+                    layer.register_forward_pre_hook(_PadEnd(missing))
+                layer.padding = (layer.padding[0] * rate, layer.padding[1] * rate)
+            rate *= stride
 
 
 class _PadEnd:
@@ -152,14 +153,6 @@ class _PadEnd:
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor]) -> Tensor:
         return F.pad(args[0], (0, self.count, 0, self.count))
-
-
-def _dense_pool(pool: nn.MaxPool2d, rate: int) -> nn.Module:
-    """``pool`` with stride 1: torch allows no padding beyond half the kernel, so a layer of its own pads."""
-    kernel, padding = _side(pool.kernel_size), _side(pool.padding)
-    before, after = padding * rate, (kernel - 1 - padding) * rate
-    pad = nn.ConstantPad2d((before, after, before, after), float('-inf'))
-    return nn.Sequential(pad, nn.MaxPool2d(kernel, stride=1, dilation=rate))
 
 
 def _side(value: int | tuple[int, int]) -> int:

@@ -9,7 +9,7 @@ from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import fit_weights, read_pretrained
 from mmskin.registry import MODELS, options_of
 
-__all__ = ['MMChain', 'backbones_of']
+__all__ = ['MMChain']
 
 SPARE = re.compile(r'(fc|head|classifier|norm\d*)\.')  # a classifier, and norms of levels that are not given out
 
@@ -52,10 +52,3 @@ class MMChain(BlockChain):
             given = {name: tensor for name, tensor in (inner or state).items() if name in own or not SPARE.match(name)}
             fit_weights(network, given, weights, str(backbone['type']))
         super().__init__(cut(network, 'forward', size), size)
-
-
-def backbones_of(scope: str) -> list[str]:
-    """The backbones that 'mmpretrain' or 'mmseg' has registered."""
-    MODELS.get(f'{scope}.ResNet')  # which imports the others
-    kinds = MODELS.root.children[scope].module_dict.items()
-    return sorted(name for name, kind in kinds if '.backbones.' in kind.__module__)

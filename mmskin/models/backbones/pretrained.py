@@ -36,10 +36,10 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
             near = difflib.get_close_matches(name, list_models(), n=5, cutoff=0.5)
             hint = f'Near matches: {", ".join(near)}' if near else 'torchvision.models.list_models() lists them'
             raise Mistake(f'torchvision has no network {name!r}. {hint}.')
-        found = [weights.url for weights in get_model_weights(name) if weights.name.startswith('IMAGENET1K')]
-        if not found:
+        addresses = [weights.url for weights in get_model_weights(name) if weights.name.startswith('IMAGENET1K')]
+        if not addresses:
             raise Mistake(f'torchvision has no ImageNet weights of {name}; name a file, or another network.')
-        source = found[0]
+        source = addresses[0]
     if source.startswith(('http://', 'https://')):
         try:
             return download_checkpoint(source)

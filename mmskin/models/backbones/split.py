@@ -131,15 +131,15 @@ class SplitBackbone(nn.Module):
             Mistake: if it is shared or unknown, or a task's branch ends before it; if fewer than two heads get it.
         """
         if site.startswith(f'{DECODER}/'):
-            found = self._at_decoder(site, tasks)
-            if len(found) < min(2, len(tasks)):
+            blocks = self._at_decoder(site, tasks)
+            if len(blocks) < min(2, len(tasks)):
                 level = site.removeprefix(DECODER)
                 raise Mistake(
-                    f'Features cannot be passed at {site!r}: of the heads, {", ".join(found) or "none"} gets the map '
+                    f'Features cannot be passed at {site!r}: of the heads, {", ".join(blocks) or "none"} gets the map '
                     f'{level!r}; name it in the out_blocks of two branches at least.'
                 )
-            return found
-        found = {}
+            return blocks
+        blocks = {}
         for task in tasks:
             block, branch = self.layouts[task].find(site), self.branch(task)
             if block in self.shared and not self._key(task):
@@ -148,8 +148,8 @@ class SplitBackbone(nn.Module):
                     f'{branch.names[0]!r}.'
                 )
             position(block, branch.names)
-            found[task] = block
-        return found
+            blocks[task] = block
+        return blocks
 
     def _at_decoder(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
         """The blocks whose maps of the level of ``site`` heads get, by those of ``tasks`` whose heads do."""

