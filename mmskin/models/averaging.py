@@ -76,7 +76,7 @@ class TestTimeAugmentation(BaseModel):
     checkpoints of the wrapped model load as they are.
 
     Why not mmengine's ``BaseTTAModel``: there the views are made by a second test pipeline, so that every config would
-    need two that agree, each view carries its own full-size ground truth, and the way back has to be told from it.
+    need two that agree, each view carries its own full-size ground truth, and the way back has to be derived from it.
     Here the views are cut from the normalised batch, on its device, by affine maps whose inverses are known.
 
     Args:
@@ -129,31 +129,27 @@ class TestTimeAugmentation(BaseModel):
         for start in range(0, len(self.views), together):
             some = self.views[start : start + together]
             seen = torch.cat([view.look(inputs) for view in some])
-            found = self.module(seen, [sample for _ in some for sample in blank(data_samples)], mode)
-            predictions += [found[first : first + count] for first in range(0, len(found), count)]
+            answers = self.module(seen, [sample for _ in some for sample in blank(data_samples)], mode)
+            predictions += [answers[first : first + count] for first in range(0, len(answers), count)]
         for sample, estimates in zip(data_samples, zip(*predictions, strict=True), strict=True):
             for task in deciding(self.tasks):
                 self._merge(task, sample, estimates)
         return data_samples
 
-    def _merge(self, task: Task, sample: TaskSample, found: Sequence[TaskSample]) -> None:
+    def _merge(self, task: Task, sample: TaskSample, estimates: Sequence[TaskSample]) -> None:
         """Write into ``sample`` what ``task`` says on the mean of its predictions, if it ran."""
-        if task.probability not in found[0]:
+        if task.probability not in estimates[0]:
             return
-        values = [getattr(prediction, task.probability) for prediction in found]
-        if isinstance(values[0], PixelData):
-            mean = self._mean_map([value.data for value in values])
+        values = [getattr(prediction, task.probability) for prediction in estimates]
+        if isinstance(values[0], PixelData):  # each pixel's mean is over the views that show it
+            pairs = [torch.stack([value.data, torch.ones_like(value.data)]) for value in values]  # (2, C, h, w)
+            back = torch.stack([view.put_back(pair) for view, pair in zip(self.views, pairs, strict=True)])
+            total, votes = back.sum(dim=0)
+            mean = total / votes
         else:  # what they say of the whole frame, all of which one view at least shows
             of_frame = [task.of_frame(value, view.side) for value, view in zip(values, self.views, strict=True)]
             mean = torch.stack([value for value in of_frame if value is not None]).mean(dim=0)
         task.put(sample, mean)
-
-    def _mean_map(self, maps: Sequence[Tensor]) -> Tensor:
-        """The mean of the views' maps (C, h, w), each pixel's over the views that show it."""
-        pairs = [torch.stack([one, torch.ones_like(one)]) for one in maps]  # (2, C, h, w), with a vote to each pixel
-        back = torch.stack([view.put_back(pair) for view, pair in zip(self.views, pairs, strict=True)])
-        total, votes = back.sum(dim=0)
-        return total / votes
 
 
 def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) -> list[View]:
@@ -171,7 +167,7 @@ def blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
     """Samples for what one of several predictions estimates, from which nothing follows by itself."""
     shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape, 'undecided': True} for sample in samples]
     told = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]
-    return [TaskSample(metainfo=shape, **one) for shape, one in zip(shapes, told, strict=True)]
+    return [TaskSample(metainfo=shape, **given) for shape, given in zip(shapes, told, strict=True)]
 
 
 def _to_module(model: TestTimeAugmentation, state: dict, prefix: str, *_: Any) -> None:
@@ -209,8 +205,8 @@ class Ensemble(BaseModel):
     def forward(self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor') -> Any:
         """Write the mean predictions for normalised images (N, 3, h, w) into ``data_samples``."""
         assert mode == 'predict' and data_samples is not None, 'an ensemble can only predict samples'
-        found = [network(inputs, blank(data_samples), mode) for network in self.networks()]
-        for sample, predictions in zip(data_samples, zip(*found, strict=True), strict=True):
+        answers = [network(inputs, blank(data_samples), mode) for network in self.networks()]
+        for sample, predictions in zip(data_samples, zip(*answers, strict=True), strict=True):
             for task in deciding(self.tasks):
                 name = task.probability
                 values = [getattr(prediction, name) for prediction in predictions if name in prediction]

@@ -1,7 +1,7 @@
 """The heads of tasks, and the widths of heads and necks from the maps that they get."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ class ClsHead(nn.Module):
 
 @MODELS.register_module()
 class BilinearHead(nn.Module):
-    """One linear layer on the bilinear features of the last map beside the averages of the maps before it.
+    """One linear layer on the bilinear features of the last map next to the averages of the maps before it.
 
     The last map's are the local features of Ge et al. (https://doi.org/10.1109/ISBI.2017.7950681), the averages their
     global ones. That each kind is brought to length 1 before they are joined is ours.
@@ -158,7 +158,7 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
         size: Side of the images, where it is known.
 
     Raises:
-        Mistake: if the head or the neck can do with neither the last map nor all of them, or states a width of no map;
+        Mistake: if the head or the neck takes neither the last map nor all of them, or states a width that no map has;
             if another package's head gives no logits of them.
     """
     first: Any = task['neck'] if task.get('neck') else task.get('head')
@@ -173,26 +173,38 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
     filled = dict(task)
     if task.get('neck'):
         filled['neck'] = _filled(task['neck'], maps)
-    head = task.get('head')
-    if (
-        isinstance(head, Mapping)
-        and 'in_channels' not in head
-        and 'in_channels' in options_of(MODELS.get(head['type']))
-    ):
-        filled['head'] = _filled(head, _behind(filled['neck'], maps) if task.get('neck') else maps)
-    elif isinstance(head, Mapping) and 'in_channels' in head:
-        filled['head'] = _filled(head, maps)
+    head, entering = task.get('head'), maps
+    if isinstance(head, Mapping) and ('in_channels' in head or 'in_channels' in options_of(MODELS.get(head['type']))):
+        if task.get('neck') and 'in_channels' not in head:
+            side = _sides(maps, 0)[0]
+            outputs = _outputs(filled['neck'], maps, side)
+            # a vector's stride is 0
+            entering = [(feat.shape[1], side // feat.shape[2] if feat.ndim == 4 else 0) for feat in outputs]
+        filled['head'] = _filled(head, entering)
     return _with_pooling(filled, maps, size)
 
 
 def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
+    """The config of a neck or head with those of its options that ``maps`` decide."""
     kind = MODELS.get(part['type'])
     options = options_of(kind)
     missing = [name for name in ('in_channels', 'in_index', 'feature_strides', 'c1_in_channels') if name in options]
     missing = [name for name in missing if name not in part]
-    if 'in_channels' in part:  # of the rest only what cannot be done without
+    if 'in_channels' in part:  # of the rest only what is required
         missing = [name for name in missing if options[name].default is inspect.Parameter.empty]
-    candidates = [{**part, **{key: given[key] for key in missing if key in given}} for given in _given(part, maps)]
+    channels, strides = [width for width, _ in maps], [stride for _, stride in maps]
+    index = part.get('in_index', -1)
+    first = {'c1_in_channels': channels[0] if len(channels) > 1 else 0}
+    told: list[dict[str, Any]] = []  # to a reader of one map, and to one of all
+    if isinstance(index, int):
+        if not -len(channels) <= index < len(channels):
+            raise Mistake(f'in_index={index}: the head gets {len(channels)} maps; name more blocks in out_blocks')
+        told.append({**first, 'in_channels': channels[index]})
+    if 'in_index' not in part or not isinstance(index, int):
+        indices = list(range(len(channels))) if isinstance(index, int) else list(index)
+        chosen = {'in_channels': [channels[i] for i in indices], 'feature_strides': [strides[i] for i in indices]}
+        told.append({**first, **chosen, 'in_index': indices})
+    candidates = [{**part, **{key: given[key] for key in missing if key in given}} for given in told]
     if not missing or candidates[0] == part:
         return dict(part)
     annotation = options['in_channels'].annotation if 'in_channels' in missing else None
@@ -209,21 +221,6 @@ def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
             continue
         return candidate
     return candidates[0]
-
-
-def _given(part: Mapping[str, Any], maps: Maps) -> Iterator[dict[str, Any]]:
-    """What a reader of one map is to be told, and what one of all."""
-    channels, strides = [width for width, _ in maps], [stride for _, stride in maps]
-    index = part.get('in_index', -1)
-    first = {'c1_in_channels': channels[0] if len(channels) > 1 else 0}
-    if isinstance(index, int):
-        if not -len(channels) <= index < len(channels):
-            raise Mistake(f'in_index={index}: the head gets {len(channels)} maps; name more blocks in out_blocks')
-        yield {**first, 'in_channels': channels[index]}
-    indices = list(range(len(channels))) if isinstance(index, int) else list(index)
-    chosen = {'in_channels': [channels[i] for i in indices], 'feature_strides': [strides[i] for i in indices]}
-    if 'in_index' not in part or not isinstance(index, int):
-        yield {**first, **chosen, 'in_index': indices}
 
 
 @torch.no_grad()
@@ -243,10 +240,10 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
         reason = _why_not(modes, given, ndim)
         if reason is None:
             return task
-        shapes = ', '.join('x'.join(map(str, one.shape[1:])) for one in given)
+        shapes = ', '.join('x'.join(map(str, feat.shape[1:])) for feat in given)
         what = f'{shapes}, which ' + (f'{neck["type"]} gives' if neck else 'is what its branch gives')
-        if ndim == 2 and all(one.ndim == 4 for one in given):
-            reason = _why_not(modes, tuple(one.mean(dim=(2, 3)) for one in given), ndim)
+        if ndim == 2 and all(feat.ndim == 4 for feat in given):
+            reason = _why_not(modes, tuple(feat.mean(dim=(2, 3)) for feat in given), ndim)
             if reason is None and not neck:
                 return {**task, 'neck': dict(type='mmpretrain.GlobalAveragePooling')}
             if reason is None:
@@ -261,7 +258,7 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
 
 
 def _sides(maps: Maps, size: int) -> list[int]:
-    """Sides of images: a small one, and for who cannot do with it the one of ``size`` or the next larger, if larger."""
+    """Sides of images to try: a small one, and ``size`` rounded up, if that is larger."""
     stride = max(stride for _, stride in maps)
     real = -(-size // stride) * stride
     return [4 * stride, real] if real > 4 * stride else [4 * stride]
@@ -294,9 +291,3 @@ def _outputs(neck: Mapping[str, Any], maps: Maps, side: int) -> tuple[Tensor, ..
         module: nn.Module = MODELS.build(dict(neck)).eval()
     outputs = module(_blank(maps, side))
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
-
-
-def _behind(neck: Mapping[str, Any], maps: Maps) -> Maps:
-    """Channels and stride of what ``neck`` gives; a vector's stride is 0."""
-    side = _sides(maps, 0)[0]
-    return [(one.shape[1], side // one.shape[2] if one.ndim == 4 else 0) for one in _outputs(neck, maps, side)]

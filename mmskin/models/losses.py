@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -158,10 +159,16 @@ def build_losses(
         said = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]
         said.append(getattr(getattr(head, 'fc', None), 'out_features', None))
         outputs = next((number for number in said if isinstance(number, int)), None)
-    if outputs is not None:
-        for part in losses.modules() if losses else head.modules():
-            for name in WEIGHTS:
-                check_length(part, name, outputs)
+    parts = [*(losses or head).modules()] if outputs is not None else []
+    for part, name in product(parts, WEIGHTS):
+        values = getattr(part, name, None)
+        if isinstance(values, nn.Parameter) or not isinstance(values, list | tuple | Tensor):
+            continue
+        is_binary = name == 'pos_weight' or isinstance(part, nn.BCELoss | nn.BCEWithLogitsLoss)
+        if len(values) == outputs or (is_binary and len(values) == 1) or (outputs == 1 and not is_binary):
+            continue  # how one logit for two classes is weighed, the loss decides
+        listed = values.tolist() if isinstance(values, Tensor) else [*values]
+        raise Mistake(f'{type(part).__name__}({name}={listed}): it gets {outputs} logits; give {outputs} numbers')
     return losses if configs else None
 
 
@@ -175,18 +182,6 @@ def with_tensors(loss: dict[str, Any]) -> dict[str, Any]:
     for name, values in lists.items():
         lists[name] = [values] if isinstance(values, int | float) else values
         numbers = [value for value in lists[name] if isinstance(value, int | float) and not isinstance(value, bool)]
-        if len(numbers) < len(lists[name]) or not any(numbers) or not all(0 <= one < LARGEST for one in numbers):
+        if len(numbers) < len(lists[name]) or not any(numbers) or not all(0 <= number < LARGEST for number in numbers):
             raise Mistake(f'{kind}({name}={values!r}): give numbers >= 0, and not 0 for all')
     return {**loss, **{name: torch.tensor(values, dtype=torch.float32) for name, values in lists.items()}}
-
-
-def check_length(part: nn.Module, name: str, outputs: int) -> None:
-    """Raise a ``Mistake`` if weights of a loss are not one for each output; where it is binary, one is for all."""
-    values = getattr(part, name, None)
-    if isinstance(values, nn.Parameter) or not isinstance(values, list | tuple | Tensor):
-        return
-    is_binary = name == 'pos_weight' or isinstance(part, nn.BCELoss | nn.BCEWithLogitsLoss)
-    if len(values) == outputs or (is_binary and len(values) == 1) or (outputs == 1 and not is_binary):
-        return  # how one logit for two classes is weighed, the loss decides
-    listed = values.tolist() if isinstance(values, Tensor) else [*values]
-    raise Mistake(f'{type(part).__name__}({name}={listed}): it gets {outputs} logits; give {outputs} numbers')

@@ -42,7 +42,7 @@ class CropToLesion(MultiTaskModel):
         """Feature maps by task for normalised images (N, 3, H, W); those of 'cls' are maps of the crops."""
         feats = self.backbone(inputs, ['seg'])
         if 'cls' in self.active_tasks:
-            feats |= self.backbone(self.crops(inputs, feats['seg']), ['cls'])
+            feats |= self.backbone(crop(inputs, self.boxes(feats['seg'])), ['cls'])
         return {task: feats[task] for task in self.active_tasks}
 
     def over_image(self, task: str, maps: Tensor, inputs: Tensor) -> Tensor:
@@ -50,13 +50,7 @@ class CropToLesion(MultiTaskModel):
         if task != 'cls':
             return maps
         boxes = self.boxes(self.backbone(inputs, ['seg'])['seg'])
-        corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        frames = torch.cat([-corner / sides, (1 - corner) / sides], dim=1)  # as the crops see them
-        return crop(maps, frames, inputs.shape[2:]) * inside(boxes, inputs.shape[2:])
-
-    def crops(self, inputs: Tensor, feats: Feats) -> Tensor:
-        """The images (N, 3, H, W), each magnified to show what 'seg' calls the lesion."""
-        return crop(inputs, self.boxes(feats))
+        return put_back(maps, boxes, inputs.shape[2:])
 
     @torch.no_grad()
     def boxes(self, feats: Feats) -> Tensor:
@@ -74,18 +68,17 @@ def lesion_boxes(masks: Tensor, margin: float = 0.0, smallest: float = 0.0) -> T
         margin: Added on each side, as a share of the box's own; a box ends at the frame.
         smallest: The smallest side.
     """
-    spans = [_span(masks.any(dim), margin, smallest) for dim in (1, 2)]  # horizontal, vertical
-    return torch.stack([spans[0][0], spans[1][0], spans[0][1], spans[1][1]], dim=1)
-
-
-def _span(line: Tensor, margin: float, smallest: float) -> tuple[Tensor, Tensor]:
-    """Where the true values of each line (N, L) begin and end, from 0 to 1."""
-    length, there = line.shape[1], line.any(1)
-    start = line.int().argmax(1) / length * there
-    end = torch.where(there, 1 - line.flip(1).int().argmax(1) / length, 1.0)
-    half = ((end - start) * (0.5 + margin)).clamp(min=smallest / 2)
-    middle = (start + end) / 2
-    return (middle - half).clamp(min=0), (middle + half).clamp(max=1)
+    starts, ends = [], []
+    for dim in (1, 2):  # horizontal, vertical
+        line = masks.any(dim)  # (N, L)
+        length, there = line.shape[1], line.any(1)
+        start = line.int().argmax(1) / length * there
+        end = torch.where(there, 1 - line.flip(1).int().argmax(1) / length, 1.0)
+        half = ((end - start) * (0.5 + margin)).clamp(min=smallest / 2)
+        middle = (start + end) / 2
+        starts.append((middle - half).clamp(min=0))
+        ends.append((middle + half).clamp(max=1))
+    return torch.stack([*starts, *ends], dim=1)
 
 
 def crop(images: Tensor, boxes: Tensor, size: Sequence[int] | None = None) -> Tensor:
@@ -100,12 +93,14 @@ def crop(images: Tensor, boxes: Tensor, size: Sequence[int] | None = None) -> Te
     return F.grid_sample(images, grid, padding_mode='border', align_corners=False)
 
 
-def inside(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Whether the centres of the pixels of frames of ``size`` (h, w) lie in their boxes (N, 4): (N, 1, h, w)."""
+def put_back(maps: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (N, C, h, w) of crops as maps of the whole frames, at ``size`` (H, W): each in its box (N, 4), 0 around."""
+    corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    frames = torch.cat([-corner / sides, (1 - corner) / sides], dim=1)  # as the crops see them
     left, top, right, bottom = boxes[:, :, None].unbind(1)  # (N, 1)
     y, x = ((torch.arange(side, device=boxes.device) + 0.5) / side for side in size)
     rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)
-    return (rows[:, :, None] & columns[:, None])[:, None]
+    return crop(maps, frames, size) * (rows[:, :, None] & columns[:, None])[:, None]  # a pixel's centre decides
 
 
 class OutlineGuided(MultiTaskModel):
@@ -132,7 +127,6 @@ class OutlineGuided(MultiTaskModel):
             raise Mistake(
                 f'{type(self).__name__} needs the task {lacking.pop()}; the tasks are {", ".join(self.tasks)}'
             )
-
         self.register_load_state_dict_pre_hook(_widen_head)
 
     @torch.no_grad()
@@ -148,7 +142,7 @@ class OutlineGuided(MultiTaskModel):
 class SecondLook(OutlineGuided):
     """The diagnosis sees the image, and the surroundings of the lesion once more at full size.
 
-    After https://arxiv.org/abs/2008.12602, which compares what a mask is good for: a dilated crop beside the image
+    After https://arxiv.org/abs/2008.12602, which compares what a mask is good for: a dilated crop next to the image
     gained +.015 to +.020 AUC of melanoma, a tight crop nothing, and a removed background lost .08. The crop goes
     through the same shared and diagnosis blocks; no features are passed in this second pass. The head gets the last
     maps of both, ``[whole; crop]``, so its ``in_channels`` is twice the block's.
@@ -192,11 +186,9 @@ class SecondLook(OutlineGuided):
             return maps
         whole, closer = maps.chunk(2, dim=1)
         boxes = self.boxes(super().branch_maps(inputs), len(inputs))
-        corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        frames = torch.cat([-corner / sides, (1 - corner) / sides], dim=1)  # the image, as the crop sees it
         size = inputs.shape[2:]
-        closer = crop(closer, frames, size) * inside(boxes, size)
-        return torch.cat([F.interpolate(whole, size, mode='bilinear', align_corners=False), closer], dim=1)
+        whole = F.interpolate(whole, size, mode='bilinear', align_corners=False)
+        return torch.cat([whole, put_back(closer, boxes, size)], dim=1)
 
 
 @MODELS.register_module()

@@ -36,6 +36,7 @@ BLOCK = 32  # values with a factor of their own, where a file holds 8 bits of ea
 SCALE = '@scale'  # behind a tensor's name: those factors
 HASH_OF_ALL = 'mmskin_sha256'  # of all tensors of a checkpoint, the optimizer's included; a key of its own
 WRAPPERS = ('module.', '_orig_mod.')  # of DataParallel and its like, and of torch.compile
+WEIGHTING = ('weighting.', 'module.weighting.')  # of a multi-task model, which works in training alone
 WEB = ('http://', 'https://')
 TABLES = {
     'modelzoo': get_torchvision_models,
@@ -191,13 +192,16 @@ def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
 def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     metadata = read_metadata(path)
     with safe_open(path, 'pt') as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if HASH in metadata and metadata[HASH] != hash_tensors(weights):
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    if HASH in metadata and metadata[HASH] != hash_tensors(stored):
         raise Mistake(f'{path}: its tensors are not those that were published (wrong {HASH}); copy the file again')
-    try:
-        return unpacked(weights)
-    except Mistake as error:
-        raise Mistake(f'{path}: {error}') from error
+    weights = {name: tensor for name, tensor in stored.items() if not name.endswith(SCALE)}
+    for key in stored.keys() - weights.keys():  # those of ``pack``, back in float32
+        name, scale = key.removesuffix(SCALE), stored[key].float()
+        if name not in weights or weights[name].numel() != BLOCK * scale.numel():
+            raise Mistake(f'{path}: the factors of {key} fit no tensor; copy the file again')
+        weights[name] = (weights[name].reshape(-1, BLOCK) * scale[:, None]).reshape(weights[name].shape)
+    return weights
 
 
 def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -214,21 +218,6 @@ def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
     scale = (blocks.abs().amax(dim=1, keepdim=True) / 127).half()
     whole = torch.where(scale > 0, blocks / scale, 0).round().clamp(-127, 127)
     return {name: whole.to(torch.int8).reshape(tensor.shape), name + SCALE: scale.flatten()}
-
-
-def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file's tensors, those of ``pack`` in float32.
-
-    Raises:
-        Mistake: if factors and blocks do not fit.
-    """
-    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
-    for key in tensors.keys() - found.keys():
-        name, scale = key.removesuffix(SCALE), tensors[key].float()
-        if name not in found or found[name].numel() != BLOCK * scale.numel():
-            raise Mistake(f'the factors of {key} fit no tensor; copy the file again')
-        found[name] = (found[name].reshape(-1, BLOCK) * scale[:, None]).reshape(found[name].shape)
-    return found
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -273,11 +262,6 @@ def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
     return {name: tensor / len(paths) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
-def is_weighting(name: str) -> bool:
-    """Whether a tensor is of a multi-task model's ``weighting``, which works in training alone."""
-    return name.removeprefix('module.').startswith('weighting.')
-
-
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load the weights at ``path`` into ``model``; what balanced its losses in training is left as it is.
 
@@ -285,8 +269,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         Mistake: if the file's weights are not those of ``model``; the message names the differences.
     """
     try:
-        own = {name: tensor for name, tensor in model.state_dict().items() if is_weighting(name)}
-        network = {name: tensor for name, tensor in read_weights(path).items() if not is_weighting(name)}
+        own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(WEIGHTING)}
+        network = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(WEIGHTING)}
         model.load_state_dict({**network, **{name.removeprefix('module.'): tensor for name, tensor in own.items()}})
     except RuntimeError as error:
         raise Mistake(f'{path} was trained with another config than this one: {error}') from error

@@ -76,7 +76,7 @@ def test_a_stage_trains_its_own_network_alone(active, make_batch):
 def test_the_classifier_sees_the_crop(make_batch):
     model = CropToLesion(**CONFIG).eval()
     images = torch.stack(make_batch(size=(64, 64))['inputs']).float()
-    crops = model.crops(images, model.backbone(images, ['seg'])['seg'])
+    crops = crop(images, model.boxes(model.backbone(images, ['seg'])['seg']))
     torch.testing.assert_close(model(images)['cls'], model.tasks['cls'](model.backbone(crops, ['cls'])['cls']))
 
 

@@ -60,29 +60,31 @@ class GradNorm(Weighting):
         values, weights = self.vector(losses), self.task_weights.clone()
         total = (weights * values).sum()
         if self.training and total.requires_grad:
-            layer = self._weight(network)
+            below = [parameter for name, parameter in network.named_parameters() if name.startswith(f'{self.layer}.')]
+            trained = [parameter for parameter in below if parameter.requires_grad and parameter.ndim > 1]
+            if not trained:
+                raise Mistake(
+                    f"GradNorm compares the tasks' gradients at the last weights of {self.layer!r}, and none there are "
+                    'trained; name a module that all tasks share in weighting.layer'
+                )
             total.register_hook(
-                partial(self._look, losses=losses, values=values.detach(), present=present, layer=layer)
+                partial(self._look, losses=losses, values=values.detach(), present=present, layer=trained[-1])
             )
         return total, weights
-
-    def _weight(self, network: nn.Module) -> Tensor:
-        below = [parameter for name, parameter in network.named_parameters() if name.startswith(f'{self.layer}.')]
-        weights = [parameter for parameter in below if parameter.requires_grad and parameter.ndim > 1]
-        if not weights:
-            raise Mistake(
-                f"GradNorm compares the tasks' gradients at the last weights of {self.layer!r}, and none there are "
-                'trained; name a module that all tasks share in weighting.layer'
-            )
-        return weights[-1]
 
     def _look(
         self, scale: Tensor, losses: Mapping[str, Tensor], values: Tensor, present: Tensor, layer: Tensor
     ) -> None:
         """Take the gradients' norms as backward begins, with its ``scale``, by which float16 gets along."""
-        gradients = torch.stack([_gradient(losses.get(task), layer, scale) for task in self.tasks])  # (T, ...)
-        all_reduce(gradients, op='mean')
-        norms = gradients.flatten(1).norm(dim=1) / scale
+        gradients: list[Tensor] = []
+        for loss in map(losses.get, self.tasks):
+            gradient = None
+            if loss is not None and loss.requires_grad:
+                gradient = torch.autograd.grad(loss, layer, scale, retain_graph=True, allow_unused=True)[0]
+            gradients.append(torch.zeros_like(layer) if gradient is None else gradient)
+        by_task = torch.stack(gradients)  # (T, ...)
+        all_reduce(by_task, op='mean')
+        norms = by_task.flatten(1).norm(dim=1) / scale
         if norms.isfinite().all():  # or else the scale was too large, and there will be no step
             self.adapt(*mean_over_processes(values, present), norms)
 
@@ -102,13 +104,6 @@ class GradNorm(Weighting):
 
 
 FLOOR = 1e-3  # of weights, which must not become negative, and of the losses that are divided by
-
-
-def _gradient(loss: Tensor | None, layer: Tensor, scale: Tensor) -> Tensor:
-    if loss is None or not loss.requires_grad:
-        return torch.zeros_like(layer)
-    gradient = torch.autograd.grad(loss, layer, scale, retain_graph=True, allow_unused=True)[0]
-    return torch.zeros_like(layer) if gradient is None else gradient
 
 
 Gradients = Sequence[Tensor | None]  # one per parameter, None where the loss does not reach
@@ -211,7 +206,7 @@ class _WithGradients(torch.autograd.Function):
 class TorchJDWeighting(nn.Module):
     """A class of ``torchjd.aggregation`` by its name, from the products of the gradients (K, K) to weights (K,).
 
-    It is built when a training starts, so that a network which only tests or predicts does without TorchJD.
+    It is built when a training starts, so that a network which only tests or predicts needs no TorchJD.
     """
 
     def __init__(self, name: str, **options: float) -> None:

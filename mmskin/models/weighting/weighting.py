@@ -16,7 +16,7 @@ class Weighting(nn.Module):
     """Turns the tasks' losses into the one that is minimised: sum_i w_i L_i, with L_i the sum of task i's losses.
 
     A subclass gives the weights (`weights`), or more (`combine`). Its state stands in parameters and buffers that have
-    an entry for each of `tasks`, so that all stages share one state dict. It goes on in a run that resumes alone: every
+    an entry for each of `tasks`, so that all stages share one state dict. Only a resumed run continues it: every
     other run, such as the next stage, takes the network's weights from a checkpoint but lets the method start afresh,
     since its epochs and steps are counted from zero again, and averaged weights come with no average of such counts.
 
