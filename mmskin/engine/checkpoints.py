@@ -243,14 +243,14 @@ def find_checkpoints(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
     Such a folder is a suite's ``<method>`` or ``<method>/seed0``, with ``fold0/train`` and so on below it.
     """
-    found: list[Path] = []
+    checkpoints: list[Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         folder = Path(path)
         is_training = not folder.is_dir() or (folder / NOTE).is_file()
         notes = [] if is_training else [*folder.glob(f'fold*/**/train/{NOTE}')]
         notes += [] if is_training else [*folder.glob(f'seed*/**/train/{NOTE}')]
-        found += [find_checkpoint(note.parent) for note in sorted(notes)] or [find_checkpoint(path)]
-    return found
+        checkpoints += [find_checkpoint(note.parent) for note in sorted(notes)] or [find_checkpoint(path)]
+    return checkpoints
 
 
 @contextmanager

@@ -63,15 +63,15 @@ class LinearFitLoop(EpochBasedTrainLoop):
     @torch.no_grad()
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """What enters the last layer (N, C), and the labels (N,), over the labelled training images."""
-        model, found = self.runner.model.eval(), []
-        with self.fc.register_forward_pre_hook(lambda _, entering: found.append(entering[0].cpu())):
+        model, entered = self.runner.model.eval(), []
+        with self.fc.register_forward_pre_hook(lambda _, entering: entered.append(entering[0].cpu())):
             labels = []  # of each image, -1 where there is none
             for batch in track(self.dataloader, 'features'):
                 data = model.data_preprocessor(batch)
                 model(data['inputs'])
                 labels += [sample.get('gt_label', torch.tensor([-1])).cpu() for sample in data['data_samples']]
         label = torch.cat(labels)
-        return torch.cat(found)[label >= 0].numpy(), label[label >= 0].numpy()
+        return torch.cat(entered)[label >= 0].numpy(), label[label >= 0].numpy()
 
 
 def fit_linear(classifier: Any, features: np.ndarray, labels: np.ndarray, fc: nn.Linear) -> None:

@@ -28,12 +28,13 @@ CHOICES: dict[str, Callable[[nn.Module, str, nn.Parameter], bool]] = {  # by lay
 }
 SWITCHES = ('bypass_duplicate', 'custom_keys')
 MULTIPLIERS = ('lr_mult', 'decay_mult')
+MISSING = object()
 
 
 def check_paramwise(optim_wrapper: Any, model: nn.Module) -> None:
     """Make sure that each option of ``optim_wrapper.paramwise_cfg`` is known, and is for some parameter of ``model``.
 
-    A key of ``custom_keys`` may also name a part that the network does without, such as ``passing.``; and parameters
+    A key of ``custom_keys`` may also name a part that the network lacks, such as ``passing.``; and parameters
     that are fixed in this stage. Other constructors than mmengine's default have options of their own.
 
     Raises:
@@ -67,7 +68,11 @@ def check_paramwise(optim_wrapper: Any, model: nn.Module) -> None:
     known = [*MULTIPLIERS, *inspect.signature(kind).parameters]
     names = [name for _, name, _ in layers]
     for key, own in keys.items():
-        if not any(key in name or key in f'.{name}' for name in names) and not is_part(model, key):
+        part: Any = model
+        for name in key.strip('.').split('.'):
+            part = getattr(part, name, MISSING)
+        is_part = part is None or isinstance(part, nn.Module)  # be it empty or left out
+        if not is_part and not any(key in name or key in f'.{name}' for name in names):
             raise Mistake(f'{where}.custom_keys: {key!r} matches no parameter; {hint(key, [*paths(names)])}')
         if not isinstance(own, Mapping):
             raise Mistake(f'{where}.custom_keys: {key!r} is {own!r}; give a dict, as dict(lr_mult=0.1)')
@@ -83,15 +88,6 @@ def refuse_no_numbers(where: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise Mistake(f'{where}.{name}={value!r}: give a number from 0')
-
-
-def is_part(model: nn.Module, key: str) -> bool:
-    """Whether a key is the name of a part of the model, be it empty or left out."""
-    missing = object()
-    part: Any = model
-    for name in key.strip('.').split('.'):
-        part = getattr(part, name, missing)
-    return part is None or isinstance(part, nn.Module)
 
 
 def paths(names: list[str]) -> Iterator[str]:

@@ -162,7 +162,7 @@ def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Cha
     """
     plateau = any(name.endswith('.type') and 'ReduceOnPlateau' in str(value) for name, value in settings.items())
     fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not follows else FIXED
-    fixed = fixed if follows else (*fixed, 'randomness', 'amp')  # of which a checkpoint's own would win
+    fixed = fixed if follows else (*fixed, 'randomness', 'amp')  # where the checkpoint's own would win
     refused = {name: pair for name, pair in changed.items() if name.startswith(fixed)}
     refused |= {name: pair for name, pair in changed.items() if name in LENGTHS and None in pair}
     if refused:
@@ -268,11 +268,7 @@ def go_through(schedulers: list[_ParamScheduler], epochs: int, steps: int, by_ep
     """Take all the steps that the schedulers would have taken in so many epochs of so many steps."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that no step of the optimizer came before
-        for _ in range(epochs):
-            for _ in range(steps):
-                for scheduler in schedulers:
-                    if not scheduler.by_epoch:
-                        scheduler.step()
-            for scheduler in schedulers:
-                if by_epoch and scheduler.by_epoch:
-                    scheduler.step()
+        each_step = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
+        each_epoch = [scheduler for scheduler in schedulers if scheduler.by_epoch and by_epoch]
+        for scheduler in epochs * (steps * each_step + each_epoch):
+            scheduler.step()

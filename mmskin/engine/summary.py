@@ -1,6 +1,5 @@
 """What a config's network looks like, and what each of its stages trains."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -41,8 +40,22 @@ def summarize(cfg: Config, size: int | None = None) -> str:
             raise Mistake(f'{cfg.filename}: a {type(model).__name__} has no blocks to show, only a MultiTaskModel has')
         stages.append((stage.get('stage', 'the only one'), model, *run_once(model, size)))
     _, model, shapes, flops = stages[-1]
-    head = ['', 'gives', 'parameters', 'MFLOPs']
-    blocks = [head, *block_rows(model, shapes, flops)]
+    sites = {site: key for key, site in model.sites.items()}
+    paths = {id(module): path for path, module in model.named_modules()}
+    blocks = [['', 'gives', 'parameters', 'MFLOPs']]
+    for path, chain in model.backbone.named_modules():
+        if isinstance(chain, BlockChain):
+            blocks.append([path.replace('branches.', 'branch '), '', '', ''])
+            marks = {name: ' *' if name in sites and path != 'shared' else '' for name in chain.names}
+            blocks += [_row(f'  {k}{mark}', chain[k], paths[id(chain[k])], shapes, flops) for k, mark in marks.items()]
+    blocks += [['passing (*)', '', '', '']] if sites else []
+    for site, key in sites.items():
+        title = f'  {site} {type(model.passing[key]).__name__}'
+        blocks.append(_row(title, model.passing[key], f'passing.{key}', {}, flops))
+    blocks.append(['heads', '', '', ''])
+    for name, task in model.tasks.items():
+        title = f'  {name} {type(task.head).__name__}'
+        blocks.append(_row(title, task, f'tasks.{name}.head', shapes, flops, f'tasks.{name}'))
     rows = [['stage', 'tasks', 'passing', 'trained', 'held', 'GFLOPs']]
     for name, model, _, flops in stages:
         counts = [f'{number_of(model, trained):,}' for trained in (True, False)]
@@ -63,8 +76,8 @@ def input_size(cfg: Config) -> int:
     for loader in (cfg.get('test_dataloader'), cfg.get('train_dataloader')):
         for dataset in innermost_datasets(loader) if loader else ():
             sizes = [step.get('size') for step in dataset.get('pipeline', ())]
-            if found := [size for size in sizes if isinstance(size, int)]:
-                return found[-1]
+            if numbers := [size for size in sizes if isinstance(size, int)]:
+                return numbers[-1]
     raise Mistake(f'{cfg.filename}: its pipelines state no size; give --size')
 
 
@@ -86,28 +99,8 @@ def run_once(model: nn.Module, size: int) -> tuple[dict[str, Any], dict[str, int
     for handle in handles:
         handle.remove()
     name = type(model).__name__
-    counts = {path.removeprefix(f'{name}.'): sum(found.values()) for path, found in counter.get_flop_counts().items()}
+    counts = {path.removeprefix(f'{name}.'): sum(flops.values()) for path, flops in counter.get_flop_counts().items()}
     return shapes, {**counts, '': counter.get_total_flops()}
-
-
-def block_rows(model: MultiTaskModel, shapes: dict[str, Any], flops: dict[str, int]) -> Iterator[list[str]]:
-    """A row for each block of the shared part and the branches, for each passing site and for each head."""
-    sites = {site: key for key, site in model.sites.items()}
-    for path, chain in model.backbone.named_modules():
-        if not isinstance(chain, BlockChain):
-            continue
-        yield [path.replace('branches.', 'branch '), '', '', '']
-        modules = {id(module): inner for inner, module in model.named_modules()}
-        for name in chain.names:
-            mark = ' *' if name in sites and path != 'shared' else ''
-            yield _row(f'  {name}{mark}', chain[name], modules[id(chain[name])], shapes, flops)
-    if sites:
-        yield ['passing (*)', '', '', '']
-    for site, key in sites.items():
-        yield _row(f'  {site} {type(model.passing[key]).__name__}', model.passing[key], f'passing.{key}', {}, flops)
-    yield ['heads', '', '', '']
-    for name, task in model.tasks.items():
-        yield _row(f'  {name} {type(task.head).__name__}', task, f'tasks.{name}.head', shapes, flops, f'tasks.{name}')
 
 
 def _row(
@@ -120,7 +113,7 @@ def _row(
 
 def number_of(module: nn.Module, trained: bool | None = None) -> int:
     """The parameters of a module, or those of them that are trained, or that are held."""
-    return sum(one.numel() for one in module.parameters() if trained in (None, one.requires_grad))
+    return sum(weight.numel() for weight in module.parameters() if trained in (None, weight.requires_grad))
 
 
 def columns(rows: list[list[str]]) -> list[str]:

@@ -27,7 +27,7 @@ NOTE = 'sweep.json'
 REPORTS = 'validations.json'
 RANGE = re.compile(r'\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*')
 NUM_RANDOM = 8  # trials before Optuna has seen enough to choose
-REDUCTION = 3  # of so many trials one goes on at each rung
+REDUCTION = 3  # one of so many trials continues at each rung
 
 
 @dataclass(frozen=True)

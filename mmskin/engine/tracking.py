@@ -100,7 +100,7 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
         write_id(self._save_dir, 'mlflow', run.info.run_id)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
-        """Log the config as parameters and as a file; a run that is gone on with has it already."""
+        """Log the config as parameters and as a file; a run that continues has it already."""
         self.cfg = config
         self._run_name = self._run_name or run_name(config)
         if read_id(self._save_dir, 'mlflow') is None:

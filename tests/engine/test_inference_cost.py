@@ -1,8 +1,11 @@
 """What a network costs, on layers whose numbers are known."""
 
+import json
+from types import SimpleNamespace
+
 from torch import nn, zeros
 
-from mmskin.engine.hooks.inference_cost import activation_bytes
+from mmskin.engine.hooks.inference_cost import InferenceCost
 
 
 class Two(nn.Module):
@@ -18,7 +21,16 @@ class Two(nn.Module):
     def forward(self, inputs, mode):
         return self.linear(inputs).relu()
 
+    def test_step(self, batch):
+        return self.linear(batch['inputs'])
 
-def test_activation_bytes_are_what_backward_needs():
-    """Float32: the input of 2 x 3 and the output of 2 x 5, but not the weights."""
-    assert activation_bytes(Two(), dict(inputs=zeros(2, 3))) == 4 * (2 * 3 + 2 * 5)
+
+def test_what_two_layers_cost(tmp_path):
+    """A product of 2 x 3 and 3 x 5; of the activations, the input of 2 x 3 and the output of 2 x 5, not the weights."""
+    loader = SimpleNamespace(dataset=[zeros(2, 3)], collate_fn=lambda samples: dict(inputs=samples[0]))
+    hook = InferenceCost(tmp_path / 'cost.json', repeats=3)
+    hook.before_test_epoch(SimpleNamespace(model=Two(), test_dataloader=loader))
+    cost = json.loads((tmp_path / 'cost.json').read_text())
+    assert cost['activation_bytes'] == 4 * (2 * 3 + 2 * 5)
+    assert (cost['parameters'], cost['flops']) == (3 * 5 + 5, 2 * 2 * 3 * 5)
+    assert cost['seconds'] > 0

@@ -21,7 +21,7 @@ class EpochSeed(Hook):
     """Seed each training epoch from (seed, epoch, rank), and tell the dataset which epoch it is.
 
     A checkpoint then needs no random state: a run that resumes draws what the uninterrupted one would have drawn,
-    dropout and augmentation alike. A loop without epochs (``by_epoch=False``) is left to draw as it will, but for a
+    dropout and augmentation alike. A loop without epochs (``by_epoch=False``) draws freely, but for a
     ``TarStream``, which draws for each image.
     """
 

@@ -62,14 +62,14 @@ class FiniteNumbers(Hook):
         all_reduce(count)
         if not count:
             return
-        found = all_gather_object((wrong, earlier, self.images))
-        names = dict.fromkeys(name for wrong, _, _ in found for name in wrong)
+        gathered = all_gather_object((wrong, earlier, self.images))
+        names = dict.fromkeys(name for wrong, _, _ in gathered for name in wrong)
         text = f'the loss {" and ".join([name for name in names if not name.startswith("loss ")] or names)}'
         if broken := weights_not_finite(runner.model):
-            images = [image for _, earlier, _ in found for image in earlier]
+            images = [image for _, earlier, _ in gathered for image in earlier]
             text = f'{text}, since the step before, whose images are named, left {broken[0]} not finite'
         else:
-            images = [image for wrong, _, images in found if wrong for image in images]
+            images = [image for wrong, _, images in gathered if wrong for image in images]
         raise Mistake(
             f'{place(runner, runner.iter + 1)}: {text} (images: {", ".join(images) or "unknown"}); '
             f'{last_good(runner)}. Look at these images, or lower the learning rate'

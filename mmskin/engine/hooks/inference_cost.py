@@ -8,7 +8,6 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmskin.files import write_note
@@ -54,30 +53,25 @@ class InferenceCost(Hook):
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
+        saved = {}  # bytes by address: each piece of memory counts once
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        network = unwrap(model)
+        data = network.data_preprocessor(batch, False)  # type: ignore[operator]
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            outputs = network(**data, mode='tensor')
+        del outputs
+        weights = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
         on_cpu = f'CPU, {torch.get_num_threads()} threads'
         cost = {
             'parameters': sum(parameter.numel() for parameter in model.parameters()),
             'flops': counter.get_total_flops(),
             'seconds': median(seconds),
             'device': torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu,
-            'activation_bytes': activation_bytes(model, batch),
+            'activation_bytes': sum(size for address, size in saved.items() if address not in weights),
         }
         write_note(self.out_file, cost)
-
-
-def activation_bytes(model: nn.Module, batch: dict) -> int:
-    """Bytes that a forward pass on ``batch`` saves for its gradients, each piece of memory counted once."""
-    model = unwrap(model)
-    saved = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    data = model.data_preprocessor(batch, False)  # type: ignore[operator]
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        outputs = model(**data, mode='tensor')
-    del outputs
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    return sum(size for address, size in saved.items() if address not in weights)
