@@ -192,8 +192,8 @@ def values_of(inputs: Mapping[str, Input], samples: Iterable[TaskSample | Mappin
     """
     told = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
     return {
-        name: torch.tensor([one.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
-        for name, one in inputs.items()
+        name: torch.tensor([given.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
+        for name, given in inputs.items()
     }
 
 
@@ -236,13 +236,13 @@ class Fusion(nn.Module):
 
     def encode(self, values: Values, like: Tensor) -> Tensor:
         """All inputs side by side (N, width) for a batch like ``like``; a layer on it learns what unknown means."""
-        parts = [one.encode(self.value_of(name, values, like)) for name, one in self.inputs.items()]
+        parts = [given.encode(self.value_of(name, values, like)) for name, given in self.inputs.items()]
         return torch.cat(parts, dim=1)
 
     @property
     def width(self) -> int:
         """Columns of ``encode``."""
-        return sum(one.width for one in self.inputs.values())
+        return sum(given.width for given in self.inputs.values())
 
 
 @MODELS.register_module()
@@ -327,8 +327,8 @@ class PriorFusion(Fusion):
         if learn and not in_training:
             raise Mistake('learn=True of PriorFusion needs in_training=True: a table that no loss sees learns nothing')
         self.num_classes, self.smoothing, self.weight, self.in_training = num_classes, smoothing, weight, in_training
-        for name, one in self.inputs.items():
-            table = torch.zeros(one.num_bins, num_classes)
+        for name, given in self.inputs.items():
+            table = torch.zeros(given.num_bins, num_classes)
             if learn:
                 self.register_parameter(f'table_{name}', nn.Parameter(table))
             else:
@@ -342,8 +342,8 @@ class PriorFusion(Fusion):
             )
         if self.training and not self.in_training:
             return logits
-        for name, one in self.inputs.items():
-            added = one.members(self.value_of(name, values, logits)) @ getattr(self, f'table_{name}')
+        for name, given in self.inputs.items():
+            added = given.members(self.value_of(name, values, logits)) @ getattr(self, f'table_{name}')
             logits = logits + self.weight * added
         return logits
 
@@ -352,7 +352,7 @@ class PriorFusion(Fusion):
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
             raise Mistake(f'PriorFusion has num_classes={self.num_classes}, and a label is {int(labels.max())}')
         classes = nn.functional.one_hot(labels, self.num_classes).double()
-        for name, one in self.inputs.items():
-            counts = one.members(values[name]).double().T @ classes + self.smoothing  # (num_bins, num_classes)
+        for name, given in self.inputs.items():
+            counts = given.members(values[name]).double().T @ classes + self.smoothing  # (num_bins, num_classes)
             of_class, of_all = counts / counts.sum(dim=0), counts.sum(dim=1) / counts.sum()
             getattr(self, f'table_{name}').copy_((of_class / of_all[:, None]).log())

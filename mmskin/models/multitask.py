@@ -125,7 +125,7 @@ class MultiTaskModel(BaseModel):
                 if not blocks:
                     raise Mistake(f'passing names {site!r}, where no task has a branch; name them in tasks')
                 is_late = site.startswith('decoder/')
-                if twice := [other for other, found in seen.items() if found == (is_late, blocks)]:
+                if twice := [other for other, where in seen.items() if where == (is_late, blocks)]:
                     raise Mistake(f'passing names one block as {twice[0]!r} and as {site!r}; keep one of them')
                 seen[site] = is_late, blocks
                 # a level is called by its block, if that is the same in all
@@ -151,7 +151,7 @@ class MultiTaskModel(BaseModel):
         return {'in_channels': entering, 'out_channels': leaving}
 
     def _late_routes(self, operator: Mapping[str, Any], blocks: Mapping[str, str]) -> dict[str, list[Route]]:
-        """The routes of an operator at a decoder's level: those between heads that get a map, to such as read it."""
+        """The routes of an operator at a decoder's level: those from heads that get a map to heads that read it."""
         kind = cast(type[FeaturePassing], MODELS.get(operator['type']))
         routes = operator.get('routes')
         routes = [tuple(route) for route in (kind.default_routes([*blocks]) if routes is None else routes)]
@@ -174,7 +174,7 @@ class MultiTaskModel(BaseModel):
         return {place for place, gradient in enumerate(gradients) if gradient is not None}
 
     def _fixed_parts(self, frozen: Sequence[str]) -> list[nn.Module]:
-        """The modules that ``frozen`` names, and those that the active tasks do without."""
+        """The modules that ``frozen`` names, and those that no active task needs."""
         parts = {'shared': [self.backbone.shared], 'passing': [self.passing]}
         parts |= {name: [self.backbone.branch(name), task] for name, task in self.tasks.items()}
         modules = dict(self.named_modules())
@@ -283,16 +283,16 @@ class MultiTaskModel(BaseModel):
         """Let the tasks' fusions count what they want to, in a training set as ``TaskDataset`` lists it."""
         fused = {name: task for name, task in self.tasks.items() if task.fusion}
         labels = {name: array('q') for name in fused}
-        values = {name: {one: array('f') for one in self.inputs} for name in fused}
+        values = {name: {key: array('f') for key in self.inputs} for name in fused}
         for sample in samples:
             for name, task in fused.items():
                 if task.kind == 'classes' and (label := label_in(sample, task.target)) is not None:
                     labels[name].append(label)
-                    for one, told in self.inputs.items():
-                        values[name][one].append(told.read(sample.get('inputs', {}).get(one), one))
+                    for key, told in self.inputs.items():
+                        values[name][key].append(told.read(sample.get('inputs', {}).get(key), key))
         for name, task in fused.items():
             if labels[name]:
-                known = {one: torch.tensor(found) for one, found in values[name].items()}
+                known = {key: torch.tensor(numbers) for key, numbers in values[name].items()}
                 task.fusion.fit(known, torch.tensor(labels[name]))
 
     def passing_by_site(self) -> dict[str, FeaturePassing]:
@@ -316,11 +316,11 @@ class MultiTaskModel(BaseModel):
 
         Call it in evaluation mode, as any forward pass that is not training.
         """
-        found: dict[str, dict[str, Tensor]] = {}
+        rates: dict[str, dict[str, Tensor]] = {}
 
         def record(site: str, operator: FeaturePassing, *given: Any) -> None:
-            found[site] = operator.gates(*given)
+            rates[site] = operator.gates(*given)
 
         with watched(record):
             self.extract_feat(inputs)
-        return found
+        return rates

@@ -157,7 +157,7 @@ def overlap(feature: Tensor, num_subspaces: int) -> Tensor:
     with torch.autocast(feature.device.type, enabled=False):
         channels = F.normalize(split(feature.float(), num_subspaces).flatten(3), dim=3, eps=1e-6)
         pairs = combinations(channels.unbind(dim=1), 2)
-        return torch.stack([(one @ other.mT).square().mean() for one, other in pairs]).mean()
+        return torch.stack([(first @ second.mT).square().mean() for first, second in pairs]).mean()
 
 
 class DiagonalStream(nn.Module):

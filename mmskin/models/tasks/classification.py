@@ -112,8 +112,8 @@ class OrdinalClassification(Classification):
         """Probabilities (N, num_grades), of logits that are made to fall from grade to grade."""
         rates = self(feats).float().sigmoid()
         above = torch.stack([rates[:, : k + 1].amin(dim=1) for k in range(rates.shape[1])], dim=1)  # ONNX has no cummin
-        one, none = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
-        return torch.cat([one, above], dim=1) - torch.cat([above, none], dim=1)
+        ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+        return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)
 
     def decide(self, sample: TaskSample) -> None:
         """Write the grade that as much lies below as above of."""

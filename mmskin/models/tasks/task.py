@@ -71,7 +71,7 @@ class Task(BaseModule):
         name: Its key in the network's ``tasks``.
         kind: What it gives: 'classes' (one of several), 'labels' (any of several), 'values' or 'masks'.
         estimated: The end of the name of the field that ``put`` writes and ``decide`` reads.
-        meaning: Of the numbers that ``estimate`` gives, for who reads them in an exported file.
+        meaning: Of the numbers that ``estimate`` gives, for readers of an exported file.
     """
 
     name: str = 'task'
