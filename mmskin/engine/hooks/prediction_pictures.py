@@ -39,7 +39,8 @@ class PredictionPictures(Hook):
         self.validations += 1
         if self.chosen is not None:
             return
-        dataset, by_class = runner.val_dataloader.dataset, {}
+        dataset = runner.val_dataloader.dataset
+        by_class: dict[int, list[str]] = {}
         for index in range(0, len(dataset) if self.num_images else 0, get_world_size()):
             info = dataset.get_data_info(index)
             ids = by_class.setdefault(info.get('gt_label', -1), [])
