@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from narrow import SLIM
 
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
@@ -73,8 +74,8 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def small_config(repository):
-    """The demo's config at 48 pixels."""
-    options = {'test_dataloader.dataset.pipeline.0.size': SIZE, 'test_dataloader.num_workers': 0}
+    """The demo's config at 48 pixels, with a slim network."""
+    options = {**SLIM, 'test_dataloader.dataset.pipeline.0.size': SIZE, 'test_dataloader.num_workers': 0}
     return load_config(repository / 'configs/fpm/r18_synthetic.py', options=options)
 
 

@@ -1,7 +1,7 @@
 """A suite that takes seconds: two networks, two seeds, one epoch at 48 pixels."""
 
-import narrow
 import pytest
+from narrow import NARROW
 
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -17,7 +17,7 @@ methods = [
 ]
 """
 OPTIONS = {
-    **narrow.OPTIONS,
+    **NARROW,
     **{f'{part}_dataloader.dataset.pipeline.0.size': 48 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')},
     **{f'{part}_dataloader.persistent_workers': False for part in ('train', 'val')},

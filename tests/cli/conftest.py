@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from narrow import SLIM
 
 from mmskin.config import load_config
 from mmskin.packaging.publish import publish_weights
@@ -11,11 +12,10 @@ from mmskin.registry import MODELS
 
 @pytest.fixture(scope='session')
 def model(repository, tmp_path_factory):
-    """The demo's network at 48 pixels."""
+    """The demo's network at 48 pixels, slim."""
     folder = tmp_path_factory.mktemp('models')
-    cfg = load_config(
-        repository / 'configs/fpm/r18_synthetic.py', options={'test_dataloader.dataset.pipeline.0.size': 48}
-    )
+    options = {**SLIM, 'test_dataloader.dataset.pipeline.0.size': 48}
+    cfg = load_config(repository / 'configs/fpm/r18_synthetic.py', options=options)
     init_default_scope('mmskin')
     torch.manual_seed(0)
     weights = MODELS.build(cfg.model).state_dict()

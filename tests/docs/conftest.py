@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from narrow import SLIM
 
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
@@ -69,6 +70,8 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
     (folder / 'bin' / 'srun').chmod(0o755)
     places = [str(folder / 'bin'), str(Path(sys.executable).parent), os.environ['PATH']]
     monkeypatch.setenv('PATH', os.pathsep.join(places))
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    monkeypatch.setenv('XDG_CACHE_HOME', str(cache))  # what is prepared once on a machine
     monkeypatch.setenv('HOME', str(folder))
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -80,10 +83,12 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
 
 
 def shrink(folder):
-    """Give the paper's config the demo's network and two stages; tests/test_configs.py builds the real one."""
+    """Slim the demo's network, and give it to the paper's config, with two stages; test_configs.py builds the real."""
     (network,) = re.findall(r'^model = dict\(.*?^\)', (folder / 'r18_synthetic.py').read_text(), re.M | re.S)
-    with (folder / 'r101_isic2017.py').open('a') as file:
-        file.write(f'\n{network}\nstages = stages[::2]\n')
+    slim = [f'{option} = {value}' for option, value in SLIM.items()]
+    with (folder / 'r18_synthetic.py').open('a') as demo, (folder / 'r101_isic2017.py').open('a') as paper:
+        demo.write('\n'.join(['', *slim, '']))
+        paper.write('\n'.join(['', network, *slim, 'stages = stages[::2]', '']))
 
 
 def pack_ham10000(folder):

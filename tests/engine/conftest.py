@@ -1,7 +1,7 @@
 """A training that takes seconds: the demo's config at 48 pixels on a handful of images."""
 
-import narrow
 import pytest
+from narrow import NARROW
 
 from mmskin.datasets.synthetic import SyntheticLesions
 
@@ -19,7 +19,7 @@ def tiny():
     sizes = {f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('train', 'val', 'test')}
     workers = {f'{name}_dataloader.num_workers': 0 for name in ('val', 'test')}
     return {
-        **narrow.OPTIONS,
+        **NARROW,
         **sizes,
         **workers,
         'train_dataloader.batch_size': 4,

@@ -6,10 +6,25 @@ from mmskin.models.backbones.chain import BlockChain
 
 STRIDES = {'layer1': 1, 'layer2': 2, 'layer3': 2, 'layer4': 2}
 WIDTH = 8
-OPTIONS = {  # of the configs whose network is ResNet-18; a process that reads them needs this folder in its path
-    'model.backbone.chain.type': 'narrow.NarrowChain',
-    **{f'model.tasks.{task}.head.in_channels': WIDTH for task in ('cls', 'seg')},
-}
+
+
+def narrow(*tasks):
+    """Options of the configs whose network is ResNet-18; a process that reads them needs this folder in its path."""
+    return {
+        'model.backbone.chain.type': 'narrow.NarrowChain',
+        **{f'model.tasks.{task}.head.in_channels': WIDTH for task in tasks},
+    }
+
+
+def slim(*tasks):
+    """Options that leave such a config timm's own ResNet-18 with 1 % of its weights; any process can read it."""
+    return {
+        'model.backbone.chain.channels': (8, 16, 32, 48),
+        **{f'model.tasks.{task}.head.in_channels': 48 for task in tasks},
+    }
+
+
+NARROW, SLIM = narrow('cls', 'seg'), slim('cls', 'seg')
 
 
 class NarrowChain(BlockChain):

@@ -8,6 +8,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from narrow import SLIM
 
 from mmskin.config import load_config
 from mmskin.errors import Mistake
@@ -24,7 +25,7 @@ pytest.importorskip('openvino', reason="openvino is not installed: pip install '
 def model(repository, tmp_path, monkeypatch):
     """A model folder without passing, at 48 pixels, of random weights; what is prepared goes into an empty cache."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    options = {'test_dataloader.dataset.pipeline.0.size': 48}
+    options = {**SLIM, 'test_dataloader.dataset.pipeline.0.size': 48}
     cfg = load_config(repository / 'configs/multitask/r18_synthetic.py', options=options)
     torch.manual_seed(0)
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'weights.pth')
@@ -74,10 +75,9 @@ def test_a_pipe_in_the_cache_is_named_and_not_waited_for(tmp_path):
     writer.join()
 
 
-def test_what_it_cannot_run_is_refused(repository, checkpoint):
-    gated = repository / 'configs/fpm/r18_synthetic.py'
+def test_what_it_cannot_run_is_refused(half_folder):
     with pytest.raises(Mistake, match='passes features; give device="cpu"'):
-        LesionInferencer(gated, checkpoint, device='openvino')
+        LesionInferencer(half_folder.config.parent, device='openvino')
 
 
 @pytest.mark.parametrize('place', ['x' * 300, None])  # a name that no disk takes, and no home

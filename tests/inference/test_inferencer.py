@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from narrow import SLIM
 from PIL import Image
 
 from mmskin import FailedImage, LesionInferencer
@@ -329,7 +330,8 @@ def test_a_config_that_tests_nothing_is_refused(small_config, checkpoint, tmp_pa
 
 
 def test_a_config_may_name_classes(small_config, checkpoint, image, tmp_path):
-    (tmp_path / 'classes.py').write_text(NAMES_CLASSES)
+    slim = '\n'.join(f'{option} = {value}' for option, value in SLIM.items())
+    (tmp_path / 'classes.py').write_text(NAMES_CLASSES + slim)
     cfg = load_config(tmp_path / 'classes.py')
     published = publish_weights(cfg, checkpoint, tmp_path / 'model')
     assert [hook['type'] for hook in load_config(published.config).custom_hooks] == [f'{HOOK}.ChannelsLast']

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from narrow import SLIM
 
 from mmskin import LesionInferencer
 from mmskin.config import load_config
@@ -19,13 +20,16 @@ from mmskin.structures import TaskSample
 @pytest.fixture(scope='module')
 def networks(repository, tmp_path_factory):
     """A config, and the work folders of three folds with weights of their own."""
-    config, folder = repository / 'configs/fpm/r18_synthetic.py', tmp_path_factory.mktemp('method') / 'seed0'
+    folder = tmp_path_factory.mktemp('method') / 'seed0'
+    cfg = load_config(repository / 'configs/fpm/r18_synthetic.py', options=SLIM)
+    config = folder.parent / 'slim.py'
+    config.write_text(cfg.pretty_text)
     init_default_scope('mmskin')
     for fold in range(3):
         torch.manual_seed(fold)
         work = folder / f'fold{fold}' / 'train'
         work.mkdir(parents=True)
-        torch.save({'state_dict': MODELS.build(load_config(config).model).state_dict()}, work / 'last.pth')
+        torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, work / 'last.pth')
         (work / 'last_checkpoint').write_text('last.pth')
     return config, folder
 

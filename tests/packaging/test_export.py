@@ -152,7 +152,7 @@ def test_models_by_name_become_one_file(half_folder, images, tmp_path):
 def test_networks_that_do_not_go_together_are_refused(folds, half_folder, onnx_file, tmp_path, capsys):
     config, folder = folds
     cfg = load_config(config)
-    head = dict(type='ClsHead', in_channels=512, num_classes=2)
+    head = dict(type='ClsHead', in_channels=48, num_classes=2)
     measures = dict(type='Regression', head=head, losses=dict(l1=dict(type='torch.nn.L1Loss')))
     other = {**cfg.model, 'tasks': {**cfg.model.tasks, 'cls': measures}}
     torch.save(MODELS.build(other).state_dict(), tmp_path / 'other.pth')

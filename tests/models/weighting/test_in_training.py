@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import narrow
 import pytest
 import torch
+from narrow import NARROW
 
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
@@ -33,7 +33,7 @@ def start(repository, data_root):
             str(work_dir),
             str(data_root),
             options={
-                **narrow.OPTIONS,
+                **NARROW,
                 **sizes,
                 **loaders,
                 'train_dataloader.batch_size': 4,
