@@ -44,7 +44,8 @@ def test_eight_bits_are_a_quarter_of_the_size_and_near_what_was_trained(small_co
     trained, published = read_weights(checkpoint), read_weights(folder.weights)
     assert trained.keys() == published.keys()
     assert read_metadata(folder.weights)['dtype'] == 'float16, float32, int64, int8'
-    assert folder.weights.stat().st_size < 0.28 * sum(tensor.nbytes for tensor in trained.values())
+    names = 250 * len(trained)  # what the file says of a tensor and its factors
+    assert folder.weights.stat().st_size < 0.28 * sum(tensor.nbytes for tensor in trained.values()) + names
     for name, tensor in trained.items():
         if tensor.ndim > 1:
             assert torch.linalg.vector_norm(published[name] - tensor) <= 0.01 * torch.linalg.vector_norm(tensor), name
