@@ -68,25 +68,15 @@ def paint_skin(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """A picture (H, W, 3) of bare skin: a tone, blotches of redness, furrows, pores, and light from one side."""
     tone = FAIR + rng.uniform(0, 1) * (TANNED - FAIR) + rng.normal(0, 0.02, 3).astype(np.float32)
     blotches = 0.03 * smooth_noise(rng, shape, 40)[..., None] * np.array((0.5, 1.0, 0.9), np.float32)
-    relief = 0.012 * furrows(rng, shape) + 0.015 * smooth_noise(rng, shape, 2.5)
-    return tone + blotches + (relief + light(rng, shape))[..., None]
-
-
-def furrows(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Two crossing sets of fine lines (H, W), slightly bent."""
     x, y = grid(shape)
-    x, y = x + 3 * smooth_noise(rng, shape, 25), y + 3 * smooth_noise(rng, shape, 25)
+    bent = x + 3 * smooth_noise(rng, shape, 25), y + 3 * smooth_noise(rng, shape, 25)
     first = rng.uniform(0, np.pi)
     angles = (first, first + rng.uniform(1.0, 1.6))
-    waves = [np.sin(along(x, y, angle) * rng.uniform(0.5, 0.8)) for angle in angles]
-    return waves[0] * waves[1]
-
-
-def light(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """A gradient of brightness (H, W) in a random direction."""
-    x, y = grid(shape)
+    furrows = [np.sin(along(*bent, angle) * rng.uniform(0.5, 0.8)) for angle in angles]  # two crossing sets
+    relief = 0.012 * furrows[0] * furrows[1] + 0.015 * smooth_noise(rng, shape, 2.5)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.1)
-    return strength * along(x / shape[1] - 0.5, y / shape[0] - 0.5, angle)
+    light = strength * along(x / shape[1] - 0.5, y / shape[0] - 0.5, angle)
+    return tone + blotches + (relief + light)[..., None]
 
 
 @dataclass(frozen=True)
@@ -171,41 +161,6 @@ def globules(picture: np.ndarray, outline: Outline, rng: np.random.Generator, di
     return blend(picture, (0.16, 0.09, 0.07), 0.8 * dots(outline.depth.shape, points, radii))
 
 
-def streaks(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
-    """Dark rays that leave part of the border."""
-    rays = ramp(np.cos(outline.angle * int(rng.integers(22, 34)) + rng.uniform(0, 6)), 0.1, 0.9)
-    part = ramp(np.cos(outline.angle - rng.uniform(0, 2 * np.pi)), -0.2, 0.5)
-    ring = ramp(outline.depth, -0.02, 0.04) * ramp(-outline.depth, -0.3, -0.1)
-    return blend(picture, (0.13, 0.08, 0.07), 0.6 * rays * part * ring)
-
-
-def veil(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
-    """A blue-white haze over part of the lesion, without structure."""
-    part = ramp(smooth_noise(rng, outline.depth.shape, outline.radius * 0.8), -0.3, 0.9)
-    return blend(picture, (0.46, 0.49, 0.56), rng.uniform(0.5, 0.85) * part * ramp(outline.depth, 0.05, 0.4))
-
-
-def cysts(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
-    """Milia-like cysts: small bright spots, some starry and some cloudy."""
-    points = outline.points_inside(rng, int(rng.integers(5, 18)), 0.12, 1.0)
-    layer = dots(outline.depth.shape, points, rng.uniform(0.8, 2.4, len(points)))
-    return blend(picture, (0.95, 0.89, 0.78), rng.uniform(0.6, 0.9) * layer)
-
-
-def openings(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
-    """Comedo-like openings: sharp round plugs, dark brown."""
-    points = outline.points_inside(rng, int(rng.integers(5, 14)), 0.12, 1.0)
-    layer = dots(outline.depth.shape, points, rng.uniform(1.5, 3.2, len(points)))
-    return blend(picture, (0.22, 0.14, 0.08), 0.85 * layer)
-
-
-def fissures(picture: np.ndarray, outline: Outline, rng: np.random.Generator) -> np.ndarray:
-    """Dark winding furrows between ridges, as on a brain."""
-    ridges = np.abs(smooth_noise(rng, outline.depth.shape, rng.uniform(7, 11)))
-    furrows = ramp(-ridges, -0.35, 0.0) * ramp(outline.depth, 0.02, 0.2)
-    return blend(picture, (0.27, 0.18, 0.11), rng.uniform(0.35, 0.7) * furrows)
-
-
 LIGHT_BROWN, BROWN, DARK_BROWN = (0.66, 0.45, 0.32), (0.50, 0.31, 0.21), (0.35, 0.21, 0.15)
 BLACK, RED, GREY, WHITE = (0.15, 0.10, 0.10), (0.66, 0.38, 0.34), (0.46, 0.45, 0.47), (0.78, 0.68, 0.64)
 WAXY, TAN, GREY_BROWN = (0.72, 0.56, 0.36), (0.62, 0.47, 0.33), (0.50, 0.41, 0.35)
@@ -222,10 +177,15 @@ def paint_melanoma(skin: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
         picture = network(picture, outline, rng, disorder=rng.uniform(0.6, 1.0))
     if rng.random() < 0.7:
         picture = globules(picture, outline, rng, disorder=1.0)
-    if rng.random() < 0.5:
-        picture = streaks(picture, outline, rng)
-    if rng.random() < 0.5:
-        picture = veil(picture, outline, rng)
+    if rng.random() < 0.5:  # streaks: dark rays that leave part of the border
+        rays = ramp(np.cos(outline.angle * int(rng.integers(22, 34)) + rng.uniform(0, 6)), 0.1, 0.9)
+        part = ramp(np.cos(outline.angle - rng.uniform(0, 2 * np.pi)), -0.2, 0.5)
+        ring = ramp(outline.depth, -0.02, 0.04) * ramp(-outline.depth, -0.3, -0.1)
+        picture = blend(picture, (0.13, 0.08, 0.07), 0.6 * rays * part * ring)
+    if rng.random() < 0.5:  # a veil: a blue-white haze over part of the lesion, without structure
+        part = ramp(smooth_noise(rng, outline.depth.shape, outline.radius * 0.8), -0.3, 0.9)
+        cover = rng.uniform(0.5, 0.85) * part * ramp(outline.depth, 0.05, 0.4)
+        picture = blend(picture, (0.46, 0.49, 0.56), cover)
     return picture, outline
 
 
@@ -248,12 +208,19 @@ def paint_seborrheic_keratosis(skin: np.ndarray, rng: np.random.Generator) -> tu
     outline = draw_outline(rng, skin.shape[:2], irregularity=rng.uniform(0.03, 0.07), lobes=int(rng.integers(1, 3)))
     tones = [(WAXY, TAN, GREY_BROWN, LIGHT_BROWN)[index] for index in rng.permutation(4)[:2]]
     picture = pigment(skin, outline, rng, tones, cell=0.35, softness=rng.uniform(0.02, 0.07))
-    if rng.random() < 0.6:
-        picture = fissures(picture, outline, rng)
-    if rng.random() < 0.85:
-        picture = cysts(picture, outline, rng)
-    if rng.random() < 0.7:
-        picture = openings(picture, outline, rng)
+    shape = outline.depth.shape
+    if rng.random() < 0.6:  # fissures: dark winding furrows between ridges, as on a brain
+        ridges = np.abs(smooth_noise(rng, shape, rng.uniform(7, 11)))
+        furrows = ramp(-ridges, -0.35, 0.0) * ramp(outline.depth, 0.02, 0.2)
+        picture = blend(picture, (0.27, 0.18, 0.11), rng.uniform(0.35, 0.7) * furrows)
+    if rng.random() < 0.85:  # milia-like cysts: small bright spots, some starry and some cloudy
+        points = outline.points_inside(rng, int(rng.integers(5, 18)), 0.12, 1.0)
+        layer = dots(shape, points, rng.uniform(0.8, 2.4, len(points)))
+        picture = blend(picture, (0.95, 0.89, 0.78), rng.uniform(0.6, 0.9) * layer)
+    if rng.random() < 0.7:  # comedo-like openings: sharp round plugs, dark brown
+        points = outline.points_inside(rng, int(rng.integers(5, 14)), 0.12, 1.0)
+        layer = dots(shape, points, rng.uniform(1.5, 3.2, len(points)))
+        picture = blend(picture, (0.22, 0.14, 0.08), 0.85 * layer)
     return picture, outline
 
 
@@ -283,29 +250,26 @@ def pigment(
 
 
 def add_nuisances(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each nuisance with some chance, none depending on the lesion."""
-    if rng.random() < 0.4:
-        picture = hair(picture, rng)
+    """Hair, a ruler and dark corners, each with some chance, none depending on the lesion."""
+    height, width = picture.shape[:2]
+    if rng.random() < 0.4:  # curved hairs of one colour, lying in about one direction
+        colour = np.array((0.18, 0.12, 0.09)) * rng.uniform(0.5, 1.8)
+        lie, layers = rng.uniform(0, np.pi), []
+        for _ in range(rng.integers(3, 13)):
+            steps = np.linspace(-0.5, 0.5, 24) * rng.uniform(0.5, 1.3) * width
+            angle = lie + rng.normal(0, 0.35) + steps / width * rng.normal(0, 0.9)
+            start = rng.uniform(0, 1, 2) * (width, height)
+            points = start + np.stack([steps * np.cos(angle), steps * np.sin(angle)], axis=1)
+            layers.append(rng.uniform(0.5, 0.9) * stroke((height, width), points, rng.uniform(0.6, 2)))
+        picture = blend(picture, colour, np.max(layers, axis=0))
     if rng.random() < 0.25:
         picture = ruler(picture, rng)
-    if rng.random() < 0.35:
-        picture = vignette(picture, rng)
+    if rng.random() < 0.35:  # the dark corners of a round field of view
+        x, y = grid((height, width))
+        distance = np.hypot(x - width / 2, y - height / 2) / np.hypot(width, height) * 2  # 1 at the corners
+        edge = rng.uniform(0.80, 0.95)
+        picture = blend(picture, (0.03, 0.02, 0.02), ramp(distance, edge - 0.03, edge + 0.06))
     return picture
-
-
-def hair(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Some curved hairs of one colour, lying in about one direction."""
-    height, width = picture.shape[:2]
-    colour = np.array((0.18, 0.12, 0.09)) * rng.uniform(0.5, 1.8)
-    lie = rng.uniform(0, np.pi)
-    layers = []
-    for _ in range(rng.integers(3, 13)):
-        steps = np.linspace(-0.5, 0.5, 24) * rng.uniform(0.5, 1.3) * width
-        angle = lie + rng.normal(0, 0.35) + steps / width * rng.normal(0, 0.9)
-        start = rng.uniform(0, 1, 2) * (width, height)
-        points = start + np.stack([steps * np.cos(angle), steps * np.sin(angle)], axis=1)
-        layers.append(rng.uniform(0.5, 0.9) * stroke((height, width), points, rng.uniform(0.6, 2)))
-    return blend(picture, colour, np.max(layers, axis=0))
 
 
 def ruler(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -319,12 +283,3 @@ def ruler(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         tick = np.array([[place, depth - reach], [place, depth]]) if far else np.array([[place, 0], [place, reach]])
         layers.append(stroke((height, width), tick if across else tick[:, ::-1], 1))
     return blend(picture, (0.08, 0.08, 0.09), 0.8 * np.max(layers, axis=0))
-
-
-def vignette(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The dark corners of a round field of view."""
-    height, width = picture.shape[:2]
-    x, y = grid((height, width))
-    distance = np.hypot(x - width / 2, y - height / 2) / np.hypot(width, height) * 2  # 1 at the corners
-    edge = rng.uniform(0.80, 0.95)
-    return blend(picture, (0.03, 0.02, 0.02), ramp(distance, edge - 0.03, edge + 0.06))

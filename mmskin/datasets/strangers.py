@@ -1,6 +1,7 @@
 """Images that are no dermoscopic images of a lesion, to see whether a network says so: painted here, or of packages."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -111,13 +112,11 @@ def histology(number: int, generator: np.random.Generator) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), 0.8)
 
 
-def everyday(number: int, generator: np.random.Generator) -> np.ndarray:
-    """A photograph or a picture that comes with scikit-image or scikit-learn, or a part of one."""
-    return part_of_packaged('everyday', number, generator)
-
-
 def part_of_packaged(kind: str, number: int, generator: np.random.Generator) -> np.ndarray:
-    """Each file as it is, and then a part of half its sides; grey ones in three equal channels."""
+    """A picture that comes with scikit-image or scikit-learn: each file as it is, then a part of half its sides.
+
+    Grey ones have three equal channels.
+    """
     import skimage.data
     import sklearn.datasets
 
@@ -139,5 +138,5 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
     'painted': painted,
     'clinical': clinical,
     'histology': histology,
-    'everyday': everyday,
+    'everyday': partial(part_of_packaged, 'everyday'),
 }
