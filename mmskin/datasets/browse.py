@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, ConcatDataset
 from mmengine.structures import PixelData
 
 from mmskin.datasets.task_dataset import task_datasets
@@ -94,7 +93,17 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     if min(count, views) < 1:
         raise Mistake('there is nothing to show; give a count, views and a split of at least one image.')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
-    samples = [read_original(dataset, index) for index in indices]
+    samples = []
+    for info in (dict(dataset.get_data_info(index)) for index in indices):
+        labels = [told(field, info[field], dataset.metainfo) for field in info if field.startswith('gt_')]
+        results = LoadMask().transform(LoadImage(THUMBNAIL).transform(info))  # upright, as its files have it
+        fields = {
+            FIELDS.get(field, field): value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
+            for field, value in results.items()
+            if field.startswith('gt_') and isinstance(value, np.ndarray) and value.ndim > 1
+        }
+        original = View(results['img'], named_masks(fields, dataset.metainfo))
+        samples.append(Sample(info['image_id'], '\n'.join(labels), original))
     for epoch in range(views):
         for part in task_datasets(dataset):
             part.set_epoch(epoch)
@@ -110,19 +119,6 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     return samples
 
 
-def read_original(dataset: BaseDataset | ConcatDataset, index: int) -> Sample:
-    """A sample as its files have it, upright, without views."""
-    info = dict(dataset.get_data_info(index))
-    known = [told(field, info[field], dataset.metainfo) for field in info if field.startswith('gt_')]
-    results = LoadMask().transform(LoadImage(THUMBNAIL).transform(info))
-    fields = {
-        FIELDS.get(field, field): value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
-        for field, value in results.items()
-        if field.startswith('gt_') and isinstance(value, np.ndarray) and value.ndim > 1
-    }
-    return Sample(info['image_id'], '\n'.join(known), View(results['img'], named_masks(fields, dataset.metainfo)))
-
-
 def told(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:
     """What a sample's field says, in words: the class alone for ``gt_label``, else with the field's name."""
     names = names_of(metainfo, field)
@@ -136,15 +132,15 @@ def told(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:
 
 def named_masks(fields: Mapping[str, np.ndarray], metainfo: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Masks (H, W) by name, of fields (C, H, W): those of a map of classes by class, and of several masks by theirs."""
-    found: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
     for target, levels in fields.items():
         names = names_of(metainfo, target)
         if len(levels) == 1 and len(names) > 1:
-            found |= {name: levels[0] == number for number, name in enumerate(names, 1)}
+            masks |= {name: levels[0] == number for number, name in enumerate(names, 1)}
         else:
             labels = names or [target if len(levels) == 1 else f'{target} {index}' for index in range(len(levels))]
-            found |= dict(zip(labels, levels, strict=False))
-    return found
+            masks |= dict(zip(labels, levels, strict=False))
+    return masks
 
 
 def draw_sheet(samples: Sequence[Sample], out_file: str | Path, title: str) -> None:

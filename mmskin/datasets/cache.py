@@ -26,17 +26,11 @@ from mmskin.datasets.transforms.loading import LoadImage, LoadMask, ResizeImage
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import read_note, write_note
 
-__all__ = ['CachedLoading', 'files_at_fault', 'loading_steps', 'write_cache']
+__all__ = ['LOADING', 'CachedLoading', 'files_at_fault', 'write_cache']
 
 LOADING = (LoadImage, LoadMask, ResizeImage)  # they draw nothing, so a sample is the same in every epoch
 SHARD_BYTES = 2**27
 SHOWN = 10  # faulty images in an error
-
-
-def loading_steps(steps: Sequence[Callable]) -> list[Callable]:
-    """The steps at the beginning of a pipeline that a cache can stand for."""
-    count = next((index for index, step in enumerate(steps) if type(step) not in LOADING), len(steps))
-    return [*steps[:count]]
 
 
 class CachedLoading:
@@ -47,7 +41,7 @@ class CachedLoading:
 
     Args:
         folder: what ``mmskin cache`` was told to write.
-        steps: the pipeline's ``loading_steps``.
+        steps: those of ``LOADING`` that the pipeline begins with.
 
     Raises:
         MissingFile: if nothing was written for these steps, or not all.
@@ -166,8 +160,9 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
     for file in sorted(place.glob('[0-9]*.arrow')):
         with suppress(Mistake):
             rows = Rows(file, all_of_it=True)
-            ids, notes = rows.column('image_id'), [json.loads(one)['sources'] for one in rows.column('notes')]
-            infos = [wanted[one][0].get_data_info(wanted[one][1]) if one in wanted else None for one in ids]
+            ids, notes = rows.column('image_id'), [json.loads(text)['sources'] for text in rows.column('notes')]
+            known = [wanted.get(image_id) for image_id in ids]
+            infos = [item and item[0].get_data_info(item[1]) for item in known]
             if all(info and not changed_source(info, seen) for info, seen in zip(infos, notes, strict=True)):
                 done |= {image_id: (int(file.stem), row) for row, image_id in enumerate(ids)}
                 digests += [f'{image_id} {sorted(seen.items())}' for image_id, seen in zip(ids, notes, strict=True)]
@@ -191,7 +186,7 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
             faults.append(record)
         else:
             shard.append(record)
-        size = sum(len(one) for record in shard for one in record['arrays'])
+        size = sum(len(content) for record in shard for content in record['arrays'])
         if shard and (size >= SHARD_BYTES or len(shard) == shard_images or number == len(pending)):
             needed, there = size * (len(pending) - number + len(shard)) / len(shard), shutil.disk_usage(place).free
             if needed > there:
@@ -200,14 +195,15 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
             table = pa.Table.from_pylist(shard, pa.schema(SCHEMA))
             write_rows(place / f'{name:06}.arrow', table)
             done |= {record['image_id']: (name, row) for row, record in enumerate(shard)}
-            digests += [f'{one["image_id"]} {sorted(json.loads(one["notes"])["sources"].items())}' for one in shard]
+            for record in shard:
+                digests.append(f'{record["image_id"]} {sorted(json.loads(record["notes"])["sources"].items())}')
             shard = []
             yield f'{len(done)} of {len(wanted)} images'
     if faults:
         more = [f'and {len(faults) - SHOWN} more images'] if len(faults) > SHOWN else []
         raise Mistake('; '.join([*faults[:SHOWN], *more, 'the others are cached; correct these, and run it again']))
     ids = sorted(done)
-    places = {'shard': [done[one][0] for one in ids], 'row': [done[one][1] for one in ids]}
+    places = {'shard': [done[image_id][0] for image_id in ids], 'row': [done[image_id][1] for image_id in ids]}
     write_rows(place / 'index.arrow', pa.table({'image_id': ids, **places}))
     steps = [described(step) for step in next(iter(wanted.values()))[0].loading]
     digest = hashlib.sha256('\n'.join(sorted(digests)).encode()).hexdigest()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import mmskin
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.datasets.rows import Rows, once_per_machine, stamp
-from mmskin.datasets.storage import described, places_of, stored_names
+from mmskin.datasets.storage import described, listing
 from mmskin.datasets.tables import CLASSES, check_columns, class_or_number, named_file, number, set_columns
 from mmskin.datasets.task_dataset import TaskDataset, check_fields, left_in
 from mmskin.errors import Mistake
@@ -110,8 +110,8 @@ class CsvDataset(TaskDataset):
         self.image_places = places(image or image_column)
         self.mask_places = places(mask or mask_column or ())
         further: dict[str, Any] = dict(columns or {})
-        self.listed = {field: listed(field, one) for field, one in further.items() if isinstance(one, Mapping)}
-        further |= {field: options['column'] for field, options in self.listed.items()}
+        self.listed = {field: listed(field, column) for field, column in further.items() if isinstance(column, Mapping)}
+        further |= {field: column['column'] for field, column in self.listed.items()}
         self.columns = {field: places(names) for field, names in further.items()}
         self.masks = {field: places(names) for field, names in (masks or {}).items()}
         check_fields([*self.columns, *self.masks])
@@ -204,18 +204,18 @@ class CsvDataset(TaskDataset):
             if splits and not splits.issuperset(cells[self.split_column]):
                 kept = [cell in splits for cell in cells[self.split_column]]
                 lines, cells = [*compress(lines, kept)], {name: [*compress(cells[name], kept)] for name in cells}
-            found: dict[str, Sequence] = {'line': lines}
+            values: dict[str, Sequence] = {'line': lines}
             for name, (needed, read, _) in fields.items():
-                found[name] = read_each(read, [cells[column] for column in needed], lines, faults)
-            images, masks = found['img_path'], found.get('seg_map_path', [])
+                values[name] = read_each(read, [cells[column] for column in needed], lines, faults)
+            images, masks = values['img_path'], values.get('seg_map_path', [])
             ids = cells[self.id_column] if self.id_column else [image and stem_of(image) for image in images]
             check = partial(check_name, what=f'{self.id_column or "the id"}:')
-            found['image_id'] = read_each(check, [ids], lines, faults)
+            values['image_id'] = read_each(check, [ids], lines, faults)
             for index in [index for index, mask in enumerate(masks) if mask and mask == images[index]]:
                 if Path(masks[index]).name != Path(cells.get(self.mask_places[0], [''] * len(lines))[index]).name:
                     fault = f'{self.mask_places[0]}: {stem_of(masks[index])} is the image itself; name its mask'
                     faults.setdefault(lines[index], fault)
-            arrays = [pa.array(found[name], schema.field(name).type) for name in schema.names]
+            arrays = [pa.array(values[name], schema.field(name).type) for name in schema.names]
             batches.append(pa.record_batch(arrays, schema=schema))
         rows = pa.Table.from_batches(batches, schema)
         if absent or not len(rows):
@@ -307,13 +307,13 @@ class CsvDataset(TaskDataset):
             return [0.0] * len(names)
         if not self._is_filled(cell if is_known(cell) else '', str(column)):
             return None
-        found = {part.strip() for part in cell.split(separator)}
-        if unknown := sorted(found - {*names}):
+        labels = {part.strip() for part in cell.split(separator)}
+        if unknown := sorted(labels - {*names}):
             raise Mistake(
                 f'{column} lists {unknown[0]!r}, and the labels of {field} are {", ".join(names)}; correct it, or name '
                 f'it by metainfo=dict({names_key(field)}=...), or by none={unknown[0]!r} if it says that there is none'
             )
-        return [float(name in found) for name in names]
+        return [float(name in labels) for name in names]
 
     def _masks(self, field: str, finders: Sequence[Callable[..., str | None]], *cells: str) -> list[str] | None:
         """The files of a field of ``masks``; None if there is none."""
@@ -358,8 +358,8 @@ class Folders:
         self.unsure: set[str] = set()
         self.storage = described(backend_args) if backend_args else ''
         if backend_args:
-            names = stored_names(backend_args)
-            self.start, self.stamps = '', places_of(backend_args)
+            names, self.stamps = listing(backend_args)
+            self.start = ''
             self.known = AnyName() if names is None else {*names}
 
     def path(self, cell: str) -> str:
@@ -380,9 +380,9 @@ class Folders:
         if parent in self.unsure:
             return None
         for endings in groups if parent != cell else ():
-            found = [ending for ending in endings if cell + ending in self.known]
-            if found:
-                return self.path(cell + found[0]) if len(found) == 1 else None
+            there = [ending for ending in endings if cell + ending in self.known]
+            if there:
+                return self.path(cell + there[0]) if len(there) == 1 else None
         return ''
 
     def _list(self, parent: str) -> None:

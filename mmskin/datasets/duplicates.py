@@ -1,8 +1,7 @@
 """Exact and near duplicates between the splits of a data set."""
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
@@ -10,13 +9,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.figure import Figure
 from rich.progress import track
 
 from mmskin.datasets.isic2017 import SPLITS, index_images
-from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.errors import Mistake
-from mmskin.files import write_csv
 from mmskin.readers.images import read_image
 
 SIDE = 32  # pixels of the thumbnail that is compared
@@ -126,38 +122,3 @@ def nearest(details: np.ndarray, bank: np.ndarray) -> np.ndarray:
         for view in (turned, turned[:, :, ::-1]):
             np.maximum(best, view.reshape(details.shape) @ bank.T, out=best)
     return best
-
-
-def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Write the pairs as a CSV with both splits and files."""
-    head = ['kind', 'distance', 'split', 'file', 'other_split', 'other_file']
-    rows = ([pair.kind, f'{pair.distance:.4f}', *pair.one[:2], *pair.other[:2]] for pair in pairs)
-    write_csv(path, [head, *rows])
-
-
-def pairs_table(pairs: Sequence[Pair]) -> str:
-    """The pairs as aligned text, and what to give to which split's ``exclude``: the earlier split gives way."""
-    lines = [
-        f'{kind:<5}  {distance:.4f}  {one.split:<5} {one.path.name}  {other.split:<5} {other.path.name}'
-        for kind, distance, one, other in pairs
-    ]
-    for split in dict.fromkeys(pair.one.split for pair in pairs):
-        ids = sorted({pair.one.path.stem for pair in pairs if pair.one.split == split})
-        lines += [f'\nto leave these {len(ids)} out of {split}:']
-        lines += [f'  --cfg-options "{split}_dataloader.dataset.exclude=[{",".join(ids)}]"']
-    return '\n'.join(lines or ['no duplicates'])
-
-
-def draw_pairs(pairs: Sequence[Pair], out_file: str | Path, columns: int = 3) -> None:
-    """Draw the pairs, ``columns`` in a row, to judge by eye whether they show the same."""
-    rows = max(1, math.ceil(len(pairs) / columns))
-    figure = Figure(figsize=(4.2 * columns, 2.3 * rows), layout='constrained', dpi=80)
-    axes = figure.subplots(rows, 2 * columns, squeeze=False)
-    for axis in axes.flat:
-        axis.axis('off')
-    for pair, left, right in zip(pairs, axes.flat[::2], axes.flat[1::2], strict=False):
-        title = f'{pair.kind} {pair.distance:.3f}  {pair.one.path.stem} {pair.other.path.stem}'
-        left.set_title(title, fontsize=8, loc='left')
-        left.imshow(read_thumbnail(str(pair.one.path)))
-        right.imshow(read_thumbnail(str(pair.other.path)))
-    save_figure(figure, out_file)

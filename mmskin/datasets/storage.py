@@ -5,7 +5,7 @@ import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
@@ -19,7 +19,7 @@ from mmskin.datasets.rows import once_per_machine, stamp
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 from mmskin.readers.images import MAX_PIXELS, most_bytes
 
-__all__ = ['LARGEST', 'TarBackend', 'content_of', 'places_of', 'read_stored', 'shard_members', 'stored_names']
+__all__ = ['LARGEST', 'TarBackend', 'content_of', 'described', 'listing', 'read_stored', 'shard_members']
 
 
 EXAMPLE = "dict(backend='lmdb', db_path=...)"
@@ -83,8 +83,8 @@ def shard_members(
                     raise Mistake(
                         f'{shard}: {member.name} has {member.size} bytes, more than an image takes; remove it'
                     )
-                found = archive.extractfile(member) if contents else None
-                yield member, found.read() if found else b''
+                file = archive.extractfile(member) if contents else None
+                yield member, file.read() if file else b''
             while rest := archive.fileobj.read(1 << 20):
                 if rest.strip(b'\0'):
                     raise Mistake(
@@ -113,8 +113,8 @@ class TarBackend(BaseStorageBackend):
     """
 
     def __init__(self, path: str | Path) -> None:
-        found = glob(str(path)) if not Path(path).is_dir() else [*map(str, Path(path).glob('*.tar'))]
-        self.path, self.shards = str(path), sorted(os.path.abspath(one) for one in found)
+        shards = glob(str(path)) if not Path(path).is_dir() else [*map(str, Path(path).glob('*.tar'))]
+        self.path, self.shards = str(path), sorted(map(os.path.abspath, shards))
         if not self.shards:
             raise MissingFile(f'{path}: no tar file is there')
         self.index = once_per_machine(['tar', *self.shards], 1, self._read_index)
@@ -124,19 +124,15 @@ class TarBackend(BaseStorageBackend):
         members: list[tuple[str, int, int, int]] = []
         stamps = {shard: stamp(shard) for shard in self.shards}
         for number, shard in enumerate(self.shards):
-            for one, _ in shard_members(shard, 'r:'):
-                name = os.fsencode(os.path.normpath(one.name)).decode(errors='backslashreplace')
-                members.append((name, number, one.offset_data, one.size))
+            for member, _ in shard_members(shard, 'r:'):
+                name = os.fsencode(os.path.normpath(member.name)).decode(errors='backslashreplace')
+                members.append((name, number, member.offset_data, member.size))
         members.sort()
-        names = [member[0] for member in members]
-        if twice := next((one for one, other in zip(names, names[1:], strict=False) if one == other), None):
+        names = [name for name, *_ in members]
+        if twice := next((name for name, after in zip(names, names[1:], strict=False) if name == after), None):
             raise Mistake(f'{self.path}: two members are named {twice}; make the names unique')
         columns = [*zip(*members, strict=True)] or [(), (), (), ()]
         return pa.table(dict(zip(('name', 'shard', 'offset', 'size'), map(list, columns), strict=True))), stamps
-
-    def names(self) -> list[str]:
-        """The names of all members."""
-        return self.index.column('name')
 
     def get(self, filepath: str | Path) -> bytes:
         """A member's bytes."""
@@ -192,25 +188,19 @@ def read_stored(name: str, backend_args: Mapping[str, Any]) -> bytes:
     return content
 
 
-def stored_names(backend_args: Mapping[str, Any]) -> Collection[str] | None:
-    """All names that a backend has, where it can say."""
+def listing(backend_args: Mapping[str, Any]) -> tuple[list[str] | None, dict[str, list[int] | None]]:
+    """All names that a backend has, where it can say, and the files that it reads, with their stamps."""
     backend = _backend(json.dumps(dict(backend_args), default=str))
     if isinstance(backend, TarBackend):
-        return backend.names()
+        return backend.index.column('name'), {shard: stamp(shard) for shard in backend.shards}
+    names = None
     if type(backend).__name__ == 'LmdbBackend':
         with backend._client.begin() as transaction:
             keys = transaction.cursor().iternext(values=False)
-            return [bytes(key).decode(errors='surrogateescape') for key in keys]
-    return None
-
-
-def places_of(backend_args: Mapping[str, Any]) -> dict[str, list[int] | None]:
-    """The files that a backend reads, with their stamps, to notice a change."""
-    backend = _backend(json.dumps(dict(backend_args), default=str))
-    if isinstance(backend, TarBackend):
-        return {shard: stamp(shard) for shard in backend.shards}
+            names = [bytes(key).decode(errors='surrogateescape') for key in keys]
     path = backend_args.get('db_path')
-    return {os.path.abspath(one): stamp(one) for one in (path, Path(path, 'data.mdb'))} if path else {}
+    files = (path, Path(path, 'data.mdb')) if path else ()
+    return names, {os.path.abspath(file): stamp(file) for file in files}
 
 
 @lru_cache(16)

@@ -159,24 +159,18 @@ def named_file(
     """
     path = folder / cell
     absolute = Path(os.path.abspath(path))
-    if roots is None:
-        return _with_ending(path, column, endings)
-    if '..' in Path(cell).parts or not any(absolute.is_relative_to(os.path.abspath(root)) for root in roots):
+    is_inside = roots is None or any(absolute.is_relative_to(os.path.abspath(root)) for root in roots)
+    if roots is not None and ('..' in Path(cell).parts or not is_inside):
         raise Mistake(
             f'{column}: {cell} is outside {" and ".join(map(str, roots))}; move the file there, or allow it with '
             'outside_data_root=True'
         )
-    return _with_ending(path, column, endings)
-
-
-def _with_ending(path: Path, column: str, endings: Sequence[str]) -> Path:
-    """A path, or the file that has its name and one of the endings, if it is not there itself."""
     if not endings or os.path.exists(path):  # which is False of a name that is too long for a file, too
         return path
-    found = [file for ending in endings if os.path.isfile(file := path.with_name(f'{path.name}{ending}'))]
-    if len({file.stat().st_ino for file in found}) > 1:
-        raise Mistake(f'{column}: {path} may be {" or ".join(file.name for file in found)}; name the file in full')
-    return found[0] if found else path
+    files = [file for ending in endings if os.path.isfile(file := path.with_name(f'{path.name}{ending}'))]
+    if len({file.stat().st_ino for file in files}) > 1:
+        raise Mistake(f'{column}: {path} may be {" or ".join(file.name for file in files)}; name the file in full')
+    return files[0] if files else path
 
 
 def class_or_number(field: str, column: str, cell: str, metainfo: Mapping[str, Any]) -> int | float:

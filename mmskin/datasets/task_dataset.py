@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from mmskin.datasets.cache import CachedLoading, loading_steps
+from mmskin.datasets.cache import LOADING, CachedLoading
 from mmskin.datasets.rows import chosen, column_of
 from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
 from mmskin.errors import MissingFile, Mistake
@@ -90,7 +91,7 @@ class TaskDataset(BaseDataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
         steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
         refuse_what_parts_masks(steps)
-        self.loading = loading_steps(steps)
+        self.loading = [*takewhile(lambda step: type(step) in LOADING, steps)]
         self.cache = CachedLoading(cache, self.loading) if cache and self.loading else None
         if self.cache:
             steps = [self.cache, *steps[len(self.loading) :]]
