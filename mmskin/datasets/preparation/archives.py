@@ -202,7 +202,16 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
     files = {}
     for info in infos:
         path = PurePosixPath(info.filename)
-        if fault := fault_of(info, path):
+        fault = ''
+        if not path.parts and not info.filename.endswith('/'):  # `./` is the folder itself
+            fault = 'has no name'
+        elif path.is_absolute() or '..' in path.parts or '\\' in info.filename or re.match('[A-Za-z]:', info.filename):
+            fault = 'lies outside the folder'
+        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            fault = 'is a link or a device'
+        elif info.flag_bits & 1:
+            fault = 'is encrypted'
+        if fault:
             raise Mistake(f'{refused} {info.filename!r} {fault}.')
         if not info.is_dir() and not is_litter(path):
             files[info] = path
@@ -242,17 +251,6 @@ def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     ):
         shared += 1
     return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
-
-
-def fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
-    """What is wrong with an entry, or ''."""
-    if not path.parts and not info.filename.endswith('/'):  # `./` is the folder itself
-        return 'has no name'
-    if path.is_absolute() or '..' in path.parts or '\\' in info.filename or re.match('[A-Za-z]:', info.filename):
-        return 'lies outside the folder'
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return 'is a link or a device'
-    return 'is encrypted' if info.flag_bits & 1 else ''
 
 
 def open_file(path: Path) -> IO[bytes]:

@@ -73,16 +73,16 @@ def find(folder: Path, ending: str) -> dict[str, Path]:
         MissingFile: if there is no such folder, or none in it.
         Mistake: if two have the same name.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.rglob('*')):
         if path.name.lower().endswith(ending):
             name = path.name[: -len(ending)]
-            if name in found:
-                raise Mistake(f'{found[name]} and {path} have the same name; keep one of them')
-            found[name] = path
-    if not found:
+            if name in files:
+                raise Mistake(f'{files[name]} and {path} have the same name; keep one of them')
+            files[name] = path
+    if not files:
         raise MissingFile(f'{folder} holds no file that ends in {ending}; unpack its archive again')
-    return found
+    return files
 
 
 def read_facts(

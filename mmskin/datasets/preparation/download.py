@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 from urllib.error import HTTPError
@@ -193,6 +193,7 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report, most: i
     origin = part.origin()
     if origin is None or (origin.size is not None and part.size > origin.size):
         part.clear()
+        origin = None
     if origin and part.size and part.size == origin.size:
         return
     headers = {}
@@ -208,7 +209,18 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report, most: i
         part.clear()
         raise ConnectionError('the server has no such range; from the start') from error
     with response:
-        answered = settle(url, part, response)
+        answer, content_range = response.headers, response.headers.get('Content-Range', '')
+        of_range, first = re.search(r'/(\d+|\*)\s*$', content_range), re.match(r'bytes (\d+)-', content_range)
+        size = of_range[1].strip('*') if of_range else answer.get('Content-Length')
+        answered = Origin(url, answer.get('ETag', ''), answer.get('Last-Modified', ''), int(size) if size else None)
+        if response.status != 206:  # the whole comes
+            part.clear()
+        elif origin is None or origin.differs(answered) or not first or int(first[1]) != part.size:
+            part.clear()
+            raise ConnectionError('the server sends the rest of another version; from the start')
+        else:
+            answered.resumed = True
+        part.begin(answered)
         with part.path.open('ab') as file:
             while block := response.read1(BLOCK):
                 if most is not None and max(file.tell() + len(block), answered.size or 0) > most:
@@ -218,28 +230,6 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report, most: i
                 report(file.tell(), answered.size)
     if answered.size is not None and part.size != answered.size:
         raise ConnectionError(f'the connection broke off after {part.size} of {answered.size} bytes')
-
-
-def settle(url: str, part: PartialFile, response: HTTPResponse) -> Origin:
-    """Make the part fit the answer: keep it if the rest of the same version comes, empty it if the whole comes.
-
-    Raises:
-        ConnectionError: if the rest of something else comes; the part is gone then.
-    """
-    headers, origin = response.headers, part.origin()
-    of_range = re.search(r'/(\d+|\*)\s*$', headers.get('Content-Range', ''))
-    size = of_range[1].strip('*') if of_range else headers.get('Content-Length')
-    answered = Origin(url, headers.get('ETag', ''), headers.get('Last-Modified', ''), int(size) if size else None)
-    first = re.match(r'bytes (\d+)-', headers.get('Content-Range', ''))
-    if response.status != 206:
-        part.clear()
-    elif origin is None or origin.differs(answered) or not first or int(first[1]) != part.size:
-        part.clear()
-        raise ConnectionError('the server sends the rest of another version; from the start')
-    else:
-        answered.resumed = True
-    part.begin(answered)
-    return answered
 
 
 def remote_size(urls: Sequence[str], timeout: float) -> int | None:

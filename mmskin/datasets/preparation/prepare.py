@@ -196,24 +196,28 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
         Mistake: if one is a file of another name, or an archive that is not unpacked here.
     """
     collection = settings.catalogue[settings.collection]
-    names = {name: one for one in collection.archives for name in (one.name, one.unpacked_name, *one.aliases)}
-    found: dict[str, Path] = {}
+    names = {
+        name: archive
+        for archive in collection.archives
+        for name in (archive.name, archive.unpacked_name, *archive.aliases)
+    }
+    located: dict[str, Path] = {}
     for source in map(Path, settings.sources):
         if not source.exists():
             raise MissingFile(f'{source}: no such archive or folder')
-        is_one = Path(os.path.abspath(source)).name in names
-        paths = [source] if is_one or source.is_file() else sorted(source.iterdir())
-        named = {one: names[name] for one in paths if (name := Path(os.path.abspath(one)).name) in names}
-        held = {one: archive for one, archive in named.items() if one.is_file() or (archive.is_zip and one.is_dir())}
+        is_archive = Path(os.path.abspath(source)).name in names
+        paths = [source] if is_archive or source.is_file() else sorted(source.iterdir())
+        named = {path: names[name] for path in paths if (name := Path(os.path.abspath(path)).name) in names}
+        held = {path: kind for path, kind in named.items() if path.is_file() or (kind.is_zip and path.is_dir())}
         if not held:
             raise Mistake(
                 f'{source} {"is" if source.is_file() else "holds"} none of the archives of {settings.collection}: '
-                f'{", ".join(one.name for one in collection.archives)}.'
+                f'{", ".join(archive.name for archive in collection.archives)}.'
             )
         for path, archive in held.items():  # the official one before what it became
-            if archive.name not in found or path.name == archive.name or found[archive.name].suffix == '.rar':
-                found[archive.name] = path
-    if rars := [path for path in found.values() if path.suffix == '.rar']:
+            if archive.name not in located or path.name == archive.name or located[archive.name].suffix == '.rar':
+                located[archive.name] = path
+    if rars := [path for path in located.values() if path.suffix == '.rar']:
         raise Mistake(
             f'{rars[0]} is a RAR, which mmskin does not unpack; unpack it by 7-Zip, unar or bsdtar, and name the '
             f'folder {rars[0].stem}.'
@@ -221,7 +225,7 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
     downloads = Path(settings.out_dir) / 'archives'
     archives = {}
     for archive in wanted:
-        path = found.get(archive.name, downloads / archive.name)
+        path = located.get(archive.name, downloads / archive.name)
         known = archive.checksum if path.name == archive.name else ''
         archives[replace(archive, checksum=given.get(path.name, given.get(archive.name, known)))] = path
     return archives
@@ -304,18 +308,41 @@ def leaves(leak: Leak, split: str) -> bool:
 
 
 def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], size: int, done: Preparation) -> None:
-    """Write the smaller copy with the originals' sizes, and check it as the originals are."""
-    out_dir = Path(settings.out_dir)
-    out_dir = out_dir if out_dir.name not in ('', '..') else out_dir.resolve()
-    target = out_dir.with_name(f'{out_dir.name}_{size}')
-    if done.copy != str(target):
-        done.copy, done.copied_splits = str(target), {}
-    write_smaller_copy(Path(settings.out_dir), target, size, collection, rows, settings.workers)
+    """Write the smaller copy with the originals' sizes, and check it as the originals are.
+
+    Images and masks are each squashed to a square: the networks of mmskin see one in any case, and read a small image
+    many times faster. Images keep their format and are averaged over areas; masks take the nearest pixel. Files that
+    are newer than their originals are left as they are. What no row names, such as superpixels, is left out.
+    """
+    data_root = Path(settings.out_dir)
+    named = data_root if data_root.name not in ('', '..') else data_root.resolve()
+    out_dir = named.with_name(f'{named.name}_{size}')
+    if done.copy != str(out_dir):
+        done.copy, done.copied_splits = str(out_dir), {}
+    kinds: dict[Path, Callable[[Path, int], bytes]] = {}
+    for place in (data_root / archive.unpacked_name for archive in collection.archives):
+        inside = [path for path in (place.rglob('*') if place.is_dir() else [place]) if path.suffix in TABLES]
+        kinds |= dict.fromkeys((path for path in inside if path.is_file()), lambda path, size: path.read_bytes())
+    for row in rows:
+        kinds[data_root / row['image']] = resized_image
+        kinds |= dict.fromkeys((data_root / row[name] for name in MASKS if row[name]), resized_mask)
+    targets = {path: out_dir / path.relative_to(data_root) for path in kinds}
+    for folder in {target.parent for target in targets.values()}:
+        refuse_links(folder, out_dir)
+    missing = [
+        (source, target)
+        for source, target in targets.items()
+        if target.is_symlink() or not target.exists() or target.stat().st_mtime < source.stat().st_mtime
+    ]
+    with ThreadPoolExecutor(settings.workers) as pool:  # OpenCV works outside Python's lock
+        written = pool.map(lambda pair: write_whole(pair[1], kinds[pair[0]](pair[0], size)), missing)
+        title = f'resizing {len(missing)} files to {size} pixels'
+        deque(track(written, title, len(missing), transient=True, console=Console(stderr=True)), maxlen=0)
     sizes = {image_id: pair for record in done.splits.values() for image_id, pair in record.check.sizes.items()}
     table = ((image_id, *pair) for image_id, pair in sorted(sizes.items()))
-    write_csv(target / SIZES_FILE, [('image_id', 'width', 'height'), *table])
-    check_splits(target, collection, [*done.splits], done.copied_splits, settings.workers)
-    write_outputs(target, settings.collection, collection, rows, done.leaks)
+    write_csv(out_dir / SIZES_FILE, [('image_id', 'width', 'height'), *table])
+    check_splits(out_dir, collection, [*done.splits], done.copied_splits, settings.workers)
+    write_outputs(out_dir, settings.collection, collection, rows, done.leaks)
 
 
 def get_archives(settings: Settings, collection: Collection, archives: dict[Archive, Path], done: Preparation) -> None:
@@ -324,15 +351,18 @@ def get_archives(settings: Settings, collection: Collection, archives: dict[Arch
     Optional ones that are not there are taken out of ``archives`` where nothing is downloaded.
     """
     out_dir = Path(settings.out_dir)
-    absent = [one for one, path in archives.items() if not path.exists() and not is_unpacked(out_dir, one, done)]
-    for archive in [one for one in absent if one.is_optional and (settings.offline or not addresses(settings, one))]:
+    absent = [
+        archive for archive, path in archives.items() if not path.exists() and not is_unpacked(out_dir, archive, done)
+    ]
+    nowhere = [archive for archive in absent if settings.offline or not addresses(settings, archive)]
+    for archive in [archive for archive in nowhere if archive.is_optional]:
         absent.remove(archive)
         del archives[archive]
+    if needed := [archive for archive in nowhere if not archive.is_optional]:
+        sizes = {archive.name: f' ({archive.megabytes:g} MB)' if archive.megabytes else '' for archive in needed}
+        names = ', '.join(f'{name}{size}' for name, size in sizes.items())
+        raise MissingFile(f'{names} missing; name them, or a folder that holds them. They are at {collection.page}')
     if absent:
-        nowhere = [one for one in absent if settings.offline or not addresses(settings, one)]
-        if nowhere:
-            names = ', '.join(f'{one.name}{f" ({one.megabytes:g} MB)" if one.megabytes else ""}' for one in nowhere)
-            raise MissingFile(f'{names} missing; name them, or a folder that holds them. They are at {collection.page}')
         folder = archives[absent[0]].parent
         refuse_links(folder, out_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -357,7 +387,8 @@ def get_archives(settings: Settings, collection: Collection, archives: dict[Arch
 
 def size_and_time(path: Path) -> tuple[int, float]:
     """Bytes and the time of change of a file, or of all files of a folder."""
-    states = [one.stat() for one in ([path] if path.is_file() else path.rglob('*')) if one.is_file()]
+    files = [path] if path.is_file() else path.rglob('*')
+    states = [file.stat() for file in files if file.is_file()]
     return sum(state.st_size for state in states), max((state.st_mtime for state in states), default=0.0)
 
 
@@ -428,49 +459,6 @@ def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
     with Progress(*columns, TimeRemainingColumn(), transient=True, console=console) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def write_smaller_copy(
-    data_root: Path,
-    out_dir: Path,
-    size: int,
-    collection: Collection,
-    rows: Sequence[Row],
-    workers: int | None = None,
-) -> None:
-    """Write images and masks, each squashed to a square, and the collection's tables to another such folder.
-
-    The networks of mmskin see a square in any case, and read a small image many times faster. Images keep their format
-    and are averaged over areas; masks take the nearest pixel. Files that are newer than their originals are left as
-    they are. What no row names, such as superpixels, is left out.
-
-    Args:
-        data_root: the folder with the originals.
-        out_dir: the folder of the copy.
-        size: height and width of the copies, in pixels.
-        collection: whose tables are copied.
-        rows: with the images and masks.
-        workers: threads; OpenCV works outside Python's lock.
-    """
-    kinds: dict[Path, Callable[[Path, int], bytes]] = {}
-    for place in (data_root / archive.unpacked_name for archive in collection.archives):
-        inside = [path for path in (place.rglob('*') if place.is_dir() else [place]) if path.suffix in TABLES]
-        kinds |= dict.fromkeys((path for path in inside if path.is_file()), lambda path, size: path.read_bytes())
-    for row in rows:
-        kinds[data_root / row['image']] = resized_image
-        kinds |= dict.fromkeys((data_root / row[name] for name in MASKS if row[name]), resized_mask)
-    targets = {path: out_dir / path.relative_to(data_root) for path in kinds}
-    for folder in {target.parent for target in targets.values()}:
-        refuse_links(folder, out_dir)
-    missing = [
-        (source, target)
-        for source, target in targets.items()
-        if target.is_symlink() or not target.exists() or target.stat().st_mtime < source.stat().st_mtime
-    ]
-    with ThreadPoolExecutor(workers) as pool:
-        written = pool.map(lambda pair: write_whole(pair[1], kinds[pair[0]](pair[0], size)), missing)
-        title = f'resizing {len(missing)} files to {size} pixels'
-        deque(track(written, title, len(missing), transient=True, console=Console(stderr=True)), maxlen=0)
 
 
 def resized_image(path: Path, size: int) -> bytes:

@@ -92,21 +92,21 @@ def check_files(
         masks = {name: [str(folder / row[name])] for name in MASKS if row[name]}
         try:
             results = LoadImage().transform(dict(img_path=str(path), mask_paths=masks))
-            found = fingerprint(row['split'], path, results['img'])
-            return LoadMask().transform(results), found, ''
+            looks = fingerprint(row['split'], path, results['img'])
+            return LoadMask().transform(results), looks, ''
         except (FileNotFoundError, ValueError) as error:
             return {}, None, str(error)
 
     prints: dict[str, Print] = {}
     with ThreadPoolExecutor(workers) as pool:
         loaded = track(pool.map(load, rows), title, len(rows), transient=True, console=Console(stderr=True))
-        for row, (results, found, problem) in zip(rows, loaded, strict=True):
-            if found is None:
+        for row, (results, looks, problem) in zip(rows, loaded, strict=True):
+            if looks is None:
                 check.problems.append(problem)
                 continue
             height, width = results['ori_shape']
             check.sizes[row['image_id']] = (width, height)
-            prints[row['image_id']] = found
+            prints[row['image_id']] = looks
             if row['mask'] and not results['mask'].any():
                 check.without_lesion.append(row['image_id'])
     return prints
@@ -118,9 +118,9 @@ def write_prints(folder: Path, prints: Mapping[str, Print]) -> None:
         np.savez(
             file,
             image_id=np.array([*prints], str),
-            split=np.array([one.split for one in prints.values()], str),
-            digest=np.array([one.digest for one in prints.values()], str),
-            detail=np.array([one.detail for one in prints.values()], np.float16),
+            split=np.array([image.split for image in prints.values()], str),
+            digest=np.array([image.digest for image in prints.values()], str),
+            detail=np.array([image.detail for image in prints.values()], np.float16),
         )
 
 
@@ -141,7 +141,7 @@ def read_prints(folder: Path, rows: Iterable[Row]) -> dict[str, Print]:
 def deal(rows: Sequence[Row], prints: Mapping[str, Print], dealt: Sequence[str]) -> None:
     """Give training images to the splits ``dealt``, a tenth each; a lesion, and what looks the same, stays together."""
     pool = [row for row in rows if row['split'] == 'train']
-    named = [one._replace(split=image_id) for image_id, one in prints.items() if one.split == 'train']
+    named = [image._replace(split=image_id) for image_id, image in prints.items() if image.split == 'train']
     alike = find_pairs({'these': named, 'each other': named}) if named else []
     first: dict[str, str] = {}
     lesions = [
@@ -181,7 +181,7 @@ def find_leaks(folder: Path, rows: Sequence[Row], prints: Mapping[str, Print], a
         mine = {row['image_id']: row for row in ours}
         left = [prints[image_id]._replace(split=image_id) for image_id in mine if image_id in prints]
         right = [known[image_id]._replace(split=image_id) for image_id in splits if image_id in known]
-        found = [
+        shared = [
             (pair.kind, f'{pair.distance:.4f}', pair.one.split, pair.other.split)
             for pair in (find_pairs({'ours': left, 'theirs': right}) if left and right else [])
         ]
@@ -192,13 +192,13 @@ def find_leaks(folder: Path, rows: Sequence[Row], prints: Mapping[str, Print], a
             groups: dict[str, list[str]] = {}
             for row in theirs:
                 groups.setdefault(key(row), []).append(row['image_id'])
-            found += [
+            shared += [
                 (kind, '', image_id, other_id)
                 for image_id, row in mine.items()
                 if key(row)
                 for other_id in groups.get(key(row), [])
             ]
-        for kind, distance, image_id, other_id in found:
+        for kind, distance, image_id, other_id in shared:
             leak = Leak(kind, distance, mine[image_id]['split'], image_id, name, splits[other_id], other_id)
             leaks.setdefault((image_id, name, other_id), leak)
     return [*leaks.values()]
