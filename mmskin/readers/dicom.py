@@ -208,10 +208,10 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
     else:
         if frame[4:8] == b'jP  ':  # a JPEG 2000 file, where there should be its codestream alone
             frame = frame[frame.find(b'jp2c' + J2K) + 4 :]
-        if (found := codestream_shape(frame)) != (height, width, channels):
+        if (shape := codestream_shape(frame)) != (height, width, channels):
             raise Mistake(
                 f'its head says {width} x {height} pixels of {channels} channels, '
-                f'but its pixel data say {found[1]} x {found[0]} of {found[2]}'
+                f'but its pixel data say {shape[1]} x {shape[0]} of {shape[2]}'
             )
         if frame[:2] == b'\xff\xd8':
             check_scans(frame)
@@ -259,23 +259,19 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int]:
 
 def grey(values: np.ndarray, dataset: 'pydicom.Dataset') -> np.ndarray:
     """Grey values as the file's tables gave them, as uint8, bright where the picture is."""
-    low, high = value_range(dataset)
+    tables = [dataset[name][0] for name in ('VOILUTSequence', 'ModalityLUTSequence') if dataset.get(name)]
+    if tables:
+        low, high = 0.0, 2.0 ** int(tables[0].LUTDescriptor[2]) - 1
+    else:
+        count = 2 ** int(dataset.BitsStored)
+        first = -count // 2 if dataset.PixelRepresentation else 0
+        slope, intercept = dataset.get('RescaleSlope'), dataset.get('RescaleIntercept')
+        if slope is None or intercept is None:  # as pydicom has it
+            slope, intercept = 1, 0
+        low, high = sorted(stored * float(slope) + float(intercept) for stored in (first, first + count - 1))
     bright = np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) if high > low else np.array(np.nan)
     if not np.isfinite(bright).all():
         raise Mistake('its window or rescaling leaves no grey values')
     if dataset.PhotometricInterpretation == 'MONOCHROME1':
         bright = 1 - bright
     return np.round(bright * 255).astype(np.uint8)
-
-
-def value_range(dataset: 'pydicom.Dataset') -> tuple[float, float]:
-    """The lowest and highest value that a grey pixel can have after the file's tables."""
-    for table in ('VOILUTSequence', 'ModalityLUTSequence'):
-        if dataset.get(table):
-            return 0, 2 ** int(dataset[table][0].LUTDescriptor[2]) - 1
-    count = 2 ** int(dataset.BitsStored)
-    first = -count // 2 if dataset.PixelRepresentation else 0
-    slope, intercept = dataset.get('RescaleSlope'), dataset.get('RescaleIntercept')
-    slope, intercept = (1, 0) if None in (slope, intercept) else (float(slope), float(intercept))  # as pydicom has it
-    low, high = sorted(stored * slope + intercept for stored in (first, first + count - 1))
-    return low, high

@@ -327,11 +327,11 @@ def check_scans(data: bytes) -> None:
         Mistake: if it has more than ``MAX_SCANS``.
     """
     at, scans = 2, 0
-    while (found := SCAN_END.search(data, at)) and found[1] != b'\xd9':
-        at = found.end()
-        if found[1] != b'\x01':  # which has no length
+    while (mark := SCAN_END.search(data, at)) and mark[1] != b'\xd9':
+        at = mark.end()
+        if mark[1] != b'\x01':  # which has no length
             at += int.from_bytes(data[at : at + 2], 'big')
-        scans += found[1] == b'\xda'
+        scans += mark[1] == b'\xda'
         if scans > MAX_SCANS:
             raise Mistake(f'it draws its pixels in more than {MAX_SCANS} scans, which takes hours; save it anew')
 
@@ -372,8 +372,8 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
     }:  # CMYK is inverted
         return
     start, some = start_of_scan(data), bytes([*range(1, 200)])
-    found = SCAN_END.search(data, start + 2)
-    end = found.start() if found else len(data)
+    mark = SCAN_END.search(data, start + 2)
+    end = mark.start() if mark else len(data)
     last = int.from_bytes((RESTARTS.findall(data, start, end) or [b'\xd7'])[-1], 'big')
     behind = b''.join(some + bytes([0xFF, 0xD0 | (last + number) & 7]) for number in range(1, 9))
     with open_image(data[:end] + behind + data[end:]) as other:

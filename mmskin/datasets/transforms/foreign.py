@@ -39,22 +39,6 @@ FIRST_CODE = 101  # of what is in a mask: no value that a transform is likely to
 PROBES = 12
 
 
-def mask_planes(results: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, int | None]]:
-    """Each mask of a pipeline's results as planes (C, H, W), and the axis that they are stacked along, if they are."""
-    found: dict[str, tuple[np.ndarray, int | None]] = {}
-    sizes = {tuple(results[key]) for key in ('img_shape', 'ori_shape') if key in results}
-    for key, value in results.items():
-        if not (key.startswith('gt_') and isinstance(value, np.ndarray) and value.dtype.kind in 'biu'):
-            continue
-        if value.ndim == 2:
-            found[key] = value[None], None
-        elif value.ndim == 3 and value.shape[1:] in sizes:
-            found[key] = value, 0
-        elif value.ndim == 3:
-            found[key] = value.transpose(2, 0, 1), 2
-    return found
-
-
 class Foreign(BaseTransform):
     """A transform of another package, which moves the masks of a sample as it moves the image.
 
@@ -73,7 +57,19 @@ class Foreign(BaseTransform):
 
     def transform(self, results: dict) -> dict | None:
         """Replace ``img``, ``img_shape`` and the masks."""
-        masks = mask_planes(results)
+        masks: dict[
+            str, tuple[np.ndarray, int | None]
+        ] = {}  # planes (C, H, W), and the axis that they are stacked along
+        sizes = {tuple(results[key]) for key in ('img_shape', 'ori_shape') if key in results}
+        for key, value in results.items():
+            if not (key.startswith('gt_') and isinstance(value, np.ndarray) and value.dtype.kind in 'biu'):
+                continue
+            if value.ndim == 2:
+                masks[key] = value[None], None
+            elif value.ndim == 3 and value.shape[1:] in sizes:
+                masks[key] = value, 0
+            elif value.ndim == 3:
+                masks[key] = value.transpose(2, 0, 1), 2
         if not masks:
             moved = self.move(results, None)
             return moved and {**moved, 'img_shape': moved['img'].shape[:2]}
@@ -167,8 +163,8 @@ class OfTorchvision(Foreign):
         given = [image] if codes is None else [image, tv_tensors.Mask(torch.from_numpy(codes[None]))]
         moved = self.step(*given)
         first, *rest = [moved] if codes is None else moved
-        found = {**results, 'img': np.ascontiguousarray(first.permute(1, 2, 0).numpy())}
-        return {**found, **({} if codes is None else {'codes': rest[0][0].numpy()})}
+        pixels = np.ascontiguousarray(first.permute(1, 2, 0).numpy())
+        return {**results, 'img': pixels, **({} if codes is None else {'codes': rest[0][0].numpy()})}
 
 
 @contextmanager
@@ -234,7 +230,7 @@ def build_step(build: Callable, cfg: Any, *args: Any, **kwargs: Any) -> Callable
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         step = build(cfg, *args, **kwargs)
-    if wrong := [str(one.message) for one in caught if 'not valid for transform' in str(one.message)]:
+    if wrong := [text for text in (str(warning.message) for warning in caught) if 'not valid for transform' in text]:
         raise Mistake(f'{name}: {wrong[0]}')
     return carry_masks(step)
 
@@ -257,8 +253,8 @@ def refuse_what_parts_masks(steps: Sequence[Callable]) -> None:
         is_early = number < loads[0]
         if isinstance(step, LoadImage | LoadMask | ResizeImage | PackTaskSample) or (is_ours and not is_early):
             continue
-        found = [probe(step, seed, has_mask=not is_early) for seed in range(PROBES)]
-        if sum(agreement < 0.5 for agreement in found) > 1:
+        agreements = [probe(step, seed, has_mask=not is_early) for seed in range(PROBES)]
+        if sum(agreement < 0.5 for agreement in agreements) > 1:
             raise Mistake(
                 f'{name_of(step)} moves the image before LoadMask reads the mask; put LoadMask before it'
                 if is_early
@@ -320,5 +316,5 @@ def probe(step: Callable, seed: int, has_mask: bool) -> float:
     if isinstance(step, OfAlbumentations | OfTorchvision) and has_mask:
         return 1.0  # they move masks with images; a strong blur may look as if one had moved
     with np.errstate(invalid='ignore', divide='ignore'):
-        found = [abs(np.corrcoef(channel, labels)[0, 1]) for channel in levels.T if len(labels)]
-    return float(np.nanmax(found)) if np.isfinite(found).any() else 1.0
+        correlations = [abs(np.corrcoef(channel, labels)[0, 1]) for channel in levels.T if len(labels)]
+    return float(np.nanmax(correlations)) if np.isfinite(correlations).any() else 1.0

@@ -71,7 +71,8 @@ class RandomWarp(BaseTransform):
         zoom = np.random.uniform(*self.zoom)
         angle = np.radians(np.random.uniform(-self.rotation, self.rotation))
         flips = np.where(np.random.uniform(size=2) < self.flip, -1.0, 1.0)
-        return affine(np.diag(sides), corner) @ about_centre(rotate(-angle) / zoom @ np.diag(flips))
+        linear, centre = rotate(-angle) / zoom @ np.diag(flips), np.array([0.5, 0.5])
+        return affine(np.diag(sides), corner) @ affine(linear, centre - linear @ centre)
 
 
 @TRANSFORMS.register_module()
@@ -192,12 +193,6 @@ class DropInputs(BaseTransform):
             name: value for (name, value), goes in zip(known.items(), each, strict=True) if not (all_go or goes)
         }
         return results
-
-
-def about_centre(linear: np.ndarray) -> np.ndarray:
-    """The linear map (2, 2) about the unit square's centre, as (3, 3)."""
-    centre = np.array([0.5, 0.5])
-    return affine(linear, centre - linear @ centre)
 
 
 def rotate(angle: float) -> np.ndarray:
