@@ -60,8 +60,13 @@ def load_config(
         MissingFile: if there is no such config.
         Mistake: if it is no Python, says no model, or an option or the seed does not fit.
     """
-    path = find_config(path)
-    folder = str(Path(path).resolve().parent)
+    path = Path(path)
+    if not path.is_file():
+        shipped = Path(mmskin.__file__).parent / path
+        if path.parts[:1] != ('configs',) or not shipped.is_file():
+            raise MissingFile(f'{path}: no such config; the ones that come with mmskin are in configs/')
+        path = shipped
+    folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)  # a plugin may lie next to the config that names it
     cfg = read_config(path)
@@ -271,20 +276,6 @@ def import_plugins(modules: Sequence[str], allow_failed: bool = False) -> None:
             if not (allow_failed and isinstance(error.__cause__, ImportError)):
                 raise
             warnings.warn(f'{name} failed to import and is ignored: {error}', stacklevel=2)
-
-
-def find_config(path: str | Path) -> Path:
-    """The config at ``path``, or else the one of that name that comes with mmskin.
-
-    Raises:
-        MissingFile: if there is neither.
-    """
-    path = Path(path)
-    shipped = Path(mmskin.__file__).parent / path
-    for found in (path, *([shipped] if path.parts[:1] == ('configs',) else [])):
-        if found.is_file():
-            return found
-    raise MissingFile(f'{path}: no such config; the ones that come with mmskin are in configs/')
 
 
 def config_name(path: str | Path) -> str:

@@ -3,9 +3,9 @@
 import logging
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,7 +225,6 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     from matplotlib.ticker import FixedFormatter, FuncFormatter
 
     kind = figure_format(path)
-
     axes = [*chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes)]
     formulas = {label for axis in axes if axis.get_scale() != 'linear' for label in axis.get_ticklabels(which='both')}
     for text in figure.findobj(Text):
@@ -238,13 +237,9 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     for axis in axes:
         told = axis.get_major_formatter()
         if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
-            axis.set_major_formatter(FuncFormatter(partial(_drawable_label, told)))
+            axis.set_major_formatter(FuncFormatter(lambda value, place, told=told: drawable(told(value, place))[0]))
     with whole_file(path) as file:
         figure.savefig(file, format=kind, **options)
-
-
-def _drawable_label(formatter: Callable[[float, int], str], value: float, place: int) -> str:
-    return drawable(formatter(value, place))[0]
 
 
 @dataclass(eq=False)

@@ -145,11 +145,11 @@ def shown_path(path: str | Path) -> str:
 
 def refuse_links(folder: Path, root: Path) -> None:
     """Raise ValueError if ``folder`` or one between it and ``root`` is a link, which may lead anywhere."""
-    for one in (folder, *folder.parents):
-        if one == root:
+    for place in (folder, *folder.parents):
+        if place == root:
             return
-        if one.is_symlink():
-            raise Mistake(f'{one} is a link, and nothing is written through one; remove it')
+        if place.is_symlink():
+            raise Mistake(f'{place} is a link, and nothing is written through one; remove it')
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -170,9 +170,9 @@ def json_text(value: Any, indent: int | None = None) -> str:
 def finite(value: Any) -> Any:
     """``value`` with None in place of each number, at any depth, that is nan or infinite."""
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     is_whole = isinstance(value, Integral)  # of any size
     return None if isinstance(value, Real) and not is_whole and not math.isfinite(value) else value
 
@@ -295,14 +295,13 @@ def csv_line(cells: Iterable[Any]) -> str:
     (https://owasp.org/www-community/attacks/CSV_Injection), which ``plain_cell`` takes off again. Numbers stay as they
     are, also where they are written as text. None is an empty cell.
     """
-    return ','.join(map(_csv_cell, cells)) + '\n'
-
-
-def _csv_cell(value: Any) -> str:
-    text = '' if value is None else str(value)
-    if not isinstance(value, Real) and FORMULA.match(text) and not NUMBER.fullmatch(text):
-        text = f"'{text}"
-    return '"{}"'.format(text.replace('"', '""')) if SEPARATOR.search(text) else text
+    texts = []
+    for value in cells:
+        text = '' if value is None else str(value)
+        if not isinstance(value, Real) and FORMULA.match(text) and not NUMBER.fullmatch(text):
+            text = f"'{text}"
+        texts.append('"{}"'.format(text.replace('"', '""')) if SEPARATOR.search(text) else text)
+    return ','.join(texts) + '\n'
 
 
 def plain_cell(cell: str) -> str:
@@ -339,12 +338,12 @@ def read_columns(
             names = [plain_cell(cell.strip()) for cell in rows[0]]
             numbers, rows = numbers[1:], rows[1:]
         by_place = [*zip(*rows, strict=True)]
-        found = {name: [cell.strip() for cell in by_place[names.index(name)]] for name in columns if rows}
-        for name, cells in found.items():
+        chosen = {name: [cell.strip() for cell in by_place[names.index(name)]] for name in columns if rows}
+        for name, cells in chosen.items():
             if "'" in ''.join(cells):
-                found[name] = [plain_cell(cell) for cell in cells]
-        if found:
-            yield numbers, found
+                chosen[name] = [plain_cell(cell) for cell in cells]
+        if chosen:
+            yield numbers, chosen
 
 
 def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int], list[list[str]]]]:

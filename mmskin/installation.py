@@ -10,14 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
 import mmskin
-
-if TYPE_CHECKING:
-    from mmskin.datasets.isic2017 import ISIC2017Dataset
 
 __all__ = ['Section', 'diagnose']
 
@@ -65,16 +61,18 @@ def versions() -> Section:
     place = Path(mmskin.__file__).parent
     section = Section('versions', [f'python {platform.python_version()}', f'mmskin {mmskin.__version__} in {place}'])
     for requirement in required():
-        found = installed(requirement.name)
-        section.lines.append(f'{requirement.name} {found or "is missing"}')
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            section.problems.append(f'{requirement.name} {found or "is missing"}: pip install "{requirement}"')
+        version = installed(requirement.name)
+        section.lines.append(f'{requirement.name} {version or "is missing"}')
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            section.problems.append(f'{requirement.name} {version or "is missing"}: pip install "{requirement}"')
     both = [name for name in ORIGINALS if installed(name) and installed(f'onedl-{name}')]
     if both:
         section.problems.append(
             f'{", ".join(both)} next to onedl-...: two packages of one import; pip uninstall {both[0]}'
         )
-    section.lines.append(f'extras: {", ".join(extras()) or "none"}')
+    names = metadata.metadata('mmskin').get_all('Provides-Extra') or ()
+    extras = [name for name in names if all(installed(requirement.name) for requirement in required(name))]
+    section.lines.append(f'extras: {", ".join(extras) or "none"}')
     for name in ('cv2', 'torch', 'torchvision', 'timm', 'mmcv', 'mmseg', 'mmpretrain'):
         try:
             import_module(name)
@@ -88,12 +86,6 @@ def required(extra: str = '') -> Iterator[Requirement]:
     for requirement in map(Requirement, metadata.requires('mmskin') or ()):
         if requirement.marker is None or requirement.marker.evaluate({'extra': extra}):
             yield requirement
-
-
-def extras() -> list[str]:
-    """The extras whose packages are all there."""
-    names = metadata.metadata('mmskin').get_all('Provides-Extra') or ()
-    return [name for name in names if all(installed(requirement.name) for requirement in required(name))]
 
 
 def installed(name: str) -> str | None:
@@ -138,13 +130,17 @@ def shipped() -> Section:
 def data(data_root: str | Path | None) -> Section:
     """The splits of ISIC-2017 in ``data_root``; only that a folder was named and is not there is wrong."""
     from mmskin.datasets.isic2017 import SPLITS, ISIC2017Dataset
+    from mmskin.datasets.tables import CLASSES
 
     root = Path(data_root or 'data/isic2017')
     section = Section(f'data in {root}')
     splits = [split for split, prefix in SPLITS.items() if (root / f'{prefix}_Data').is_dir()]
     for split in splits:
         try:
-            section.lines.append(f'{split}: {counts(ISIC2017Dataset(root, split))}')
+            dataset = ISIC2017Dataset(root, split)
+            labels = Counter(sample['gt_label'] for sample in map(dataset.get_data_info, range(len(dataset))))
+            of_classes = ', '.join(f'{labels[i]} {name}' for i, name in enumerate(CLASSES))
+            section.lines.append(f'{split}: {len(dataset)} images with masks, {of_classes}')
         except (OSError, ValueError) as error:
             section.problems.append(str(error))
     if not splits and data_root is None:
@@ -153,11 +149,3 @@ def data(data_root: str | Path | None) -> Section:
         names = ', '.join(f'{prefix}_Data' for prefix in SPLITS.values())
         section.problems.append(f'{root} holds none of {names}; see README, "Train on ISIC-2017"')
     return section
-
-
-def counts(dataset: 'ISIC2017Dataset') -> str:
-    """How many images there are, and of which class."""
-    from mmskin.datasets.tables import CLASSES
-
-    labels = Counter(sample['gt_label'] for sample in map(dataset.get_data_info, range(len(dataset))))
-    return f'{len(dataset)} images with masks, ' + ', '.join(f'{labels[i]} {name}' for i, name in enumerate(CLASSES))

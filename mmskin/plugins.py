@@ -57,15 +57,16 @@ class Plugin:
 
 def find_plugins() -> list[Plugin]:
     """Everything in mmskin's registries, a user's own included if it has been imported; by kind and name."""
-    registries = [found for name in registry.__all__ if isinstance(found := getattr(registry, name), PluginRegistry)]
-    for one in registries:
-        one.import_from_location()
+    members = (getattr(registry, name) for name in registry.__all__)
+    registries = [member for member in members if isinstance(member, PluginRegistry)]
+    for searched in registries:
+        searched.import_from_location()
     plugins = set()
-    for one in registries:
-        for name, plugin in one.module_dict.items():
-            kind = _kind_of_model(name, plugin) if one is MODELS else f'{one.name.replace("_", " ")}s'
+    for searched in registries:
+        for name, plugin in searched.module_dict.items():
+            kind = _kind_of_model(name, plugin) if searched is MODELS else f'{searched.name.replace("_", " ")}s'
             text = inspect.cleandoc(plugin.__doc__ or '')
-            summary = MARKUP.sub(lambda found: next(filter(None, found.groups()), ''), text.partition('\n')[0])
+            summary = MARKUP.sub(lambda marked: next(filter(None, marked.groups()), ''), text.partition('\n')[0])
             link = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')
             plugins.add(Plugin(kind, name, plugin.__module__, summary, link.group() if link else ''))
     return sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name))
@@ -76,8 +77,5 @@ def _kind_of_model(name: str, plugin: type) -> str:
     by_base = next((kind for base, kind in BASES.items() if base in bases), None)
     by_name = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
     place = plugin.__module__.removeprefix('mmskin.models.').split('.')
-    return (
-        by_base
-        or by_name
-        or (place[0] if place[0] != 'mmskin' and plugin.__module__.startswith('mmskin') else 'other models')
-    )
+    is_ours = place[0] != 'mmskin' and plugin.__module__.startswith('mmskin')
+    return by_base or by_name or (place[0] if is_ours else 'other models')

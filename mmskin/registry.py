@@ -121,10 +121,10 @@ def options_of(kind: Callable) -> dict[str, inspect.Parameter]:
     for maker in makers:
         parameters = inspect.signature(maker).parameters
         known = {**parameters, **known}
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
     catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {key: one for key, one in known.items() if key != 'self' and one.kind not in catch_all}
+    return {key: known[key] for key in known if key != 'self' and known[key].kind not in catch_all}
 
 
 def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
         if name not in options or wanted is parameter.empty:
             continue
         kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
-        if not any(is_of(value, one) for one in kinds):
+        if not any(is_of(value, allowed) for allowed in kinds):
             text = getattr(wanted, '__name__', '') if inspect.isclass(wanted) and not get_args(wanted) else str(wanted)
             raise Mistake(f'{kind.__name__}({name}={value!r}): give {text.replace("collections.abc.", "")}')
         is_count = int in kinds and not (isinstance(parameter.default, int) and parameter.default < 1)
@@ -165,10 +165,10 @@ def is_of(value: Any, wanted: Any) -> bool:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(is_of, value, inner))
     if origin in (tuple, list, Sequence):
         is_listed = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_listed and all(is_of(one, kind) for one in value for kind in inner[:1])
+        return is_listed and all(is_of(item, kind) for item in value for kind in inner[:1])
     if origin in (dict, Mapping):
-        key, kind = inner or (Any, Any)
-        return isinstance(value, Mapping) and all(is_of(one, key) and is_of(value[one], kind) for one in value)
+        keys, values = inner or (Any, Any)
+        return isinstance(value, Mapping) and all(is_of(key, keys) and is_of(value[key], values) for key in value)
     return True
 
 
@@ -238,35 +238,31 @@ class PluginRegistry(Registry):
         try:
             if home_scope(key, self.root):  # another package, whose import prints what it has not found
                 with patch('mmengine.logging.print_log', print_unless_debug):
-                    found = super().get(key)
+                    kind = super().get(key)
             else:
-                found = super().get(key)
+                kind = super().get(key)
         except RuntimeError:
-            found = None
-        if found is None:
-            raise UnknownName(self._unknown(key))
-        return found
+            kind = None
+        if kind is not None:
+            return kind
+        foreign = [f'{scope}.{name}' for scope, child in self.root.children.items() for name in child.module_dict]
+        known = sorted({*self.module_dict, *self.root.module_dict, *foreign})
+        if near := difflib.get_close_matches(key, known, n=5, cutoff=0.5):
+            listed = f'Near matches: {", ".join(near)}.'
+        elif self.module_dict:
+            listed = f'mmskin registers: {", ".join(self.module_dict)}.'
+        else:
+            listed = f'There are: {", ".join(sorted(self.root.module_dict))}.'
+        raise UnknownName(
+            f'No {self.name} is registered as {key!r}. {listed} A plugin of your own has to be imported before it is '
+            'named: import it in your Python config, or add custom_imports=dict(imports=["your_module"]).'
+        )
 
     def __contains__(self, key: str) -> bool:
         try:
             return self.get(key) is not None
         except KeyError:
             return False
-
-    def _unknown(self, key: str) -> str:
-        foreign = [f'{scope}.{name}' for scope, child in self.root.children.items() for name in child.module_dict]
-        known = sorted({*self.module_dict, *self.root.module_dict, *foreign})
-        near = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
-        if near:
-            listed = f'Near matches: {", ".join(near)}.'
-        elif self.module_dict:
-            listed = f'mmskin registers: {", ".join(self.module_dict)}.'
-        else:
-            listed = f'There are: {", ".join(sorted(self.root.module_dict))}.'
-        return (
-            f'No {self.name} is registered as {key!r}. {listed} A plugin of your own has to be imported before it is '
-            'named: import it in your Python config, or add custom_imports=dict(imports=["your_module"]).'
-        )
 
 
 MODELS = PluginRegistry(upstream.MODELS, ['mmskin.models'])

@@ -257,7 +257,7 @@ class CsvDataset(TaskDataset):
             )
         for field, where in self.masks.items():
             needed = columns_in(where)
-            finders = [Finder(folders, [one], needed, (), True, self.partial_labels) for one in where]
+            finders = [Finder(folders, [place], needed, (), True, self.partial_labels) for place in where]
             fields[f'mask_paths/{field}'] = needed, partial(self._masks, field, finders), pa.list_(pa.string())
         return fields
 
@@ -288,14 +288,13 @@ class CsvDataset(TaskDataset):
         columns = self.columns[field]
         if field in self.listed:
             return self._labels(field, cells[0].strip())
-        known = [self._is_filled(cell if is_known(cell) else '', one) for one, cell in zip(columns, cells, strict=True)]
+        named = [*zip(columns, cells, strict=True)]
+        known = [self._is_filled(cell if is_known(cell) else '', column) for column, cell in named]
         if not any(known):
             return None
         if len(columns) == 1:
             return class_or_number(field, columns[0], cells[0], self.metainfo)
-        return [
-            number(cell, one) if there else math.nan for one, cell, there in zip(columns, cells, known, strict=True)
-        ]
+        return [number(cell, column) if there else math.nan for (column, cell), there in zip(named, known, strict=True)]
 
     def _labels(self, field: str, cell: str) -> list[float] | None:
         """0 or 1 for each of a field's labels, which a cell lists; None if it is left empty."""
@@ -319,7 +318,7 @@ class CsvDataset(TaskDataset):
         """The files of a field of ``masks``; None if there is none."""
         paths = [find(*cells) for find in finders]
         if any(paths) and not all(paths):
-            lacking = ', '.join(one for one, path in zip(self.masks[field], paths, strict=True) if path is None)
+            lacking = ', '.join(place for place, path in zip(self.masks[field], paths, strict=True) if path is None)
             raise Mistake(f'{lacking}: no file, but other masks of {field} are there; give all of an image, or none')
         return [path for path in paths if path] or None
 
@@ -392,7 +391,7 @@ class Folders:
             named_file(f'{parent}x', '', self.root, self.roots)
             self.stamps[os.path.abspath(prefix)] = stamp(prefix or '.')
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(prefix or '.') as entries:
-                names = {parent + one.name for one in entries if not one.is_dir(follow_symlinks=False)}
+                names = {parent + entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)}
             if prefix == self.path(parent):
                 self.known |= names
             else:

@@ -104,8 +104,8 @@ class SyntheticFundus:
                     scaled = levels if name == 'vessels' else levels * 255
                     write_whole(unfinished / name / f'{image_id}.png', cv2.imencode('.png', scaled)[1].tobytes())
                 unknown = np.random.default_rng((self.seed, index, 1)).uniform(size=len(FINDINGS)) < UNKNOWN
-                found = ['' if gap else int(maps[n].any()) for n, gap in zip(FINDINGS, unknown, strict=True)]
-                rows.append((image_id, split, grade, eye, *found))
+                findings = ['' if gap else int(maps[name].any()) for name, gap in zip(FINDINGS, unknown, strict=True)]
+                rows.append((image_id, split, grade, eye, *findings))
             write_csv(unfinished / TABLE, [HEAD, *rows])
             if out_dir.exists():
                 shutil.rmtree(out_dir)

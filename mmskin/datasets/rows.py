@@ -179,7 +179,7 @@ def once_per_machine(
 def stamp(path: str | Path) -> list[int] | None:
     """Size and time of a file's or folder's last change; None where it is not there."""
     try:
-        found = os.stat(path)
+        state = os.stat(path)
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns]

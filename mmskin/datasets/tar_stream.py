@@ -78,8 +78,8 @@ class TarStream(IterableDataset):
         data_root: str | Path = '',
     ) -> None:
         path = Path(data_root, path)
-        found = [*map(str, path.glob('*.tar*'))] if path.is_dir() else glob(str(path))
-        self.path, self.shards = str(path), sorted(found)
+        shards = [*map(str, path.glob('*.tar*'))] if path.is_dir() else glob(str(path))
+        self.path, self.shards = str(path), sorted(shards)
         if not self.shards:
             raise MissingFile(f'{path}: no tar file is there')
         if seed < 0 or shuffle < 1:
@@ -172,7 +172,7 @@ class TarStream(IterableDataset):
             raise Mistake(f'{where}.{table}: holds no object; write it as {{"{self.label}": ...}}')
         named = {'gt_label': self.label, **self.columns}
         for field, name in named.items():
-            said = [self._value(field, f'{where}: {name}', str(one.get(name, ''))) for one in (cells, told)]
+            said = [self._value(field, f'{where}: {name}', str(source.get(name, ''))) for source in (cells, told)]
             known = [value for value in said if value is not None]
             if known[1:] and known[0] != known[1]:
                 raise Mistake(f'{where}: {name} says {cells[name]!r}, and its json {told[name]!r}; correct one of them')
