@@ -268,12 +268,28 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         Mistake: if the file's weights are not those of ``model``; the message names the differences.
     """
+    state = model.state_dict()
+    own = {name: tensor for name, tensor in state.items() if name.startswith(WEIGHTING)}
+    network = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(WEIGHTING)}
+    refuse_whole_numbers({name.removeprefix('module.'): tensor for name, tensor in state.items()}, network, str(path))
     try:
-        own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(WEIGHTING)}
-        network = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(WEIGHTING)}
         model.load_state_dict({**network, **{name.removeprefix('module.'): tensor for name, tensor in own.items()}})
     except RuntimeError as error:
         raise Mistake(f'{path} was trained with another config than this one: {error}') from error
+
+
+def refuse_whole_numbers(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
+    """Make sure that no fraction of ``own`` would be given whole numbers, as torch does without a word.
+
+    Raises:
+        Mistake: if one would: the weights were packed by another program, or lost their factors.
+    """
+    for name in sorted(own.keys() & given.keys()):
+        if own[name].is_floating_point() and not given[name].is_floating_point():
+            raise Mistake(
+                f'{source}: {name} holds {str(given[name].dtype).removeprefix("torch.")}, not fractions; publish the '
+                'network again, or take its checkpoint'
+            )
 
 
 def without_lookups(part: Any) -> Any:

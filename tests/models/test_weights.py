@@ -19,6 +19,7 @@ from torch import nn
 
 from mmskin.config import load_config
 from mmskin.inference.exported import is_exported, open_session
+from mmskin.models.backbones.pretrained import fit_weights
 from mmskin.models.weights import hash_tensors, load_weights, read_checkpoint, read_weights, write_checkpoint
 from mmskin.registry import MODELS
 
@@ -181,6 +182,21 @@ def test_safetensors_in_half_precision_load_into_single(tmp_path):
     assert model[0].weight.dtype == torch.float32
     assert torch.equal(model[0].weight, halved['0.weight'].float())
     assert model[1].num_batches_tracked == 2**40 + 1
+
+
+@pytest.mark.parametrize('dtype', [torch.int8, torch.int64, torch.bool])
+def test_whole_numbers_are_not_taken_for_weights(tmp_path, dtype):
+    """Torch casts them without a word; eight bits that lost their factors would be such."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    weights = {
+        name: tensor.to(dtype) if name == '0.weight' else tensor for name, tensor in network.state_dict().items()
+    }
+    save_file(weights, tmp_path / 'whole.safetensors')
+    message = rf'whole\.safetensors: 0\.weight holds {str(dtype)[6:]}, not fractions'
+    with pytest.raises(ValueError, match=message):
+        load_weights(network, tmp_path / 'whole.safetensors')
+    with pytest.raises(ValueError, match=message):
+        fit_weights(network, read_weights(tmp_path / 'whole.safetensors'), str(tmp_path / 'whole.safetensors'), 'two')
 
 
 def test_missing_damaged_and_foreign_safetensors(tmp_path):

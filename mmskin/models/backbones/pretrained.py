@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.models.weights import download_checkpoint, read_weights
+from mmskin.models.weights import download_checkpoint, read_weights, refuse_whole_numbers
 
 __all__ = ['fit_weights', 'match_by_order', 'read_pretrained']
 
@@ -85,6 +85,7 @@ def fit_weights(
     told += [f'{len(others)} of its tensors, such as {min(others)}, are of no part of the network'] if others else []
     if told:
         raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(told)}.')
+    refuse_whole_numbers(own, given, source)
     network.load_state_dict({**own, **given})
 
 
