@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -68,27 +69,38 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     for fold in suite.fold_numbers:
         of_fold = {run.name: fingerprints[run.name] for run in finished if run.fold == fold}
         check_comparable(of_fold, suite.may_differ)
-    tested: dict[tuple[str, int], list[Run]] = {}
+    by_seed: dict[tuple[str, int], list[Run]] = {}
     for run in finished:
-        tested.setdefault((run.method.name, run.seed), []).append(run)
+        by_seed.setdefault((run.method.name, run.seed), []).append(run)
     count = len(suite.fold_numbers)
-    partial = [
-        f'{name}, seed {seed} ({len(found)} of {count} folds)'
-        for (name, seed), found in tested.items()
-        if len(found) < count
-    ]
-    tested = {key: found for key, found in tested.items() if len(found) == count}
+    tested = {key: folds for key, folds in by_seed.items() if len(folds) == count}
+    unfinished = {key: len(folds) for key, folds in by_seed.items() if len(folds) < count}
     if not tested:
         what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
         raise Mistake(f'{runs[0].results}: {what}, so there is nothing to report.')
-    tables = _read_tables(tested)
+    tables: dict[tuple[str, int], PerImageTable] = {}
+    image_ids: list[str] = []  # in the order of the first table
+    for key, of_seed in tested.items():
+        table = join([PerImageTable.read(run.record) for run in of_seed])
+        image_ids = image_ids or table.image_ids
+        try:
+            tables[key] = table.aligned(image_ids)
+        except ValueError as error:
+            other_run = next(iter(tested.values()))[0]
+            raise Mistake(f'{of_seed[0].record} and {other_run.record}: {error}; test them anew.') from error
     groups = None
     if suite.folds:
-        image_ids = next(iter(tables.values())).image_ids
-        folds = tested_folds(runs[0].folds_file, image_ids, [run.record for run in finished])
-        groups = np.unique([folds[image_id][1] for image_id in image_ids], return_inverse=True)[1]
+        places = tested_folds(runs[0].folds_file, image_ids, [run.record for run in finished])
+        groups = np.unique([places[image_id][1] for image_id in image_ids], return_inverse=True)[1]
     values = _measure(suite, tables, tested, groups, num_resamples)
-    methods = {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods}
+    differences = []
+    for metric, (first, second) in product(suite.metrics, suite.pairs()):
+        one, other = (values.get((method.name, metric)) for method in (first, second))
+        if one is not None and other is not None:
+            row: Report = {'metric': metric, 'first': first.name, 'second': second.name}
+            row |= compare(one, other, suite.origin(first) == suite.origin(second))
+            ends = row['images_and_seeds'] or row['images']
+            differences.append(row | {'verdict': verdict(metric, ends, suite.margins.get(metric))})
     return {
         'suite': suite.name,
         'title': suite.title or suite.name,
@@ -97,30 +109,16 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'baseline': suite.baseline,
         'margins': dict(suite.margins),
         'folds': suite.folds and suite.folds.count,
-        'images': len(next(iter(tables.values()))),
+        'images': len(image_ids),
         'groups': None if groups is None else int(groups.max()) + 1,
         'level': LEVEL,
         'resamples': num_resamples,
         'unfinished': [run.name for run in runs if not run.finished],
-        'partial': partial,
+        'partial': [f'{name}, seed {seed} ({done} of {count} folds)' for (name, seed), done in unfinished.items()],
         'fingerprints': fingerprints,
-        'methods': methods,
-        'differences': _differences(suite, values),
+        'methods': {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods},
+        'differences': differences,
     }
-
-
-def _read_tables(tested: dict[tuple[str, int], list[Run]]) -> dict[tuple[str, int], PerImageTable]:
-    """The table of each method and seed, over folds; all with the images in the order of the first."""
-    tables: dict[tuple[str, int], PerImageTable] = {}
-    for key, runs in tested.items():
-        table = join([PerImageTable.read(run.record) for run in runs])
-        first = next(iter(tables.values()), table)
-        try:
-            tables[key] = table.aligned(first.image_ids)
-        except ValueError as error:
-            other = next(iter(tested.values()))[0]
-            raise Mistake(f'{runs[0].record} and {other.record}: {error}; test them anew.') from error
-    return tables
 
 
 def join(tables: Sequence[PerImageTable]) -> PerImageTable:
@@ -162,17 +160,17 @@ def _measure(
 ) -> dict[tuple[str, str], Measured]:
     """Each metric of each method's seeds, on all images and in each resample; the same resamples for all."""
     image_ids = next(iter(tables.values())).image_ids
-    drawn = image_counts(len(image_ids), num_resamples, np.random.default_rng(0), groups)
-    counts = np.vstack([np.ones(len(image_ids)), drawn])
+    resamples = image_counts(len(image_ids), num_resamples, np.random.default_rng(0), groups)
+    counts = np.vstack([np.ones(len(image_ids)), resamples])
     fold_of = read_folds(next(iter(tested.values()))[0].folds_file) if suite.folds else {}
     folds = np.array([fold_of.get(image_id, (0, ''))[0] for image_id in image_ids])
     values = {}
     for method in suite.methods:
         own = {seed: table for (name, seed), table in tables.items() if name == method.name}
         for metric in suite.metrics:
-            found = {seed: resampled_metric(metric, table, counts) for seed, table in own.items()}
-            defined = {seed: one for seed, one in found.items() if one is not None and np.isfinite(one[0])}
-            if found and len(defined) == len(found):
+            drawn = {seed: resampled_metric(metric, table, counts) for seed, table in own.items()}
+            defined = {seed: draws for seed, draws in drawn.items() if draws is not None and np.isfinite(draws[0])}
+            if drawn and len(defined) == len(drawn):
                 first = own[min(own)]
                 parts = {seed: _by_fold(metric, first, table, folds) for seed, table in own.items()}
                 values[method.name, metric] = Measured(defined, parts)
@@ -181,15 +179,15 @@ def _measure(
 
 def _by_fold(metric: str, first: PerImageTable, other: PerImageTable, folds: np.ndarray) -> np.ndarray:
     """The metric (F,) of ``first`` with the rows of each fold in turn from ``other``."""
-    found = []
+    by_fold = []
     for fold in np.unique(folds):
         columns = {
             name: np.where(folds == fold, other.column(*name.split('/', 1)), column)
             for name, column in first.columns.items()
         }
         value = resampled_metric(metric, PerImageTable(first.image_ids, columns), np.ones((1, len(folds))))
-        found.append(math.nan if value is None else float(value[0]))
-    return np.array(found)
+        by_fold.append(math.nan if value is None else float(value[0]))
+    return np.array(by_fold)
 
 
 def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.ndarray | None:
@@ -236,19 +234,17 @@ def _method_report(
     costs = [cost for seed in seeds.values() for cost in seed['costs']]
     metrics: dict[str, Report | None] = {}
     for metric in suite.metrics:
-        found = [seed['results'].get(metric) for seed in seeds.values()]
-        found = [value for value in found if value is not None and math.isfinite(value)]
+        of_seeds = [seed['results'].get(metric) for seed in seeds.values()]
+        defined = [value for value in of_seeds if value is not None and math.isfinite(value)]
         measured = values.get((method.name, metric))
-        metrics[metric] = (
-            found
-            and {
-                'values': found,
-                'mean': fmean(found),
-                'std': stdev(found) if len(found) > 1 else None,
+        metrics[metric] = None
+        if defined:
+            metrics[metric] = {
+                'values': defined,
+                'mean': fmean(defined),
+                'std': stdev(defined) if len(defined) > 1 else None,
                 'images': measured and interval(np.mean([*measured.seeds.values()], axis=0)[1:]),
             }
-            or None
-        )
     return {
         'config': method.config.as_posix(),
         'options': dict(method.options),
@@ -261,7 +257,7 @@ def _method_report(
         'activation_bytes': costs[0].get('activation_bytes') if costs else None,
         'device': ', '.join(sorted({cost['device'] for cost in costs})),
         'trained_again': any(seed['trained_again'] for seed in seeds.values()),
-        'seeds': {str(seed): found for seed, found in seeds.items()},
+        'seeds': {str(seed): of_seed for seed, of_seed in seeds.items()},
     }
 
 
@@ -289,20 +285,6 @@ def _seed_report(suite: Suite, table: PerImageTable, runs: Sequence[Run]) -> Rep
     }
 
 
-def _differences(suite: Suite, values: dict[tuple[str, str], Measured]) -> list[Report]:
-    """Each metric's difference between the methods that are compared and have it, with a verdict."""
-    rows = []
-    for metric in suite.metrics:
-        for first, second in suite.pairs():
-            if {(first.name, metric), (second.name, metric)} <= values.keys():
-                row: Report = {'metric': metric, 'first': first.name, 'second': second.name}
-                one, other = values[first.name, metric], values[second.name, metric]
-                row |= compare(one, other, suite.origin(first) == suite.origin(second))
-                ends = row['images_and_seeds'] or row['images']
-                rows.append(row | {'verdict': verdict(metric, ends, suite.margins.get(metric))})
-    return rows
-
-
 def verdict(metric: str, ends: tuple[float, float], margin: float | None) -> str:
     """What an interval says of the first method: better, worse, equivalent within ±margin, or undecided.
 
@@ -317,9 +299,12 @@ def verdict(metric: str, ends: tuple[float, float], margin: float | None) -> str
 
 
 def compare(first: Measured, second: Measured, same_origin: bool) -> Report:
-    """The difference of one metric and its intervals; of one origin, on the seeds that both have, each with its own."""
+    """The difference of one metric and its intervals.
+
+    Methods of one origin are compared on the seeds that both have, others each with its own.
+    """
     paired = sorted({*first.seeds} & {*second.seeds}) if same_origin else []
-    pair = [np.array([found.seeds[seed] for seed in paired or found.seeds]) for found in (first, second)]
-    one, other = (np.array([found.parts[seed] for seed in paired or found.seeds]).T for found in (first, second))
+    pair = [np.array([method.seeds[seed] for seed in paired or method.seeds]) for method in (first, second)]
+    one, other = (np.array([method.parts[seed] for seed in paired or method.seeds]).T for method in (first, second))
     observed, resampled = zip(*((values[:, 0], values[:, 1:]) for values in pair), strict=True)
     return difference(observed, resampled, bool(paired), (one, other))._asdict() | {'paired_seeds': paired}

@@ -37,19 +37,12 @@ ONE_SEED = f"""Intervals of a single seed are {{level:.0%}} {IMAGES}; how many a
 
 
 def write_comparison(report: dict[str, Any], folder: str | Path) -> Path:
-    """Write ``<suite>.json``, ``<suite>.md`` and ``<suite>.png``; gives the second."""
+    """Write ``<suite>.json``, ``<suite>.md`` and ``<suite>.png``; gives the second.
+
+    Its table has a row for each method: metrics as ``0.801 ± 0.004 (0.801)``, and a dash for what was not measured.
+    """
     path = Path(folder, f'{report["suite"]}.md')
     write_json(path.with_suffix('.json'), report, indent=1)
-    parts = [f'# {report["title"]}', methods_table(report), EXPLANATION, *notes(report)]
-    if report['differences']:
-        parts += ['## Differences', *differences(report)]
-    write_text(path, '\n\n'.join(parts) + '\n')
-    draw(report, path.with_suffix('.png'))
-    return path
-
-
-def methods_table(report: dict[str, Any]) -> str:
-    """One row for each method: metrics as ``0.801 ± 0.004 (0.801)``, and a dash for what was not measured."""
     rows = []
     for name, method in report['methods'].items():
         row = [name, str(len(method['seeds']))]
@@ -62,10 +55,15 @@ def methods_table(report: dict[str, Any]) -> str:
             row.append('–' if method[key] is None else f'{method[key] / unit:.{digits}f}')
         rows.append(row)
     head = ['method', 'seeds', *report['metrics'], 'parameters (M)', 'GFLOPs', 'ms per image', 'activations (MB)']
-    return markdown_table(head, rows)
+    parts = [f'# {report["title"]}', markdown_table(head, rows), EXPLANATION, notes(report)]
+    if report['differences']:
+        parts += ['## Differences', *differences(report)]
+    write_text(path, '\n\n'.join(parts) + '\n')
+    draw(report, path.with_suffix('.png'))
+    return path
 
 
-def notes(report: dict[str, Any]) -> list[str]:
+def notes(report: dict[str, Any]) -> str:
     """What a reader of the table has to know."""
     methods = report['methods']
     devices = sorted({method['device'] for method in methods.values() if method['device']})
@@ -79,8 +77,8 @@ def notes(report: dict[str, Any]) -> list[str]:
                 users[package][version].append(name)
     for package, versions in users.items():
         if len(versions) > 1:
-            found = [f'{version} ({", ".join(dict.fromkeys(users))})' for version, users in versions.items()]
-            lines.append(f'- Runs were made with different versions of {package}: {"; ".join(found)}.')
+            used = [f'{version} ({", ".join(dict.fromkeys(by))})' for version, by in versions.items()]
+            lines.append(f'- Runs were made with different versions of {package}: {"; ".join(used)}.')
     for metric in report['metrics']:
         if metric not in names:
             lines.append(f'- **No run measured {metric}**; they measured {", ".join(sorted(names))}.')
@@ -95,7 +93,7 @@ def notes(report: dict[str, Any]) -> list[str]:
         first, more = report['unfinished'][:MAX_LISTED], len(report['unfinished']) - MAX_LISTED
         listed = '; '.join(first) + (f'; and {more} more' if more > 0 else '')
         lines.append(f'- **Not finished, and not in the table**: {listed}.')
-    return ['\n'.join(lines)]
+    return '\n'.join(lines)
 
 
 def differences(report: dict[str, Any]) -> list[str]:
@@ -116,7 +114,7 @@ def differences(report: dict[str, Any]) -> list[str]:
     for row in rows:
         ends = interval_cell(row['images_and_seeds'] or row['images'])
         by_method[row['first']][row['metric']] = f'{signed(row["value"])[0]} ({ends}) {row["verdict"]}'
-    cells = [[name, *(found.get(metric, '–') for metric in report['metrics'])] for name, found in by_method.items()]
+    cells = [[name, *(row.get(metric, '–') for metric in report['metrics'])] for name, row in by_method.items()]
     count = sum(row['images_and_seeds'] is not None for row in rows)
     by_chance = count * (1 - report['level'])
     meaning = [FROM_BASELINE.format(**report, count=count, by_chance=by_chance)] if count else []
@@ -148,11 +146,11 @@ def paired_table(
     counts = np.vstack([np.ones(num_images), counts])
     rows, left_out = [], []
     for metric in metrics:
-        found = [[resampled_metric(metric, table, counts) for table in pair] for pair in pairs]
-        if any(values is None or np.isnan(values[0]) for pair in found for values in pair):
+        by_seed = [[resampled_metric(metric, table, counts) for table in pair] for pair in pairs]
+        if any(values is None or np.isnan(values[0]) for pair in by_seed for values in pair):
             left_out.append(metric)
             continue
-        first, second = np.mean(np.array(found), axis=0)
+        first, second = np.mean(np.array(by_seed), axis=0)
         change = f'{signed(first[0] - second[0])[0]} ({interval_cell(interval((first - second)[1:]))})'
         rows.append([metric, f'{first[0]:.3f}', f'{second[0]:.3f}', change])
     if not rows:

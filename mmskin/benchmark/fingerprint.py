@@ -49,15 +49,30 @@ def fingerprints(cfg: Config) -> dict[str, str]:
     stages = stage_configs(cfg)
     training = [stage.train_dataloader.dataset for stage in stages if stage.get('train_dataloader')]
     train = [build_dataset(settings) for settings in {_as_json(settings): settings for settings in training}.values()]
-    found = {f'train {kind}': value for kind, value in _data_digests(train).items()}
-    found |= {f'test {kind}': value for kind, value in _data_digests([test]).items()}
-    found |= {f'scoring {kind}': _digest(lines) for kind, lines in _scoring(cfg.test_evaluator, test).items()}
+    digests = {}
+    for part, datasets in (('train', train), ('test', [test])):
+        infos = [dataset.get_data_info(index) for dataset in datasets for index in range(len(dataset))]
+        digests[f'{part} images'] = _files_digest([(info['image_id'], info['img_path']) for info in infos], ENDS)
+        if masks := [(info['image_id'], info['seg_map_path']) for info in infos if info.get('seg_map_path')]:
+            digests[f'{part} seg'] = _files_digest(masks)
+        if labels := [f'{info["image_id"]} {info["gt_label"]}' for info in infos if 'gt_label' in info]:
+            digests[f'{part} cls'] = _digest(labels)
+    scoring: dict[str, list[str]] = defaultdict(list)  # by prefix
+    for settings in cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]:
+        kind = settings['type'] if isinstance(settings['type'], type) else METRICS.get(settings['type'])
+        if issubclass(kind, PerImageMetric):
+            prefix = settings.get('task') or settings.get('prefix') or kind.default_prefix
+            scoring[str(prefix)].append(_as_json(settings))
+    with_mask = [index for index in range(len(test)) if test.get_data_info(index).get('seg_map_path')]
+    if with_mask and 'seg' in scoring:  # masks are scored at the size at which the pipeline gives them
+        scoring['seg'].append(f'masks at {tuple(test[with_mask[0]]["data_samples"].gt_sem_seg.shape)}')
+    digests |= {f'scoring {prefix}': _digest(lines) for prefix, lines in scoring.items()}
     if table := cfg.test_dataloader.dataset.get('folds'):
-        found[FOLDS] = folds_digest(table)
+        digests[FOLDS] = folds_digest(table)
     texts = {text for stage in stages for text in _texts([stage.model, stage.get('load_from')])}
     if files := sorted(text for text in texts if '\n' not in text and len(text) < 999 and Path(text).is_file()):
-        found[WEIGHTS] = _digest(f'{Path(file).name} {_content(file)}' for file in files)
-    return found
+        digests[WEIGHTS] = _digest(f'{Path(file).name} {_content(file)}' for file in files)
+    return digests
 
 
 def folds_digest(path: str | Path) -> str:
@@ -84,17 +99,6 @@ def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256('\n'.join(sorted(set(lines))).encode()).hexdigest()[:16]
 
 
-def _data_digests(datasets: Iterable[Any]) -> dict[str, str]:
-    """Digests of the images, labels and masks of all ``datasets`` together."""
-    infos = [dataset.get_data_info(index) for dataset in datasets for index in range(len(dataset))]
-    found = {'images': _files_digest([(info['image_id'], info['img_path']) for info in infos], ENDS)}
-    if masks := [(info['image_id'], info['seg_map_path']) for info in infos if info.get('seg_map_path')]:
-        found['seg'] = _files_digest(masks)
-    if labels := [f'{info["image_id"]} {info["gt_label"]}' for info in infos if 'gt_label' in info]:
-        found['cls'] = _digest(labels)
-    return found
-
-
 def _files_digest(files: Sequence[tuple[str, str]], ends: int | None = None) -> str:
     """``sizes+contents`` of files, each an image id and a path."""
     sizes = _digest(f'{image_id} {Path(path).stat().st_size}' for image_id, path in files)
@@ -116,19 +120,6 @@ def _read_content(path: str | Path, ends: int | None, size: int, changed: int) -
             file.seek(max(size - ends, 0))
             read += file.read(ends)
     return hashlib.sha256(read).hexdigest()[:16]
-
-
-def _scoring(evaluators: list[dict] | dict, dataset: Any) -> dict[str, list[str]]:
-    """A line for each metric under its prefix, and the size of the first mask as the metrics get it."""
-    lines: dict[str, list[str]] = defaultdict(list)
-    for settings in evaluators if isinstance(evaluators, list) else [evaluators]:
-        kind = settings['type'] if isinstance(settings['type'], type) else METRICS.get(settings['type'])
-        if issubclass(kind, PerImageMetric):
-            lines[str(settings.get('task') or settings.get('prefix') or kind.default_prefix)].append(_as_json(settings))
-    masks = [index for index in range(len(dataset)) if dataset.get_data_info(index).get('seg_map_path')]
-    if masks and 'seg' in lines:
-        lines['seg'].append(f'masks at {tuple(dataset[masks[0]]["data_samples"].gt_sem_seg.shape)}')
-    return lines
 
 
 def settings_digest(cfg: Config) -> str:
@@ -163,8 +154,8 @@ def check_comparable(runs: Mapping[str, Mapping[str, str]], may_differ: Iterable
         may_differ: names of fingerprints that are not compared.
     """
     seen: dict[str, tuple[str, str]] = {}
-    for run, found in runs.items():
-        for name, value in found.items():
+    for run, digests in runs.items():
+        for name, value in digests.items():
             other, expected = seen.setdefault(name, (run, value))
             if value != expected and name not in (WEIGHTS, *may_differ):
                 raise Mistake(

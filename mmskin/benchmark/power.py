@@ -52,7 +52,7 @@ def power_report(suite: Suite, runs: Sequence[Run]) -> str:
     num_folds = suite.folds.count if suite.folds else 1
     rows = []
     for metric in suite.metrics:
-        noise = _noise_of_runs(suite, runs, metric, num_folds) or _assumed(suite, metric)
+        noise = _noise(suite, runs, metric)
         for num_seeds in sorted({1, 2, 3, len(suite.seeds)}):
             if noise is None:
                 rows.append(
@@ -65,7 +65,10 @@ def power_report(suite: Suite, runs: Sequence[Run]) -> str:
 
             smallest = brentq(lambda size: chance(size) - WANTED, 1e-6, 1.0) if chance(1.0) > WANTED else None
             named, margin = suite.power.difference.get(metric), suite.margins.get(metric)
-            none = margin and _chance_of_none(margin, noise, num_images, num_seeds, num_folds)
+            none = 1.0  # the chance that the whole interval is within ±margin where nothing differs
+            error, _, half = _error(0.0, noise, num_images, num_seeds, num_folds, False)
+            if margin is not None and error:
+                none = max(0.0, 2 * float(norm.cdf((margin - half) / error)) - 1)
             rows.append(
                 [
                     metric,
@@ -81,19 +84,11 @@ def power_report(suite: Suite, runs: Sequence[Run]) -> str:
     return '\n\n'.join([f'# What {suite.name} can see: {design}', markdown_table(head, rows), MEANING]) + '\n'
 
 
-def _assumed(suite: Suite, metric: str) -> Noise | None:
-    """What the suite assumes of a metric, if anything."""
-    power = suite.power
-    images = power.churn if metric.endswith('/AC') and metric not in power.sd else None
-    if metric in power.sd:
-        images = power.sd[metric] ** 2
-    if images is None:
-        return None
-    return Noise(images, power.seed_sd.get(metric, 0.0) ** 2, 'the suite')
+def _noise(suite: Suite, runs: Sequence[Run], metric: str) -> Noise | None:
+    """The mean over methods and pairs of their finished seeds, on the folds that both have.
 
-
-def _noise_of_runs(suite: Suite, runs: Sequence[Run], metric: str, num_folds: int) -> Noise | None:
-    """The mean over methods and pairs of their finished seeds, on the folds that both have."""
+    Without such a pair it is what the suite assumes, if anything.
+    """
     finished = {(run.method.name, run.seed, run.fold): run for run in runs if run.finished}
     images, seeds = [], []
     for method in suite.methods:
@@ -115,9 +110,16 @@ def _noise_of_runs(suite: Suite, runs: Sequence[Run], metric: str, num_folds: in
                 continue
             images.append(count * float(np.nanvar(first[1:] - second[1:])))
             seeds.append(len(folds) * ((first[0] - second[0]) ** 2 - images[-1] / count) / 2)
-    if not images:
+    if images:
+        return Noise(float(np.mean(images)), max(float(np.mean(seeds)), 0.0), f'{len(images)} pairs of seeds')
+    assumed = suite.power
+    if metric in assumed.sd:
+        variance = assumed.sd[metric] ** 2
+    elif metric.endswith('/AC') and assumed.churn is not None:
+        variance = assumed.churn
+    else:
         return None
-    return Noise(float(np.mean(images)), max(float(np.mean(seeds)), 0.0), f'{len(images)} pairs of seeds')
+    return Noise(variance, assumed.seed_sd.get(metric, 0.0) ** 2, 'the suite')
 
 
 def _error(difference: float, noise: Noise, images: int, seeds: int, folds: int, is_share: bool) -> tuple[float, ...]:
@@ -148,9 +150,3 @@ def chance_to_see(
     if not np.isfinite(freedom):
         return float(norm.cdf((difference - half) / error))
     return float(nct.sf(half / error, freedom, difference / error))
-
-
-def _chance_of_none(margin: float, noise: Noise, images: int, seeds: int, folds: int) -> float:
-    """How likely the whole interval is within ±margin where nothing differs."""
-    error, _, half = _error(0.0, noise, images, seeds, folds, False)
-    return max(0.0, 2 * float(norm.cdf((margin - half) / error)) - 1) if error else 1.0

@@ -185,8 +185,11 @@ class Run:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What the results will depend on, from the config and the data as they are now."""
-        found = fingerprints(self.config('test'))
-        return {'settings': self.settings, 'trainer': self.trainer_settings, 'fingerprints': found}
+        return {
+            'settings': self.settings,
+            'trainer': self.trainer_settings,
+            'fingerprints': fingerprints(self.config('test')),
+        }
 
     @cached_property
     def settings(self) -> str:
@@ -336,34 +339,33 @@ def deal_folds(runs: Sequence[Run]) -> None:
     Raises:
         Mistake: if the table that is there is of other images, folds or groups.
     """
+    folds = runs[0].suite.folds
+    assert folds is not None, 'the suite cross-validates'
     runs[0].root.mkdir(parents=True, exist_ok=True)
     with FileLock(runs[0].root / 'folds.lock'):
-        _deal(runs, runs[0].suite.folds)
-
-
-def _deal(runs: Sequence[Run], folds: Folds | None) -> None:
-    assert folds is not None, 'the suite cross-validates'
-    pools = []
-    for run in runs:
-        plain = replace(run, suite=replace(run.suite, folds=None)).config('test')
-        _pool(plain.test_dataloader, folds)
-        settings = next(innermost_datasets(plain.test_dataloader))
-        settings.pop('indices', None)
-        dataset = build_dataset(settings)
-        pools.append([dataset.get_data_info(index) for index in range(len(dataset))])
-        tasks = plain.model.get('tasks', {}).values()
-        kinds: list[tuple[Any, Any]] = [(task, MODELS.get(task['type'])) for task in tasks]
-        named = [task.get('target') or kind.target for task, kind in kinds if getattr(kind, 'kind', '') == 'classes']
-        fields = {field for sample in pools[-1] for field in sample}
-        target = next((name for name in ('gt_label', *named) if name in fields), None)
-        if target or run.method is runs[0].suite.methods[-1]:
-            break
-    samples, folder, file = pools[-1], Path(settings.get('data_root') or ''), runs[0].folds_file
-    if file.is_file():
-        check_folds(file, samples, folds.count, folds.groups, folder)
-    else:
-        print(f'benchmark: dealing {len(samples)} images into {folds.count} folds: {file}', flush=True)
-        write_folds(file, assign_folds(samples, folds.count, folds.groups, folds.seed, folder, target or 'gt_label'))
+        for run in runs:
+            plain = replace(run, suite=replace(run.suite, folds=None)).config('test')
+            _pool(plain.test_dataloader, folds)
+            settings = next(innermost_datasets(plain.test_dataloader))
+            settings.pop('indices', None)
+            dataset = build_dataset(settings)
+            samples = [dataset.get_data_info(index) for index in range(len(dataset))]
+            tasks = plain.model.get('tasks', {}).values()
+            kinds: list[tuple[Any, Any]] = [(task, MODELS.get(task['type'])) for task in tasks]
+            named = [
+                task.get('target') or kind.target for task, kind in kinds if getattr(kind, 'kind', '') == 'classes'
+            ]
+            fields = {field for sample in samples for field in sample}
+            target = next((name for name in ('gt_label', *named) if name in fields), None)
+            if target or run.method is runs[0].suite.methods[-1]:
+                break
+        folder, file = Path(settings.get('data_root') or ''), runs[0].folds_file
+        if file.is_file():
+            check_folds(file, samples, folds.count, folds.groups, folder)
+        else:
+            print(f'benchmark: dealing {len(samples)} images into {folds.count} folds: {file}', flush=True)
+            dealt = assign_folds(samples, folds.count, folds.groups, folds.seed, folder, target or 'gt_label')
+            write_folds(file, dealt)
 
 
 def _pool(loader: ConfigDict, folds: Folds) -> None:

@@ -174,53 +174,41 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         raise MissingFile(f'{path}: no such suite; those that come with mmskin are in suites/')
     settings = read_config(path).to_dict()
     with refusals(str(path)):
-        return _suite_of(settings, path, data_root, options or {})
-
-
-def _suite_of(settings: dict, path: Path, data_root: str | None, options: Mapping[str, Any]) -> Suite:
-    _check_names(settings, Suite, path)
-    for entry in settings['methods']:
-        _check_names(entry, Method, path)
-    methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
-    _check_methods(methods, path)
-    if settings.get('baseline') not in (None, *(method.name for method in methods)):
-        raise Mistake(f'{path}: baseline={settings["baseline"]!r} is not a method; name one, or leave it out.')
-    for key in ('seeds', 'metrics'):
-        if len({*settings[key]}) < len(settings[key]):
-            raise Mistake(f'{path}: {key}={settings[key]} has an entry twice; keep it once.')
-    if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
-        raise Mistake(
-            f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or in '
-            'other ways cannot be compared.'
-        )
-    power = settings.get('power', {})
-    _check_names(power, Assumptions, path)
-    tables = [('margins', settings.get('margins', {})), *((key, power.get(key, {})) for key in FOR_METRICS)]
-    for key, table in (*tables, *((f'paper of {method.name!r}', method.paper) for method in methods)):
-        if wrong := sorted({*table} - {*settings['metrics']}):
-            raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
-    settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
-    settings['options'] = {**settings.get('options', {}), **options}
-    settings['data_root'] = data_root or settings.get('data_root')
-    settings['folds'] = _read_folds(settings.get('folds'), path)
-    return Suite(**{**settings, 'name': path.stem, 'methods': methods, 'power': Assumptions(**power)})
-
-
-FOR_METRICS = ('sd', 'seed_sd', 'difference')
-
-
-def _read_folds(settings: Any, path: Path) -> Folds | None:
-    """The suite's ``folds``: a number, or a dict with ``count`` and more."""
-    if settings is None:
-        return None
-    settings = dict(settings) if isinstance(settings, dict) else {'count': settings}
-    _check_names(settings, Folds, path)
-    if settings['count'] < 2:
-        raise Mistake(f'{path}: folds={settings["count"]}; give 2 or more, or leave it out.')
-    if isinstance(groups := settings.get('groups', ('duplicates',)), (str, dict)):
-        groups = (groups,)
-    splits = settings.get('splits')
-    return Folds(**{**settings, 'groups': tuple(groups), 'splits': splits and tuple(splits)})
+        _check_names(settings, Suite, path)
+        for entry in settings['methods']:
+            _check_names(entry, Method, path)
+        methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
+        _check_methods(methods, path)
+        if settings.get('baseline') not in (None, *(method.name for method in methods)):
+            raise Mistake(f'{path}: baseline={settings["baseline"]!r} is not a method; name one, or leave it out.')
+        for key in ('seeds', 'metrics'):
+            if len({*settings[key]}) < len(settings[key]):
+                raise Mistake(f'{path}: {key}={settings[key]} has an entry twice; keep it once.')
+        if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
+            raise Mistake(
+                f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or '
+                'in other ways cannot be compared.'
+            )
+        power = settings.get('power', {})
+        _check_names(power, Assumptions, path)
+        by_metric = {'margins': settings.get('margins', {})}
+        by_metric |= {key: power.get(key, {}) for key in ('sd', 'seed_sd', 'difference')}
+        by_metric |= {f'paper of {method.name!r}': method.paper for method in methods}
+        for key, table in by_metric.items():
+            if wrong := sorted({*table} - {*settings['metrics']}):
+                raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
+        settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
+        settings['options'] = {**settings.get('options', {}), **(options or {})}
+        settings['data_root'] = data_root or settings.get('data_root')
+        if settings.get('folds') is not None:
+            folds = settings['folds'] if isinstance(settings['folds'], dict) else {'count': settings['folds']}
+            _check_names(folds, Folds, path)
+            if folds['count'] < 2:
+                raise Mistake(f'{path}: folds={folds["count"]}; give 2 or more, or leave it out.')
+            groups, splits = folds.get('groups', ('duplicates',)), folds.get('splits')
+            groups = (groups,) if isinstance(groups, (str, dict)) else tuple(groups)
+            settings['folds'] = Folds(**{**folds, 'groups': groups, 'splits': splits and tuple(splits)})
+        return Suite(**{**settings, 'name': path.stem, 'methods': methods, 'power': Assumptions(**power)})
 
 
 NEEDED = {Suite: {'methods', 'seeds', 'metrics'}, Method: {'name', 'config'}, Folds: {'count'}, Assumptions: set()}

@@ -66,7 +66,7 @@ def test_a_metric_that_no_run_has_is_said():
     """It may be mistyped; a dash would say that it does not apply."""
     methods = {'gated': method(a=dict(results={'cls/AC': 0.8, 'cls/mAP': 0.7}))}
     report = REPORT | dict(methods=methods, may_differ=[], unfinished=[], partial=[], differences=[])
-    assert '- **No run measured seg/JA**; they measured cls/AC, cls/mAP.' in notes(report)[0]
+    assert '- **No run measured seg/JA**; they measured cls/AC, cls/mAP.' in notes(report)
 
 
 def test_different_versions_are_said():
@@ -80,8 +80,8 @@ def test_different_versions_are_said():
         'none': method(a=old, b=old),
     }
     report = REPORT | dict(methods=methods, may_differ=[], unfinished=[], partial=[], differences=[])
-    assert notes(report) == [
+    assert notes(report) == (
         '- Time measured on: CPU.\n'
         '- Runs were made with different versions of torch: 2.15 (gated, blind); 2.14 (gated, none).'
-    ]
-    assert 'versions' not in notes(report | dict(methods={'gated': method(a=new, b=new)}))[0]
+    )
+    assert 'versions' not in notes(report | dict(methods={'gated': method(a=new, b=new)}))
