@@ -24,7 +24,7 @@ class ContourSheet(BaseMetric):
 
     It keeps a ``Case`` of each image, on the disk; the few images it draws are read again from ``img_path`` on the main
     process. The cases are written next to the picture, as JSON, for ``mmskin.report``: of more than ``MOST`` those of
-    each class that are first, best, middle, worst or wrong.
+    each class that are first, wrong, or best, middle or worst by JA.
 
     Args:
         out_file: The picture; the cases get its name with ``.json``.
@@ -46,26 +46,24 @@ class ContourSheet(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Draw the sheet and keep the cases."""
-        if results:
-            cases = [*results] if len(results) <= MOST else telling_cases(results)
-            write_cases(Path(self.out_file).with_suffix('.json'), cases)
-            contour_sheet(cases, self.out_file, self.num_images)
+        if not results:
+            return {}
+        chosen = {*range(len(results))}
+        if len(results) > MOST:  # the cases' outlines stay on the disk until it is known which are kept
+            chosen = set()
+            rows = ((case.image_id, case.gt_class, case.jaccard, case.wrong) for case in results)
+            ids, classes, jaccards, wrong = zip(*rows, strict=True)
+            share = max(1, MOST // (5 * len({*classes})))
+            for name in {*classes}:
+                own = sorted((index for index, gt_class in enumerate(classes) if gt_class == name), key=ids.__getitem__)
+                ranked = sorted((index for index in own if jaccards[index] >= 0), key=jaccards.__getitem__)
+                middle = max(0, (len(ranked) - share) // 2)
+                chosen |= {*own[:share], *ranked[:share], *ranked[middle : middle + share], *ranked[-share:]}
+                chosen |= {*[index for index in own if wrong[index]][:share]}
+        cases = [results[index] for index in sorted(chosen)]
+        write_cases(Path(self.out_file).with_suffix('.json'), cases)
+        contour_sheet(cases, self.out_file, self.num_images)
         return {}
-
-
-def telling_cases(cases: Sequence[Case]) -> list[Case]:
-    """Some ``MOST`` of many cases: of each class the first, the best, middle and worst by JA, and the first wrong."""
-    found = [(case.gt_class, case.jaccard, case.wrong, case.image_id) for case in cases]
-    chosen: set[int] = set()
-    classes = {gt_class for gt_class, *_ in found}
-    share = max(1, MOST // (5 * len(classes)))
-    for name in classes:
-        own = sorted((index for index, one in enumerate(found) if one[0] == name), key=lambda index: found[index][3])
-        ranked = sorted((index for index in own if found[index][1] >= 0), key=lambda index: found[index][1])
-        middle = max(0, (len(ranked) - share) // 2)
-        chosen |= {*own[:share], *ranked[:share], *ranked[middle : middle + share], *ranked[-share:]}
-        chosen |= {*[index for index in own if found[index][2]][:share]}
-    return [cases[index] for index in sorted(chosen)]
 
 
 def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
@@ -80,7 +78,7 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     """
     targets = sample.get('targets', {})
     diagnosis, outline = (
-        next((task for task in sorted(targets, key=lambda one: targets[one] != usual) if f'{task}_{end}' in sample), '')
+        next((task for task in sorted(targets, key=lambda key: targets[key] != usual) if f'{task}_{end}' in sample), '')
         for usual, end in (('gt_label', 'label'), ('gt_sem_seg', 'mask'))
     )
     label, shape = targets.get(diagnosis, 'gt_label'), targets.get(outline, 'gt_sem_seg')
@@ -92,34 +90,34 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
     def lines(field: str) -> list[np.ndarray]:
         """Of each mask, or of each class of a map of classes; none of the background and of what is not counted."""
         masks: Any = torch.as_tensor(sample[field]['data']).cpu().numpy() if field in sample else []
-        levels = [{*np.flatnonzero(np.bincount(mask.ravel()))} - {0, IGNORED} for mask in masks]
         return [
             line
-            for mask, found in zip(masks, levels, strict=True)
-            for level in sorted(found)
+            for mask in masks
+            for level in np.flatnonzero(np.bincount(mask.ravel()))
+            if level not in (0, IGNORED)
             for line in outlines(mask == level)
         ]
 
     def note(task: str, target: str) -> str:
         if f'{task}_label' in sample:
             index = int(sample[f'{task}_label'])
-            said = f'{named(target, index)} {float(sample[f"{task}_score"][index]):.2f}'
+            called = f'{named(target, index)} {float(sample[f"{task}_score"][index]):.2f}'
             true = label_in(sample, target)
-            return said if true is None else f'{said} (true: {named(target, true)})'
+            return called if true is None else f'{called} (true: {named(target, true)})'
         flags = f'{task}_labels' in sample
         fields = {f'{task}_labels' if flags else f'{task}_values': '', target: 'true: '}
-        found = [
+        said = [
             word + listed(sample[field].tolist(), names_of(metainfo, target), flags)
             for field, word in fields.items()
             if field in sample
         ]
-        return f'{found[0]} ({found[1]})' if len(found) > 1 else ''.join(found)
+        return f'{said[0]} ({said[1]})' if len(said) > 1 else ''.join(said)
 
     path = sample.get('img_path')
     scores = sample[f'{diagnosis}_score'].tolist() if diagnosis else []
     both = outline and shape in sample
     pair = [sample[field]['data'] for field in (f'{outline}_mask', shape)] if both else []
-    jaccards = [one['JA'] for one in outline_scores(*pair)] if pair else []
+    jaccards = [scores['JA'] for scores in outline_scores(*pair)] if pair else []
     drawn = {diagnosis, outline, *(task for task, target in targets.items() if target == label and not diagnosis)}
     drawn |= {task for task, target in targets.items() if target == shape and not outline}
     noted = {task: target for task, target in targets.items() if task not in drawn}

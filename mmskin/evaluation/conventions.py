@@ -109,7 +109,7 @@ def with_background(outlines: Outlines) -> dict[str, float]:
     """The means of lesion's and background's pooled scores, at the images' own size."""
     tp, fp, fn, tn = map(int, outlines.counts().sum(0))
     both = [confusion_scores(tp, fp, fn, tn), confusion_scores(tn, fn, fp, tp)]
-    return {key: mean_of_defined(one[key] for one in both) for key in ('JA', 'DI')} | {'AC': both[0]['AC']}
+    return {key: mean_of_defined(scores[key] for scores in both) for key in ('JA', 'DI')} | {'AC': both[0]['AC']}
 
 
 def pixels_as_jaccard(outlines: Outlines) -> dict[str, float]:
@@ -118,39 +118,35 @@ def pixels_as_jaccard(outlines: Outlines) -> dict[str, float]:
     return {**scores, 'JA': scores['AC']}
 
 
-def best_threshold(outlines: Outlines) -> dict[str, float]:
-    """Per image, at the threshold that is best for these images."""
-    return max((per_image(outlines, level) for level in range(8, LEVELS, 8)), key=lambda one: one['JA'])
-
-
-def three_classes(found: Diagnoses) -> dict[str, float]:
+def three_classes(diagnoses: Diagnoses) -> dict[str, float]:
     """Accuracy of the likeliest of three classes, and the mean of their average precisions."""
-    right = found.scores.argmax(1) == found.labels
-    return {'AC': float(right.mean()), 'mAP': mean_of_defined(average_precision(found.scores, found.labels))}
+    right = diagnoses.scores.argmax(1) == diagnoses.labels
+    precisions = average_precision(diagnoses.scores, diagnoses.labels)
+    return {'AC': float(right.mean()), 'mAP': mean_of_defined(precisions)}
 
 
-def two_binary_tasks(found: Diagnoses) -> dict[str, float]:
+def two_binary_tasks(diagnoses: Diagnoses) -> dict[str, float]:
     """Melanoma, and keratosis, each against the rest, called above one half; means of the two tasks."""
     values: dict[str, list[float]] = {'AC': [], 'AUC': []}
     for index in (0, 2):
-        truth, score = found.labels == index, found.scores[:, index]
+        truth, score = diagnoses.labels == index, diagnoses.scores[:, index]
         values['AC'].append(float((truth == (score > 0.5)).mean()))
         values['AUC'].append(float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else math.nan)
     return {key: mean_of_defined(both) for key, both in values.items()}
 
 
-def balanced(found: Diagnoses) -> dict[str, float]:
+def balanced(diagnoses: Diagnoses) -> dict[str, float]:
     """The mean of the classes' sensitivities."""
-    predicted = found.scores.argmax(1)
-    recalls = [float((predicted[found.labels == one] == one).mean()) for one in np.unique(found.labels)]
+    labels, predicted = diagnoses.labels, diagnoses.scores.argmax(1)
+    recalls = [float((predicted[labels == label] == label).mean()) for label in np.unique(labels)]
     return {'AC': mean_of_defined(recalls)}
 
 
-def best_thresholds(found: Diagnoses) -> dict[str, float]:
+def best_thresholds(diagnoses: Diagnoses) -> dict[str, float]:
     """The two binary tasks' accuracy, each at the threshold that is best on these images."""
     best = []
     for index in (0, 2):
-        truth, score = found.labels == index, found.scores[:, index]
+        truth, score = diagnoses.labels == index, diagnoses.scores[:, index]
         best.append(max(float((truth == (score > cut)).mean()) for cut in np.append(np.unique(score), -1.0)))
     return {'AC': mean_of_defined(best)}
 
@@ -201,7 +197,7 @@ OUTLINES = (
         'per image, best threshold',
         'as the first, at the threshold that is best on the tested images: what choosing it there adds',
         {},
-        best_threshold,
+        lambda outlines: max((per_image(outlines, n) for n in range(8, LEVELS, 8)), key=lambda scores: scores['JA']),
         needs='probabilities',
         on_test=True,
     ),
@@ -295,39 +291,42 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
             raise Mistake(f'{predicted[image_id]}: of size {levels.shape}, and the true mask of {mask.shape}')
         levels = levels if graded else np.uint8(255) * levels
         for name, size in SMALL.items():
-            one, other = levels, mask
+            predicted_levels, true_mask = levels, mask
             if size is not None:
-                one = cv2.resize(levels, size, interpolation=cv2.INTER_AREA if graded else cv2.INTER_NEAREST)
-                other = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-            inside[name].append(np.bincount(one[other > 0], minlength=LEVELS))
-            outside[name].append(np.bincount(one[other == 0], minlength=LEVELS))
-    found = Outlines({k: np.array(v) for k, v in inside.items()}, {k: np.array(v) for k, v in outside.items()}, graded)
-    seen = np.flatnonzero(found.inside[OWN].sum(0) + found.outside[OWN].sum(0))
+                how = cv2.INTER_AREA if graded else cv2.INTER_NEAREST
+                predicted_levels = cv2.resize(levels, size, interpolation=how)
+                true_mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            inside[name].append(np.bincount(predicted_levels[true_mask > 0], minlength=LEVELS))
+            outside[name].append(np.bincount(predicted_levels[true_mask == 0], minlength=LEVELS))
+    lesion, background = ({name: np.array(rows) for name, rows in side.items()} for side in (inside, outside))
+    outlines = Outlines(lesion, background, graded)
+    seen = np.flatnonzero(outlines.inside[OWN].sum(0) + outlines.outside[OWN].sum(0))
     if seen.max() == 1:
         raise Mistake(f'{folder / "probabilities"}: no level is above 1; write a probability as 0 to 255')
-    return found
+    return outlines
 
 
 def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:
     labels = {image_id: label for image_id, label in read_labels(truth).items() if label is not None}
     if not labels:
         raise Mistake(f'{truth}: has no image with a diagnosis')
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     try:
         for row in read_csv(table):
-            if row['image_id'] in found:
-                raise Mistake(f'the id {row["image_id"]} occurs twice; keep one row')
-            found[row['image_id']] = [number_in(row[name]) for name in CLASSES]
-            if not all(0 <= value <= 1 for value in found[row['image_id']]):
-                raise Mistake(f'{row["image_id"]} has {found[row["image_id"]]}, and a probability is from 0 to 1')
+            image_id = row['image_id']
+            if image_id in scores:
+                raise Mistake(f'the id {image_id} occurs twice; keep one row')
+            scores[image_id] = [number_in(row[name]) for name in CLASSES]
+            if not all(0 <= score <= 1 for score in scores[image_id]):
+                raise Mistake(f'{image_id} has {scores[image_id]}, and a probability is from 0 to 1')
     except (KeyError, ValueError) as error:
         raise Mistake(
             f'{table}: needs image_id and a probability for each of {", ".join(CLASSES)} ({error})'
         ) from error
-    if missing := sorted(labels.keys() - found.keys()):
+    if missing := sorted(labels.keys() - scores.keys()):
         raise Mistake(f'{table}: {missing[0]} has a diagnosis in {truth} but no prediction ({len(missing)} such)')
     order = sorted(labels)
-    return Diagnoses(np.array([found[one] for one in order]), np.array([labels[one] for one in order]))
+    return Diagnoses(np.array([scores[name] for name in order]), np.array([labels[name] for name in order]))
 
 
 def score_tables(sets: Sequence[Predictions]) -> str:
@@ -337,36 +336,35 @@ def score_tables(sets: Sequence[Predictions]) -> str:
     """
     parts = []
     for title, conventions, what in (('Outlines', OUTLINES, 'outlines'), ('Diagnoses', DIAGNOSES, 'diagnoses')):
-        held = [(one.name, one.num_images, getattr(one, what)) for one in sets if getattr(one, what) is not None]
+        held = [(each.name, each.num_images, getattr(each, what)) for each in sets if getattr(each, what) is not None]
         if held:
             parts.append(_table(title, conventions, held))
     return '\n\n'.join(parts) + '\n'
 
 
 def _table(title: str, conventions: Sequence[Convention], held: Sequence[tuple]) -> str:
-    rows, warnings = [], []
-    names: list[str] = []
+    rows: list[tuple[Convention, str, Mapping[str, float]]] = []
+    warnings: list[str] = []
+    several = len(held) > 1
     for convention in conventions:
-        if convention.needs == 'probabilities' and not all(found.graded for *_, found in held):
+        if convention.needs == 'probabilities' and not all(predictions.graded for *_, predictions in held):
             warnings.append(f'- {convention.name}: left out, it needs probabilities (mmskin predict --probabilities).')
             continue
-        scores = [convention.score(found) for *_, found in held]
-        names += [name for name in scores[0] if name not in names]
-        lead = [_cells(one, names) for one in scores]
-        rows += [(convention.name, name, lead[i], convention) for i, (name, *_) in enumerate(held)]
-        if len(held) > 1:
+        scores = [convention.score(predictions) for *_, predictions in held]
+        rows += [(convention, name, values) for (name, *_), values in zip(held, scores, strict=True)]
+        if several:
             first = next(iter(scores[0]))
-            best = max(scores, key=lambda one: one[first])
-            rows.append((convention.name, f'best of {len(held)} on these images', _cells(best, names), convention))
-    several = len(held) > 1
+            best = max(scores, key=lambda values: values[first])
+            rows.append((convention, f'best of {len(held)} on these images', best))
+    names = list(dict.fromkeys(name for *_, values in rows for name in values))
     body = [
         (
-            name,
+            convention.name,
             *([which] if several else []),
-            *(cells.get(key, '–') for key in names),
-            ', '.join(one.papers) or '–',
+            *(f'{values[name]:.3f}' if name in values else '–' for name in names),
+            ', '.join(convention.papers) or '–',
         )
-        for name, which, cells, one in rows
+        for convention, which, values in rows
     ]
     head = ['convention', *(['predictions'] if several else []), *names, 'used by']
     lines = [f'## {title}, {held[0][1]} images', '', markdown_table(head, body), '']
@@ -376,13 +374,13 @@ def _table(title: str, conventions: Sequence[Convention], held: Sequence[tuple])
             f'- **{convention.name}**: {convention.how}.'
             + (f' Read in {read}.' if read else ' No paper is known to us.')
         )
-    base, found = conventions[0], held[0][-1]
-    own = base.score(found)
+    base, predictions = conventions[0], held[0][-1]
+    own = base.score(predictions)
     lines += ['', *warnings]
     for convention in conventions[1:]:
-        if convention.needs == 'probabilities' and not found.graded:
+        if convention.needs == 'probabilities' and not predictions.graded:
             continue
-        other = convention.score(found)
+        other = convention.score(predictions)
         moved = {key: other[key] - own[key] for key in other if key in own}
         shown = ', '.join(f'{key} {signed(change)[0]}' for key, change in moved.items())
         if max(map(abs, moved.values())) < ALIKE:
@@ -395,36 +393,29 @@ def _table(title: str, conventions: Sequence[Convention], held: Sequence[tuple])
     return '\n'.join(lines)
 
 
-def _cells(scores: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
-    return {name: f'{scores[name]:.3f}' for name in names if name in scores}
-
-
-def compare(first: str, second: str, found: Predictions) -> str:
+def compare(first: str, second: str, predictions: Predictions) -> str:
     """Whether the tables of two papers can be compared, judged by what both conventions say of the same predictions.
 
     Raises:
         Mistake: if a paper is not among those whose convention is known.
     """
-    pairs = [(outline, found.outlines) for outline in OUTLINES] + [(one, found.diagnoses) for one in DIAGNOSES]
-    known = sorted({who for convention, _ in pairs for who in convention.papers})
+    known = sorted({who for convention in (*OUTLINES, *DIAGNOSES) for who in convention.papers})
     if unknown := [who for who in (first, second) if who not in known]:
         raise Mistake(f'{unknown[0]}: its convention is not known here; known are {", ".join(known)}')
     lines = []
-    for kind in (OUTLINES, DIAGNOSES):
-        predictions = found.outlines if kind is OUTLINES else found.diagnoses
-        one, other = (next((each for each in kind if who in each.papers), None) for who in (first, second))
-        if predictions is None or one is None or other is None:
+    for what, conventions in (('outlines', OUTLINES), ('diagnoses', DIAGNOSES)):
+        held = getattr(predictions, what)
+        firsts, seconds = (next((each for each in conventions if who in each.papers), None) for who in (first, second))
+        if held is None or firsts is None or seconds is None:
             continue
-        what = 'outlines' if kind is OUTLINES else 'diagnoses'
-        if one is other:
-            chosen = ' Both choose on the tested images.' if one.on_test else ''
-            lines.append(f'{what}: {first} and {second} score alike ({one.name}).{chosen}')
+        if firsts is seconds:
+            chosen = ' Both choose on the tested images.' if firsts.on_test else ''
+            lines.append(f'{what}: {first} and {second} score alike ({firsts.name}).{chosen}')
             continue
-        scores = one.score(predictions), other.score(predictions)
-        shared = [key for key in scores[0] if key in scores[1]]
-        apart = ', '.join(f'{key} {scores[0][key]:.3f} and {scores[1][key]:.3f}' for key in shared)
+        one, other = firsts.score(held), seconds.score(held)
+        apart = ', '.join(f'{key} {one[key]:.3f} and {other[key]:.3f}' for key in one if key in other)
         lines.append(
-            f'{what}: warning, the tables of {first} ({one.name}) and {second} ({other.name}) cannot be compared: the '
-            f'same predictions have {apart}.'
+            f'{what}: warning, the tables of {first} ({firsts.name}) and {second} ({seconds.name}) cannot be compared: '
+            f'the same predictions have {apart}.'
         )
     return '\n'.join(lines) or f'{first} and {second} score nothing in common that these predictions have'

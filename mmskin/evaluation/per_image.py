@@ -371,7 +371,13 @@ class PerImageTable:
         if folder is not None and not note.is_file():
             raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
         if path.name == PER_IMAGE and note.is_file():
-            check_unchanged(path, note)
+            noted, content = read_note(note)['per_image'], path.read_bytes()
+            if noted['sha256'] != hashlib.sha256(content).hexdigest():
+                num_rows = max(len(content.splitlines()) - 1, 0)
+                raise Mistake(
+                    f'{path}: was changed after the test; it has {num_rows} rows, and {noted["rows"]} were written. '
+                    'Restore it, or test again.'
+                )
         image_ids: list[str] = []
         parts: dict[str, list[np.ndarray]] = {}
         try:
@@ -394,29 +400,15 @@ class PerImageTable:
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for each image by column; None where there is no number. Labels are whole numbers."""
         for index, image_id in enumerate(self.image_ids):
-            yield {'image_id': image_id} | {n: as_cell(n, values[index]) for n, values in self.columns.items()}
+            row: dict[str, Any] = {'image_id': image_id}
+            for name, values in self.columns.items():
+                number = int if name.endswith('_label') else float
+                row[name] = None if math.isnan(values[index]) else number(values[index])
+            yield row
 
     def write(self, path: str | Path) -> None:
         """Write the table alone, as one row for each image."""
         write_csv(path, chain([['image_id', *self.columns]], (row.values() for row in self.rows())))
-
-
-def as_cell(name: str, value: float) -> float | int | None:
-    """A number as it is written."""
-    if math.isnan(value):
-        return None
-    return int(value) if name.endswith('_label') else float(value)
-
-
-def check_unchanged(path: Path, note: Path) -> None:
-    """Raise unless the table at ``path`` is the one that ``note``, its ``results.json``, was written with."""
-    noted, content = read_note(note)['per_image'], path.read_bytes()
-    if noted['sha256'] != hashlib.sha256(content).hexdigest():
-        num_rows = max(len(content.splitlines()) - 1, 0)
-        raise Mistake(
-            f'{path}: was changed after the test; it has {num_rows} rows, and {noted["rows"]} were written. '
-            'Restore it, or test again.'
-        )
 
 
 def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerImageTable) -> None:
@@ -476,17 +468,17 @@ class ResultsEvaluator(Evaluator):
         Raises:
             Mistake: if it is not numbers by names that no other metric has given.
         """
-        found = compute(results)
-        if not isinstance(found, Mapping):
-            raise Mistake(f'{type(metric).__name__}: gives {found!r}; give numbers by their names')
-        names = {key: f'{metric.prefix}/{key}' if metric.prefix else key for key in found}
+        scores = compute(results)
+        if not isinstance(scores, Mapping):
+            raise Mistake(f'{type(metric).__name__}: gives {scores!r}; give numbers by their names')
+        names = {key: f'{metric.prefix}/{key}' if metric.prefix else key for key in scores}
         for key, name in names.items():
-            if isinstance(found[key], str) or np.size(found[key]) != 1:
-                raise Mistake(f'{type(metric).__name__}: {name} is {found[key]!r}; give a number')
+            if isinstance(scores[key], str) or np.size(scores[key]) != 1:
+                raise Mistake(f'{type(metric).__name__}: {name} is {scores[key]!r}; give a number')
             if name in self.named:
                 raise Mistake(f'{type(metric).__name__}: {name} is that of another metric; give it a prefix of its own')
         self.named.update(names.values())
-        return {key: float(value) for key, value in found.items()}
+        return {key: float(value) for key, value in scores.items()}
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Let each metric see a batch."""

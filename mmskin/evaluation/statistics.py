@@ -25,7 +25,7 @@ methods err alike, the interval is wider than it need be. With one seed there is
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -85,8 +85,8 @@ def weighted_auc(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -
 def weighted_average_precision(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The staircase under the precision-recall curve in each resample: (B,); nan where nothing is positive."""
     tp, fp = hits_and_misses(positive, scores, counts)
-    found, called = tp[:, 1:], (tp + fp)[:, 1:]
-    area = (np.diff(tp) * np.divide(found, called, out=np.zeros_like(found), where=called > 0)).sum(axis=1)
+    hits, called = tp[:, 1:], (tp + fp)[:, 1:]
+    area = (np.diff(tp) * np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)).sum(axis=1)
     return divide(area, tp[:, -1])
 
 
@@ -227,21 +227,16 @@ def estimate(measures: Mapping[Key, Measure], num_resamples: int = NUM_RESAMPLES
         return {}
     num_images = len(next(iter(measures.values())).used)
     draws: dict[Key, list[np.ndarray]] = {key: [] for key in measures}
-    for counts in blocks(num_images, num_resamples):
+    rng, size = np.random.default_rng(0), max(1, CELLS // num_images)  # in blocks, so that memory stays bounded
+    for start in range(0, num_resamples, size):
+        counts = image_counts(num_images, min(size, num_resamples - start), rng)
         for key, measure in measures.items():
             draws[key].append(measure(counts))
     everything = np.ones((1, num_images))
-    found = {}
+    estimates = {}
     for key, measure in measures.items():
         value, num_used = float(measure(everything)[0]), int(measure.used.sum())
         enough = num_used >= FEWEST and not math.isnan(value)
         bounds = interval(np.concatenate(draws[key])) if enough else (math.nan, math.nan)
-        found[key] = Estimate(value, *bounds, num_used)
-    return found
-
-
-def blocks(num_images: int, num_resamples: int) -> Iterator[np.ndarray]:
-    """Resamples of the images, a bounded number of cells at a time."""
-    rng, size = np.random.default_rng(0), max(1, CELLS // num_images)
-    for start in range(0, num_resamples, size):
-        yield image_counts(num_images, min(size, num_resamples - start), rng)
+        estimates[key] = Estimate(value, *bounds, num_used)
+    return estimates

@@ -10,14 +10,13 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SPLITS, index_masks, listed
 from mmskin.datasets.tables import CLASSES, read_labels
 from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
-from mmskin.evaluation.per_image import Row, mean_of_defined
+from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import as_mask, mean_over_images, segmentation_scores
 from mmskin.files import file_key, markdown_table, number_in, read_cells, refuse_links, whole_file, write_csv
 from mmskin.masks import write_mask
@@ -63,7 +62,11 @@ class ChallengeSubmission(BaseMetric):
         self.diagnosis, self.outline = diagnosis, outline
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
+        """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities.
+
+        Raises:
+            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
+        """
         refuse_links(self.out_dir / MASKS, self.out_dir)
         for sample in data_samples:
             tasks = {target: task for task, target in sample.get('targets', {}).items()}
@@ -72,21 +75,15 @@ class ChallengeSubmission(BaseMetric):
                 mask = as_mask(sample[outline]['data'])
                 write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', mask)
             scores = sample.get(f'{self.diagnosis or tasks.get("gt_label", "cls")}_score')
-            found = {} if scores is None else self.probabilities(scores)
-            self.results.append({'image_id': sample['image_id'], 'outlined': outline in sample, **found})
-
-    def probabilities(self, scores: Any) -> Row:
-        """The probabilities of the challenge's two categories among those of all classes.
-
-        Raises:
-            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
-        """
-        classes = list((self.dataset_meta or {}).get('classes', ()))
-        if not set(CATEGORIES) <= set(classes):
-            raise Mistake(
-                f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
-            )
-        return {name: float(scores[classes.index(name)]) for name in CATEGORIES}
+            row = {'image_id': sample['image_id'], 'outlined': outline in sample}
+            if scores is not None:
+                classes = list((self.dataset_meta or {}).get('classes', ()))
+                if not set(CATEGORIES) <= set(classes):
+                    raise Mistake(
+                        f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
+                    )
+                row |= {name: float(scores[classes.index(name)]) for name in CATEGORIES}
+            self.results.append(row)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Write the table, and pack the masks when they are those of the tested images."""
@@ -96,35 +93,27 @@ class ChallengeSubmission(BaseMetric):
                 'outline of the challenge'
             )
         rows = sorted((row for row in results if CATEGORIES[0] in row), key=lambda row: row['image_id'])
-        if rows:
-            write_table(self.out_dir / TABLE, rows)
-        if (self.out_dir / MASKS).is_dir():
-            check_masks(self.out_dir / MASKS, {row['image_id'] for row in results if row['outlined']})
+        if rows:  # with the nine digits that tell any two of float32 apart
+            cells = ([row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows)
+            write_csv(self.out_dir / TABLE, cells)
+        folder = self.out_dir / MASKS
+        if folder.is_dir():
+            image_ids = {row['image_id'] for row in results if row['outlined']}
+            keys = Counter(map(file_key, image_ids))
+            if alike := sorted(image_id for image_id in image_ids if keys[file_key(image_id)] > 1):
+                raise Mistake(
+                    f'the ids {" and ".join(alike[:2])} are one file on a disk that ignores capitals; rename one'
+                )
+            names = sorted(path.name for path in folder.iterdir())
+            if strays := sorted({*names} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids}):
+                raise Mistake(
+                    f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder.'
+                )
             with whole_file(self.out_dir / f'{MASKS}.zip') as file, ZipFile(file, 'w', ZIP_DEFLATED) as archive:
-                for path in sorted((self.out_dir / MASKS).iterdir()):
-                    archive.write(path, path.name)
+                for name in names:
+                    archive.write(folder / name, name)
         print_log(f'The submission is in {self.out_dir}.', logger='current')
         return {}
-
-
-def write_table(path: Path, rows: list[Row]) -> None:
-    """Write the probabilities with the nine digits that tell any two of float32 apart."""
-    write_csv(path, ([row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows))
-
-
-def check_masks(folder: Path, image_ids: set[str]) -> None:
-    """Raise if ``folder`` holds other masks than those of ``image_ids``, such as an earlier submission's.
-
-    Of ids that differ in capitals alone, some disks would have kept one mask, and so would who unpacks the archive.
-    """
-    keys = Counter(map(file_key, image_ids))
-    if alike := sorted(one for one in image_ids if keys[file_key(one)] > 1):
-        raise Mistake(f'the ids {" and ".join(alike[:2])} are one file on a disk that ignores capitals; rename one')
-    strays = sorted({path.name for path in folder.iterdir()} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids})
-    if strays:
-        raise Mistake(
-            f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder.'
-        )
 
 
 Scores = dict[str, float]
@@ -158,30 +147,40 @@ def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
     truths, masks = index_masks(gt_dir), index_masks(pred_dir)
     check_ids(masks, truths, pred_dir, gt_dir)
     scores = []
-    for image_id, path in truths.items():
-        submitted, truth = read_submitted_mask(masks[image_id]), read_mask(path).astype(bool)
+    for image_id, true_path in truths.items():
+        path = masks[image_id]
+        levels = read_levels(path)
+        with open_image(read_file(path)) as image:
+            if image.mode != 'L':  # as the official scorer wants it
+                raise Mistake(f'{path}: an image of mode {image.mode}; write one channel of 8 bits')
+        if np.count_nonzero(levels) != np.count_nonzero(levels == 255):
+            raise Mistake(f'{path}: holds the values {np.unique(levels)[:8]}; write 0 off the lesion and 255 on it')
+        truth = read_mask(true_path)
         try:
-            scores.append(segmentation_scores(submitted, truth))
+            scores.append(segmentation_scores(levels == 255, truth))
         except ValueError as error:  # of another size
-            raise Mistake(f'{masks[image_id]}: {error}') from error
+            raise Mistake(f'{path}: {error}') from error
     return mean_over_images(scores)
 
 
-def read_submitted_mask(path: Path) -> np.ndarray:
-    """A submitted mask (H, W), true on the lesion."""
-    levels = read_levels(path)
-    with open_image(read_file(path)) as image:
-        if image.mode != 'L':  # as the official scorer wants it
-            raise Mistake(f'{path}: an image of mode {image.mode}; write one channel of 8 bits')
-    if np.count_nonzero(levels) != np.count_nonzero(levels == 255):
-        raise Mistake(f'{path}: holds the values {np.unique(levels)[:8]}; write 0 off the lesion and 255 on it')
-    return levels == 255
-
-
 def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:
-    """Part 3: the scores of each category, and their means over the two."""
+    """Part 3: the scores of each category, and their means over the two.
+
+    Raises:
+        Mistake: if the file is not UTF-8 text, a line has not three cells, an id occurs twice, or a probability is
+            outside [0, 1].
+    """
     labels = {image_id: label for image_id, label in read_labels(gt_path).items() if label is not None}
-    rows = read_submitted_table(path)
+    rows: dict[str, tuple[float, float]] = {}
+    for number, cells in read_cells(path):
+        if number == 1 and tuple(cells[1:]) == CATEGORIES:  # the columns' names
+            continue
+        where = f'{path}, line {number}'
+        if len(cells) != 3:
+            raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
+        if cells[0] in rows:
+            raise Mistake(f'{where}: the id {cells[0]} occurs twice; keep one row.')
+        rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
     check_ids(rows, labels, path, gt_path)
     truth, probabilities = np.array([*labels.values()]), np.array([rows[image_id] for image_id in labels])
     scores = {
@@ -193,40 +192,18 @@ def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:
 
 
 def category_scores(positive: np.ndarray, probabilities: np.ndarray) -> Scores:
-    """What the official scorer gives for one class against the rest."""
-    return {
-        **binary_scores(positive, probabilities),
-        'AC': float(np.mean(positive == (probabilities > 0.5))),
-        **{f'specificity@{at:.2f}': specificity_at(positive, probabilities, at) for at in SENSITIVITIES},
-    }
+    """What the official scorer gives for one class against the rest.
 
-
-def specificity_at(positive: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
-    """Specificity at the first threshold, from above, with this sensitivity; nan if all images are on one side."""
-    if np.unique(positive).size < 2:
-        return math.nan
-    false_positive_rates, true_positive_rates, _ = roc_curve(positive, scores)
-    return float(1 - false_positive_rates[np.argmax(true_positive_rates >= sensitivity)])
-
-
-def read_submitted_table(path: Path) -> dict[str, tuple[float, float]]:
-    """The two probabilities of each image; a first line with the columns' names is passed over.
-
-    Raises:
-        Mistake: if the file is not UTF-8 text, a line has not three cells, an id occurs twice, or a probability is
-            outside [0, 1].
+    ``specificity@0.82``, and so on, is at the first threshold, from above, with this sensitivity; nan if all images are
+    on one side.
     """
-    rows: dict[str, tuple[float, float]] = {}
-    for number, cells in read_cells(path):
-        if number == 1 and tuple(cells[1:]) == CATEGORIES:
-            continue
-        where = f'{path}, line {number}'
-        if len(cells) != 3:
-            raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
-        if cells[0] in rows:
-            raise Mistake(f'{where}: the id {cells[0]} occurs twice; keep one row.')
-        rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
-    return rows
+    scores = {**binary_scores(positive, probabilities), 'AC': float(np.mean(positive == (probabilities > 0.5)))}
+    names = {f'specificity@{at:.2f}': at for at in SENSITIVITIES}
+    if np.unique(positive).size < 2:
+        return scores | dict.fromkeys(names, math.nan)
+    false_positive_rates, true_positive_rates, _ = roc_curve(positive, probabilities)
+    rates = {name: false_positive_rates[np.argmax(true_positive_rates >= at)] for name, at in names.items()}
+    return scores | {name: float(1 - rate) for name, rate in rates.items()}
 
 
 def probability(cell: str, where: str) -> float:

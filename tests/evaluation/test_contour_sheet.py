@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.drawing import Case
-from mmskin.evaluation.contour_sheet import telling_cases
+from mmskin.drawing import Case, read_cases
 from mmskin.registry import METRICS
 
 
@@ -58,14 +57,17 @@ def test_rows_stay_small_for_any_mask(make_sample):
     assert row_bytes(specks) < 50_000  # bounded by the thumbnail, not by the image
 
 
-def test_of_many_images_the_telling_cases_are_kept():
+def test_of_many_images_the_telling_cases_are_kept(tmp_path):
     """In any order: of each class the worst, the best, and what was classified wrongly."""
     cases = [
         Case(f'{index:05}', gt_class=('a', 'b')[index % 2], pred_class='b' if index % 10 else 'a', jaccard=index / 6000)
         for index in range(6000)
     ]
-    kept = telling_cases(cases[::-1])
+    kept, again = [], []
+    for telling, given in ((kept, cases[::-1]), (again, cases)):
+        METRICS.build({'type': 'ContourSheet', 'out_file': str(tmp_path / 'cases.png')}).compute_metrics(given)
+        telling += read_cases(tmp_path / 'cases.json')
     assert len(kept) <= 2000
-    assert {case.image_id for case in kept} == {case.image_id for case in telling_cases(cases)}
+    assert {case.image_id for case in kept} == {case.image_id for case in again}
     assert {'00000', '00001', '05998', '05999', '02999', '03000'} <= {case.image_id for case in kept}
     assert sum(case.wrong for case in kept) >= 400

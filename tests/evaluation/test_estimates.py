@@ -3,6 +3,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_curve
 
 from mmskin.evaluation import statistics
 from mmskin.evaluation.statistics import (
@@ -14,7 +15,6 @@ from mmskin.evaluation.statistics import (
     weighted_auc,
     weighted_specificity,
 )
-from mmskin.evaluation.submission import specificity_at
 
 
 def test_mean_and_its_interval():
@@ -56,8 +56,9 @@ def test_blocks_are_the_resamples_and_bounded(monkeypatch):
     values = np.random.default_rng(2).random(50)
     whole = estimate({'mean': mean_over(values)})['mean']
     monkeypatch.setattr(statistics, 'CELLS', 50 * 7)
-    sizes = [len(block) for block in statistics.blocks(50, 30)]
-    assert sizes == [7, 7, 7, 7, 2]
+    sizes = []
+    estimate({'sizes': Measure(lambda counts: sizes.append(len(counts)) or counts[:, 0], np.ones(50, bool))}, 30)
+    assert sizes == [7, 7, 7, 7, 2, 1]  # the last are all images once
     found = estimate({'mean': mean_over(values)})['mean']
     assert found == pytest.approx(whole)  # the generator's stream does not depend on the blocks
 
@@ -69,8 +70,8 @@ def test_specificity_at_a_sensitivity_is_the_official_one(sensitivity):
     counts = image_counts(80, 5, rng)
     found = weighted_specificity(sensitivity, positive, scores, np.vstack([np.ones(80), counts]))
     drawn = [np.repeat(np.arange(80), row.astype(int)) for row in counts]
-    wanted = [specificity_at(positive[rows], scores[rows], sensitivity) for rows in [np.arange(80), *drawn]]
-    assert found == pytest.approx(wanted)
+    curves = [roc_curve(positive[rows], scores[rows]) for rows in [np.arange(80), *drawn]]
+    assert found == pytest.approx([1 - false[np.argmax(true >= sensitivity)] for false, true, _ in curves])
 
 
 def test_specificity_by_hand():

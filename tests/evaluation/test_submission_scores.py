@@ -9,7 +9,7 @@ from isic_challenge_scoring.segmentation import SegmentationScore
 
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.evaluation.isic2017 import CATEGORIES
-from mmskin.evaluation.submission import score_submission, scores_tables, specificity_at
+from mmskin.evaluation.submission import category_scores, score_submission, scores_tables
 
 PREFIX = 'ISIC-2017_Test_v2'
 MASK_NAMES = {'JA': 'jaccard', 'DI': 'dice', 'AC': 'accuracy', 'sensitivity': 'sensitivity'}
@@ -82,11 +82,12 @@ def test_native_masks_score_as_the_challenge_scores_them(real_data, tmp_path):
 
 
 def test_specificity_at_a_sensitivity_by_hand():
-    # From above: + 0.9, - 0.8, + 0.6, - 0.5, - 0.1. Both positives are found at 0.6, with one of three negatives.
-    positive, scores = [1, 0, 1, 0, 0], [0.9, 0.8, 0.6, 0.5, 0.1]
-    assert specificity_at(positive, scores, 0.5) == pytest.approx(1)
-    assert specificity_at(positive, scores, 0.82) == pytest.approx(2 / 3)
-    assert np.isnan(specificity_at([0, 0], [0.1, 0.2], 0.82))
+    # From above: + nine times 0.9, - 0.8, + 0.6, - 0.5, - 0.1. All positives are found at 0.6, with one of three
+    # negatives, and nine in ten of them without any.
+    positive, scores = np.array([*[1] * 9, 0, 1, 0, 0], bool), np.array([*[0.9] * 9, 0.8, 0.6, 0.5, 0.1])
+    found = category_scores(positive, scores)
+    assert [found[f'specificity@{at}'] for at in ('0.82', '0.89', '0.95')] == pytest.approx([1, 1, 2 / 3])
+    assert np.isnan(category_scores(positive[9:10], scores[9:10])['specificity@0.82'])
 
 
 def test_either_part_alone(submission, truth):
