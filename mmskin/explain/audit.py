@@ -56,11 +56,6 @@ def without_lesion(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     return np.where(box[..., None], skin_of(image, lesion), image).astype(np.uint8)
 
 
-def lesion_alone(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
-    """Everything else in the colour of the skin."""
-    return np.where(lesion[..., None], image, skin_of(image, lesion)).astype(np.uint8)
-
-
 def without_things(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     """Patches, and the marks of rulers and hairs, painted over by what is around them; the lesion stays."""
     things = things_beside(image, lesion)
@@ -89,7 +84,11 @@ def tinted(gains: tuple[float, float, float]) -> Callable[[np.ndarray, np.ndarra
 VARIANTS = (
     Variant('as it is', '', lambda image, lesion: image),
     Variant('background alone', 'anything better than chance comes from outside the lesion', without_lesion),
-    Variant('lesion alone', 'what is lost came from outside the lesion, or from the skin around it', lesion_alone),
+    Variant(
+        'lesion alone',
+        'what is lost came from outside the lesion, or from the skin around it',
+        lambda image, lesion: np.where(lesion[..., None], image, skin_of(image, lesion)).astype(np.uint8),
+    ),
     Variant('ruler, hair, patch painted over', 'what is lost came from them', without_things),
     Variant('patches added', 'what moves is what patches mean to the network', with_patch),
     Variant('warmer light', 'what moves depends on the lamp', tinted((1.10, 1.0, 0.82))),
@@ -141,10 +140,10 @@ def audit(
     if split:
         set_in_datasets(cfg.test_dataloader, 'split', split)
     dataset = DATASETS.build(tested_dataset(cfg))
-    samples = [one for one in map(dataset.get_data_info, range(len(dataset))) if 'gt_label' in one]
+    samples = [info for info in map(dataset.get_data_info, range(len(dataset))) if 'gt_label' in info]
     if not samples:
         raise Mistake('no image of this test set has a diagnosis; name another split')
-    labels = np.array([one['gt_label'] for one in samples])
+    labels = np.array([sample['gt_label'] for sample in samples])
     scores = {variant.name: np.empty((len(samples), len(inferencer.classes))) for variant in VARIANTS}
     painted = 0
     for index, sample in enumerate(samples):
@@ -159,11 +158,15 @@ def audit(
     out_dir.mkdir(parents=True, exist_ok=True)
     rows = _rows(scores, labels, inferencer.classes)
     tested = split or tested_dataset(cfg).get('split') or ''
-    found = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows}
-    write_note(out_dir / 'audit.json', found)
-    _write_scores(out_dir / 'audit.csv', samples, scores, inferencer.classes)
+    note = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows}
+    write_note(out_dir / 'audit.json', note)
+    cells = [['image_id', 'gt_label', *(f'{name}/score_{kind}' for name in scores for kind in inferencer.classes)]]
+    for index, sample in enumerate(samples):
+        numbers = [f'{value:.6f}' for values in scores.values() for value in values[index]]
+        cells.append([sample['image_id'], sample['gt_label'], *numbers])
+    write_csv(out_dir / 'audit.csv', cells)
     _draw(out_dir / 'audit.png', inferencer, samples, scores)
-    write_text(out_dir / 'audit.md', audit_table(found))
+    write_text(out_dir / 'audit.md', audit_table(note))
     return out_dir / 'audit.md'
 
 
@@ -213,9 +216,9 @@ def _rows(scores: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequenc
     return rows
 
 
-def audit_table(found: Mapping[str, Any]) -> str:
+def audit_table(note: Mapping[str, Any]) -> str:
     """``audit.json`` in Markdown."""
-    rows = found['rows']
+    rows = note['rows']
     areas = [key for key in rows[0] if key.startswith('AUC_') and not key.startswith('AUC_mean')]
     names = [f'AUC, {readable(key[4:])}' for key in areas]
     head = ['image', 'accuracy', 'mean AUC', *names, 'decided otherwise', 'moved by']
@@ -231,10 +234,10 @@ def audit_table(found: Mapping[str, Any]) -> str:
         for row in rows
     ]
     lines = [
-        f'{found["images"]} images{" of the split `" + str(found["split"]) + "`" if found["split"] else ""}, with 95 % '
+        f'{note["images"]} images{" of the split `" + str(note["split"]) + "`" if note["split"] else ""}, with 95 % '
         'bootstrap intervals over images. Mean AUC: of each class against the rest; chance is 0.5. Moved: the mean '
         "over images of the largest change of any class's probability. "
-        f'Something outside the lesion was painted over in {found["painted"]} images. '
+        f'Something outside the lesion was painted over in {note["painted"]} images. '
         f'The class called most often is called on {rows[0]["most_called"]:.0%} of the images as they are.',
         '',
         markdown_table(head, body),
@@ -245,20 +248,8 @@ def audit_table(found: Mapping[str, Any]) -> str:
 
 
 def _three_digits(value: float | None) -> str:
-    """A number; ``nan`` of one that images of a single class do not have, which JSON knows as null."""
+    """A number; ``nan`` for one that is undefined on images of a single class, which JSON knows as null."""
     return f'{math.nan if value is None else value:.3f}'
-
-
-Scores = Mapping[str, np.ndarray]
-
-
-def _write_scores(path: Path, samples: Sequence[Mapping], scores: Scores, classes: Sequence[str]) -> None:
-    head = ['image_id', 'gt_label', *(f'{name}/score_{one}' for name in scores for one in classes)]
-    rows = [
-        [sample['image_id'], sample['gt_label'], *(f'{value:.6f}' for name in scores for value in scores[name][index])]
-        for index, sample in enumerate(samples)
-    ]
-    write_csv(path, [head, *rows])
 
 
 def _draw(

@@ -58,7 +58,17 @@ class Explanation:
     @cached_property
     def effects(self) -> dict[str, 'Effect']:
         """How far closing each route moves the answer."""
-        return {name: effect_of(self.prediction, other) for name, other in self.without.items()}
+        effects = {}
+        was, mask = self.prediction.probabilities, self.prediction.mask
+        for name, other in self.without.items():
+            now, probability_change, mask_change = other.probabilities, None, None
+            if was and now:
+                probability_change = max(abs(was[label] - now[label]) for label in was)
+            if mask is not None and other.mask is not None:
+                union = int((mask | other.mask).sum())
+                mask_change = int((mask ^ other.mask).sum()) / union if union else 0.0
+            effects[name] = Effect(probability_change, mask_change, self.prediction.label != other.label)
+        return effects
 
     @cached_property
     def moving(self) -> dict[str, LesionPrediction]:
@@ -128,17 +138,6 @@ class Effect:
         return ', '.join(f'{kind} {change:.2g}' for kind, change in changes.items() if change is not None)
 
 
-def effect_of(before: LesionPrediction, after: LesionPrediction) -> Effect:
-    """How far ``after`` is from ``before``, two answers for one image."""
-    was, now = before.probabilities, after.probabilities
-    probability = max(abs(was[name] - now[name]) for name in was) if was and now else None
-    mask = None
-    if before.mask is not None and after.mask is not None:
-        union = int((before.mask | after.mask).sum())
-        mask = int((before.mask ^ after.mask).sum()) / union if union else 0.0
-    return Effect(probability, mask, before.label != after.label)
-
-
 def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
     """Predict one image, and look into the network while it does.
 
@@ -168,7 +167,7 @@ def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
                 values = {name: value.to(inputs.device) for name, value in told.items()}
                 maps.append(class_activation(network, inputs, diagnosis, [predicted], values)[0])
         height, width = maps[0].shape
-        explanation.activation = np.mean([cv2.resize(one, (width, height)) for one in maps], axis=0)
+        explanation.activation = np.mean([cv2.resize(each, (width, height)) for each in maps], axis=0)
     called = {inferencer.diagnosis: 'the diagnosis', inferencer.outline: 'the outline'}
     for number, network in enumerate(networks, 1):
         which = f'network {number}, ' if len(networks) > 1 else ''
@@ -211,9 +210,9 @@ def class_activation(
         *others, last = network.extract_feat(inputs, values)[task]
     with torch.enable_grad():
         last = last.detach().requires_grad_()
-        found = network.tasks[task]
-        assert isinstance(found, Classification), f'{task} names no class'
-        logits = found.by_class(found(Fused((*others, last), values or {})))
+        diagnosis = network.tasks[task]
+        assert isinstance(diagnosis, Classification), f'{task} names no class'
+        logits = diagnosis.by_class(diagnosis(Fused((*others, last), values or {})))
         (slopes,) = torch.autograd.grad(logits[range(len(inputs)), classes].sum(), last)
     with torch.no_grad():
         maps = network.over_image(task, slopes.mean(dim=(2, 3), keepdim=True) * last, inputs)
@@ -228,9 +227,23 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     without each route, and the probabilities side by side. What would be a picture of the same outline is a line of
     text.
     """
-    image = thumbnail(explanation.image, SIZE)
-    rows = [maps(explanation, image)] + ([answers(explanation, image)] if explanation.moving else [])
-    with_bars = len(rows) > 1 and explanation.prediction.probabilities is not None
+    image, prediction, effects = thumbnail(explanation.image, SIZE), explanation.prediction, explanation.effects
+    title = '\n'.join(filter(None, (answer(prediction), prediction.note)))
+    upper = [(title, outlined(image, prediction))]
+    if explanation.activation is not None:
+        title = f'evidence for {readable(prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
+        upper.append((title, overlay(image, explanation.activation)))
+    for name, rates in explanation.gates.items():
+        if name in explanation.moving or name not in explanation.without:
+            title = f'{explanation.said(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}'
+            upper.append((title, overlay(image, rates, Normalize(rates.min(), rates.max()))))
+    lower = [
+        (f'without {explanation.said(name)}\n{answer(other)}\nmoved: {effects[name]}', outlined(image, other))
+        for name, other in explanation.without.items()
+        if effects[name].moves_mask
+    ]
+    rows = [upper, lower] if explanation.moving else [upper]
+    with_bars = len(rows) > 1 and prediction.probabilities is not None
     columns = max(len(rows[0]), len(rows[-1]) + with_bars)
     height = min(max(WIDTH * image.shape[0] / image.shape[1], 2.0), 3 * WIDTH) + 0.8
     figure = Figure(figsize=(WIDTH * columns, height * len(rows)), layout='constrained', dpi=120)
@@ -245,39 +258,12 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
             axis.axis('off')
     if with_bars:
         draw_probabilities(parts[1].axes[len(rows[1])], explanation)
-    if explanation.prediction.contours is not None:
+    if prediction.contours is not None:
         key = Line2D([], [], color=PREDICTED, label='predicted outline')
         parts[0].legend(handles=[key], loc='outside upper left', fontsize=8, frameon=False)
     if explanation.lines:
         parts[-1].supxlabel('\n'.join(explanation.lines), fontsize=8)
     save_figure(figure, path)
-
-
-def maps(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Titles and panels of the upper row."""
-    title = '\n'.join(filter(None, (answer(explanation.prediction), explanation.prediction.note)))
-    panels = [(title, outlined(image, explanation.prediction))]
-    if explanation.activation is not None:
-        title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
-        panels.append((title, overlay(image, explanation.activation)))
-    return panels + [
-        (
-            f'{explanation.said(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}',
-            overlay(image, rates, Normalize(rates.min(), rates.max())),
-        )
-        for name, rates in explanation.gates.items()
-        if name in explanation.moving or name not in explanation.without
-    ]
-
-
-def answers(explanation: Explanation, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Titles and panels of the lower row, of the routes that move the outline."""
-    effects = explanation.effects
-    return [
-        (f'without {explanation.said(name)}\n{answer(prediction)}\nmoved: {effects[name]}', outlined(image, prediction))
-        for name, prediction in explanation.without.items()
-        if effects[name].moves_mask
-    ]
 
 
 def answer(prediction: LesionPrediction) -> str:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -97,7 +96,8 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     out_dir = Path(out_dir)
     recorded = out_dir / 'gates.npz'
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), {'type': 'GateRecorder', 'out_file': str(recorded)}]
-    passing = {key: one for model in member_configs(cfg.model) for key, one in (model.get('passing') or {}).items()}
+    models = member_configs(cfg.model)
+    passing = {place: operator for model in models for place, operator in (model.get('passing') or {}).items()}
     evaluate_checkpoint(cfg, checkpoint, out_dir)
     table = read_gates(recorded, out_dir)
     columns = {f'rate/{name}': values for name, values in table.rates.items()}
@@ -107,7 +107,7 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     means = groups(table)
     text = effects(table)
     if table.rates:
-        text += '\n' + summary(quantities(passing, table.rates), means, correlations(table))
+        text += '\n' + summary(passing, table.rates, means, correlations(table))
         draw_rates(table, means, out_dir / 'rates.png')
         draw_maps(table, out_dir / 'maps.png', num_images)
     write_text(out_dir / 'gates.md', text)
@@ -210,21 +210,28 @@ def correlations(table: GateTable) -> list[tuple[str, str, float, float]]:
     return ranks
 
 
-def quantities(passing: Mapping[str, dict], routes: Iterable[str]) -> dict[str, str]:
-    """What the rates of ``routes``, named ``<block>/<route>``, are a mean of, by operator; their configs by block."""
+def summary(
+    passing: Mapping[Any, dict],
+    routes: Iterable[str],
+    means: Sequence[Group],
+    ranks: Sequence[tuple[str, str, float, float]],
+) -> str:
+    """What rates are, rates by group, and rank correlations, in Markdown.
+
+    Args:
+        passing: The operators' configs by place: a block, or a level such as '/16'.
+        routes: Those with rates, named ``<block>/<route>``.
+        means: See ``groups``.
+        ranks: See ``correlations``.
+    """
     blocks = {route.rpartition('/')[0] for route in routes}
-    is_here = {
-        key: not isinstance(key, str) or '/' in key or key in blocks for key in passing
-    }  # a level has a block's name
-    types = [as_config(cfg)['type'] for key, cfg in passing.items() if is_here[key]]
-    operators: list[Any] = [MODELS.get(kind) for kind in types]
-    return {operator.__name__: operator.quantity for operator in operators if operator.quantity}
-
-
-def summary(meanings: Mapping[str, str], means: Sequence[Group], ranks: list[tuple[str, str, float, float]]) -> str:
-    """What rates are, rates by group, and rank correlations, in Markdown."""
+    quantities: dict[str, str] = {}
+    for place, cfg in passing.items():
+        if not isinstance(place, str) or '/' in place or place in blocks:  # a level goes by its block in ``routes``
+            operator: Any = MODELS.get(as_config(cfg)['type'])
+            quantities[operator.__name__] = operator.quantity
     lines = ['# What the gates do', '', EXPLANATION, '']
-    lines += [f'- {operator}: {quantity}.' for operator, quantity in meanings.items()]
+    lines += [f'- {operator}: {quantity}.' for operator, quantity in quantities.items() if quantity]
     rates = [
         (route, name, str(n), f'{mean:.3f}', '–' if isnan(low) else f'{low:.3f} to {high:.3f}')
         for route, name, n, mean, (low, high) in means
@@ -236,14 +243,28 @@ def summary(meanings: Mapping[str, str], means: Sequence[Group], ranks: list[tup
 
 
 def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> None:
-    """A row per route: mean rates of the groups with intervals, and the rate against lesion size and JA."""
+    """A row per route: mean rates of the groups with intervals, and the rate against lesion size and JA.
+
+    A group's mean is a point on its interval; its name and size are to the left.
+    """
     rates, others = table.rates, table.largeness
     figure = Figure(figsize=(4.2 + 3.2 * len(others), 3.2 * len(rates)), layout='constrained', dpi=120)
     grid = figure.subplots(len(rates), 1 + len(others), squeeze=False, width_ratios=[1.5] + [1.0] * len(others))
-    for axes, route in zip(grid, rates, strict=True):
-        draw_groups(axes[0], [group for group in groups if group.route == route])
-        axes[0].set_title(route, loc='left', fontsize=10, fontweight='bold')
-        for axis, (name, values) in zip(axes[1:], others.items(), strict=True):
+    for (axis, *axes), route in zip(grid, rates, strict=True):
+        own = [group for group in groups if group.route == route]
+        for row, group in enumerate(own):
+            axis.plot(group.ends, [row, row], color='tab:blue', linewidth=2)
+            axis.plot(group.mean, row, 'o', color='tab:blue', markersize=5)
+        names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in own]
+        axis.set_yticks(range(len(own)), names, fontsize=8)
+        axis.invert_yaxis()
+        axis.xaxis.set_major_locator(MaxNLocator(4))  # of long numbers, since means differ little
+        axis.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+        axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
+        axis.tick_params(which='both', labelsize=8)
+        axis.grid(axis='x', alpha=0.3)
+        axis.set_title(route, loc='left', fontsize=10, fontweight='bold')
+        for axis, (name, values) in zip(axes, others.items(), strict=True):
             axis.plot(values, rates[route], '.', color='tab:blue', alpha=0.5, markersize=5)
             label = name
             if name == 'lesion size':
@@ -260,21 +281,6 @@ def draw_rates(table: GateTable, groups: Sequence[Group], path: str | Path) -> N
             axis.tick_params(which='both', labelsize=8)
             axis.grid(alpha=0.3)
     save_figure(figure, path)
-
-
-def draw_groups(axis: Axes, groups: Sequence[Group]) -> None:
-    """Means as points with their intervals, the group's name and size to the left."""
-    for row, group in enumerate(groups):
-        axis.plot(group.ends, [row, row], color='tab:blue', linewidth=2)
-        axis.plot(group.mean, row, 'o', color='tab:blue', markersize=5)
-    names = [f'{group.name.replace("_", " ")} ({group.num_images})' for group in groups]
-    axis.set_yticks(range(len(groups)), names, fontsize=8)
-    axis.invert_yaxis()
-    axis.xaxis.set_major_locator(MaxNLocator(4))  # of long numbers, since means differ little
-    axis.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
-    axis.set_xlabel('mean rate, 95 % interval', fontsize=8)
-    axis.tick_params(which='both', labelsize=8)
-    axis.grid(axis='x', alpha=0.3)
 
 
 def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
@@ -297,23 +303,17 @@ def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
         axis.imshow(image)
         axis.set_title(table.tested.image_ids[index], fontsize=8)
     for axes, (route, maps) in zip(grid[1:], table.maps.items(), strict=True):
-        draw_route(figure, axes, route, maps[chosen].astype(np.float32), images)
+        shown = maps[chosen].astype(np.float32)
+        scale = Normalize(float(shown.min()), float(shown.max()))
+        for axis, image, rates in zip(axes, images, shown, strict=True):
+            # colours of the image would mix with those of the map
+            grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            axis.imshow(overlay(grey, rates, scale))
+            axis.set_xlabel(f'mean {rates.mean():.2f}', fontsize=8)
+        axes[0].set_ylabel(route, fontsize=9)
+        bar = figure.colorbar(ScalarMappable(scale, MAP_COLORS), ax=list(axes), shrink=0.8, pad=0.01)
+        bar.set_label('rate, mean over channels', fontsize=8)
+        bar.ax.tick_params(labelsize=8)
     for axis in grid.flat:
         axis.set(xticks=[], yticks=[])
     save_figure(figure, path)
-
-
-def draw_route(
-    figure: Figure, axes: Sequence[Axes], route: str, maps: np.ndarray, images: Sequence[np.ndarray]
-) -> None:
-    """One route's maps (n, h, w) over their images, with a colour bar."""
-    scale = Normalize(float(maps.min()), float(maps.max()))
-    for axis, image, rates in zip(axes, images, maps, strict=True):
-        # colours of the image would mix with those of the map
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        axis.imshow(overlay(grey, rates, scale))
-        axis.set_xlabel(f'mean {rates.mean():.2f}', fontsize=8)
-    axes[0].set_ylabel(route, fontsize=9)
-    bar = figure.colorbar(ScalarMappable(scale, MAP_COLORS), ax=list(axes), shrink=0.8, pad=0.01)
-    bar.set_label('rate, mean over channels', fontsize=8)
-    bar.ax.tick_params(labelsize=8)

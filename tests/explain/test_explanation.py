@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from mmskin.datasets.tables import CLASSES
-from mmskin.explain.explanation import Effect, Explanation, class_activation, draw_explanation, effect_of, explain
+from mmskin.explain.explanation import Effect, Explanation, class_activation, draw_explanation, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
@@ -135,9 +135,15 @@ def test_how_far_two_masks_are_apart():
     masks = np.zeros((3, 2, 4), bool)
     masks[0, :, :2], masks[1, :, 1:3] = True, True
     left, right, none = (LesionPrediction('x', None, (2, 4), mask=mask) for mask in masks)
-    assert effect_of(left, right) == Effect(None, pytest.approx(2 / 3))
-    assert effect_of(none, none) == Effect(None, 0)
-    assert effect_of(left, LesionPrediction('x', None, (2, 4))) == Effect(None, None)
+    others = {'right': right, 'left': left, 'no mask': LesionPrediction('x', None, (2, 4))}
+    found = Explanation(left, np.zeros((2, 4, 3), np.uint8), without=others).effects
+    assert found == {
+        'right': Effect(None, pytest.approx(2 / 3)),
+        'left': Effect(None, 0),
+        'no mask': Effect(None, None),
+    }
+    empty = Explanation(none, np.zeros((2, 4, 3), np.uint8), without={'same': none}).effects
+    assert empty == {'same': Effect(None, 0)}
 
 
 def test_a_route_that_moves_nothing_is_a_line_of_text(inferencer, source, tmp_path):

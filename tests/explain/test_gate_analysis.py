@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from PIL import Image
 
 from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.explain.gates import Group, draw_rates, draw_route, quantities, summary
+from mmskin.evaluation.per_image import PerImageTable
+from mmskin.explain.gates import GateTable, Group, draw_maps, draw_rates, summary
 from mmskin.models.passing.attention import CrossAttentionPassing
 from mmskin.models.passing.base import OPENING, FeaturePassing
 from mmskin.registry import MODELS
@@ -135,12 +136,15 @@ def test_ticks_are_short_and_apart(tmp_path, smallest, largest):
 
 def test_the_table_says_what_its_rates_are():
     """An attention is no gate, and what is not in the table is not explained."""
-    passing = {'b.0': dict(type='CrossAttentionPassing'), 'b.1': dict(type='NDDRPassing')}
-    meanings = quantities(passing, ['b.0/cls2seg', 'b.0/seg2cls'])
-    assert meanings == {'CrossAttentionPassing': CrossAttentionPassing.quantity}
-    text = summary(meanings, [], [])
-    assert f'- CrossAttentionPassing: {CrossAttentionPassing.quantity}.\n' in text
-    assert 'nothing' not in text
+    passing = {
+        'b.0': dict(type='CrossAttentionPassing'),
+        'b.1': dict(type='NDDRPassing'),
+        'b.2': dict(type='GatedFeaturePassing'),
+    }
+    lines = summary(passing, ['b.0/cls2seg', 'b.0/seg2cls'], [], []).splitlines()
+    assert [line for line in lines if line.startswith('- ')] == [
+        f'- CrossAttentionPassing: {CrossAttentionPassing.quantity}.'
+    ]
 
 
 def test_the_documentation_names_the_operators_without_rates(repository):
@@ -157,12 +161,19 @@ def test_a_network_without_passing_is_refused(repository, data_root, tmp_path, c
     assert 'this network passes no features' in capsys.readouterr().err
 
 
-def test_colours_of_an_image_do_not_mix_with_those_of_its_map():
+def test_colours_of_an_image_do_not_mix_with_those_of_its_map(tmp_path):
     """The colour bar would say nothing otherwise; it says what its numbers are."""
-    figure = Figure()
-    axes, image = figure.subplots(1, 2), np.zeros((8, 8, 3), np.uint8)
-    red, green = image + np.uint8([200, 0, 0]), image + np.uint8([0, 102, 0])  # equally bright
-    draw_route(figure, axes, 'b.0/cls2seg', np.linspace(0, 1, 8).reshape(2, 2, 2)[:1].repeat(2, 0), [red, green])
-    first, second = (axis.images[0].get_array().astype(int) for axis in axes)
-    assert abs(first - second).max() <= 1
-    assert 'rate' in figure.axes[-1].get_ylabel()
+    paths = [tmp_path / 'red.png', tmp_path / 'green.png']
+    for path, color in zip(paths, ((200, 0, 0), (0, 102, 0)), strict=True):  # equally bright
+        Image.new('RGB', (8, 8), color).save(path)
+    maps = {'b.0/cls2seg': np.linspace(0, 1, 8).reshape(2, 2, 2)[:1].repeat(2, 0)}
+    table = GateTable(PerImageTable(['red', 'green'], {}), list(map(str, paths)), maps)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmskin.explain.gates.save_figure', lambda figure, path: drawn.append(figure))
+        draw_maps(table, tmp_path / 'maps.png')
+    upper, lower, (bar,) = drawn[0].axes[:2], drawn[0].axes[2:4], drawn[0].axes[4:]
+    plain, colored = ([axis.images[0].get_array().astype(int) for axis in row] for row in (upper, lower))
+    assert abs(plain[0] - plain[1]).max() > 90
+    assert abs(colored[0] - colored[1]).max() <= 1
+    assert 'rate' in bar.get_ylabel()
