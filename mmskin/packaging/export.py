@@ -62,28 +62,21 @@ class Probabilities(nn.Module):
                 task = cast(Task, network.tasks[name])
                 if output_name(tasks.setdefault(name, task)) != output_name(task):
                     raise Mistake(f'the task {name} differs between the networks; export each separately')
-            for name, one in _told(network).items():
-                if self.inputs.setdefault(name, one).describe() != one.describe():
+            fusions = [network.tasks[name].fusion for name in network.active_tasks]
+            read = {name for fusion in fusions if fusion for name in fusion.inputs}
+            for name, given in network.inputs.items():
+                if name in read and self.inputs.setdefault(name, given).describe() != given.describe():
                     raise Mistake(f'the networks take {name} in different ways; export each separately')
         self.tasks = [*tasks.values()]
 
     def forward(self, images: Tensor, values: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Estimates for normalised images (N, 3, h, w) and the values (N,) of the inputs, NaN where unknown."""
-        size, found = images.shape[2:], []
+        size = images.shape[2:]
+        estimates: dict[str, list[Tensor]] = {task.name: [] for task in self.tasks}
         for network in cast(Sequence[MultiTaskModel], self.networks):
-            feats = network.extract_feat(images, values)
-            found.append({name: network.tasks[name].estimate(feat, size) for name, feat in feats.items()})
-        return {
-            output_name(task): torch.stack([one[task.name] for one in found if task.name in one]).mean(dim=0)
-            for task in self.tasks
-        }
-
-
-def _told(network: MultiTaskModel) -> dict[str, Input]:
-    """What the active tasks of a network are given with the image."""
-    fusions = [network.tasks[name].fusion for name in network.active_tasks]
-    read = {name for fusion in fusions if fusion for name in fusion.inputs}
-    return {name: one for name, one in network.inputs.items() if name in read}
+            for name, feats in network.extract_feat(images, values).items():
+                estimates[name].append(network.tasks[name].estimate(feats, size))
+        return {output_name(task): torch.stack(estimates[task.name]).mean(dim=0) for task in self.tasks}
 
 
 def output_name(task: Task) -> str:
@@ -126,18 +119,26 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
     files = [weights] if isinstance(weights, (str, Path)) else [*weights]
     if not files:
         raise Mistake(f'{cfg.filename} holds its weights and is exported already; export the model that it was made of')
-    network = build_for_export(cfg, files)
+    init_default_scope(cfg.get('default_scope', 'mmskin'))
+    is_ensemble = len(files) > 1 and 'members' not in cfg.model
+    config = dict(type='Ensemble', members=[cfg.model] * len(files)) if is_ensemble else cfg.model
+    model = MODELS.build(without_lookups(config))
+    networks = [*model.networks()] if isinstance(model, Ensemble) else [model]
+    if odd := [network for network in networks if not isinstance(network, MultiTaskModel)]:
+        raise Mistake(f'{cfg.filename}: a {type(odd[0]).__name__} cannot be exported, only a MultiTaskModel')
+    load_members(model, files)
+    network = Probabilities(cast(Sequence[MultiTaskModel], networks)).eval()
     description = describe(cfg, files, network)
     with whole_folder(out) as folder:
         try:
-            written = write_files(network, description, folder / out.name)
+            write_files(network, description, folder / out.name)
         except (Mistake, OSError, MemoryError):
             raise
         except Exception as error:  # what a network may hold that cannot be traced has no common base
             raise Mistake(f'{cfg.filename}: this network cannot be exported ({root_of(error)})') from error
-        session = open_session(written)._replace(path=out)
+        session = open_session(folder / out.name)._replace(path=out)
         difference = check_against(network, session, description['input']['size'])
-        for file in written.parent.iterdir():
+        for file in folder.iterdir():
             file.replace(out.parent / file.name)
     return difference
 
@@ -150,37 +151,16 @@ def root_of(error: BaseException) -> str:
     return f'{f"{place}: " if place else ""}{type(error).__name__}{f": {said}" if said else ""}'
 
 
-def build_for_export(cfg: Config, files: Sequence[str | Path]) -> Probabilities:
-    """The network or the ensemble with its weights, in evaluation mode."""
-    init_default_scope(cfg.get('default_scope', 'mmskin'))
-    is_ensemble = len(files) > 1 and 'members' not in cfg.model
-    config = dict(type='Ensemble', members=[cfg.model] * len(files)) if is_ensemble else cfg.model
-    model = MODELS.build(without_lookups(config))
-    all_networks = [*model.networks()] if isinstance(model, Ensemble) else [model]
-    networks = [one for one in all_networks if isinstance(one, MultiTaskModel)]
-    if odd := [one for one in all_networks if not isinstance(one, MultiTaskModel)]:
-        raise Mistake(f'{cfg.filename}: a {type(odd[0]).__name__} cannot be exported, only a MultiTaskModel')
-    load_members(model, files)
-    return Probabilities(networks).eval()
+def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> None:
+    """Trace the network for batches of any size, and write it with its description.
 
-
-def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> Path:
-    """Write ``path``, and next to an OpenVINO file the ONNX file that it is made from."""
-    onnx_file = path.with_suffix('.onnx')
-    write_onnx(network, description['input']['size'], description, onnx_file)
-    if path.suffix == '.xml':
-        convert_to_openvino(onnx_file, path, description)
-    for file in {onnx_file, path}:
-        seal(file)
-    return path
-
-
-def write_onnx(network: Probabilities, size: int, description: dict[str, Any], path: Path) -> None:
-    """Trace the network on images (N, 3, size, size) of any N, and write it with its description."""
+    Next to an OpenVINO file comes the ONNX file that it is made from.
+    """
     onnx = needs('onnx', 'onnx')
     needs('onnxscript', 'onnx')
+    size = description['input']['size']
     images = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
-    told = {name: torch.tensor([math.nan, one.examples()[0]]) for name, one in network.inputs.items()}
+    told = {name: torch.tensor([math.nan, given.examples()[0]]) for name, given in network.inputs.items()}
     axes = dict.fromkeys(told, {0: torch.export.Dim.AUTO})  # found to be the images'
     program = torch.onnx.export(
         network,
@@ -196,20 +176,32 @@ def write_onnx(network: Probabilities, size: int, description: dict[str, Any], p
     model = program.model_proto
     onnx.helper.set_model_props(model, {METADATA_KEY: json_text(description)})
     model.doc_string = f'mmskin {mmskin.__version__}: {description["model"]}'
-    onnx.save(model, path)
-
-
-def convert_to_openvino(onnx_file: Path, path: Path, description: dict[str, Any]) -> None:
-    """Write OpenVINO's own format in full precision, with the same description, from an ONNX file."""
-    openvino = import_openvino()
-    model = openvino.convert_model(onnx_file)
-    model.set_rt_info(json_text(description), METADATA_KEY)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    onnx_file = path.with_suffix('.onnx')
+    onnx.save(model, onnx_file)
+    if path.suffix == '.xml':
+        openvino = import_openvino()
+        converted = openvino.convert_model(onnx_file)
+        converted.set_rt_info(json_text(description), METADATA_KEY)
+        openvino.save_model(converted, path, compress_to_fp16=False)  # in full precision, as the ONNX file
+    for file in {onnx_file, path}:
+        seal(file)
 
 
 def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -> dict[str, Any]:
-    """What a program has to know to use the file, as JSON holds it."""
+    """What a program has to know to use the file, as JSON holds it.
+
+    Raises:
+        Mistake: if the file's reader would not know how to read an input's values.
+    """
     hashes = [hash_tensors(read_weights(file)) for file in files]
+    inputs = {}
+    for name, given in network.inputs.items():
+        described = given.describe()
+        kind = described['type']
+        if kind not in INPUTS:
+            raise Mistake(f'{name} is a {kind}, which cannot be exported; only {" and ".join(INPUTS)} can')
+        numbers = 'the place among the values, from 0' if kind == 'Categorical' else 'the value'
+        inputs[name] = {**described, 'layout': 'N, float32', 'number': numbers, 'missing': 'NaN'}
     return {
         'format_version': FORMAT_VERSION,
         'mmskin_version': mmskin.__version__,
@@ -217,7 +209,7 @@ def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -
         SEAL: UNSEALED,
         'weights_sha256': hashes[0] if len(hashes) == 1 else hashes,
         'input': describe_input(cfg),
-        'inputs': {name: describe_beside(name, one) for name, one in network.inputs.items()},
+        'inputs': inputs,
         'test_time_augmentation': {'default': bool(cfg.get('tta')), **cfg.get('tta_model', {})},
         'outputs': {output_name(task): task.describe(class_names(cfg, task.target)) for task in network.tasks},
     }
@@ -251,19 +243,6 @@ def describe_input(cfg: Config) -> dict[str, Any]:
     }
 
 
-def describe_beside(name: str, one: Input) -> dict[str, Any]:
-    """What one input other than the image takes.
-
-    Raises:
-        Mistake: if the file's reader would not know how to read its values.
-    """
-    described = one.describe()
-    if described['type'] not in INPUTS:
-        raise Mistake(f'{name} is a {described["type"]}, which cannot be exported; only {" and ".join(INPUTS)} can')
-    numbers = 'the place among the values, from 0' if described['type'] == 'Categorical' else 'the value'
-    return {**described, 'layout': 'N, float32', 'number': numbers, 'missing': 'NaN'}
-
-
 @torch.no_grad()
 def check_against(
     network: Probabilities, session: Session, size: int, batch_sizes: Sequence[int] = BATCH_SIZES
@@ -278,15 +257,15 @@ def check_against(
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
         told = {}
-        for name, one in network.inputs.items():
-            numbers = torch.tensor([math.nan, *one.examples()])
+        for name, given in network.inputs.items():
+            numbers = torch.tensor([math.nan, *given.examples()])
             told[name] = numbers[torch.randint(len(numbers), (count,), generator=generator)]
-        found = session.run(images.numpy(), {name: value.numpy() for name, value in told.items()})
+        outputs = session.run(images.numpy(), {name: value.numpy() for name, value in told.items()})
         for name, expected in network(images, told).items():
-            for answer, whose in ((expected.numpy(), 'the network'), (found[name], 'the exported file')):
+            for answer, whose in ((expected.numpy(), 'the network'), (outputs[name], 'the exported file')):
                 if not np.isfinite(answer).all():
                     raise Mistake(f'{session.path}: {whose} gives {name} that are not finite; export other weights')
-            differences.append(float(np.abs(found[name] - expected.numpy()).max()))
+            differences.append(float(np.abs(outputs[name] - expected.numpy()).max()))
     largest = max(differences)
     if not largest <= TOLERANCE:
         raise Mistake(f'{session.path}: differs from torch by {largest:.1e}, which is above {TOLERANCE:.0e}')

@@ -68,14 +68,27 @@ def publish_weights(
     load_members(model, files)
     weights: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        weights |= stored(name, tensor, half, int8)
+        tensor = tensor.detach().cpu()
+        is_matrix = tensor.is_floating_point() and tensor.ndim > 1
+        if is_matrix and int8 and tensor[0].numel() >= BLOCK and tensor.numel() % BLOCK == 0:
+            weights |= pack(name, tensor)
+            continue
+        tensor = tensor.half() if is_matrix and (half or int8) else tensor
+        weights[name] = tensor.clone().contiguous()  # in a memory of its own, as safetensors demands
     # of a model that is written anew, its file says it
     origins = [read_metadata(file).get('config') if file.suffix == '.safetensors' else None for file in files]
-    origin = ', '.join(dict.fromkeys(one or config_name(cfg.filename) for one in origins))
+    origin = ', '.join(dict.fromkeys(name or config_name(cfg.filename) for name in origins))
     heading = (
         f'"""{origin} as mmskin {mmskin.__version__} published it: for testing, with the weights next to it."""\n\n'
     )
-    metadata = describe(weights, {'config': origin, 'classes': json.dumps(class_names(cfg))})
+    metadata = {
+        'format_version': FORMAT_VERSION,
+        'mmskin_version': mmskin.__version__,
+        HASH: hash_tensors(weights),
+        'dtype': ', '.join(sorted({str(tensor.dtype).removeprefix('torch.') for tensor in weights.values()})),
+        'config': origin,
+        'classes': json.dumps(class_names(cfg)),
+    }
     write_whole(folder.weights, save(weights, metadata=metadata))  # first: without them no file is replaced
     write_text(folder.config, heading + published.pretty_text)
     return folder
@@ -107,25 +120,3 @@ def strings(part: Any) -> Iterator[str]:
     elif isinstance(part, Mapping | list | tuple):
         for inner in part.values() if isinstance(part, Mapping) else part:
             yield from strings(inner)
-
-
-def stored(name: str, tensor: Tensor, half: bool, int8: bool) -> dict[str, Tensor]:
-    """A parameter as the file holds it, in a memory of its own, as safetensors demands."""
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.ndim > 1:
-        if int8 and tensor[0].numel() >= BLOCK and tensor.numel() % BLOCK == 0:
-            return pack(name, tensor)
-        tensor = tensor.half() if half or int8 else tensor
-    return {name: tensor.clone().contiguous()}
-
-
-def describe(weights: Mapping[str, Tensor], origin: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a weights file."""
-    kinds = sorted({str(tensor.dtype).removeprefix('torch.') for tensor in weights.values()})
-    return {
-        'format_version': FORMAT_VERSION,
-        'mmskin_version': mmskin.__version__,
-        HASH: hash_tensors(weights),
-        'dtype': ', '.join(kinds),
-        **origin,
-    }
