@@ -106,15 +106,6 @@ def confusion(tested: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
     return counts, counts / np.where(totals > 0, totals, np.nan)
 
 
-class Point(NamedTuple):
-    """A threshold's place on both curves."""
-
-    name: str
-    sensitivity: float
-    specificity: float
-    precision: float
-
-
 def roc_figure(tested: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
     """Each class against the rest; ``areas`` by class."""
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
@@ -158,17 +149,23 @@ def operating_points_figure(tested: PerImageTable) -> Figure:
         top.set(xlabel='1 − specificity', ylabel='sensitivity')
         bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
         top.set_title(f'{readable(name)} against the rest', fontweight='bold')
-        points = operating_points(positive, scores)
-        for point, marker, color in zip(points, 'os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=False):
+        if np.unique(positive).size < 2:
+            top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
+            continue
+        # as the official scorer: the first thresholds with three sensitivities, and one half
+        _, rates, thresholds = roc_curve(positive, scores)
+        called = {f'sensitivity {at:.0%}': scores >= thresholds[np.argmax(rates >= at)] for at in SENSITIVITIES}
+        called['threshold 0.5'] = scores > 0.5
+        for label, marker, color in zip(called, 'os^D', (ORANGE, BLUE, GREEN, PURPLE), strict=True):
+            chosen = called[label]
+            sensitivity, specificity = float(chosen[positive].mean()), float(1 - chosen[~positive].mean())
+            precision = positive[chosen].mean() if chosen.any() else np.nan
             style: dict[str, Any] = {'marker': marker, 'color': color, 'linestyle': ''}
             style |= {'markersize': 5, 'markeredgecolor': 'white'}
-            top.plot(1 - point.specificity, point.sensitivity, **style, label=f'{point.name}: {point.specificity:.2f}')
-            bottom.plot(point.sensitivity, point.precision, **style, label=f'{point.name}: {point.precision:.2f}')
-        if points:
-            top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
-            bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
-        else:
-            top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
+            top.plot(1 - specificity, sensitivity, **style, label=f'{label}: {specificity:.2f}')
+            bottom.plot(sensitivity, precision, **style, label=f'{label}: {precision:.2f}')
+        top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
+        bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
     unit_square(grid.flat)
     return figure
 
@@ -186,19 +183,6 @@ def precision_recall(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarr
         return np.empty(0), np.empty(0)
     precision, recall, _ = precision_recall_curve(positive, scores)
     return recall, precision
-
-
-def operating_points(positive: np.ndarray, scores: np.ndarray) -> list[Point]:
-    """The official scorer's: the first thresholds with three sensitivities, and 0.5; none without both sides."""
-    if np.unique(positive).size < 2:
-        return []
-    _, rates, thresholds = roc_curve(positive, scores)
-    reached = {f'sensitivity {at:.0%}': scores >= thresholds[np.argmax(rates >= at)] for at in SENSITIVITIES}
-    points = []
-    for name, called in (*reached.items(), ('threshold 0.5', scores > 0.5)):
-        precision = positive[called].mean() if called.any() else np.nan
-        points.append(Point(name, float(called[positive].mean()), float(1 - called[~positive].mean()), precision))
-    return points
 
 
 class Bins(NamedTuple):
@@ -306,16 +290,16 @@ def groups_figure(groups: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return figure
 
 
-def cases_figure(cases: Sequence[Case]) -> Figure:
-    """Rows of contours, chosen by ``choose_rows``; an image whose file is gone is left blank."""
-    rows = {
+def cases_figure(rows: Mapping[str, Sequence[Case]]) -> Figure:
+    """Rows of contours; an image whose file is gone is left blank."""
+    shown = {
         name: [
-            case if case.img_path and Path(case.img_path).is_file() else replace(case, img_path=None) for case in chosen
+            case if case.img_path and Path(case.img_path).is_file() else replace(case, img_path=None) for case in cases
         ]
-        for name, chosen in choose_rows(cases).items()
+        for name, cases in rows.items()
     }
     with mpl.rc_context({'axes.spines.top': True, 'axes.spines.right': True}):
-        return draw_sheet(rows, COLUMN_WIDTH)
+        return draw_sheet(shown, COLUMN_WIDTH)
 
 
 def choose_rows(cases: Sequence[Case]) -> dict[str, list[Case]]:

@@ -111,7 +111,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
         if calibration:
             name = f'temperature {calibration.temperature:.2f}'
             probabilities[name] = scaled(probabilities['as predicted'], calibration.temperature)
-    by_group = group_results(tested, all_groups(tested))
+    by_group = group_results(tested)
     content = {
         'title': title,
         'about': about,
@@ -171,14 +171,14 @@ def further_tasks(tested: PerImageTable) -> Iterator[tuple[str, Table]]:
         if task in (tested.diagnosis, tested.outline):
             continue
         if kind == 'classification':
-            one = tested.of(task)
-            head, names = ['class', 'images', 'recall', 'precision', 'AUC'], class_areas(one, 'AUC')
+            table = tested.of(task)
+            head, areas = ['class', 'images', 'recall', 'precision', 'AUC'], class_areas(table, 'AUC')
             rows = [
-                [readable(name), row['recall'].num_images, *row.values(), names[name]]
-                for name, row in class_results(one).items()
+                [readable(name), row['recall'].num_images, *row.values(), areas[name]]
+                for name, row in class_results(table).items()
             ]
-            found = estimate({'accuracy': mean_over(one.right)})
-            rows.append(['all', found['accuracy'].num_images, found['accuracy'], '', ''])
+            accuracy = estimate({'accuracy': mean_over(table.right)})['accuracy']
+            rows.append(['all', accuracy.num_images, accuracy, '', ''])
         elif kind == 'labels':
             head, measures = ['label', 'images', 'AUC', 'AP'], {}
             start = f'{task}/{PROBABILITY}'
@@ -188,9 +188,12 @@ def further_tasks(tested: PerImageTable) -> Iterator[tuple[str, Table]]:
                 known = ~np.isnan(true) & ~np.isnan(scores)
                 for area, weighted in AREAS.items():
                     measures[name, area] = Measure(partial(weighted, true[known] > 0.5, scores[known]), known)
-            areas = estimate(measures)
+            of_labels = estimate(measures)
             labels = dict.fromkeys(name for name, _ in measures)
-            rows = [[readable(n), areas[n, 'AUC'].num_images, areas[n, 'AUC'], areas[n, 'AP']] for n in labels]
+            rows = [
+                [readable(name), of_labels[name, 'AUC'].num_images, of_labels[name, 'AUC'], of_labels[name, 'AP']]
+                for name in labels
+            ]
         else:
             head = ['score', 'images', 'mean']
             is_score = ('JA', 'DI', 'AC', 'sensitivity', 'specificity', 'MAE')
@@ -266,13 +269,13 @@ def pictures(
         if by_group:
             text = "Sizes are terciles of the true lesion's share of the image. Bars: 95 % intervals."
             show('groups', 'Results by lesion size and by class', text, figures.groups_figure(by_group))
-        if figures.choose_rows(cases):
+        if rows := figures.choose_rows(cases):
             order = 'JA' if tested.outlined.any() else 'the probability of the true class'
             text = (
                 f'Ordered by {order}. True contour red and dashed, predicted contour blue; above each image the '
                 'predicted class, green where it is right.'
             )
-            show('cases', 'Best, median and worst cases', text, figures.cases_figure(cases))
+            show('cases', 'Best, median and worst cases', text, figures.cases_figure(rows))
     return shown
 
 
@@ -357,8 +360,9 @@ def all_groups(tested: PerImageTable) -> dict[str, np.ndarray]:
     return groups | {readable(name): tested.labels == index for index, name in enumerate(tested.classes)}
 
 
-def group_results(tested: PerImageTable, groups: Mapping[str, np.ndarray]) -> dict[str, dict[str, Estimate]]:
+def group_results(tested: PerImageTable) -> dict[str, dict[str, Estimate]]:
     """The metrics that are means over images, of masks and of the diagnosis, by group and by metric."""
+    groups = all_groups(tested)
     values = {key: tested.overlap[key] for key in ('JA', 'DI') if tested.outlined.any()}
     if tested.judged.any():
         values['accuracy'] = tested.right

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
 from mmskin.evaluation.submission import category_scores
-from mmskin.report.figures import confusion, operating_points
+from mmskin.report.figures import confusion, operating_points_figure
 from mmskin.report.page import (
     all_groups,
     challenge_results,
@@ -47,14 +47,17 @@ def test_challenge_results_are_the_official_values(make_evaluation, decimals):
 
 def test_operating_points_are_those_of_the_table(make_evaluation):
     evaluation = make_evaluation(LABELS)
-    found = operating_points(*evaluation.one_against_rest('melanoma'))
+    _, _, *points = operating_points_figure(evaluation).axes[0].lines  # after the diagonal and the curve
+    specificities, sensitivities = zip(
+        *((1 - point.get_xdata()[0], point.get_ydata()[0]) for point in points), strict=True
+    )
     table = challenge_results(evaluation)
-    assert [point.specificity for point in found] == pytest.approx(
+    assert specificities == pytest.approx(
         [table[f'specificity@{at}']['melanoma'].value for at in ('0.82', '0.89', '0.95')]
         + [table['specificity']['melanoma'].value]
     )
-    assert found[3].sensitivity == pytest.approx(table['sensitivity']['melanoma'].value)
-    assert all(point.sensitivity >= at for point, at in zip(found, (0.82, 0.89, 0.95), strict=False))
+    assert sensitivities[3] == pytest.approx(table['sensitivity']['melanoma'].value)
+    assert all(sensitivity >= at for sensitivity, at in zip(sensitivities, (0.82, 0.89, 0.95), strict=False))
 
 
 def test_recall_and_precision_are_scikit_learns(make_evaluation):
@@ -84,7 +87,7 @@ def test_sizes_are_terciles(make_evaluation):
 def test_groups_by_hand(make_evaluation):
     evaluation = make_evaluation([0, 0, 1, 1])
     evaluation.overlap['JA'] = np.array([0.2, 0.4, 0.6, math.nan])
-    found = group_results(evaluation, all_groups(evaluation))
+    found = group_results(evaluation)
     assert found['melanoma']['JA'].value == pytest.approx(0.3)
     assert found['nevus']['JA'].value == pytest.approx(0.6) and found['nevus']['JA'].num_images == 1
     assert found['all images']['JA'].value == pytest.approx(0.4)
