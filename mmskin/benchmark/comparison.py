@@ -46,9 +46,9 @@ def write_comparison(report: dict[str, Any], folder: str | Path) -> Path:
     rows = []
     for name, method in report['methods'].items():
         row = [name, str(len(method['seeds']))]
-        for metric, found in method['metrics'].items():
-            value = f'{found["mean"]:.3f}' if found else '–'
-            spread = f' ± {found["std"]:.3f}' if found and found['std'] is not None else ''
+        for metric, scores in method['metrics'].items():
+            value = f'{scores["mean"]:.3f}' if scores else '–'
+            spread = f' ± {scores["std"]:.3f}' if scores and scores['std'] is not None else ''
             paper = method['paper'].get(metric)
             row.append(value + spread + ('' if paper is None else f' ({paper:.3f})'))
         for key, unit, digits in COSTS:
@@ -200,12 +200,12 @@ def draw(report: dict[str, Any], path: str | Path) -> None:
     panels = figure.subplots(1, len(report['metrics']), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, report['metrics'], strict=True):
         for row, name in enumerate(names):
-            found, paper = (report['methods'][name][key].get(metric) for key in ('metrics', 'paper'))
-            if found and found['images'] is not None:
-                panel.plot(found['images'], [row, row], color='tab:blue', linewidth=2)
-            if found:
-                panel.plot(found['values'], np.full(len(found['values']), row), '.', color='tab:blue', alpha=0.5)
-                panel.plot(found['mean'], row, 'o', color='tab:blue')
+            scores, paper = (report['methods'][name][key].get(metric) for key in ('metrics', 'paper'))
+            if scores and scores['images'] is not None:
+                panel.plot(scores['images'], [row, row], color='tab:blue', linewidth=2)
+            if scores:
+                panel.plot(scores['values'], np.full(len(scores['values']), row), '.', color='tab:blue', alpha=0.5)
+                panel.plot(scores['mean'], row, 'o', color='tab:blue')
             if paper is not None:
                 panel.plot(paper, row, 'x', color='tab:red')
         panel.set_title(metric)

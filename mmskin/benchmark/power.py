@@ -92,15 +92,15 @@ def _noise(suite: Suite, runs: Sequence[Run], metric: str) -> Noise | None:
     finished = {(run.method.name, run.seed, run.fold): run for run in runs if run.finished}
     images, seeds = [], []
     for method in suite.methods:
-        for one, other in combinations(suite.seeds, 2):
+        for seed, other in combinations(suite.seeds, 2):
             folds = [
-                f for f in suite.fold_numbers if {(method.name, one, f), (method.name, other, f)} <= finished.keys()
+                f for f in suite.fold_numbers if {(method.name, seed, f), (method.name, other, f)} <= finished.keys()
             ]
             if not folds:
                 continue
             tables = [
-                join([PerImageTable.read(finished[method.name, seed, fold].record / 'per_image.csv') for fold in folds])
-                for seed in (one, other)
+                join([PerImageTable.read(finished[method.name, s, fold].record / 'per_image.csv') for fold in folds])
+                for s in (seed, other)
             ]
             tables[1] = tables[1].aligned(tables[0].image_ids)
             count = len(tables[0])

@@ -186,17 +186,17 @@ def faults(runs: Sequence[Run], codes: Sequence[int] = ()) -> list[str]:
     """What is wrong after work on ``runs``, in words: runs that failed, processes that died, runs that were not done.
 
     Args:
-        runs: the process's own; those that another one still works on are none of its faults.
+        runs: the process's own; one that another process still works on is not listed.
         codes: the exit codes of its worker processes.
     """
     dead = [str(code) for code in codes if code]
     left = [run.name for run in runs if run.is_open and not run.failed and not is_held(run)]
-    found = failures(runs)
+    said = failures(runs)
     if dead:
-        found.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')
+        said.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')
     if left:
-        found.append(f'not finished, and held by no process: {"; ".join(left)}; run the same command again')
-    return found
+        said.append(f'not finished, and held by no process: {"; ".join(left)}; run the same command again')
+    return said
 
 
 def failures(runs: Sequence[Run]) -> list[str]:

@@ -59,8 +59,8 @@ class Outlines:
     def counts(self, level: int = HALF, size: str = OWN) -> np.ndarray:
         """TP, FP, FN and TN (N, 4) if what is at ``level`` or above is called lesion."""
         inside, outside = self.inside[size], self.outside[size]
-        found = inside[:, level:].sum(1), outside[:, level:].sum(1)
-        return np.stack([*found, inside.sum(1) - found[0], outside.sum(1) - found[1]], axis=1)
+        hits, misses = inside[:, level:].sum(1), outside[:, level:].sum(1)
+        return np.stack([hits, misses, inside.sum(1) - hits, outside.sum(1) - misses], axis=1)
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,6 @@ def with_background(outlines: Outlines) -> dict[str, float]:
     tp, fp, fn, tn = map(int, outlines.counts().sum(0))
     both = [confusion_scores(tp, fp, fn, tn), confusion_scores(tn, fn, fp, tp)]
     return {key: mean_of_defined(scores[key] for scores in both) for key in ('JA', 'DI')} | {'AC': both[0]['AC']}
-
-
-def pixels_as_jaccard(outlines: Outlines) -> dict[str, float]:
-    """The share of pixels that are right, printed as the Jaccard index."""
-    scores = pooled(outlines)
-    return {**scores, 'JA': scores['AC']}
 
 
 def three_classes(diagnoses: Diagnoses) -> dict[str, float]:
@@ -191,7 +185,7 @@ OUTLINES = (
         'share of pixels right',
         "printed as Jaccard index: scikit-learn's jaccard_similarity_score was, for two classes, the accuracy",
         {'BCDU-Net': 'Skin Lesion Segmentation/evaluate.py in https://github.com/rezazad68/BCDU-Net'},
-        pixels_as_jaccard,
+        lambda outlines: pooled(outlines) | {'JA': pooled(outlines)['AC']},
     ),
     Convention(
         'per image, best threshold',
@@ -252,7 +246,7 @@ def read_predictions(folder: str | Path, masks: str | Path | None, labels: str |
 
     Raises:
         MissingFile: if the folder has nothing to score.
-        Mistake: if an image with a ground truth has no prediction, or a file is none of its kind.
+        Mistake: if an image with a ground truth has no prediction, or a file is not what it should be.
     """
     folder = Path(folder)
     outlines = _read_outlines(folder, Path(masks)) if masks else None

@@ -73,8 +73,8 @@ class RegressionMetric(PerImageMetric):
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:
         """The scores of every value, over the rows that have it true and predicted."""
-        found = {key.removeprefix('MAE_'): None for row in rows for key in row if key.startswith('MAE_')}
-        scores = {name: self.compare(name, [row for row in rows if f'MAE_{name}' in row]) for name in found}
+        names = dict.fromkeys(key.removeprefix('MAE_') for row in rows for key in row if key.startswith('MAE_'))
+        scores = {name: self.compare(name, [row for row in rows if f'MAE_{name}' in row]) for name in names}
         return {f'{score}_{name}': number for name, numbers in scores.items() for score, number in numbers.items()}
 
     @staticmethod

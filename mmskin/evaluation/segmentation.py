@@ -96,12 +96,14 @@ class SegmentationMetric(PerImageMetric):
             scores = outline_scores(sample[field]['data'], sample[target]['data'])
         except ValueError as error:
             raise Mistake(f'{sample["image_id"]}: {error}') from error
-        row = {key: mean_of_defined(one[key] for one in scores) for key in KEYS}
+        row = {key: mean_of_defined(outline[key] for outline in scores) for key in KEYS}
         levels = torch.as_tensor(sample[target]['data']).cpu().numpy()  # masks (C, H, W) or a map of classes (1, H, W)
         row['mask_share'] = float(((levels > 0) & (levels != IGNORED)).any(axis=0).mean())
         if len(scores) > 1:
             names = self.output_names(sample, len(scores))
-            row |= {f'{key}_{name}': v for name, one in zip(names, scores, strict=True) for key, v in one.items()}
+            row |= {
+                f'{key}_{name}': v for name, outline in zip(names, scores, strict=True) for key, v in outline.items()
+            }
         return row
 
     def summarize(self, rows: list[Row]) -> dict[str, float]:
@@ -121,8 +123,8 @@ def outline_scores(pred: ArrayLike, gt: ArrayLike) -> list[dict[str, float]]:
     """
     predicted, true = as_mask(pred), torch.as_tensor(gt).cpu().numpy()
     if predicted.shape == true.shape:
-        return [segmentation_scores(one, other) for one, other in zip(predicted, true, strict=True)]
+        return [segmentation_scores(*pair) for pair in zip(predicted, true, strict=True)]
     if true.shape != (1, *predicted.shape[1:]):
         return [segmentation_scores(predicted, true)]  # which says what is wrong
     counted = true[0] != IGNORED
-    return [segmentation_scores(one[counted], (true[0] == k)[counted]) for k, one in enumerate(predicted, 1)]
+    return [segmentation_scores(mask[counted], (true[0] == k)[counted]) for k, mask in enumerate(predicted, 1)]

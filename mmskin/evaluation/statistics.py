@@ -201,7 +201,7 @@ def mean_of(metrics: Sequence[Metric]) -> Metric:
     """The mean of metrics on the same images, in each resample of those that are defined."""
 
     def metric(counts: np.ndarray) -> np.ndarray:
-        return np.ma.masked_invalid([one(counts) for one in metrics]).mean(axis=0).filled(np.nan)
+        return np.ma.masked_invalid([each(counts) for each in metrics]).mean(axis=0).filled(np.nan)
 
     return metric
 

@@ -229,7 +229,7 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
     """
     image, prediction, effects = thumbnail(explanation.image, SIZE), explanation.prediction, explanation.effects
     title = '\n'.join(filter(None, (answer(prediction), prediction.note)))
-    upper = [(title, outlined(image, prediction))]
+    upper = [(title, draw_outlines(image, prediction.contours or [], prediction.size))]
     if explanation.activation is not None:
         title = f'evidence for {readable(prediction.label or "")} (Grad-CAM)\nviolet: least, yellow: most'
         upper.append((title, overlay(image, explanation.activation)))
@@ -237,11 +237,11 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
         if name in explanation.moving or name not in explanation.without:
             title = f'{explanation.said(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}'
             upper.append((title, overlay(image, rates, Normalize(rates.min(), rates.max()))))
-    lower = [
-        (f'without {explanation.said(name)}\n{answer(other)}\nmoved: {effects[name]}', outlined(image, other))
-        for name, other in explanation.without.items()
-        if effects[name].moves_mask
-    ]
+    lower = []
+    for name, other in explanation.without.items():
+        if effects[name].moves_mask:
+            title = f'without {explanation.said(name)}\n{answer(other)}\nmoved: {effects[name]}'
+            lower.append((title, draw_outlines(image, other.contours or [], other.size)))
     rows = [upper, lower] if explanation.moving else [upper]
     with_bars = len(rows) > 1 and prediction.probabilities is not None
     columns = max(len(rows[0]), len(rows[-1]) + with_bars)
@@ -271,11 +271,6 @@ def answer(prediction: LesionPrediction) -> str:
     if not prediction.probabilities or prediction.label is None:
         return 'outline'
     return f'{readable(prediction.label)} {prediction.probabilities[prediction.label]:.2f}'
-
-
-def outlined(image: np.ndarray, prediction: LesionPrediction) -> np.ndarray:
-    """The image with the predicted outline."""
-    return draw_outlines(image, prediction.contours or [], prediction.size)
 
 
 def draw_probabilities(axis: Axes, explanation: Explanation) -> None:

@@ -40,7 +40,7 @@ def publish_weights(
     half: bool = False,
     int8: bool = False,
 ) -> ModelFolder:
-    """Write ``config.py`` and ``weights.safetensors``; the card is a matter of its own.
+    """Write ``config.py`` and ``weights.safetensors``; ``model_card`` writes the card.
 
     An averaged network's checkpoint gives the average: mmengine's ``EMAHook`` saves it as ``state_dict``.
 

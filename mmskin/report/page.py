@@ -374,8 +374,8 @@ def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
     """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
 
     Raises:
-        Mistake: if an image is among those of ``tested``, no image has a label and this network's classes, or a
-            label or a probability is none.
+        Mistake: if an image is among those of ``tested``, no image has a label and this network's classes, or a label
+            is not one of them, or a number is not a probability.
     """
     table = PerImageTable.read(path).of(tested.diagnosis)
     if shared := set(table.image_ids) & set(tested.image_ids):
