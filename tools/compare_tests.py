@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from mmskin.benchmark.collect import join, tested_folds
+    from mmskin.benchmark.collect import join, read_record, tested_folds
     from mmskin.benchmark.comparison import check_same_truth, paired_table
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
     def read(test: str) -> PerImageTable:
         folds = sorted(Path(test).glob('fold*'))
-        return join([PerImageTable.read(fold) for fold in folds]) if folds else PerImageTable.read(test)
+        return join([read_record(fold) for fold in folds]) if folds else read_record(test)
 
     first = read(args.first)
     second = read(args.second).aligned(first.image_ids)

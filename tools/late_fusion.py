@@ -29,10 +29,9 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from mmskin.benchmark.collect import join, tested_folds
+    from mmskin.benchmark.collect import join, read_record, tested_folds
     from mmskin.benchmark.comparison import paired_table
     from mmskin.config import load_config, tested_dataset
-    from mmskin.evaluation.per_image import PerImageTable
     from mmskin.inference.zoo import config_of
     from mmskin.models.averaging import member_configs
     from mmskin.models.fusion import PriorFusion, build_inputs, values_of
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         print(f'left out, since not all folds are there: {", ".join(partial)}')
     tables = []
     for seed in seeds:
-        parts = [PerImageTable.read(seed / f'fold{number}') for number in numbers]
+        parts = [read_record(seed / f'fold{number}') for number in numbers]
         for number, part in zip(numbers, parts, strict=True):
             if odd := {*part.image_ids} ^ {image_id for image_id, (fold, _) in placed.items() if fold == number}:
                 raise Mistake(

@@ -18,7 +18,7 @@ from mmskin.benchmark.suite import Method, Suite
 from mmskin.datasets.task_dataset import read_folds
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
-from mmskin.evaluation.per_image import PerImageTable
+from mmskin.evaluation.per_image import RESULTS, PerImageTable
 from mmskin.evaluation.statistics import (
     AREAS,
     CELLS,
@@ -31,7 +31,7 @@ from mmskin.evaluation.statistics import (
 )
 from mmskin.files import read_note
 
-__all__ = ['collect', 'join', 'resampled_metric', 'tested_folds', 'verdict']
+__all__ = ['collect', 'join', 'read_record', 'resampled_metric', 'tested_folds', 'verdict']
 
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
@@ -81,7 +81,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     tables: dict[tuple[str, int], PerImageTable] = {}
     image_ids: list[str] = []  # in the order of the first table
     for key, of_seed in tested.items():
-        table = join([PerImageTable.read(run.record) for run in of_seed])
+        table = join([read_record(run.record) for run in of_seed])
         image_ids = image_ids or table.image_ids
         try:
             tables[key] = table.aligned(image_ids)
@@ -119,6 +119,21 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
         'methods': {method.name: _method_report(suite, method, tables, tested, values) for method in suite.methods},
         'differences': differences,
     }
+
+
+def read_record(folder: str | Path) -> PerImageTable:
+    """The table of a test, such as a run's; a run's is the one that its ``run.json`` was written with.
+
+    Raises:
+        Mistake: if it is missing, damaged or another test's.
+    """
+    folder = Path(folder)
+    table = PerImageTable.read(folder)
+    if (folder / NOTE).is_file():
+        measured = {name: value for name, value in read_note(folder / RESULTS).items() if name != 'per_image'}
+        if read_note(folder / NOTE).get('results', measured) != measured:
+            raise Mistake(f'{folder}: {RESULTS} is of another test than {NOTE}; restore both, or make the run again')
+    return table
 
 
 def join(tables: Sequence[PerImageTable]) -> PerImageTable:

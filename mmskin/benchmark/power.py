@@ -9,12 +9,11 @@ from scipy.optimize import brentq
 from scipy.stats import nct, norm
 from scipy.stats import t as student
 
-from mmskin.benchmark.collect import join, resampled_metric
+from mmskin.benchmark.collect import join, read_record, resampled_metric
 from mmskin.benchmark.fingerprint import build_dataset
 from mmskin.benchmark.runs import Run, deal_folds
 from mmskin.benchmark.suite import Suite
 from mmskin.datasets.task_dataset import read_folds
-from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import LEVEL, image_counts
 from mmskin.files import markdown_table
 
@@ -99,8 +98,7 @@ def _noise(suite: Suite, runs: Sequence[Run], metric: str) -> Noise | None:
             if not folds:
                 continue
             tables = [
-                join([PerImageTable.read(finished[method.name, s, fold].record / 'per_image.csv') for fold in folds])
-                for s in (seed, other)
+                join([read_record(finished[method.name, s, fold].record) for fold in folds]) for s in (seed, other)
             ]
             tables[1] = tables[1].aligned(tables[0].image_ids)
             count = len(tables[0])

@@ -185,11 +185,14 @@ class Run:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What the results will depend on, from the config and the data as they are now."""
-        return {
-            'settings': self.settings,
-            'trainer': self.trainer_settings,
-            'fingerprints': fingerprints(self.config('test')),
-        }
+        return {**self.asked, 'fingerprints': fingerprints(self.config('test'))}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the suite asks of the run: digests of settings, and what the folds are dealt by."""
+        folds = self.suite.folds
+        dealt = folds and [*folds.groups, folds.seed]
+        return {'settings': self.settings, 'trainer': self.trainer_settings, 'dealt': dealt}
 
     @cached_property
     def settings(self) -> str:
@@ -221,8 +224,8 @@ class Run:
         Raises:
             Mistake: names the folder.
         """
-        noted, settings = self.noted_plan(), {'settings': self.settings, 'trainer': self.trainer_settings}
-        if any(noted.get(key, now) != now for key, now in settings.items()):
+        noted = self.noted_plan()
+        if any(noted.get(key, now) != now for key, now in self.asked.items()):
             raise Mistake(
                 f'{self.record if self.finished else self.folder} was begun with other settings than '
                 f'{self.method.config} and the suite have now; remove it, restore them, or choose another --work-dir.'

@@ -108,6 +108,17 @@ def test_folds_or_groups_that_were_edited_since_are_refused(repository, tmp_path
         run(repository, fold.parent, fold.parent)
 
 
+def test_a_table_of_another_run_is_refused(repository, tmp_path):
+    for name, overlap in (('one', 1.0), ('two', 0.5)):
+        write_results(tmp_path / name, {'seg/JA': overlap}, PerImageTable(['a', 'b'], {'seg/JA': np.full(2, overlap)}))
+        write_note(tmp_path / name / 'run.json', {'results': {'seg/JA': overlap}})
+    run(repository, tmp_path / 'one', tmp_path / 'two')
+    for name in ('results.json', 'per_image.csv'):
+        (tmp_path / 'one' / name).write_bytes((tmp_path / 'two' / name).read_bytes())
+    with pytest.raises(Mistake, match=r'one: results\.json is of another test than run\.json'):
+        run(repository, tmp_path / 'one', tmp_path / 'two')
+
+
 def test_the_pair_of_networks_of_the_results_page(repository, capsys):
     """The figures of docs/results.md by which an ensemble ships."""
     results = repository / 'results/passing'

@@ -78,6 +78,25 @@ def test_a_report_on_other_folds_or_groups_is_refused(column, finished, tmp_path
         collect(suite, runs, num_resamples=2)
 
 
+def test_a_report_on_folds_that_are_dealt_otherwise_is_refused(finished, tmp_path):
+    """The table of folds is as it was, and no longer what the suite says."""
+    path = tmp_path / 'tiny.py'
+    path.write_text((finished[0].root.parent / 'tiny.py').read_text().replace("'groups.csv'", "'duplicates'"))
+    suite = read_suite(path, finished[0].suite.data_root)
+    with pytest.raises(ValueError, match=r'fold0 was begun with other settings'):
+        collect(suite, runs_of(suite, finished[0].root, finished[0].results), num_resamples=2)
+
+
+def test_tables_of_another_run_are_refused(finished, tmp_path):
+    suite = finished[0].suite
+    runs = runs_of(suite, tmp_path / 'work', shutil.copytree(finished[0].results, tmp_path / 'results'))
+    ours, theirs = (next(run for run in runs if run.method.name == name).record for name in ('gated sum', 'no passing'))
+    for name in ('per_image.csv', 'results.json'):
+        shutil.copy(theirs / name, ours / name)
+    with pytest.raises(ValueError, match=r'fold0: results\.json is of another test than run\.json'):
+        collect(suite, runs, num_resamples=2)
+
+
 def test_a_later_session_goes_on_from_the_results(finished, tmp_path):
     """A network that is gone is trained again for the one that starts from it, and not tested again."""
     suite = finished[0].suite
