@@ -87,7 +87,7 @@ def measure_lesion(mask: np.ndarray, mm_per_pixel: float | None = None) -> Lesio
     window = levels[top : top + height, left : left + width]
     moments = cv2.moments(window, binaryImage=True)
     area, perimeter = round(moments['m00']), float(perimeter_crofton(window))
-    found = LesionMeasurements(
+    in_pixels = LesionMeasurements(
         area=area,
         area_fraction=area / mask.size,
         perimeter=perimeter,
@@ -103,9 +103,9 @@ def measure_lesion(mask: np.ndarray, mm_per_pixel: float | None = None) -> Lesio
         touches_frame=left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0],
     )
     if mm_per_pixel is None:
-        return found
-    lengths = {f'{name}_mm': getattr(found, name) * mm_per_pixel for name in LENGTHS}
-    return replace(found, area_mm2=area * mm_per_pixel * mm_per_pixel, **lengths)
+        return in_pixels
+    lengths = {f'{name}_mm': getattr(in_pixels, name) * mm_per_pixel for name in LENGTHS}
+    return replace(in_pixels, area_mm2=area * mm_per_pixel * mm_per_pixel, **lengths)
 
 
 def contours_of(mask: np.ndarray) -> list[Polygon]:
@@ -118,9 +118,9 @@ def contours_of(mask: np.ndarray) -> list[Polygon]:
 
 def borders_of(mask: np.ndarray) -> list[tuple[Polygon, bool]]:
     """The polygons of ``contours_of``, each with whether it goes round a hole."""
-    found, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    parents = hierarchy[0, :, 3] if found else ()  # a hole's is what it is in; a lesion has none: -1
-    by_size = sorted(zip(found, parents, strict=True), key=lambda pair: cv2.contourArea(pair[0]), reverse=True)
+    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parents = hierarchy[0, :, 3] if contours else ()  # a hole's is what it is in; a lesion has none: -1
+    by_size = sorted(zip(contours, parents, strict=True), key=lambda pair: cv2.contourArea(pair[0]), reverse=True)
     return [([(int(x), int(y)) for x, y in contour[:, 0]], bool(parent >= 0)) for contour, parent in by_size]
 
 
@@ -241,9 +241,9 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     if count <= 2:  # the background and at most one part
         return mask
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    found = np.zeros_like(mask)
-    found[window] = parts == largest
-    return found
+    component = np.zeros_like(mask)
+    component[window] = parts == largest
+    return component
 
 
 def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
@@ -264,9 +264,9 @@ def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
     small[border] = False
     if not small[1:].any():  # 0 is the lesion
         return mask
-    found = mask.copy()
-    found[window] |= small[regions]
-    return found
+    filled = mask.copy()
+    filled[window] |= small[regions]
+    return filled
 
 
 def _window(mask: np.ndarray) -> tuple[slice, slice]:

@@ -29,7 +29,7 @@ OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # 
 
 def commands() -> dict[str, ModuleType]:
     """The subcommands by name."""
-    return {found.name: import_module(f'{__name__}.{found.name}') for found in pkgutil.iter_modules(__path__)}
+    return {module.name: import_module(f'{__name__}.{module.name}') for module in pkgutil.iter_modules(__path__)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def parse() -> argparse.Namespace:
         for name, command in commands().items():
-            subparser = subparsers.add_parser(name, help=_first_line(command), **_layout(command))
+            subparser = subparsers.add_parser(name, help=_text(command).partition('\n')[0], **_layout(command))
             if name in arguments[:1]:
                 command.add_arguments(subparser)
                 subparser.set_defaults(run=command.run, arguments=arguments[1:])
@@ -101,10 +101,6 @@ def _answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
         return 128 + signal.SIGINT
     print(f'{name}: error: {line}', file=sys.stderr)
     return 2
-
-
-def _first_line(command: ModuleType) -> str:
-    return _text(command).partition('\n')[0]
 
 
 def _layout(command: ModuleType) -> dict:

@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> None:
 
         print(power_report(suite, runs))
         return
-    found = failures(runs) if args.report_only else execute(args, runs)
+    failed = failures(runs) if args.report_only else execute(args, runs)
     finished = sum(run.finished for run in runs)
     if finished or args.report_only:  # else other processes may still be at the first ones
         print(f'report: {write_comparison(collect(suite, runs), args.out or root)}')
     print(f'{finished} of {len(runs)} runs are finished')
-    if found:
-        sys.exit('\n'.join(found))
+    if failed:
+        sys.exit('\n'.join(failed))
 
 
 def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:

@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):
         raise Mistake(f'{args.kind} is not a kind; choose from {", ".join(kinds)}')
-    for kind, found in groupby(plugins, lambda plugin: plugin.kind):
+    for kind, group in groupby(plugins, lambda plugin: plugin.kind):
         if args.kind in (None, kind):
-            print(f'{kind}\n{section([*found])}\n')
+            print(f'{kind}\n{section([*group])}\n')
     if args.kind == 'backbones':
         print_networks()
 

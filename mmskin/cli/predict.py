@@ -163,9 +163,11 @@ def _refuse_overwriting(args: argparse.Namespace, sources: 'ImageFiles') -> None
 
     @lru_cache
     def inside(folder: str) -> Path | None:
-        return next((replaced[str(one)] for one in (Path(folder), *Path(folder).parents) if str(one) in replaced), None)
+        return next(
+            (replaced[str(place)] for place in (Path(folder), *Path(folder).parents) if str(place) in replaced), None
+        )
 
-    read = chain((one.path for one in sources), [args.metadata] if args.metadata else [])
+    read = chain((source.path for source in sources), [args.metadata] if args.metadata else [])
     for path in read if written else ():
         folder, name = os.path.split(path)
         place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real(folder), name)

@@ -100,7 +100,7 @@ def compile_network(
     if not (required or os.path.isfile(last) or (prepare and writable(folder))):
         return
     images = torch.randn(batch + 1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    told = [torch.tensor([torch.nan, *[one.examples()[0]] * batch]) for one in network.inputs.values()]
+    told = [torch.tensor([torch.nan, *[each.examples()[0]] * batch]) for each in network.inputs.values()]
     try:
         estimate = kept(Estimates(network), [images, *told], batch, start.with_suffix('.estimates'), required)
         features = None
@@ -114,8 +114,8 @@ def compile_network(
 
     def estimates(inputs: Tensor, values: Values) -> dict[str, Tensor]:
         unknown = inputs.new_full((len(inputs),), torch.nan)
-        found = estimate([inputs, *(values.get(name, unknown) for name in network.inputs)])
-        return dict(zip(network.active_tasks, found, strict=True))
+        outputs = estimate([inputs, *(values.get(name, unknown) for name in network.inputs)])
+        return dict(zip(network.active_tasks, outputs, strict=True))
 
     network.compiled = Compiled((size, size), estimates, (lambda inputs: features([inputs])[0]) if features else None)
 
@@ -155,14 +155,14 @@ def kept(
             request = compiled.create_infer_request()  # one's own: threads cannot share one
             count = len(tensors[0])
             passes = torch.arange(count + -count % batch).clamp(max=count - 1).split(batch)
-            found = [
-                [torch.tensor(array) for array in request.infer([one[some].numpy() for one in tensors]).values()]
+            outputs = [
+                [torch.tensor(array) for array in request.infer([tensor[some].numpy() for tensor in tensors]).values()]
                 for some in passes
             ]
-            return [torch.cat(parts)[:count] for parts in zip(*found, strict=True)]
+            return [torch.cat(parts)[:count] for parts in zip(*outputs, strict=True)]
 
         pairs = zip(run(examples), expected, strict=True)
-        if not all(torch.allclose(found, right, atol=TOLERANCE, rtol=TOLERANCE) for found, right in pairs):
+        if not all(torch.allclose(own, right, atol=TOLERANCE, rtol=TOLERANCE) for own, right in pairs):
             raise Mistake(f'{path}: OpenVINO gives other answers than PyTorch; give device="cpu"')
         return run
 
@@ -175,15 +175,15 @@ def kept(
 
     run = None
     try:
-        if found := stored():  # whole, as it was written, and perhaps where this user has no right to a lock
-            return found
+        if run := stored():  # whole, as it was written, and perhaps where this user has no right to a lock
+            return run
         if not writable(path.parent):  # a lock would be waited for
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
         with FileLock(path.with_suffix(path.suffix + '.lock'), timeout=PATIENCE):
-            if found := stored():  # by another process, meanwhile
-                return found
+            if run := stored():  # by another process, meanwhile
+                return run
             print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
-            blob = compiled_anew(module, [one[:batch] for one in examples])
+            blob = compiled_anew(module, [example[:batch] for example in examples])
             run = opened(blob)
             write_whole(path, hashlib.sha256(blob).digest() + blob)
     except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
@@ -191,7 +191,7 @@ def kept(
         if run is None and not required:
             raise Mistake(text) from error
         print_log(text, logger='current', level=logging.WARNING)
-    return run or opened(compiled_anew(module, [one[:batch] for one in examples]))
+    return run or opened(compiled_anew(module, [example[:batch] for example in examples]))
 
 
 def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:

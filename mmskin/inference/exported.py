@@ -96,11 +96,11 @@ def open_session(path: str | Path) -> Session:
 def digests(path: Path) -> tuple[str, str]:
     """The SHA-256 that an exported file states, '' if none, and its own, with that of an OpenVINO file's weights."""
     content = path.read_bytes()
-    found = STATED.search(content)
+    stated = STATED.search(content)
     digest = hashlib.sha256(STATED.sub(rb'\g<1>' + UNSEALED.encode(), content, count=1))
     if path.suffix == '.xml' and (weights := path.with_suffix('.bin')).is_file():
         digest.update(weights.read_bytes())
-    return found[2].decode() if found else '', digest.hexdigest()
+    return stated[2].decode() if stated else '', digest.hexdigest()
 
 
 def seal(path: Path) -> None:
@@ -149,7 +149,7 @@ def open_onnx(path: Path) -> tuple[str, Callable]:
     except Exception as error:  # its exceptions have no common base of their own
         raise Mistake(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
     names = [output.name for output in session.get_outputs()]
-    beside = [one.name for one in session.get_inputs() if one.name != 'images']
+    beside = [entry.name for entry in session.get_inputs() if entry.name != 'images']
 
     def run(images: np.ndarray, values: Mapping[str, np.ndarray] = NOTHING) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(names, with_unknown(images, values, beside)), strict=True))
@@ -199,12 +199,12 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
     except (RuntimeError, UnicodeDecodeError) as error:
         raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
     names = [output.any_name for output in compiled.outputs]
-    beside = [one.any_name for one in compiled.inputs if 'images' not in one.names]
+    beside = [entry.any_name for entry in compiled.inputs if 'images' not in entry.names]
 
     def run(images: np.ndarray, values: Mapping[str, np.ndarray] = NOTHING) -> dict[str, np.ndarray]:
         request = compiled.create_infer_request()  # one's own: threads cannot share one
-        found = request.infer(with_unknown(images, values, beside))
-        return {name: found[name] for name in names}
+        outputs = request.infer(with_unknown(images, values, beside))
+        return {name: outputs[name] for name in names}
 
     return text, run
 
@@ -252,7 +252,9 @@ class ExportedNetwork(BaseModel):
         super().__init__(dict(type='mmengine.ImgDataPreprocessor', mean=prepared['mean'], std=prepared['std']))
         self.session = session
         self.outputs = {output['task']: name for name, output in session.description['outputs'].items()}
-        self.inputs = {name: build_input(one) for name, one in session.description.get('inputs', {}).items()}
+        self.inputs = {
+            name: build_input(described) for name, described in session.description.get('inputs', {}).items()
+        }
         self.tasks = ModuleDict({o['task']: build_task(o) for o in session.description['outputs'].values()})
         for name, task in self.tasks.items():
             task.name = name
@@ -264,8 +266,8 @@ class ExportedNetwork(BaseModel):
         told = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
         assert mode == 'tensor' or data_samples is not None, 'an exported network can only predict samples'
         with refusals(f'{self.session.path}: runs otherwise than it says, so export it again'):
-            found = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
-            estimates = {task: torch.from_numpy(found[name]).to(inputs.device) for task, name in self.outputs.items()}
+            outputs = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
+            estimates = {task: torch.from_numpy(outputs[name]).to(inputs.device) for task, name in self.outputs.items()}
             if mode == 'tensor':
                 return estimates
             for name, estimate in estimates.items():

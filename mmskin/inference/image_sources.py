@@ -179,7 +179,7 @@ def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recurs
         MissingFile: if a folder holds no image, no file fits a pattern, or none of the files is there.
         Mistake: if two of them still have one image id.
     """
-    found, seen = SpooledDict(), SpooledDict()
+    by_id, seen = SpooledDict(), SpooledDict()
     root = last = None
     is_there, are_distinct = False, True
     for path in _paths(paths, recursive):
@@ -189,23 +189,23 @@ def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recurs
             root = whole if root is None else os.path.commonpath([root, whole])
         is_there = is_there or os.path.exists(path)
         image_id = Path(path).stem
-        are_distinct = are_distinct and seen.add(file_key(image_id)) and found.add(image_id, path)
+        are_distinct = are_distinct and seen.add(file_key(image_id)) and by_id.add(image_id, path)
     if not is_there:
         raise MissingFile(f'{", ".join(map(str, paths))}: no such file or folder')
     if not are_distinct:
-        found, seen = SpooledDict(), SpooledDict()
+        by_id, seen = SpooledDict(), SpooledDict()
         for path in _paths(paths, recursive):
             image_id = Path(os.path.abspath(path)).relative_to(root or '').with_suffix('').as_posix()
             if not seen.add(file_key(image_id), [image_id, path]):
                 other_id, other = seen[file_key(image_id)]
                 where = '' if other_id == image_id else ' on a disk that ignores capitals'
-                one, other = (ImageSource(image_id, Path(place)).name for place in (other, path))
+                first, second = (ImageSource(image_id, Path(place)).name for place in (other, path))
                 raise Mistake(
-                    f'{one} and {other} would both be image {image_id} in the results{where}; '
+                    f'{first} and {second} would both be image {image_id} in the results{where}; '
                     'rename one, or predict them into different folders'
                 )
-            found[image_id] = path
-    return ImageFiles(found, max_pixels)
+            by_id[image_id] = path
+    return ImageFiles(by_id, max_pixels)
 
 
 def is_single(inputs: Inputs) -> bool:
@@ -223,8 +223,8 @@ def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSourc
     elif isinstance(inputs, bytearray | memoryview):
         yield bytes(inputs)
     elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
-        for one in inputs:
-            yield from _flat(one, recursive)
+        for inner in inputs:
+            yield from _flat(inner, recursive)
     else:
         raise TypeError(f'{type(inputs).__name__} is not an image; give a path, an RGB array, a PIL image or bytes')
 
@@ -236,8 +236,8 @@ def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
             yield from _photos(_below(str(path), recursive), path, recursive)
         elif _is_pattern(str(path)):
             folder, pattern = _split(path)
-            found = iglob(str(Path(escape(str(folder)), pattern)), recursive=True)
-            yield from _photos(filter(_is_file, found), path)
+            matches = iglob(str(Path(escape(str(folder)), pattern)), recursive=True)
+            yield from _photos(filter(_is_file, matches), path)
         else:
             yield str(path)
 
@@ -269,15 +269,15 @@ def _split(path: Path) -> tuple[Path, str]:
 
 def _photos(paths: Iterable[str], place: Path, recursive: bool = True) -> Iterator[str]:
     """Those of the files in ``place`` that are photos, sorted."""
-    found = SpooledDict()
+    photos = SpooledDict()
     for path in paths:
         name = os.path.basename(path)
         is_photo = os.path.splitext(name)[1].lower() in IMAGE_FILES and not name.startswith('.')
         if is_photo and not name.lower().endswith(NOT_PHOTOS):
-            found.add(path.replace(os.sep, '\0'))  # a folder's files follow each other
-    if not found:
+            photos.add(path.replace(os.sep, '\0'))  # a folder's files follow each other
+    if not photos:
         deeper = not recursive and any(map(Path.is_dir, place.iterdir()))
         hint = '; --recursive looks into its folders, too' if deeper else ''
         raise MissingFile(f'{place}: no image there ({", ".join(IMAGE_FILES)}){hint}')
-    for path in found.sorted():
+    for path in photos.sorted():
         yield path.replace('\0', os.sep)

@@ -107,8 +107,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             load_members(self.network, files)
         if post is not None:
             set_post(self.network, post)
-        found = find_device('cpu' if device == 'openvino' else device)
-        self.network.eval().to(found)
+        place = find_device('cpu' if device == 'openvino' else device)
+        self.network.eval().to(place)
         size = self.load.size or PROBE
         parts = networks_in(self.network)
         views = len(self.network.views) if isinstance(self.network, TestTimeAugmentation) else 1
@@ -116,8 +116,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             raise Mistake(f'{self.cfg.filename}: an exported network has its own runtime; leave device="openvino" out')
         for part in parts:
             probe = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-            fold_batch_norms(part, probe.to(found))
-            if device == 'openvino' or (device is None and found.type == 'cpu'):
+            fold_batch_norms(part, probe.to(place))
+            if device == 'openvino' or (device is None and place.type == 'cpu'):
                 required, shipped = device == 'openvino', all(file.is_relative_to(ZOO) for file in files)
                 compile_network(part, size, min(views, AT_ONCE), shipped, required, with_features=part is parts[0])
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
@@ -254,12 +254,12 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             raise Mistake(f'{table}: this network takes only images; leave the table out')
         columns = input_columns(Path(table), self.inputs_beside)
         told = read_inputs(Path(table), columns, image_ids, 'check its name.')
-        found = SpooledDict()
-        for image_id, one in told.items():
-            for name, value in one['inputs'].items():
-                self.inputs_beside[name].read(value, one['inputs_from'][name])
-            found[image_id] = one['inputs']
-        return found
+        inputs = SpooledDict()
+        for image_id, row in told.items():
+            for name, value in row['inputs'].items():
+                self.inputs_beside[name].read(value, row['inputs_from'][name])
+            inputs[image_id] = row['inputs']
+        return inputs
 
     def _told(self, inputs: Inputs, metadata: Metadata | None) -> Iterator[ImageSource]:
         """The images with what ``metadata`` says of them."""
@@ -340,17 +340,17 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             return []
         gates = GateRates()
         with torch.inference_mode(), watched(gates.note):
-            samples = self.network.test_step({key: [one[key] for one in data] for key in ('inputs', 'data_samples')})
+            samples = self.network.test_step({key: [item[key] for item in data] for key in ('inputs', 'data_samples')})
         novelties: Sequence[float | None] = [None] * len(data)
         if self.novelty is not None:  # how unlike the training images each is
             network = networks_in(self.network)[0]
-            compressed = [one['compressed'] for one in data]
-            batch = {'inputs': compressed, 'data_samples': [one['data_samples'] for one in data]}
+            compressed = [item['compressed'] for item in data]
+            batch = {'inputs': compressed, 'data_samples': [item['data_samples'] for item in data]}
             inputs = network.data_preprocessor(batch, False)['inputs']
             novelties = self.novelty.of(shared_features(network, inputs)).tolist()
         return [
-            self._prediction(one, sample, rates, lesion_probability, novelty)
-            for one, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
+            self._prediction(item, sample, rates, lesion_probability, novelty)
+            for item, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
         ]
 
     def _prediction(
@@ -393,15 +393,15 @@ def read_models(
     files: list[Path | None] = [None] if checkpoint is None else [*find_checkpoints(checkpoint)]
     if len(models) > 1 and checkpoint is not None:
         raise Mistake(f'{", ".join(map(str, models))}: name several models, or several checkpoints of one config')
-    found = [read_model(one, file, options) for one in models for file in files]
-    cfg = found[0][0]
-    for other, _ in found[1:]:
+    networks = [read_model(folder, file, options) for folder in models for file in files]
+    cfg = networks[0][0]
+    for other, _ in networks[1:]:
         if (class_names(other), tested_dataset(other).pipeline) != (class_names(cfg), tested_dataset(cfg).pipeline):
             raise Mistake(f'{other.filename}: has other classes or prepares images otherwise than {cfg.filename}')
-    if len(found) > 1:
-        cfg.model = dict(type='Ensemble', members=[config.model for config, _ in found])
-    weights = [file for _, file in found if file is not None]
-    if weights and len(weights) < len(found):
+    if len(networks) > 1:
+        cfg.model = dict(type='Ensemble', members=[config.model for config, _ in networks])
+    weights = [file for _, file in networks if file is not None]
+    if weights and len(weights) < len(networks):
         raise Mistake('an ensemble is of exported networks alone, or of none')
     return cfg, weights
 
@@ -482,11 +482,11 @@ def find_device(device: str | torch.device | None) -> torch.device:
     """
     here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
     try:
-        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        torch.zeros(1, device=found).item()  # which the device `meta` cannot
+        place = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.zeros(1, device=place).item()  # which the device `meta` cannot
     except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
         raise Mistake(f'device={device}: not here; there is {", ".join(here)}') from error
-    return found
+    return place
 
 
 def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:

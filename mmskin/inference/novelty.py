@@ -123,13 +123,13 @@ def shared_features(network: MultiTaskModel, inputs: Tensor) -> Tensor:
     if network.compiled and network.compiled.features and inputs.shape[2:] == network.compiled.size:
         return network.compiled.features(inputs)
     blocks = [*network.backbone.shared.items()]
-    found: list[Tensor] = []
+    features: list[Tensor] = []
     x = inputs
     for index, (_, block) in enumerate(blocks):
         before, x = x, block(x)
         if x.shape[2:] != before.shape[2:] and index:
-            found.append(before)
-    return torch.cat([statistics(maps) for maps in (*found, x)], dim=1)
+            features.append(before)
+    return torch.cat([statistics(maps) for maps in (*features, x)], dim=1)
 
 
 def statistics(maps: Tensor) -> Tensor:

@@ -94,11 +94,13 @@ class LesionPrediction:
             words.append(f'lesion {100 * self.mask.mean():.1f} % of the image')
             if self.mm_per_pixel and self.measurements:
                 words[-1] += f', {self.measurements.max_feret_diameter_mm:.1f} mm long'
-        for task, one in self.others.items():
-            named = readable(one.label) if one.label else 'none' if one.label is not None else ''
-            score = f' {one.numbers[one.label]:.2f}' if one.label in one.numbers else ''
-            numbers = '' if named else ', '.join(f'{readable(name)} {value:.3g}' for name, value in one.numbers.items())
-            outlines = [('' if name == task else f'{readable(name)} ', mask) for name, mask in one.masks.items()]
+        for task, answer in self.others.items():
+            named = readable(answer.label) if answer.label else 'none' if answer.label is not None else ''
+            score = f' {answer.numbers[answer.label]:.2f}' if answer.label in answer.numbers else ''
+            numbers = (
+                '' if named else ', '.join(f'{readable(name)} {value:.3g}' for name, value in answer.numbers.items())
+            )
+            outlines = [('' if name == task else f'{readable(name)} ', mask) for name, mask in answer.masks.items()]
             shares = ', '.join(f'{name}{100 * mask.mean():.1f} %' for name, mask in outlines)
             words.append(f'{readable(task)} {named}{score}{numbers}{shares}')
         return '  '.join([*words, *([f'({self.note})'] if self.note else [])])
@@ -118,7 +120,9 @@ class LesionPrediction:
         source = content if isinstance(content, ImageSource) else ImageSource(self.image_id, content)
         pixels, _ = source.read(OVERLAY_SIZE * min(self.size) / max(self.size))
         picture = draw_outlines(thumbnail(pixels, OVERLAY_SIZE), self.contours or [], self.size)
-        masks = [(f'{task} {name}', mask) for task, one in self.others.items() for name, mask in one.masks.items()]
+        masks = [
+            (f'{task} {name}', mask) for task, answer in self.others.items() for name, mask in answer.masks.items()
+        ]
         named = [(readable(name), mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
         for _, mask, color in named:
             picture = draw_outlines(picture, contours_of(mask), self.size, color)
@@ -170,8 +174,8 @@ class LesionPrediction:
             'novelty': self.novelty,
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
-            **({'others': {name: told(one) for name, one in self.others.items()}} if self.others else {}),
-            **({'contours': lines and [simplified(one) for one in lines], 'holes': self.holes} if contours else {}),
+            **({'others': {name: told(answer) for name, answer in self.others.items()}} if self.others else {}),
+            **({'contours': lines and [simplified(line) for line in lines], 'holes': self.holes} if contours else {}),
         }
 
 

@@ -185,8 +185,8 @@ def files_of(prediction: LesionPrediction, source: ImageSource | None = None) ->
     if prediction.lesion_probability is not None:
         pictures[f'probabilities/{name}.png'] = prediction.lesion_probability
     for task, answer in prediction.others.items():
-        for folder, found in (('masks', answer.masks), ('probabilities', answer.maps)):
-            for outline, picture in found.items():
+        for folder, pictures_by_outline in (('masks', answer.masks), ('probabilities', answer.maps)):
+            for outline, picture in pictures_by_outline.items():
                 pictures[picture_name(folder, name, task, outline)] = picture
     for path, picture in pictures.items():  # from 0 to 1
         yield path, cv2.imencode('.png', np.round(picture * 255.0).astype(np.uint8))[1].tobytes()
@@ -208,13 +208,13 @@ def cells_of(prediction: LesionPrediction, classes: Sequence[str]) -> dict[str, 
     if prediction.mask is not None and not measured:
         measured = {'area': 0, 'area_fraction': 0.0, 'num_components': 0, 'touches_frame': False}
     outlined = MEASURED if prediction.mask is not None else ()
-    found = {key: '' if measured.get(key) is None else measured[key] for key in outlined}
+    columns = {key: '' if measured.get(key) is None else measured[key] for key in outlined}
     cells = {
         'image_id': prediction.image_id,
         **{name: f'{scores[name]:.6f}' if name in scores else '' for name in classes},
         'label': prediction.label or '',
         'note': prediction.note,
-        **{key: f'{value:.6g}' if isinstance(value, float) else str(value) for key, value in found.items()},
+        **{key: f'{value:.6g}' if isinstance(value, float) else str(value) for key, value in columns.items()},
     }
     for task, answer in prediction.others.items():
         cells |= {f'{task}/{name}': f'{number:.6f}' for name, number in answer.numbers.items()}

@@ -51,10 +51,10 @@ def config_of(model: str | Path) -> Path:
 def local_models(folder: str | Path = '.', depth: int = 3) -> list[Path]:
     """Model folders in ``folder`` and up to ``depth`` below it, without those that hidden folders hold."""
     patterns = ['/'.join(['*'] * level + [str(FILES.weights)]) for level in range(depth + 1)]
-    found = [path.parent for pattern in patterns for path in Path(folder).glob(pattern)]
+    folders = [path.parent for pattern in patterns for path in Path(folder).glob(pattern)]
     return sorted(
         path
-        for path in found
+        for path in folders
         if not any(part.startswith('.') and part != '..' for part in path.parts)
         and all((path / name).is_file() for name in FILES)
         and not path.resolve().is_relative_to(ZOO)

@@ -113,12 +113,12 @@ def join_readings(batches: Sequence[Mapping[str, RouteReading]]) -> dict[str, Ro
 
 def _answers(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
     """What each active task says: (N, values), or of maps the mask (N, h * w) as booleans."""
-    found = model(inputs, blank(samples), 'predict')
+    answered = model(inputs, blank(samples), 'predict')
     answers = {}
     for name in model.active_tasks:
-        values = [getattr(sample, model.tasks[name].probability) for sample in found]
+        values = [getattr(sample, model.tasks[name].probability) for sample in answered]
         is_map = isinstance(values[0], PixelData)
-        answers[name] = torch.stack([(one.data > 0.5).flatten() if is_map else one.float() for one in values])
+        answers[name] = torch.stack([(value.data > 0.5).flatten() if is_map else value.float() for value in values])
     return answers
 
 

@@ -60,7 +60,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     """
     explanation = explain(inferencer, source)
     prediction = explanation.prediction
-    masks = [(f'{task}_{name}', mask) for task, one in prediction.others.items() for name, mask in one.masks.items()]
+    masks = [(f'{task}_{name}', mask) for task, said in prediction.others.items() for name, mask in said.masks.items()]
     further = [(name, mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
     image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
     written = dict(files_of(prediction, source))
@@ -90,19 +90,19 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
 
 def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | Refused]) -> str:
     """What the page shows below the place for images: refusals, a table of several images, and each image."""
-    images = [one for one in results if not isinstance(one, Refused)]
-    columns = list(dict.fromkeys(name for one in images for name in one['cells']))
-    rows = [columns, *([one['cells'].get(name, '') for name in columns] for one in images)]
+    images = [image for image in results if not isinstance(image, Refused)]
+    columns = list(dict.fromkeys(name for image in images for name in image['cells']))
+    rows = [columns, *([image['cells'].get(name, '') for name in columns] for image in images)]
     written = {'predictions.csv': ''.join(map(csv_line, rows)).encode()}
-    for one in images:
-        written |= one['files']
+    for image in images:
+        written |= image['files']
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, 'w') as target:
         for name, data in written.items():
             target.writestr(name, data)
     return template('answer.html').render(
         classes=classes,
-        refused=[one.reason for one in results if isinstance(one, Refused)],
+        refused=[result.reason for result in results if isinstance(result, Refused)],
         images=images,
         table=file_uri('.csv', written['predictions.csv']),
         archive=file_uri('.zip', archive.getvalue()),
@@ -124,20 +124,20 @@ def flags_of(prediction: LesionPrediction) -> list[str]:
 
 def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
     """Size and shape of the lesion in words, with what the numbers say."""
-    found = prediction.measurements
-    if found is None:
+    lesion = prediction.measurements
+    if lesion is None:
         return []
     area, length, around = ('' for _ in range(3))
-    if found.area_mm2 is not None:
-        area = f', {found.area_mm2:,.1f} mm²'
-        length, around = f', {found.max_feret_diameter_mm:,.1f} mm', f', {found.perimeter_mm:,.1f} mm'
+    if lesion.area_mm2 is not None:
+        area = f', {lesion.area_mm2:,.1f} mm²'
+        length, around = f', {lesion.max_feret_diameter_mm:,.1f} mm', f', {lesion.perimeter_mm:,.1f} mm'
     return [
-        ('area', f'{found.area:,} pixels, {100 * found.area_fraction:.1f}\N{NO-BREAK SPACE}% of the image{area}'),
-        ('largest diameter', f'{found.max_feret_diameter:,.1f} pixels{length}'),
-        ('perimeter', f'{found.perimeter:,.1f} pixels{around}'),
-        ('asymmetry (0: symmetric)', f'{found.asymmetry:.2f}'),
-        ('compactness (1: a disc)', f'{found.compactness:.2f}'),
-        ('irregularity (0: no dents)', f'{found.irregularity:.2f}'),
+        ('area', f'{lesion.area:,} pixels, {100 * lesion.area_fraction:.1f}\N{NO-BREAK SPACE}% of the image{area}'),
+        ('largest diameter', f'{lesion.max_feret_diameter:,.1f} pixels{length}'),
+        ('perimeter', f'{lesion.perimeter:,.1f} pixels{around}'),
+        ('asymmetry (0: symmetric)', f'{lesion.asymmetry:.2f}'),
+        ('compactness (1: a disc)', f'{lesion.compactness:.2f}'),
+        ('irregularity (0: no dents)', f'{lesion.irregularity:.2f}'),
     ]
 
 

@@ -102,7 +102,7 @@ class Network:
 
     def inputs(self) -> dict[str, str]:
         """What it is given with an image, with what that may be."""
-        return {name: one.allowed for name, one in self.inferencer.inputs_beside.items()}
+        return {name: described.allowed for name, described in self.inferencer.inputs_beside.items()}
 
     async def __call__(
         self, content: bytes, name: str, inputs: Mapping[str, str], mm_per_pixel: float | None, contours: bool
@@ -126,7 +126,9 @@ class Network:
 
         answers: list[tuple[str | bytes, int]] = []
         try:
-            for item, (_, contours) in zip(self.inferencer.iterate([one for one, _ in images]), images, strict=True):
+            for item, (_, contours) in zip(
+                self.inferencer.iterate([image for image, _ in images]), images, strict=True
+            ):
                 if isinstance(item, FailedImage):
                     answers.append((in_one_line(item.error), len(images)))
                 else:
@@ -274,12 +276,12 @@ class Service:
             async with self.received(request) as (content, file_name):
                 title = name or file_name or 'image'
                 self.limits.check(len(content), title)
-                found, images = await self.answer(request, (content, title, inputs, mm_per_pixel, contours))
-            if isinstance(found, str):
-                raise Refusal(400, found)
+                said, images = await self.answer(request, (content, title, inputs, mm_per_pixel, contours))
+            if isinstance(said, str):
+                raise Refusal(400, said)
             self.batches.observe(images)
             status = 200
-            return Response(found, media_type='application/json')
+            return Response(said, media_type='application/json')
         except Mistake as mistake:
             status = 400
             raise Refusal(status, in_one_line(mistake)) from mistake
@@ -332,7 +334,7 @@ class Service:
 
         response = self.handle.remote(*question)
         answer = asyncio.ensure_future(ask())
-        answer.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody asks a cancelled one
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks a cancelled one
         gone = asyncio.ensure_future(request.receive())  # all is read, so that this waits for the end of the connection
         self.pace.begin()
         try:
@@ -362,8 +364,8 @@ class Service:
             states = (await asyncio.to_thread(serve.status)).applications[APPLICATION].deployments['network']
             running = sum(count for state, count in states.replica_states.items() if state == 'RUNNING')
             self.seen = time.monotonic(), running
-        found = {'status': 'ok' if running else 'no network runs', 'networks': running}
-        return JSONResponse(found, 200 if running else 503)
+        health = {'status': 'ok' if running else 'no network runs', 'networks': running}
+        return JSONResponse(health, 200 if running else 503)
 
     async def metrics(self) -> Response:
         """What was counted, as Prometheus reads it."""

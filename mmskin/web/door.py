@@ -322,5 +322,5 @@ async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_fil
 
 def hostname(text: str) -> str | None:
     """The name or address in what a request says of its host, port left out; None if it says anything else."""
-    found = HOST.fullmatch(text) or HOST.fullmatch(f'[{text}]')  # a user's IPv6 address need not have brackets
-    return found[1].strip('[]').lower() if found else None
+    match = HOST.fullmatch(text) or HOST.fullmatch(f'[{text}]')  # a user's IPv6 address need not have brackets
+    return match[1].strip('[]').lower() if match else None

@@ -50,7 +50,7 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
     with gradio.Blocks(title='mmskin', analytics_enabled=False) as page:
         gradio.Markdown(ABOUT)
         with gradio.Row():  # before the images, whose drop brings the answer
-            fields = [field(name, one) for name, one in inferencer.inputs_beside.items()]
+            fields = [field(name, described) for name, described in inferencer.inputs_beside.items()]
         images = gradio.File(
             label='Drop one or several images here', file_count='multiple', height=150, elem_id='mmskin-images'
         )
@@ -81,7 +81,7 @@ def field(name: str, one: Input) -> 'gradio.components.Component':
 
 def uploaded(payload: Any) -> list[Upload]:
     """Names and files of an upload, which Gradio has checked to lie in its folder."""
-    return [(one.orig_name or Path(one.path).name, Path(one.path)) for one in payload or ()]
+    return [(file.orig_name or Path(file.path).name, Path(file.path)) for file in payload or ()]
 
 
 def predict_uploads(
@@ -94,7 +94,7 @@ def predict_uploads(
         for name, path in uploads[: limits.images]:
             stem = Path(name).stem  # of two files of one name, the second one's results would replace the first one's
             numbered = (stem if number == 1 else f'{stem}_{number}' for number in count(1))
-            image_id = next(one for one in numbered if file_key(one) not in taken)
+            image_id = next(name for name in numbered if file_key(name) not in taken)
             taken.add(file_key(image_id))
             results.append(attempt(inferencer, limits, name, path, image_id, inputs or {}))
     finally:

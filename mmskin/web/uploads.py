@@ -152,7 +152,7 @@ class Uploads:
             self.discard(
                 [path for path, kept in self.kept.items() if kept.heard < late and not self.watched[kept.session]]
             )
-            for session in [one for one, heard in self.sessions.items() if heard < late and not self.watched[one]]:
+            for session in [name for name, heard in self.sessions.items() if heard < late and not self.watched[name]]:
                 del self.sessions[session]
                 await forget(session)
 

@@ -104,7 +104,9 @@ class Segmentation(Task):
         large = resize(probabilities[None], size)[0]
         if not isinstance(self.threshold, str):
             return large > self.threshold
-        counts = torch.stack([one.float().histc(LEVELS, 0, 1) for one in probabilities]).flip(1)  # from 1 down to 0
+        counts = torch.stack([values.float().histc(LEVELS, 0, 1) for values in probabilities]).flip(
+            1
+        )  # from 1 down to 0
         edges = torch.arange(LEVELS - 1, -1, -1, device=counts.device) / LEVELS
         sizes, hits = counts.cumsum(dim=1), (counts * (edges + 0.5 / LEVELS)).cumsum(dim=1)
         best = edges[(hits / (sizes + hits[:, -1:] - hits)).argmax(dim=1)]
