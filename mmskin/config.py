@@ -32,6 +32,7 @@ __all__ = [
     'read_config',
     'set_in_datasets',
     'tested_dataset',
+    'tested_metainfo',
 ]
 
 
@@ -318,12 +319,17 @@ def tested_dataset(cfg: Config) -> ConfigDict:
     return next(innermost_datasets(cfg.test_dataloader))
 
 
-def class_names(cfg: Config, target: str = 'gt_label') -> list[str]:
-    """The names that the config's test set has for a target's classes, in the order of the network's outputs."""
+def tested_metainfo(cfg: Config) -> dict[str, Any]:
+    """What the config's test set says of itself, such as the names of its classes."""
     dataset = tested_dataset(cfg)
     metainfo = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     check_names(metainfo)
-    return [str(name) for name in names_of(metainfo, target)]
+    return metainfo
+
+
+def class_names(cfg: Config, target: str = 'gt_label') -> list[str]:
+    """The names that the config's test set has for a target's classes, in the order of the network's outputs."""
+    return [str(name) for name in names_of(tested_metainfo(cfg), target)]
 
 
 class SettingsAction(DictAction):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 import mmskin
-from mmskin.config import tested_dataset
+from mmskin.config import tested_dataset, tested_metainfo
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
@@ -65,7 +65,7 @@ def evaluate_checkpoint(
         runner = build_runner(cfg)
         names = ', '.join(map(shown_path, files))
         runner.logger.info(f'testing {names}')
-        load_members(runner.model, files)
+        load_members(runner.model, files, tested_metainfo(cfg))
         values = runner.test()
         if not is_main_process():
             return values

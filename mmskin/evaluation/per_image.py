@@ -255,6 +255,12 @@ class PerImageTable:
         """A column (N,), all nan if the table lacks it."""
         return self.columns.get(f'{task}/{name}', np.full(len(self), np.nan))
 
+    def num_judged(self, task: str) -> int:
+        """How many images have a number of a task that is no prediction: their ground truth is there."""
+        own, predicted = f'{task}/', tuple(f'{task}/{start}' for start in (SCORE, PROBABILITY, 'pred_'))
+        columns = [v for name, v in self.columns.items() if name.startswith(own) and not name.startswith(predicted)]
+        return int((~np.isnan(columns)).any(axis=0).sum()) if columns else 0
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """K names in the order of the labels, which is that of the columns; empty without scores."""
@@ -498,7 +504,14 @@ class ResultsEvaluator(Evaluator):
             self.metrics = [metric for metric in everything if getattr(metric, 'optional', False) == optional]
             results |= super().evaluate(size)
             if is_main_process() and not optional:
-                write_results(self.out_dir, results, PerImageTable.of_metrics(self.metrics))
+                table = PerImageTable.of_metrics(self.metrics)
+                write_results(self.out_dir, results, table)
+                whole = [m for m in self.metrics if isinstance(m, PerImageMetric) and m not in self.errors]
+                for task in dict.fromkeys(metric.task for metric in whole):
+                    if (judged := table.num_judged(task)) < len(table):
+                        what = 'its metrics are of these' if judged else 'it has no metrics'
+                        text = f'{task}: {judged} of {len(table)} images have ground truth; {what}'
+                        print_log(text, logger='current', level=logging.WARNING)
         self.metrics = everything
         for metric, error in self.errors.items():
             if not getattr(metric, 'optional', False):

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names, load_config, tested_dataset
+from mmskin.config import class_names, load_config, tested_dataset, tested_metainfo
 from mmskin.datasets.inputs import input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage, check_packed
 from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
@@ -104,7 +104,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             self.load, self.steps = test_steps(self.cfg)
             self.network: BaseModel = build_network(self.cfg, self.tta)
         if files:
-            load_members(self.network, files)
+            load_members(self.network, files, tested_metainfo(self.cfg))
         if post is not None:
             set_post(self.network, post)
         place = find_device('cpu' if device == 'openvino' else device)

@@ -242,13 +242,13 @@ def networks_in(network: nn.Module) -> list[MultiTaskModel]:
     return [part for part in parts if isinstance(part, MultiTaskModel)]  # not modules(), which walks every layer
 
 
-def load_members(network: nn.Module, files: Sequence[str | Path]) -> None:
+def load_members(network: nn.Module, files: Sequence[str | Path], metainfo: Mapping[str, Any]) -> None:
     """Load a file into each network of an ensemble, or one file into all of ``network``.
 
     Raises:
-        Mistake: if a file's weights are not its network's.
+        Mistake: as ``load_weights`` does, which says what ``metainfo`` is.
     """
     inner = unwrap(network)
     members = [*inner.members] if isinstance(inner, Ensemble) and len(files) > 1 else [inner]
     for member, file in zip(members, files, strict=True):
-        load_weights(member, file)
+        load_weights(member, file, metainfo)

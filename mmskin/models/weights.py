@@ -1,6 +1,7 @@
 """Weights: read without running code from the file, and written so that damage shows."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -89,7 +90,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     if not path.is_file():
         raise MissingFile(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
     if path.suffix == '.safetensors':
-        return {'state_dict': _read_safetensors(path)}
+        return {'state_dict': _read_safetensors(path), 'meta': {'dataset_meta': _stated_names(path)}}
     check_readable(path)
     try:
         changed = _changed_part(path)
@@ -139,7 +140,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         MissingFile: as ``read_checkpoint`` does.
         Mistake: likewise, and if there are none.
     """
-    checkpoint = read_checkpoint(path)
+    return _weights_in(read_checkpoint(path), path)
+
+
+def _weights_in(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The weights of what ``read_checkpoint`` read."""
     weights = checkpoint.get('state_dict', checkpoint)
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise Mistake(f'{path}: holds no weights by name; name a checkpoint of a network')
@@ -204,6 +209,15 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
     return weights
 
 
+def _stated_names(path: str | Path) -> dict[str, list[str]]:
+    """The names of the classes that a published file states; none of a foreign one."""
+    metadata = read_metadata(path)
+    try:
+        return {'classes': json.loads(metadata['classes'])} if {HASH, 'classes'} <= metadata.keys() else {}
+    except (RecursionError, ValueError) as error:
+        raise Mistake(f'{path}: damaged, its classes are {metadata["classes"][:40]!r}; copy the file again') from error
+
+
 def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """A floating-point tensor in 8 bits: whole numbers from -127 to 127, and a float16 for each ``BLOCK`` of them.
 
@@ -262,20 +276,48 @@ def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
     return {name: tensor / len(paths) if tensor.is_floating_point() else tensor for name, tensor in total.items()}
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, metainfo: Mapping[str, Any] | None = None) -> None:
     """Load the weights at ``path`` into ``model``; what balanced its losses in training is left as it is.
 
+    Args:
+        model: The network.
+        path: Anything that ``read_weights`` reads.
+        metainfo: Of the data set whose names the outputs will have.
+
     Raises:
-        Mistake: if the file's weights are not those of ``model``; the message names the differences.
+        Mistake: if the file's weights are not those of ``model``; the message names the differences. Likewise if the
+            training had a name of ``metainfo`` in another place.
     """
+    checkpoint = read_checkpoint(path)
+    trained = (checkpoint.get('meta') or {}).get('dataset_meta')
+    check_order(trained if isinstance(trained, Mapping) else {}, metainfo or {}, str(path))
     state = model.state_dict()
     own = {name: tensor for name, tensor in state.items() if name.startswith(WEIGHTING)}
-    network = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(WEIGHTING)}
+    network = {name: tensor for name, tensor in _weights_in(checkpoint, path).items() if not name.startswith(WEIGHTING)}
     refuse_whole_numbers({name.removeprefix('module.'): tensor for name, tensor in state.items()}, network, str(path))
     try:
         model.load_state_dict({**network, **{name.removeprefix('module.'): tensor for name, tensor in own.items()}})
     except RuntimeError as error:
         raise Mistake(f'{path} was trained with another config than this one: {error}') from error
+
+
+def check_order(trained: Mapping[str, Any], named: Mapping[str, Any], source: str) -> None:
+    """Make sure that no class has another place among its target's than it had in training.
+
+    Raises:
+        Mistake: if one has: each would be taken for another.
+    """
+    for key in trained.keys() & named.keys():
+        are_names = key == 'classes' or key.startswith('gt_')
+        before, now = (metainfo[key] if are_names else () for metainfo in (trained, named))
+        if not isinstance(before, list | tuple):  # of another program's checkpoint
+            continue
+        before, now = [*map(str, before)], [*map(str, now)]
+        if any(name in now and now.index(name) != place for place, name in enumerate(before)):
+            raise Mistake(
+                f'{source}: was trained with {key}={before}, and the data set has {now}; name them in the order of the '
+                f'training: metainfo=dict({key}=...)'
+            )
 
 
 def refuse_whole_numbers(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names, config_name, tested_dataset
+from mmskin.config import class_names, config_name, tested_dataset, tested_metainfo
 from mmskin.errors import Mistake, needs, place_of
 from mmskin.files import json_text, whole_folder
 from mmskin.inference.exported import (
@@ -126,7 +126,7 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
     networks = [*model.networks()] if isinstance(model, Ensemble) else [model]
     if odd := [network for network in networks if not isinstance(network, MultiTaskModel)]:
         raise Mistake(f'{cfg.filename}: a {type(odd[0]).__name__} cannot be exported, only a MultiTaskModel')
-    load_members(model, files)
+    load_members(model, files, tested_metainfo(cfg))
     network = Probabilities(cast(Sequence[MultiTaskModel], networks)).eval()
     description = describe(cfg, files, network)
     with whole_folder(out) as folder:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names, config_name
+from mmskin.config import class_names, config_name, tested_metainfo
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
@@ -65,7 +65,7 @@ def publish_weights(
     init_default_scope(published.get('default_scope', 'mmskin'))
     model: nn.Module = MODELS.build(published.model)
     files = find_checkpoints(checkpoints)
-    load_members(model, files)
+    load_members(model, files, tested_metainfo(cfg))
     weights: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu()

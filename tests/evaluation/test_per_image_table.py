@@ -166,6 +166,24 @@ def test_numbers_are_written_whatever_an_optional_metric_does(random_samples, tm
     assert warning.startswith('Failing failed, and what it makes is missing')
 
 
+@pytest.mark.parametrize(('labelled', 'left'), [(2, 'its metrics are of these'), (0, 'it has no metrics')])
+def test_metrics_of_fewer_images_say_so(labelled, left, make_sample, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [caplog.handler])
+    mask = np.eye(4)
+    samples = [
+        make_sample(f'{number}', number if number < labelled else None, [0.2, 0.3, 0.5], mask, mask)
+        for number in range(3)
+    ]
+    kinds = ('ClassificationMetric', 'SegmentationMetric')
+    evaluator = ResultsEvaluator([METRICS.build(dict(type=kind)) for kind in kinds], tmp_path)
+    evaluator.dataset_meta = {'classes': ('a', 'b', 'c')}
+    evaluator.process(samples)
+    evaluator.evaluate(len(samples))
+    assert [text for text in caplog.messages if 'ground truth' in text] == [
+        f'cls: {labelled} of 3 images have ground truth; {left}'
+    ]
+
+
 @pytest.mark.parametrize(
     ('where', 'given', 'words'),
     [

@@ -10,7 +10,9 @@ import yaml
 from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 
+from mmskin import LesionInferencer
 from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.files import write_note
@@ -139,6 +141,27 @@ def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
         (tmp_path / path.name).write_text(path.read_text())
     with pytest.raises(ValueError, match=r'its tensors are not those that were published \(wrong sha256\)'):
         read_weights(model_folder(tmp_path).weights)
+
+
+@pytest.mark.parametrize('published', [True, False])
+def test_classes_in_another_order_than_in_training_are_refused(published, half_folder, data_root, checkpoint, tmp_path):
+    """Each would be taken for another, in tests and in predictions."""
+    weights = half_folder.weights
+    if not published:
+        weights = tmp_path / 'epoch_1.pth'
+        meta = {'dataset_meta': {'classes': CLASSES}}
+        torch.save({'state_dict': read_weights(checkpoint), 'meta': meta}, weights)
+    cfg = load_config(half_folder.config, str(tmp_path), str(data_root))
+    for classes, is_refused in ((['MEL', 'NV', 'SK'], False), ([*CLASSES[:2], 'other'], False), (CLASSES[::-1], True)):
+        cfg.test_dataloader.dataset.metainfo = dict(classes=classes)
+        cfg.dump(tmp_path / 'config.py')
+        if not is_refused:
+            assert LesionInferencer(tmp_path / 'config.py', weights).classes == classes
+            continue
+        with pytest.raises(Mistake, match=r"classes=\['melanoma', .*, and the data set has \['seborrheic_keratosis', "):
+            LesionInferencer(tmp_path / 'config.py', weights)
+        with pytest.raises(Mistake, match='name them in the order of the training'):
+            evaluate_checkpoint(cfg, weights)
 
 
 def test_the_card_of_a_tested_model(half_folder, tested, small_config):
