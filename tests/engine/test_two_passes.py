@@ -30,6 +30,7 @@ VARIANTS = {
     'sam': {'optim_wrapper': TWICE},
     'own': {'optim_wrapper': SGD, 'model.type': 'TwoSteps'},
 }
+PLAIN = ('sgd', 'sam', 'own')
 STRATEGIES = {
     'ddp': dict(type='DDPStrategy'),
     'fsdp': dict(type='FSDPStrategy', model_wrapper=dict(use_orig_params=True)),  # since parts are held
@@ -90,7 +91,7 @@ def train_in_two(folder, config, data_root, variants):
 @pytest.fixture(scope='module')
 def two(config, data_root, tiny, tmp_path_factory):
     """The same by two processes, each with half of every batch."""
-    halves = {name: {**tiny, **more, 'train_dataloader.batch_size': 3} for name, more in VARIANTS.items()}
+    halves = {name: {**tiny, **VARIANTS[name], 'train_dataloader.batch_size': 3} for name in PLAIN}
     for name, strategy in STRATEGIES.items():
         halves[name] = {**halves['sgd'], **FLEXIBLE, 'strategy': strategy}
         halves[f'own {name}'] = {**halves[name], 'model.type': 'TwoSteps'}
@@ -105,7 +106,7 @@ def trained(weights):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['sgd', 'sam', 'own'])
+@pytest.mark.parametrize('name', PLAIN)
 def test_two_processes_step_as_one_does(name, one, two):
     """Both passes are of the whole batch, so the weights are those of one process, and not those of a single pass."""
     torch.testing.assert_close(trained(two[name]), trained(one[name]), rtol=1e-3, atol=1e-5)  # summed in another order
