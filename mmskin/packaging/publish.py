@@ -16,7 +16,7 @@ from mmskin.config import class_names, config_name, tested_metainfo
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
-from mmskin.files import check_name, write_text, write_whole
+from mmskin.files import check_name, whole_file, write_text
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, without_lookups
@@ -89,7 +89,10 @@ def publish_weights(
         'config': origin,
         'classes': json.dumps(class_names(cfg)),
     }
-    write_whole(folder.weights, save(weights, metadata=metadata))  # first: without them no file is replaced
+    with whole_file(folder.weights) as file:  # first: without them no file is replaced
+        file.write(save(weights, metadata=metadata))
+        file.flush()
+        folder.card.unlink(missing_ok=True)  # of other weights; without a card the folder is no model yet
     write_text(folder.config, heading + published.pretty_text)
     return folder
 

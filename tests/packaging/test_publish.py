@@ -133,6 +133,23 @@ def test_files_of_something_else_are_not_replaced(small_config, checkpoint, tmp_
             publish_weights(small_config, checkpoint, tmp_path / name)
 
 
+def test_a_publication_that_ends_midway_leaves_no_model_of_two(
+    half_folder, small_config, checkpoint, tmp_path, monkeypatch
+):
+    """New weights next to the config and the card of those that were there would pass for one model."""
+    for path in half_folder:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+
+    def interrupted(path, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmskin.packaging.publish.write_text', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish_weights(small_config, checkpoint, tmp_path)
+    with pytest.raises(Mistake, match=r'no model folder.*: README\.md missing'):
+        model_folder(tmp_path)
+
+
 def test_a_changed_model_folder_is_refused(half_folder, tmp_path):
     data = bytearray(half_folder.weights.read_bytes())
     data[-1] ^= 1
