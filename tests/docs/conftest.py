@@ -85,7 +85,8 @@ def user_folder(repository, tiny_data, work_dirs, tmp_path, monkeypatch):
 def shrink(folder):
     """Slim the demo's network, and give it to the paper's config, with two stages; test_configs.py builds the real."""
     (network,) = re.findall(r'^model = dict\(.*?^\)', (folder / 'r18_synthetic.py').read_text(), re.M | re.S)
-    slim = [f'{option} = {value}' for option, value in SLIM.items()]
+    keys = [(option.split('.'), value) for option, value in SLIM.items()]
+    slim = [f'{first}{"".join(f"[{key!r}]" for key in rest)} = {value}' for (first, *rest), value in keys]
     with (folder / 'r18_synthetic.py').open('a') as demo, (folder / 'r101_isic2017.py').open('a') as paper:
         demo.write('\n'.join(['', *slim, '']))
         paper.write('\n'.join(['', network, *slim, 'stages = stages[::2]', '']))
