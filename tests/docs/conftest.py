@@ -14,6 +14,7 @@ import cv2
 import pytest
 from narrow import SLIM
 
+import mmskin.inference.exported  # noqa: F401 (registers a network, which is not to be forgotten after a page)
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 
