@@ -156,7 +156,7 @@ def is_of(value: Any, wanted: Any) -> bool:
         return value is None
     if wanted in (int, float):
         is_number = isinstance(value, Integral if wanted is int else Real) and not isinstance(value, bool)
-        return is_number and value == value  # not nan
+        return is_number and value - value == 0  # neither nan nor infinite
     if wanted in (str, bool):
         return isinstance(value, wanted)
     if wanted is Path:

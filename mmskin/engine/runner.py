@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -217,8 +218,12 @@ class LesionRunner(Runner):
         check_paramwise(optim_wrapper, self.model)
         clip: Any = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
         for name in ('max_norm', 'clip_value'):  # below 0, torch would turn the gradients round
-            if is_of(clip, Mapping) and name in clip and not (is_of(clip[name], int | float) and clip[name] > 0):
-                raise Mistake(f'optim_wrapper.clip_grad.{name}={clip[name]!r}; give a number above 0')
+            value = clip.get(name, 1) if isinstance(clip, Mapping) else 1
+            if not isinstance(value, Real) or not value > 0:  # infinity only measures
+                raise Mistake(f'optim_wrapper.clip_grad.{name}={value!r}; give a number above 0')
+        counts = optim_wrapper.get('accumulative_counts', 1) if isinstance(optim_wrapper, Mapping) else 1
+        if not is_of(counts, int) or counts < 1:
+            raise Mistake(f'optim_wrapper.accumulative_counts={counts!r}; give a whole number from 1')
         return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod

@@ -93,6 +93,8 @@ class ASPPHead(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int = 1, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
         super().__init__()
+        if not rates or min(rates) < 1:
+            raise Mistake(f'rates={rates} of ASPPHead: give one or more, each from 1')
         self.branches = nn.ModuleList()
         for rate in rates:
             branch = nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate)

@@ -77,6 +77,10 @@ class MultiTaskModel(BaseModel):
         inputs: Mapping[str, dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor or dict(type='mmengine.ImgDataPreprocessor'))
+        for name, value in self.data_preprocessor.named_buffers():
+            if not value.isfinite().all() or (name == 'std' and not (value > 0).all()):
+                above = ' above 0' if name == 'std' else ''
+                raise Mistake(f'data_preprocessor: {name}={value.flatten().tolist()}; give numbers{above}')
         self.backbone = MODELS.build(backbone)
         self.inputs = build_inputs(inputs)
         self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})

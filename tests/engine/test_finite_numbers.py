@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
+from mmengine.model import ImgDataPreprocessor
 from torch import nn
 
 from mmskin.config import load_config
@@ -92,6 +94,27 @@ def test_it_stops_whatever_the_way_of_training(options, load):
 def test_a_gradient_that_is_no_number_is_blamed_on_its_own_images(load, tmp_path):
     with pytest.raises(Mistake, match=r'iteration 2: the loss .*, since the step before.*left .* not finite'):
         run_stages(load(1, 'gradient'))
+
+
+def test_images_that_spoil_the_statistics_are_blamed_themselves(load, monkeypatch):
+    """Batch norm has taken them in before the loss is looked at; the step before is not to blame."""
+    forward, calls = ImgDataPreprocessor.forward, []
+
+    def spoil(self, data, training=False):
+        calls.extend([data] if training else [])
+        data = forward(self, data, training)
+        return {**data, 'inputs': data['inputs'] * (float('nan') if len(calls) == 3 else 1)}
+
+    monkeypatch.setattr(ImgDataPreprocessor, 'forward', spoil)
+    with pytest.raises(Mistake, match=r'iteration 3: the loss cls/loss_ce is nan [^,]* \(images: SYN_') as caught:
+        run_stages(load(99, 0.0))
+    assert {sample.image_id for sample in calls[2]['data_samples']} == {*re.findall(r'SYN_\d+', str(caught.value))}
+
+
+@pytest.mark.parametrize(('eta_min', 'text'), [(-1.0, '-0.'), (float('nan'), 'nan')])
+def test_a_learning_rate_that_is_none_is_named(eta_min, text, load):
+    with pytest.raises(Mistake, match=f'iteration 2: the learning rate is {text}.*; look at param_scheduler'):
+        run_stages(load(99, 0.0, **{'param_scheduler.0.eta_min': eta_min}))
 
 
 def test_weights_that_are_no_numbers_are_not_saved(load, tmp_path):

@@ -1,5 +1,6 @@
 """Stopping at numbers that are not numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,14 @@ class FiniteNumbers(Hook):
 
         runner.model.register_forward_hook(look, with_kwargs=True)
 
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Refuse a learning rate below 0, at which losses rise, or one that is no number."""
+        for rates in runner.optim_wrapper.get_lr().values():
+            if wrong := [rate for rate in rates if isinstance(rate, float) and not 0 <= rate < math.inf]:
+                raise Mistake(
+                    f'{place(runner, runner.iter + 1)}: the learning rate is {wrong[0]:g}; look at param_scheduler'
+                )
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
@@ -65,7 +74,8 @@ class FiniteNumbers(Hook):
         gathered = all_gather_object((wrong, earlier, self.images))
         names = dict.fromkeys(name for wrong, _, _ in gathered for name in wrong)
         text = f'the loss {" and ".join([name for name in names if not name.startswith("loss ")] or names)}'
-        if broken := weights_not_finite(runner.model):
+        parameters = {name for name, _ in unwrap(runner.model).named_parameters()}  # statistics are this batch's, too
+        if broken := [name for name in weights_not_finite(runner.model) if name in parameters]:
             images = [image for _, earlier, _ in gathered for image in earlier]
             text = f'{text}, since the step before, whose images are named, left {broken[0]} not finite'
         else:
