@@ -219,7 +219,7 @@ class LesionRunner(Runner):
         clip: Any = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
         for name in ('max_norm', 'clip_value'):  # below 0, torch would turn the gradients round
             value = clip.get(name, 1) if isinstance(clip, Mapping) else 1
-            if not isinstance(value, Real) or not value > 0:  # infinity only measures
+            if not isinstance(value, Real) or not float(value) > 0:  # infinity only measures
                 raise Mistake(f'optim_wrapper.clip_grad.{name}={value!r}; give a number above 0')
         counts = optim_wrapper.get('accumulative_counts', 1) if isinstance(optim_wrapper, Mapping) else 1
         if not is_of(counts, int) or counts < 1:
