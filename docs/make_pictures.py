@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from playwright.sync_api import Page, sync_playwright
 
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.drawing import readable
 from mmskin.evaluation.conventions import read_predictions, score_tables
+from mmskin.files import readable
 
 IMAGES = Path(__file__).parent / 'images'
 DEMO = ('configs/fpm/r18_synthetic.py', 'work_dirs/demo')

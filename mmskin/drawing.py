@@ -16,7 +16,7 @@ from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
-from mmskin.files import read_note, whole_file, write_note
+from mmskin.files import read_note, readable, whole_file, write_note
 from mmskin.readers.images import read_image
 
 if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a second
@@ -43,7 +43,6 @@ __all__ = [
     'read_cases',
     'read_case_image',
     'read_thumbnail',
-    'readable',
     'figure_format',
     'save_figure',
     'thumbnail',
@@ -63,11 +62,6 @@ SMALLEST = 3  # pixels of a caption's letters
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 SIZE = 320  # pixels on the longer side of a case's picture
 OUTLINES = ('true_outlines', 'pred_outlines')
-
-
-def readable(name: str) -> str:
-    """A class name as written in text."""
-    return name.replace('_', ' ')
 
 
 def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, what is in them, and which names they may have."""
+"""Files that are there whole or not at all, what is in them, how it is written, and which names they may have."""
 
 import csv
 import errno
@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sqlite3
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ except ImportError:  # on Windows
 
 __all__ = [
     'ZOO',
+    'SpooledDict',
     'cache_folder',
     'check_name',
     'check_readable',
@@ -44,6 +46,7 @@ __all__ = [
     'read_csv',
     'read_json',
     'read_note',
+    'readable',
     'refuse_device',
     'refuse_links',
     'shown_path',
@@ -430,6 +433,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows))
 
 
+def readable(name: str) -> str:
+    """A class name as written in text."""
+    return name.replace('_', ' ')
+
+
 def signed(*values: float) -> list[str]:
     """Differences with their sign and three digits, or with so many more that none but 0 itself reads as 0."""
     digits = next((n for n in range(3, 6) if all(round(value, n) for value in values if value)), 6)
@@ -486,3 +494,61 @@ def read_note(path: str | Path, name: str | None = None) -> dict[str, Any]:
 def _digest(name: str, content: Any) -> str:
     """SHA-256 of what a file of this name says, however it is laid out."""
     return hashlib.sha256(json.dumps([name, content], sort_keys=True).encode()).hexdigest()
+
+
+class SpooledDict(Mapping[str, Any]):
+    """A dict of what JSON can hold, in order of arrival; of many entries, all but a few megabytes are on the disk.
+
+    The file has no name and is gone with the object. A key need not be text in UTF-8, as names of files need not.
+    """
+
+    def __init__(self) -> None:
+        self.rows = sqlite3.connect('', check_same_thread=False, isolation_level=None)
+        self.rows.execute('CREATE TABLE entries (place INTEGER PRIMARY KEY, key BLOB UNIQUE, value TEXT)')
+        self.rows.execute('BEGIN')  # or each entry would be a transaction
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        text = 'INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value'
+        self._write(text, key, value)
+
+    def add(self, key: str, value: Any = None) -> bool:
+        """Take an entry, if there is none of this key; whether there was none."""
+        text = 'INSERT OR IGNORE INTO entries (key, value) VALUES (?, ?)'
+        return bool(self._write(text, key, value).rowcount)
+
+    def _write(self, text: str, key: str, value: Any) -> sqlite3.Cursor:
+        try:
+            return self.rows.execute(text, (_bytes(key), json.dumps(value)))
+        except sqlite3.OperationalError as error:
+            raise Mistake(f'no room for temporary files ({error}); make some, or name a folder by TMPDIR') from error
+
+    def __getitem__(self, key: str) -> Any:
+        for (value,) in self.rows.execute('SELECT value FROM entries WHERE key = ?', (_bytes(key),)):
+            return json.loads(value)
+        raise KeyError(key)
+
+    def __len__(self) -> int:
+        return self.rows.execute('SELECT count(*) FROM entries').fetchone()[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for (key,) in self.rows.execute('SELECT key FROM entries ORDER BY place'):
+            yield _text(key)
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, Any]]:
+        """Keys and values from place ``start`` up to ``stop``, in order of arrival."""
+        text = 'SELECT key, value FROM entries WHERE place > ? AND place <= ? ORDER BY place'
+        for key, value in self.rows.execute(text, (start, len(self) if stop is None else stop)):
+            yield _text(key), json.loads(value)
+
+    def sorted(self) -> Iterator[str]:
+        """Keys in the order of their characters."""
+        for (key,) in self.rows.execute('SELECT key FROM entries ORDER BY key'):
+            yield _text(key)
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode('utf-8', 'surrogateescape')
+
+
+def _text(key: bytes) -> str:
+    return key.decode('utf-8', 'surrogateescape')

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from mmskin.inference.image_sources import ImageFiles, ImageSource
     from mmskin.inference.inferencer import LesionInferencer
-    from mmskin.inference.prediction import FailedImage, LesionPrediction
-    from mmskin.inference.prediction_files import CocoFile, PredictionFiles
+    from mmskin.inference.prediction import CocoFile, FailedImage, LesionPrediction, PredictionFiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     print('loading the network ...', file=sys.stderr, flush=True)  # some seconds, most of them for importing torch
     from mmskin.inference.image_sources import find_files
     from mmskin.inference.inferencer import LesionInferencer
-    from mmskin.inference.prediction_files import CocoFile, PredictionFiles
+    from mmskin.inference.prediction import CocoFile, PredictionFiles
 
     wanted = [name for name in ('overlays', 'probabilities', 'explain') if getattr(args, name)]
     if wanted and args.out_dir is None:
@@ -147,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_overwriting(args: argparse.Namespace, sources: 'ImageFiles') -> None:
     """Raise a ``Mistake`` if a result may replace an input, or two of them are one file."""
-    from mmskin.inference.prediction_files import OF_IMAGES
+    from mmskin.inference.prediction import OF_IMAGES
 
     table = args.out_dir / 'predictions.csv' if args.out_dir else None
     options = {'--out-dir': table, '--json': None if args.json == '-' else args.json, '--coco': args.coco}
@@ -213,8 +212,7 @@ def _predict(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from mmskin.drawing import readable
-    from mmskin.files import json_text
+    from mmskin.files import json_text, readable
     from mmskin.inference.prediction import FailedImage
 
     failed = noted = 0

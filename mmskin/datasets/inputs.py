@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 
 from mmskin.datasets.tables import check_columns, read_rows
 from mmskin.errors import Mistake
-from mmskin.spooled import SpooledDict
+from mmskin.files import SpooledDict
 from mmskin.structures import is_known
 
 __all__ = ['input_columns', 'read_inputs']

@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmskin.config import set_in_datasets, tested_dataset
-from mmskin.drawing import read_thumbnail, readable, save_figure
+from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.errors import Mistake
 from mmskin.evaluation.statistics import NUM_RESAMPLES, image_counts, interval, weighted_auc, weighted_mean
-from mmskin.files import markdown_table, write_csv, write_note, write_text
+from mmskin.files import markdown_table, readable, write_csv, write_note, write_text
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from mmskin.drawing import PREDICTED, draw_outlines, overlay, readable, save_figure, thumbnail
+from mmskin.drawing import PREDICTED, draw_outlines, overlay, save_figure, thumbnail
+from mmskin.files import readable
 from mmskin.inference.image_sources import HeldImage, ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction

@@ -14,9 +14,8 @@ from PIL import Image
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import file_key
+from mmskin.files import SpooledDict, file_key
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
-from mmskin.spooled import SpooledDict
 
 __all__ = ['HeldImage', 'ImageFiles', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
 

@@ -26,7 +26,7 @@ from mmskin.datasets.transforms.loading import LoadImage, check_packed
 from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake, refusals
-from mmskin.files import ZOO, check_name
+from mmskin.files import ZOO, SpooledDict, check_name
 from mmskin.inference.compiled import compile_network
 from mmskin.inference.exported import ExportedNetwork, exported_config, is_exported
 from mmskin.inference.image_sources import ImageSource, Inputs, find_images, is_single
@@ -41,7 +41,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.models.watch import GateRates, Rates, unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS
-from mmskin.spooled import SpooledDict
 from mmskin.structures import TaskSample, is_known, not_finite
 
 __all__ = ['LesionInferencer']

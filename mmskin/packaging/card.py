@@ -11,12 +11,11 @@ from mmengine.config import Config, ConfigDict
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
-from mmskin.drawing import readable
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import RESULTS, PerImageTable
 from mmskin.evaluation.statistics import LEVEL
 from mmskin.explain.audit import audit_table
-from mmskin.files import markdown_table, read_note
+from mmskin.files import markdown_table, read_note, readable
 from mmskin.inference.novelty import NOVELTY_FILE
 from mmskin.inference.zoo import ModelFolder
 from mmskin.models.averaging import member_configs

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from mmskin.drawing import Case, draw_sheet, readable, save_figure
+from mmskin.drawing import Case, draw_sheet, save_figure
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import Estimate
 from mmskin.evaluation.submission import SENSITIVITIES
+from mmskin.files import readable
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a paper, and both
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'  # https://jfly.uni-koeln.de/color/

@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from mmskin.datasets.isic2017 import listed
-from mmskin.drawing import Case, read_cases, readable
+from mmskin.drawing import Case, read_cases
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import PROBABILITY, PerImageTable
@@ -32,7 +32,7 @@ from mmskin.evaluation.statistics import (
     weighted_specificity,
 )
 from mmskin.evaluation.submission import SENSITIVITIES
-from mmskin.files import read_note, write_json, write_text
+from mmskin.files import read_note, readable, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 

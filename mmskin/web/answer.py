@@ -15,13 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.colors import Normalize, to_hex
 
 from mmskin.datasets.isic2017 import MASK_SUFFIX
-from mmskin.drawing import FURTHER, MAP_COLORS, overlay, readable, thumbnail
+from mmskin.drawing import FURTHER, MAP_COLORS, overlay, thumbnail
 from mmskin.explain.explanation import Explanation, answer, explain
-from mmskin.files import csv_line
+from mmskin.files import csv_line, readable
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
-from mmskin.inference.prediction import LesionPrediction
-from mmskin.inference.prediction_files import cells_of, files_of
+from mmskin.inference.prediction import LesionPrediction, cells_of, files_of
 from mmskin.masks import Polygon, contours_of
 
 __all__ = ['Refused', 'answer_html', 'look_at', 'samples_html']

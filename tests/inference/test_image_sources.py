@@ -14,8 +14,8 @@ from PIL import Image
 
 from mmskin.cli import main
 from mmskin.errors import Mistake
+from mmskin.files import SpooledDict
 from mmskin.inference.image_sources import find_files, find_images, is_single
-from mmskin.spooled import SpooledDict
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 

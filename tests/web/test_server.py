@@ -22,8 +22,8 @@ gradio = pytest.importorskip('gradio', reason="the page needs gradio: pip instal
 import httpx  # noqa: E402
 
 from mmskin.cli import main  # noqa: E402
-from mmskin.drawing import readable  # noqa: E402
 from mmskin.errors import Mistake  # noqa: E402
+from mmskin.files import readable  # noqa: E402
 from mmskin.web.door import Address  # noqa: E402
 from mmskin.web.limits import Limits  # noqa: E402
 from mmskin.web.server import running  # noqa: E402

@@ -22,7 +22,7 @@ from mmskin.evaluation.classification import ClassificationMetric
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.inferencer import LesionInferencer
-from mmskin.inference.prediction_files import PredictionFiles
+from mmskin.inference.prediction import PredictionFiles
 from mmskin.models.tasks.classification import Classification, MultiLabelClassification, OrdinalClassification
 from mmskin.models.tasks.segmentation import MultiClassSegmentation, MultiLabelSegmentation
 from mmskin.packaging.export import export_model
