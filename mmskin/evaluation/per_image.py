@@ -26,6 +26,7 @@ from mmskin.registry import EVALUATOR
 from mmskin.structures import names_key, names_of
 
 PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
+MADE_OF_THEM = ('test.json', 'cases.json', 'cases.png', 'report.html', 'temperature.json')
 SIZES = ('small', 'medium', 'large')
 SCORE, PROBABILITY = 'score_', 'prob_'  # of one of several classes, and of a label for itself
 Row = dict[str, Any]
@@ -420,9 +421,12 @@ class PerImageTable:
 def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerImageTable) -> None:
     """Write ``per_image.csv``, and ``results.json`` with the metrics by name and what identifies the table.
 
-    A metric that is undefined is null, since JSON has no nan.
+    A metric that is undefined is null, since JSON has no nan. What an earlier test left in the folder is removed first:
+    its cases and its checkpoint would pass for those of these numbers.
     """
     path = Path(folder, PER_IMAGE)
+    for name in MADE_OF_THEM:
+        path.with_name(name).unlink(missing_ok=True)
     table.write(path)
     noted = {'rows': len(table), 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
     numbers = {name: float(value) for name, value in sorted(metrics.items())}

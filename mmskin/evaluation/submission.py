@@ -44,7 +44,8 @@ class ChallengeSubmission(BaseMetric):
     the history of https://github.com/ImageMarkup/isic-challenge-scoring.
 
     Args:
-        out_dir: the submission's folder. Masks of other images in it are an error at the end of the test.
+        out_dir: the submission's folder. Masks of other images in it, or a table of another network, are an error at
+            the end of the test.
         diagnosis: the task that names the disease; by default the one that learns ``gt_label``.
         outline: the task that outlines the lesion; by default the one that learns ``gt_sem_seg``.
 
@@ -96,6 +97,11 @@ class ChallengeSubmission(BaseMetric):
         if rows:  # with the nine digits that tell any two of float32 apart
             cells = ([row['image_id'], *(f'{row[name]:.9g}' for name in CATEGORIES)] for row in rows)
             write_csv(self.out_dir / TABLE, cells)
+        elif (self.out_dir / TABLE).exists():
+            raise Mistake(
+                f'{self.out_dir / TABLE} is of another network, since this one names no disease; choose an empty '
+                'folder.'
+            )
         folder = self.out_dir / MASKS
         if folder.is_dir():
             image_ids = {row['image_id'] for row in results if row['outlined']}

@@ -276,6 +276,10 @@ def pictures(
                 'predicted class, green where it is right.'
             )
             show('cases', 'Best, median and worst cases', text, figures.cases_figure(rows))
+    for path in folder.glob('*.svg'):  # of an earlier test
+        if path.stem not in shown and path.with_suffix('.pdf').is_file():
+            path.unlink()
+            path.with_suffix('.pdf').unlink()
     return shown
 
 

@@ -81,6 +81,13 @@ def test_masks_of_another_test_set_are_named(submit, make_sample):
         submit([make_sample('ISIC_1', pred=mask())])
 
 
+def test_a_table_of_another_network_is_named(submit, make_sample):
+    """Of the same images, and of one that has no diagnosis now: the two parts would be of two networks."""
+    submit([make_sample('ISIC_1', scores=SCORES, pred=mask())])
+    with pytest.raises(Mistake, match=r'Part3\.csv is of another network, since this one names no disease'):
+        submit([make_sample('ISIC_1', pred=mask())])
+
+
 def test_ids_that_are_one_file_on_some_disks_are_refused(submit, make_sample):
     with pytest.raises(Mistake, match='the ids A and a are one file on a disk that ignores capitals; rename one'):
         submit([make_sample(name, pred=mask()) for name in ('a', 'A', 'b')])

@@ -123,6 +123,18 @@ def test_without_the_cases_there_are_no_contours(report, quick):
     assert 'cases' not in figures
 
 
+def test_nothing_of_an_earlier_test_in_the_folder_stays(tmp_path, make_evaluation, write_test, quick):
+    """Its cases and its checkpoint would pass for those of the new numbers, and its figures get into a paper."""
+    folder, other = write_test(tmp_path / 'test', make_evaluation(FULL)), make_evaluation([0, 1, 2])
+    other.image_ids = [f'VAL_{index}' for index in range(3)]
+    write_note(folder / 'test.json', {'checkpoint': 'epoch_3.pth'})
+    write_report(folder, write_test(tmp_path / 'val', other) / 'per_image.csv')
+    write_test(folder, make_evaluation([math.nan] * 4, diagnosis=False), cases=False)
+    assert {path.name for path in folder.iterdir()} == {'per_image.csv', 'results.json', 'report_figures'}
+    assert 'epoch_3.pth' not in write_report(folder).read_text()
+    assert {path.stem for path in (folder / 'report_figures').iterdir()} == {'jaccard', 'groups'}
+
+
 def test_images_that_are_gone_are_named(report, quick, tmp_path):
     report(FULL)
     cases = tmp_path / 'test' / 'cases.json'
