@@ -33,6 +33,7 @@ __all__ = [
     'cache_folder',
     'check_name',
     'check_readable',
+    'clear_unfinished',
     'csv_line',
     'file_key',
     'finite',
@@ -241,7 +242,7 @@ def _unfinished(path: Path, make: Callable[[Path], Any]) -> Iterator[tuple[Path,
     its process ends, however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_unfinished(path.parent.absolute())
+    clear_unfinished(path.parent)
     suffix = path.suffix if re.fullmatch(r'\.\w{1,6}', path.suffix) else ''
     with ExitStack() as held:
         while True:
@@ -275,9 +276,13 @@ def _locked(path: Path, flags: int = 0) -> Iterator[None]:
         os.close(handle)
 
 
-@cache  # once in a process
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files and folders that they wrote in ``folder``; once in a process."""
+    _clear_unfinished(folder.absolute())
+
+
+@cache
 def _clear_unfinished(folder: Path) -> None:
-    """Remove what killed processes left of files and folders that they wrote in ``folder``."""
     with suppress(OSError):
         for name in filter(UNFINISHED.fullmatch, os.listdir(folder)):
             with suppress(OSError), _locked(folder / name, fcntl.LOCK_NB if fcntl else 0):

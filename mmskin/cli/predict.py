@@ -276,17 +276,19 @@ def _write(
     Raises:
         Mistake: if it cannot be explained, or its name is too long for those of its results.
     """
-    try:
-        if args.explain:
-            from mmskin.explain.explanation import draw_explanation, explain
-            from mmskin.files import write_json
 
-            picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            explanation = explain(inferencer, source)
-            draw_explanation(explanation, picture)
-            write_json(picture.with_suffix('.json'), explanation.to_dict(), indent=2)
-        files.write(prediction, source)
+    def explained() -> None:
+        from mmskin.explain.explanation import draw_explanation, explain
+        from mmskin.files import write_json
+
+        picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        explanation = explain(inferencer, source)
+        draw_explanation(explanation, picture)
+        write_json(picture.with_suffix('.json'), explanation.to_dict(), indent=2)
+
+    try:
+        files.write(prediction, source, *([explained] if args.explain else []))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

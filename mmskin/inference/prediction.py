@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,17 @@ from PIL import Image
 from mmskin.datasets.isic2017 import MASK_SUFFIX
 from mmskin.drawing import FURTHER, PREDICTED, add_caption, draw_outlines, thumbnail
 from mmskin.errors import Mistake
-from mmskin.files import check_name, csv_line, json_text, plain_cell, readable, refuse_device, whole_file, write_whole
+from mmskin.files import (
+    check_name,
+    clear_unfinished,
+    csv_line,
+    json_text,
+    plain_cell,
+    readable,
+    refuse_device,
+    whole_file,
+    write_whole,
+)
 from mmskin.inference.image_sources import Content, ImageSource
 from mmskin.masks import (
     LesionMeasurements,
@@ -235,8 +245,8 @@ class PredictionFiles:
     no lesion to name, and the measurements of the lesion, of a network that outlines one.
     ``masks/<image id>_segmentation.png`` is 8-bit, 0 and 255, and of the image's own size. Further tasks have columns
     ``<task>/<number>``, ``<task>/label`` and ``<task>/<outline>``, the share of the image that a mask covers, and masks
-    ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row comes after its other files.
-    Results of an earlier prediction in the same folder are removed.
+    ``<image id>_<task>.png`` or ``<image id>_<task>_<outline>.png``. An image's row begins before its other files and
+    ends after them: results of an earlier prediction in the same folder are removed, also where it was killed.
 
     Args:
         out_dir: The folder.
@@ -254,6 +264,7 @@ class PredictionFiles:
         refuse_device(self.table)
         self._remove_earlier()
         out_dir.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(out_dir)
         self.table.unlink(missing_ok=True)  # or it would be written through a link
         # the name of a file need not be text in UTF-8; the table is
         self._rows = self.table.open('w', newline='', encoding='utf-8', errors='backslashreplace')
@@ -273,11 +284,16 @@ class PredictionFiles:
                     image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
                 except Mistake:
                     continue  # none that we wrote
-                names = [f'{folder}/{image_id}{suffix}' for folder, suffix in OF_IMAGES]
-                for task, _, outline in (column.partition('/') for column in others if '/' in column):
-                    names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
-                for name in names:
-                    (self.out_dir / name).unlink(missing_ok=True)
+                self._remove(image_id, others)
+
+    def _remove(self, image_id: str, columns: Sequence[str]) -> None:
+        """Remove the files of an image, and what a killed process left of others in their folders."""
+        names = [f'{folder}/{image_id}{suffix}' for folder, suffix in OF_IMAGES]
+        for task, _, outline in (column.partition('/') for column in columns if '/' in column):
+            names += [picture_name(folder, image_id, task, outline) for folder in ('masks', 'probabilities')]
+        for path in (self.out_dir / name for name in names):
+            clear_unfinished(path.parent)
+            path.unlink(missing_ok=True)
 
     def _rows_of(self, file: IO[str]) -> Iterator[list[str]]:
         try:
@@ -292,21 +308,37 @@ class PredictionFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._has_head:
-            self._write_row(['image_id', *self.classes, 'label', 'note', *MEASURED])
+            self._write(csv_line(['image_id', *self.classes, 'label', 'note', *MEASURED]))
         self._rows.close()
 
-    def write(self, prediction: LesionPrediction, source: ImageSource) -> None:
-        """Write everything about one image; ``source`` is read again for the overlay."""
-        for name, content in files_of(prediction, source if self.overlays else None):
-            write_whole(self.out_dir / name, content)
+    def write(self, prediction: LesionPrediction, source: ImageSource, more: Callable[[], None] = lambda: None) -> None:
+        """Write everything about one image, or nothing if that fails.
+
+        Args:
+            prediction: Its answer.
+            source: Is read again for the overlay.
+            more: Writes further files of it, of ``OF_IMAGES``.
+        """
         cells = cells_of(prediction, self.classes)
         if not self._has_head:
-            self._write_row([*cells])
+            self._write(csv_line([*cells]))
             self._has_head = True
-        self._write_row([*cells.values()])
+        start, row = self._rows.tell(), csv_line([*cells.values()])
+        begun = csv_line([prediction.image_id]).rstrip('\n')
+        self._write(begun)
+        try:
+            more()
+            for name, content in files_of(prediction, source if self.overlays else None):
+                write_whole(self.out_dir / name, content)
+        except BaseException:
+            self._rows.seek(start)
+            self._rows.truncate()
+            self._remove(prediction.image_id, [*cells])
+            raise
+        self._write(row.removeprefix(begun))
 
-    def _write_row(self, cells: Sequence[str]) -> None:
-        self._rows.write(csv_line(cells))
+    def _write(self, text: str) -> None:
+        self._rows.write(text)
         self._rows.flush()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from PIL import Image
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
-from mmskin.files import read_csv
+from mmskin.files import read_csv, whole_file, write_whole
 from mmskin.masks import measure_lesion
 
 HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label,note,area,area_fraction,perimeter,'
@@ -229,6 +230,36 @@ def test_nothing_of_an_earlier_run_is_left(predict, photos, tmp_path):
     assert [row['image_id'] for row in rows(out)] == ['b']
     assert {path.name for path in (out / 'masks').iterdir()} == {'b_segmentation.png', 'mine.png'}
     assert [*(out / 'overlays').iterdir()] == []
+
+
+def test_nothing_of_a_killed_run_is_left(predict, photos, monkeypatch):
+    """It had written the mask of an image, and no row as yet: by a later table that mask would pass for its own."""
+
+    def killed(path, content):
+        with whole_file(path) as file:
+            if path.parent.name == 'overlays':
+                os._exit(9)
+            file.write(content)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr('mmskin.inference.prediction.write_whole', killed)
+        predict(photos / 'a.jpg', '--overlays')
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    _, out = predict(photos / 'b.png')
+    assert [row['image_id'] for row in rows(out)] == ['b']
+    assert {path.name for path in out.rglob('*.*')} == {'predictions.csv', 'b_segmentation.png'}
+
+
+def test_a_picture_that_cannot_be_written_leaves_neither_the_others_nor_a_row(predict, photos, monkeypatch):
+    def full(path, content):
+        if path.parent.name == 'overlays':
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr('mmskin.inference.prediction.write_whole', full)
+    status, out = predict(photos / 'a.jpg', '--overlays')
+    assert status == 2
+    assert [path.name for path in out.rglob('*.*')] == ['predictions.csv'] and rows(out) == []
 
 
 def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):
