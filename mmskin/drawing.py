@@ -230,7 +230,7 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
                 text.set_fontfamily([*text.get_fontfamily(), name])
     for axis in axes:
         told = axis.get_major_formatter()
-        if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels anew when the figure is drawn
+        if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels again when the figure is drawn
             axis.set_major_formatter(FuncFormatter(lambda value, place, told=told: drawable(told(value, place))[0]))
     with whole_file(path) as file:
         figure.savefig(file, format=kind, **options)

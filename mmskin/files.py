@@ -465,7 +465,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise MissingFile(f'{path}: not there') from error
     except (RecursionError, ValueError) as error:
-        raise Mistake(f'{path}: damaged, or no JSON ({error}); make it again by what wrote it') from error
+        raise Mistake(f'{path}: damaged, or not JSON ({error}); make it again by what wrote it') from error
 
 
 SEAL = 'sha256'

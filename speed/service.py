@@ -9,7 +9,7 @@ Four figures from one run, without test-time augmentation, on images of 1024 x 7
    process (decoding, measuring and JSON included), and a POST to the service, in turns; CPU time, too, of all processes
    of the service, which a loaded machine changes less.
 2. Where the CPU time of a POST goes, process by process, and what each takes unasked.
-3. So many clients at once, each of which asks anew as soon as it is answered, or after what Retry-After says: answers
+3. So many clients at once, each of which asks again as soon as it is answered, or after what Retry-After says: answers
    by status, rate, latency of those answered with 200.
 4. Memory of all processes of the service before the load and at its highest, with the part that is shared counted in
    each process that shares it.

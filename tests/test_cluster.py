@@ -290,7 +290,7 @@ def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repositor
     assert capfd.readouterr().out.splitlines()[-1] == first.splitlines()[-1]
     assert begun == {path: path.stat().st_mtime for path in (folder / 'trials').rglob('*.pth')}
     assert main([*arguments, '--search', 'optim_wrapper.optimizer.lr=1e-5..1e-3']) == 2
-    assert 'was begun with another search' in capfd.readouterr().err
+    assert 'was started with another search' in capfd.readouterr().err
 
 
 @pytest.fixture(scope='module')

@@ -162,9 +162,9 @@ def test_a_note_comes_back_as_it_was(tmp_path):
         (lambda text: '{"a": 0.5}', 'was changed'),
         (lambda text: '[]', 'was changed'),
         (lambda text: 'null', 'was changed'),
-        (lambda text: text[:-5], 'damaged, or no JSON'),
-        (lambda text: '[' * 100_000, 'damaged, or no JSON'),
-        (lambda text: '\0', 'damaged, or no JSON'),
+        (lambda text: text[:-5], 'damaged, or not JSON'),
+        (lambda text: '[' * 100_000, 'damaged, or not JSON'),
+        (lambda text: '\0', 'damaged, or not JSON'),
     ],
 )
 def test_a_note_that_was_changed_is_refused(tmp_path, damage, fault):

@@ -58,7 +58,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
 
     Raises:
         Mistake: if no run, or no seed in all folds, is finished; if runs were made on different data, with different
-            test protocols, with other settings than the suite has now, or with a network that was trained anew since;
+            test protocols, with other settings than the suite has now, or with a network that was trained again since;
             if the table of folds is another one now.
     """
     finished = [run for run in runs if run.finished]
@@ -77,7 +77,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
     unfinished = {key: len(folds) for key, folds in by_seed.items() if len(folds) < count}
     if not tested:
         what = 'no run is finished' if suite.folds is None else 'no method has a seed with all folds finished'
-        raise Mistake(f'{runs[0].results}: {what}, so there is nothing to report.')
+        raise Mistake(f'{runs[0].results}: {what}, so there is nothing to report')
     tables: dict[tuple[str, int], PerImageTable] = {}
     image_ids: list[str] = []  # in the order of the first table
     for key, of_seed in tested.items():
@@ -87,7 +87,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
             tables[key] = table.aligned(image_ids)
         except ValueError as error:
             other_run = next(iter(tested.values()))[0]
-            raise Mistake(f'{of_seed[0].record} and {other_run.record}: {error}; test them anew.') from error
+            raise Mistake(f'{of_seed[0].record} and {other_run.record}: {error}; test them again') from error
     groups = None
     if suite.folds:
         places = tested_folds(runs[0].folds_file, image_ids, [run.record for run in finished])
@@ -144,7 +144,7 @@ def join(tables: Sequence[PerImageTable]) -> PerImageTable:
     """
     image_ids = [image_id for table in tables for image_id in table.image_ids]
     if len({*image_ids}) < len(image_ids):
-        raise Mistake(f'{Counter(image_ids).most_common(1)[0][0]} was tested in two folds; test them anew')
+        raise Mistake(f'{Counter(image_ids).most_common(1)[0][0]} was tested in two folds; test them again')
     names = dict.fromkeys(name for table in tables for name in table.columns)
     columns = {name: np.concatenate([table.column(*name.split('/', 1)) for table in tables]) for name in names}
     return PerImageTable(image_ids, columns)

@@ -228,7 +228,7 @@ class Run:
         if any(noted.get(key, now) != now for key, now in self.asked.items()):
             raise Mistake(
                 f'{self.record if self.finished else self.folder} was begun with other settings than '
-                f'{self.method.config} and the suite have now; remove it, restore them, or choose another --work-dir.'
+                f'{self.method.config} and the suite have now; remove it, restore them, or choose another --work-dir'
             )
 
     def check_plan(self) -> None:
@@ -244,7 +244,7 @@ class Run:
             changed = [f'{name} ({self.folds_file})' if name == 'folds' else name for name in changed]
             raise Mistake(
                 f'{self.record if self.finished else self.folder} was begun on other data or with another test '
-                f'protocol: {", ".join(changed)} changed since; remove it, restore them, or choose another --work-dir.'
+                f'protocol: {", ".join(changed)} changed since; remove it, restore them, or choose another --work-dir'
             )
 
     def check_networks(self) -> None:
@@ -261,7 +261,7 @@ class Run:
         if began and now and began['needed'] not in (now['tested'], *now.get('trained_again', ())):
             raise Mistake(
                 f'{self.record} was made with another network than {self.needed.record} has now; remove the first, and '
-                'it is made again.'
+                'it is made again'
             )
 
     def execute(self) -> None:

@@ -180,14 +180,14 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         methods = tuple(Method(**{**entry, 'config': path.parent / entry['config']}) for entry in settings['methods'])
         _check_methods(methods, path)
         if settings.get('baseline') not in (None, *(method.name for method in methods)):
-            raise Mistake(f'{path}: baseline={settings["baseline"]!r} is not a method; name one, or leave it out.')
+            raise Mistake(f'{path}: baseline={settings["baseline"]!r} is not a method; name one, or leave it out')
         for key in ('seeds', 'metrics'):
             if len({*settings[key]}) < len(settings[key]):
-                raise Mistake(f'{path}: {key}={settings[key]} has an entry twice; keep it once.')
+                raise Mistake(f'{path}: {key}={settings[key]} has an entry twice; keep it once')
         if wrong := sorted({*settings.get('may_differ', ())} - {*OF_TRAINING}):
             raise Mistake(
                 f'{path}: may_differ has {wrong}; it can have {OF_TRAINING}: methods that are tested on other data or '
-                'in other ways cannot be compared.'
+                'in other ways cannot be compared'
             )
         power = settings.get('power', {})
         _check_names(power, Assumptions, path)
@@ -196,7 +196,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
         by_metric |= {f'paper of {method.name!r}': method.paper for method in methods}
         for key, table in by_metric.items():
             if wrong := sorted({*table} - {*settings['metrics']}):
-                raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}.')
+                raise Mistake(f'{path}: {key} has {wrong}; the metrics are {", ".join(settings["metrics"])}')
         settings |= {key: tuple(settings.get(key, ())) for key in ('seeds', 'metrics', 'may_differ')}
         settings['options'] = {**settings.get('options', {}), **(options or {})}
         settings['data_root'] = data_root or settings.get('data_root')
@@ -204,7 +204,7 @@ def read_suite(path: str | Path, data_root: str | None = None, options: Mapping[
             folds = settings['folds'] if isinstance(settings['folds'], dict) else {'count': settings['folds']}
             _check_names(folds, Folds, path)
             if folds['count'] < 2:
-                raise Mistake(f'{path}: folds={folds["count"]}; give 2 or more, or leave it out.')
+                raise Mistake(f'{path}: folds={folds["count"]}; give 2 or more, or leave it out')
             groups, splits = folds.get('groups', ('duplicates',)), folds.get('splits')
             groups = (groups,) if isinstance(groups, (str, dict)) else tuple(groups)
             settings['folds'] = Folds(**{**folds, 'groups': groups, 'splits': splits and tuple(splits)})
@@ -222,34 +222,34 @@ def _check_names(settings: dict, kind: type, path: Path) -> None:
         listed = ', '.join(sorted(map(str, wrong))) or 'something'
         raise Mistake(
             f'{path}: {listed} of a {kind.__name__.lower()} is unknown, missing or empty; it needs '
-            f'{", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}.'
+            f'{", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}'
         )
     for names, wanted, kinds in KINDS:
         for name in sorted(names & settings.keys()):
             if not is_of(settings[name], wanted):
-                raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}.')
+                raise Mistake(f'{path}: {name}={settings[name]!r}; give {kinds}')
     for name in sorted(NOT_NEGATIVE & settings.keys()):
         most = 1 if name == 'churn' else math.inf
         numbers = settings[name].values() if isinstance(settings[name], Mapping) else [settings[name] or 0]
         if not all(0 <= number <= most and math.isfinite(number) for number in numbers):
-            raise Mistake(f'{path}: {name}={settings[name]!r}; give {"0 to 1" if most == 1 else "0 or more"}.')
+            raise Mistake(f'{path}: {name}={settings[name]!r}; give {"0 to 1" if most == 1 else "0 or more"}')
 
 
 def _check_methods(methods: Sequence[Method], path: Path) -> None:
     """Raise if a config is missing, a name repeats, or a method needs networks that no other trains."""
     if len({method.folder for method in methods}) < len(methods):
-        raise Mistake(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}.')
+        raise Mistake(f'{path}: methods need names that differ: {", ".join(method.name for method in methods)}')
     for method in methods:
         check_name(method.folder, f'{path}: the folder of the method {method.name!r},')
     trained = [method.name for method in methods if method.weights_of is None]
     first = [method.name for method in methods if method.weights_of is None and method.starts_from is None]
     for method in methods:
         if not method.config.is_file():
-            raise MissingFile(f'{method.config}: no such config; {path} names it for {method.name!r}.')
+            raise MissingFile(f'{method.config}: no such config; {path} names it for {method.name!r}')
         if method.weights_of and method.weights_of not in trained:
-            raise Mistake(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}.')
+            raise Mistake(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}')
         if method.starts_from and (method.weights_of or method.starts_from not in first):
             raise Mistake(
                 f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
-                'method without weights_of.'
+                'method without weights_of'
             )

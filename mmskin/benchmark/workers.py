@@ -131,7 +131,7 @@ def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run
     if unknown := {*names} - {method.name for method in known}:
         raise Mistake(
             f'--methods {", ".join(sorted(unknown))}: the suite has no such method; it has '
-            f'{", ".join(method.name for method in known)}.'
+            f'{", ".join(method.name for method in known)}'
         )
     kept: set[Path] = set()
     for run in runs:
@@ -162,12 +162,12 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
         if (first, last) != ('0', f'{int(size or 0) - 1}'):
             raise Mistake(
                 f'this Slurm array has {size} ids from {first} to {last}, so that its parts are not known; submit it '
-                'as --array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12.'
+                'as --array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12'
             )
         shard = f'{own}/{size}'
     index, _, count = (shard or '0/1').partition('/')
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise Mistake(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4.')
+        raise Mistake(f'--shard {shard}: write i/n with i from 0 to n - 1, such as 0/4')
     origins = list(dict.fromkeys(run.origin.folder for run in runs))
     return [run for run in runs if origins.index(run.origin.folder) % int(count) == int(index)]
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
     from mmskin.config import SettingsAction
 
-    parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it anew')
+    parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it again')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--with', nargs='+', metavar='MODEL', help='models to average it with: names or folders')

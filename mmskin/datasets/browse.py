@@ -85,13 +85,13 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     loader = cfg.get(f'{split}_dataloader')
     if not loader:
         name = Path(cfg.filename or 'the config').name
-        raise Mistake(f'{name} has no {split}_dataloader; choose another split.')
+        raise Mistake(f'{name} has no {split}_dataloader; choose another split')
     dataset = DATASETS.build(loader.dataset)
     for part in task_datasets(dataset):
         part.seed = cfg.get('randomness', {}).get('seed', part.seed)
     count = min(count, len(dataset))
     if min(count, views) < 1:
-        raise Mistake('there is nothing to show; give a count, views and a split of at least one image.')
+        raise Mistake('there is nothing to show; give a count, views and a split of at least one image')
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = []
     for info in (dict(dataset.get_data_info(index)) for index in indices):

@@ -72,7 +72,7 @@ class CachedLoading:
         try:
             return Rows(file, all_of_it=all_of_it)
         except (FileNotFoundError, Mistake) as error:
-            raise Mistake(f'{file}: is missing or damaged; run mmskin cache again, which writes it anew') from error
+            raise Mistake(f'{file}: is missing or damaged; run mmskin cache again, which writes it again') from error
 
     def check(self, image_ids: Sequence[str]) -> None:
         """Make sure that all these images are in the cache.
@@ -102,7 +102,7 @@ class CachedLoading:
             file = self.folder / f'{where["shard"]:06}.arrow'
             raise Mistake(
                 f'{file}: is damaged, it does not hold {results["image_id"]} as it was written; '
-                'run mmskin cache again, which writes it anew'
+                'run mmskin cache again, which writes it again'
             )
         notes = json.loads(row['notes'])
         if changed := changed_source(results, notes['sources']):

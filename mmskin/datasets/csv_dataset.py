@@ -134,7 +134,7 @@ class CsvDataset(TaskDataset):
     def load_data_list(self) -> Rows:
         """A row for each of the table's, in its order; those of a large table are made once for all processes."""
         if self.flag_columns and len(self.flag_columns) != len(self.classes):
-            raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}.')
+            raise Mistake(f'label_column={self.flag_columns} are not as many as the classes {self.classes}')
         table = Path(self.data_root, self.csv)
         folder = Path(self.data_root) if self.data_root else table.parent
         if table.is_file() and table.stat().st_size >= SHARED_FROM:

@@ -78,7 +78,7 @@ def read_splits(data_root: str | Path, splits: Sequence[str] | None = None) -> d
     folders = {split: Path(data_root) / f'{name}_Data' for split, name in SPLITS.items()}
     splits = splits or [split for split, folder in folders.items() if folder.is_dir()]
     if len(splits := [*dict.fromkeys(splits)]) < 2:
-        raise Mistake(f'{data_root} has {len(splits)} of the splits {", ".join(SPLITS)}; it takes two to compare.')
+        raise Mistake(f'{data_root} has {len(splits)} of the splits {", ".join(SPLITS)}; it takes two to compare')
     return {split: read_folder(split, folders[split]) for split in splits}
 
 

@@ -77,9 +77,9 @@ class ISIC2017Dataset(TaskDataset):
     ) -> None:
         self.splits = (split,) if isinstance(split, str) else tuple(split)
         if not self.splits or not {*self.splits} <= {*SPLITS}:
-            raise Mistake(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}.')
+            raise Mistake(f'split={split!r} is not one of {", ".join(map(repr, SPLITS))}')
         if not tasks or not set(tasks) <= set(TASKS):
-            raise Mistake(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple.')
+            raise Mistake(f'tasks={tasks!r}: ISIC2017Dataset has the tasks {TASKS}; give one or both, as a tuple')
         self.split, self.tasks = '+'.join(self.splits), tuple(tasks)
         self.partial_labels, self.exclude, self.extra = partial_labels, frozenset(exclude), extra
         self.outside_data_root = outside_data_root
@@ -97,7 +97,7 @@ class ISIC2017Dataset(TaskDataset):
         roots = None if self.outside_data_root else [self.data_root]
         extra = read_extra_samples(self.extra, roots) if self.extra else []
         if twice := [*{*ids}.intersection(sample['image_id'] for sample in extra)]:
-            raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has.')
+            raise Mistake(f'{self.extra} lists {listed(twice)} that the {self.split} split of {self.data_root} has')
         unused = {key for task, key in (('cls', 'gt_label'), ('seg', 'seg_map_path')) if task not in self.tasks}
         return [samples[index] for index in kept] + [
             {key: value for key, value in sample.items() if key not in unused} | {'is_extra': True} for sample in extra
@@ -145,7 +145,7 @@ class ISIC2017Dataset(TaskDataset):
                 'or allow it with partial_labels=True'
             )
         if complaints:
-            raise Mistake(f'{self.split} split: {"; ".join(complaints)}.')
+            raise Mistake(f'{self.split} split: {"; ".join(complaints)}')
         return known
 
 
@@ -188,5 +188,5 @@ def by_id(folder: Path, pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     pairs = list(pairs)
     twice = [image_id for image_id, count in Counter(image_id for image_id, _ in pairs).items() if count > 1]
     if twice:
-        raise Mistake(f'{folder} holds more than one file for {listed(twice)}; keep one of each.')
+        raise Mistake(f'{folder} holds more than one file for {listed(twice)}; keep one of each')
     return dict(pairs)

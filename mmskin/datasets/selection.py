@@ -98,11 +98,11 @@ def select_data(
             two masks, or ``count`` is negative.
     """
     if count is not None and count < 0:
-        raise Mistake(f'count={count}: give how many are taken at most, or leave it out.')
+        raise Mistake(f'count={count}: give how many are taken at most, or leave it out')
     if labels and not Path(labels).is_file():
-        raise MissingFile(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out.")
+        raise MissingFile(f"{labels} is missing; name the table with candidates' diagnoses, or leave labels out")
     if masks and not Path(masks).is_dir():
-        raise MissingFile(f"{masks} is not a folder; name the one with candidates' masks, or leave masks out.")
+        raise MissingFile(f"{masks} is not a folder; name the one with candidates' masks, or leave masks out")
     diagnoses = read_labels(Path(labels)) if labels else {}
     mask_files = index_masks(Path(masks)) if masks else {}
     training = sorted(index_images(Path(data_root, f'{SPLITS["train"]}_Data')).values())
@@ -160,7 +160,7 @@ def find_candidates(folder: Path, known: set[str]) -> list[Path]:
     images = [path for path in paths if not path.name.lower().endswith((MASK_SUFFIX, SUPERPIXEL_SUFFIX))]
     new = by_id(folder, ((path.stem, path) for path in images if path.stem not in known))
     if not new:
-        raise Mistake(f'{folder} holds {len(images)} images, none of which is new; name a folder with candidates.')
+        raise Mistake(f'{folder} holds {len(images)} images, none of which is new; name a folder with candidates')
     return [new[name] for name in sorted(new)]
 
 
@@ -223,7 +223,7 @@ def rank(paths: Sequence[Path], distances: np.ndarray) -> list[tuple[Path, float
     if unreadable:
         print(f'{len(unreadable)} unreadable images are left out: {", ".join(unreadable[:10])}')
     if len(unreadable) == len(paths):
-        raise Mistake(f'none of the {len(paths)} candidates can be read, such as {paths[0]}.')
+        raise Mistake(f'none of the {len(paths)} candidates can be read, such as {paths[0]}')
     order = np.argsort(distances, kind='stable').tolist()[: len(paths) - len(unreadable)]  # nan comes last
     return [(paths[index], float(distances[index])) for index in order]
 

@@ -96,7 +96,7 @@ def shard_members(
         lines = str(error).splitlines()
         said = 'as no kind of tar file' if lines[1:] else ''.join(lines)
         kind = 'compressed, damaged' if mode == 'r:' else 'damaged'
-        raise Mistake(f'{shard}: {kind}, or no tar file ({said}); copy it again') from error
+        raise Mistake(f'{shard}: {kind}, or not a tar file ({said}); copy it again') from error
 
 
 class TarBackend(BaseStorageBackend):

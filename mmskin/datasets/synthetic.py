@@ -20,7 +20,7 @@ from mmskin.errors import Mistake
 from mmskin.files import whole_folder, write_csv, write_json
 
 MANIFEST = 'synthetic.json'
-VERSION = 4  # raise it with every change of the images, so that folders written before are written anew
+VERSION = 4  # raise it with every change of the images, so that folders written before are written again
 AGES = (62, 42, 68)  # mean by class, in years; standard deviation 12
 MALE = (0.65, 0.45, 0.55)  # share by class
 UNKNOWN = 0.1  # share of ages, and of sexes
@@ -79,7 +79,7 @@ class SyntheticLesions:
             except (RecursionError, ValueError) as error:
                 raise Mistake(f'{written}: damaged; remove {out_dir}, and run this again') from error
         elif out_dir.exists() and any(out_dir.iterdir()):
-            raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it.')
+            raise Mistake(f'{out_dir} holds other files than a synthetic set; choose another folder or empty it')
         with whole_folder(out_dir) as folder:
             unfinished = folder / out_dir.name
             for split, count in counts.items():

@@ -31,12 +31,12 @@ def read_labels(path: Path) -> dict[str, int | None]:
     for where, row in read_rows(path, COLUMNS, source, f'its first line has to be {",".join(COLUMNS)}.'):
         image_id = row['image_id']
         if image_id in labels:
-            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row.')
+            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row')
         names = set_columns(row, COLUMNS[1:], where)
         if names is None:
             labels[image_id] = None
         elif len(names) > 1:
-            raise Mistake(f'{where}: {image_id} is both {" and ".join(names)}; set one of them to 0.')
+            raise Mistake(f'{where}: {image_id} is both {" and ".join(names)}; set one of them to 0')
         else:
             labels[image_id] = CLASSES.index(names[0] if names else 'nevus')
     return labels
@@ -136,7 +136,7 @@ def set_columns(row: dict[str, str], columns: Sequence[str], where: str) -> list
         except ValueError:
             values[column] = -1.0
         if values[column] not in (0.0, 1.0):
-            raise Mistake(f'{where}: {column} is {row[column]!r}; write 0 or 1.')
+            raise Mistake(f'{where}: {column} is {row[column]!r}; write 0 or 1')
     return [column for column, value in values.items() if value == 1.0]
 
 

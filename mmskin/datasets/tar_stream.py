@@ -231,7 +231,7 @@ def samples_in(shard: str) -> Iterator[dict]:
             before, parts, ends, size = (folder, stem), {}, set(), 0
         size += len(content) + len(name)
         if size > LARGEST:
-            raise Mistake(f'{shard}: {stem} has more than {LARGEST / 1e6:.0f} MB; remove what is no image')
+            raise Mistake(f'{shard}: {stem} has more than {LARGEST / 1e6:.0f} MB; remove what is not an image')
         if end.lower() in ends:
             raise Mistake(f'{shard}: {name} is there twice; give each sample a name of its own')
         ends.add(end.lower())

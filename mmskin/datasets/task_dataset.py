@@ -86,7 +86,7 @@ class TaskDataset(BaseDataset):
         self.folds, self.in_folds = folds, in_folds
         check_names({**self.METAINFO, **(metainfo or {})})
         if seed < 0:
-            raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more.')
+            raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more')
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
         steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
@@ -198,7 +198,7 @@ def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
         rows = read_csv(path)
         folds = {row['image_id']: (int(row['fold']), row['group']) for row in rows}
     except (KeyError, ValueError) as error:
-        raise Mistake(f'{path}: no table of folds, whose columns are {", ".join(FOLD_COLUMNS)} ({error})') from error
+        raise Mistake(f'{path}: not a table of folds, whose columns are {", ".join(FOLD_COLUMNS)} ({error})') from error
     if len(folds) < len(rows):
         twice = Counter(row['image_id'] for row in rows).most_common(1)[0][0]
         raise Mistake(f'{path}: lists {twice} twice; restore the table')
@@ -222,10 +222,10 @@ def left_in(ids: Sequence[str], exclude: Collection[str], where: str) -> list[in
         Mistake: if an excluded id is not among them, or none is left.
     """
     if unknown := set(exclude).difference(ids):
-        raise Mistake(f'exclude names {listed(unknown)} not in {where}.')
+        raise Mistake(f'exclude names {listed(unknown)} not in {where}')
     kept = [index for index, image_id in enumerate(ids) if image_id not in exclude]
     if not kept:
-        raise Mistake(f'exclude leaves no image of {where}.')
+        raise Mistake(f'exclude leaves no image of {where}')
     return kept
 
 

@@ -123,7 +123,7 @@ def _names_in(note: Path) -> list[str]:
     if not names or not all(map(_can_be, names)):
         raise Mistake(
             f"{note}: empty or damaged, where it should name the folder's last checkpoint; write the file's name into "
-            'it, such as epoch_3.pth, or train anew without --resume'
+            'it, such as epoch_3.pth, or train from scratch, without --resume'
         )
     return names
 
@@ -164,7 +164,7 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
     if faults:
         raise Mistake(
             f'{"; ".join(faults)}; put a good copy there, name another of the folder in {Path(folder) / NOTE}, or '
-            'train anew without --resume'
+            'train from scratch, without --resume'
         )
     if any(Path(folder).glob('*.pth')) and is_main_process():
         print(f'  {folder}: no {NOTE} that names a checkpoint of this training; starting at its beginning')

@@ -48,7 +48,7 @@ class LinearFitLoop(EpochBasedTrainLoop):
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, **options)
         if get_world_size() > 1:
-            raise Mistake('LinearFitLoop fits on all features at once: train this config in one process.')
+            raise Mistake('LinearFitLoop fits on all features at once: train this config in one process')
         self.classifier = MODELS.build(classifier)
         self.fc = self.runner.model.tasks[task].head.fc
 

@@ -168,7 +168,7 @@ def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Cha
     if refused:
         raise Mistake(
             f'{folder}: a training that is under way can no longer change {described(refused)}; restore this, or train '
-            'anew in another --work-dir'
+            'from scratch in another --work-dir'
         )
 
 
@@ -218,7 +218,7 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
     if odd := sorted(own.keys() ^ saved.keys()) or sorted(key for key in own if own[key].shape != saved[key].shape):
         raise Mistake(
             f'{name}: is of another network than the config, which is different in {odd[0]} ({len(odd)} such); restore '
-            'model, or train anew in another --work-dir'
+            'model, or train from scratch in another --work-dir'
         )
     if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
         raise Mistake(f'{name}: was trained with EMAHook, which averages weights; restore it in custom_hooks')
@@ -246,7 +246,7 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
         except (KeyError, ValueError) as error:
             raise Mistake(
                 f'{name}: its optimizer has other parameters than that of the config ({error}); restore '
-                'optim_wrapper.paramwise_cfg and model.frozen, or train anew in another --work-dir'
+                'optim_wrapper.paramwise_cfg and model.frozen, or train from scratch in another --work-dir'
             ) from error
     elif done < wanted:
         runner.logger.warning(f'{name}: a stage that had finished has no state of the optimizer, which starts afresh')

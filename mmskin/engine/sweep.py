@@ -121,7 +121,7 @@ def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
     folder = Path(plan.work_dir, 'trials', tune.get_context().get_trial_id())
     cfg = plan.trial_config(settings, str(folder))
     cfg.sweep_folder = str(folder)
-    for entry in validations_of(folder):  # the scheduler counts anew
+    for entry in validations_of(folder):  # the scheduler counts again
         value = math.nan if entry[plan.metric] is None else entry[plan.metric]  # as JSON has it
         tune.report({plan.metric: value, 'validation': entry['validation']})
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     note = json.loads(json.dumps(asdict(plan)))
     if (root / NOTE).is_file() and (was := read_note(root / NOTE)) != note:
         changed = ', '.join(sorted(key for key in note if was.get(key) != note[key]))
-        raise Mistake(f'{root}: was begun with another {changed}; restore it, or choose another --work-dir')
+        raise Mistake(f'{root}: was started with another {changed}; restore it, or choose another --work-dir')
     space = space_of(plan.search)
     first = {name: values.sample() for name, values in space.items()}
     cfg = plan.trial_config(first, str(root))

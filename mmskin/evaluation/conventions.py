@@ -282,7 +282,7 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
         if graded and levels.dtype != np.uint8:
             raise Mistake(f'{predicted[image_id]}: has more than 8 bits; write a probability as 0 to 255')
         if levels.shape != mask.shape:
-            raise Mistake(f'{predicted[image_id]}: of size {levels.shape}, and the true mask of {mask.shape}')
+            raise Mistake(f'{predicted[image_id]}: has the size {levels.shape}, and its true mask {mask.shape}')
         levels = levels if graded else np.uint8(255) * levels
         for name, size in SMALL.items():
             predicted_levels, true_mask = levels, mask
@@ -395,7 +395,7 @@ def compare(first: str, second: str, predictions: Predictions) -> str:
     """
     known = sorted({who for convention in (*OUTLINES, *DIAGNOSES) for who in convention.papers})
     if unknown := [who for who in (first, second) if who not in known]:
-        raise Mistake(f'{unknown[0]}: its convention is not known here; known are {", ".join(known)}')
+        raise Mistake(f'{unknown[0]}: its convention is unknown; known: {", ".join(known)}')
     lines = []
     for what, conventions in (('outlines', OUTLINES), ('diagnoses', DIAGNOSES)):
         held = getattr(predictions, what)

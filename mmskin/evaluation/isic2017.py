@@ -64,7 +64,7 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
         if not set(CATEGORIES) <= set(classes):
             raise Mistake(
                 f"The dataset's metainfo['classes'] is {classes}, without {' or '.join(CATEGORIES)}; "
-                'take ISIC2017ClassificationMetric out of the evaluator for other classes.'
+                'take ISIC2017ClassificationMetric out of the evaluator for other classes'
             )
         results = {}
         for category in CATEGORIES:

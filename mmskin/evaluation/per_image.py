@@ -58,7 +58,7 @@ class Spool(Sequence):
         self.extend(rows)
 
     def clear(self) -> None:
-        """Begin anew, in another file."""
+        """Begin again, in another file."""
         self.file: IO[bytes] | None = None  # shared with parts, and gone from the disk with the last of them
         self.blocks: list[tuple[int, int]] = []
         self.pending: list[Any] = []
@@ -373,10 +373,10 @@ class PerImageTable:
         path = Path(path)
         folder, path = (path, path / PER_IMAGE) if path.is_dir() else (None, path)
         if not path.is_file():
-            raise MissingFile(f'{path}: no such file; mmskin test writes it into its work folder.')
+            raise MissingFile(f'{path}: no such file; mmskin test writes it into its work folder')
         note = path.with_name(RESULTS)
         if folder is not None and not note.is_file():
-            raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again.')
+            raise MissingFile(f'{note}: no such file; without it {path.name} cannot be checked: test again')
         if path.name == PER_IMAGE and note.is_file():
             noted, content = read_note(note)['per_image'], path.read_bytes()
             if noted['sha256'] != hashlib.sha256(content).hexdigest():
@@ -397,11 +397,11 @@ class PerImageTable:
             named = {name.replace('/lesion_share', '/mask_share'): arrays for name, arrays in parts.items()}
             columns = {name: np.concatenate(arrays) for name, arrays in named.items()}
         except (KeyError, ValueError) as error:
-            raise Mistake(f'{path} is not a per_image.csv ({error}); mmskin test writes one.') from error
+            raise Mistake(f'{path} is not a per_image.csv ({error}); mmskin test writes one') from error
         if not image_ids:
             raise Mistake(f'{path} lists no image; was the test set empty?')
         if len(set(image_ids)) < len(image_ids):
-            raise Mistake(f'{path} lists an image twice; test again.')
+            raise Mistake(f'{path} lists an image twice; test again')
         return cls(image_ids, columns)
 
     def rows(self) -> Iterator[dict[str, Any]]:

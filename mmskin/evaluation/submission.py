@@ -81,7 +81,7 @@ class ChallengeSubmission(BaseMetric):
                 classes = list((self.dataset_meta or {}).get('classes', ()))
                 if not set(CATEGORIES) <= set(classes):
                     raise Mistake(
-                        f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}."
+                        f"The dataset's metainfo['classes'] is {classes}; Part 3 of the challenge needs {CATEGORIES}"
                     )
                 row |= {name: float(scores[classes.index(name)]) for name in CATEGORIES}
             self.results.append(row)
@@ -113,7 +113,7 @@ class ChallengeSubmission(BaseMetric):
             names = sorted(path.name for path in folder.iterdir())
             if strays := sorted({*names} - {f'{image_id}{MASK_SUFFIX}' for image_id in image_ids}):
                 raise Mistake(
-                    f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder.'
+                    f'{folder / strays[0]} is not of this test set ({len(strays)} such files); choose an empty folder'
                 )
             with whole_file(self.out_dir / f'{MASKS}.zip') as file, ZipFile(file, 'w', ZIP_DEFLATED) as archive:
                 for name in names:
@@ -143,7 +143,7 @@ def score_submission(submission: str | Path, data_root: str | Path, split: str =
     """
     masks, table, truth = Path(submission, MASKS), Path(submission, TABLE), Path(data_root, SPLITS[split])
     if not masks.exists() and not table.exists():
-        raise MissingFile(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them.')
+        raise MissingFile(f'{submission} has neither {MASKS}/ nor {TABLE}; tools/submit.py writes them')
     scores = {'segmentation': score_masks(masks, Path(f'{truth}_Part1_GroundTruth'))} if masks.exists() else {}
     return scores | (score_table(table, Path(f'{truth}_Part3_GroundTruth.csv')) if table.exists() else {})
 
@@ -158,7 +158,7 @@ def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
         levels = read_levels(path)
         with open_image(read_file(path)) as image:
             if image.mode != 'L':  # as the official scorer wants it
-                raise Mistake(f'{path}: an image of mode {image.mode}; write one channel of 8 bits')
+                raise Mistake(f'{path}: is an image of mode {image.mode}; write one channel of 8 bits')
         if np.count_nonzero(levels) != np.count_nonzero(levels == 255):
             raise Mistake(f'{path}: holds the values {np.unique(levels)[:8]}; write 0 off the lesion and 255 on it')
         truth = read_mask(true_path)
@@ -183,9 +183,9 @@ def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:
             continue
         where = f'{path}, line {number}'
         if len(cells) != 3:
-            raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}.')
+            raise Mistake(f'{where} has {len(cells)} cells; write image_id,{",".join(CATEGORIES)}')
         if cells[0] in rows:
-            raise Mistake(f'{where}: the id {cells[0]} occurs twice; keep one row.')
+            raise Mistake(f'{where}: the id {cells[0]} occurs twice; keep one row')
         rows[cells[0]] = (probability(cells[1], where), probability(cells[2], where))
     check_ids(rows, labels, path, gt_path)
     truth, probabilities = np.array([*labels.values()]), np.array([rows[image_id] for image_id in labels])
@@ -219,14 +219,14 @@ def probability(cell: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise Mistake(f'{where}: {cell!r} is not a probability; write a number from 0 to 1.')
+        raise Mistake(f'{where}: {cell!r} is not a probability; write a number from 0 to 1')
     return value
 
 
 def check_ids(submitted: Collection[str], expected: Collection[str], path: Path, gt_path: Path) -> None:
     """Raise unless the same images are in both."""
     if missing := set(expected) - set(submitted):
-        raise Mistake(f'{path} lacks {listed(missing)} of {gt_path}; predict for every image.')
+        raise Mistake(f'{path} lacks {listed(missing)} of {gt_path}; predict for every image')
     if extra := set(submitted) - set(expected):
         raise Mistake(f'{path} holds {listed(extra)} that are not in {gt_path}; is this the right split?')
 

@@ -131,7 +131,7 @@ def writable(folder: Path) -> bool:
 def kept(
     module: nn.Module, examples: list[Tensor], batch: int, path: Path, required: bool
 ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """``module`` by OpenVINO, from ``path`` if it is there and right, else made anew and kept there.
+    """``module`` by OpenVINO, from ``path`` if it is there and right, else made again and kept there.
 
     Args:
         module: Takes tensors and gives several.
@@ -183,7 +183,7 @@ def kept(
             if run := stored():  # by another process, meanwhile
                 return run
             print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
-            blob = compiled_anew(module, [example[:batch] for example in examples])
+            blob = freshly_compiled(module, [example[:batch] for example in examples])
             run = opened(blob)
             write_whole(path, hashlib.sha256(blob).digest() + blob)
     except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
@@ -191,10 +191,10 @@ def kept(
         if run is None and not required:
             raise Mistake(text) from error
         print_log(text, logger='current', level=logging.WARNING)
-    return run or opened(compiled_anew(module, [example[:batch] for example in examples]))
+    return run or opened(freshly_compiled(module, [example[:batch] for example in examples]))
 
 
-def compiled_anew(module: nn.Module, examples: list[Tensor]) -> bytes:
+def freshly_compiled(module: nn.Module, examples: list[Tensor]) -> bytes:
     """``module`` as OpenVINO compiles it for this CPU, for what has the shapes of ``examples``."""
     shapes = [[*example.shape] for example in examples]
     convert_model = import_openvino().convert_model

@@ -147,7 +147,7 @@ def open_onnx(path: Path) -> tuple[str, Callable]:
     try:
         session = runtime.InferenceSession(path, options, providers=runtime.get_available_providers())
     except Exception as error:  # its exceptions have no common base of their own
-        raise Mistake(f'{path}: damaged, or no ONNX file ({error}); export it again') from error
+        raise Mistake(f'{path}: damaged, or not an ONNX file ({error}); export it again') from error
     names = [output.name for output in session.get_outputs()]
     beside = [entry.name for entry in session.get_inputs() if entry.name != 'images']
 
@@ -197,7 +197,7 @@ def open_openvino(path: Path) -> tuple[str, Callable]:
         compiled = openvino_core().compile_model(model, 'CPU', openvino_options())
         text = str(model.get_rt_info(METADATA_KEY).value) if model.has_rt_info(METADATA_KEY) else ''
     except (RuntimeError, UnicodeDecodeError) as error:
-        raise Mistake(f'{path}: damaged, or no OpenVINO file ({error}); export it again') from error
+        raise Mistake(f'{path}: damaged, or not an OpenVINO file ({error}); export it again') from error
     names = [output.any_name for output in compiled.outputs]
     beside = [entry.any_name for entry in compiled.inputs if 'images' not in entry.names]
 

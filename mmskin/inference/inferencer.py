@@ -484,7 +484,7 @@ def find_device(device: str | torch.device | None) -> torch.device:
         place = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.zeros(1, device=place).item()  # which the device `meta` cannot
     except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
-        raise Mistake(f'device={device}: not here; there is {", ".join(here)}') from error
+        raise Mistake(f'device={device}: not available here; available: {", ".join(here)}') from error
     return place
 
 

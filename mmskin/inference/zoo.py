@@ -93,7 +93,7 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
         there = sorted(path.name for path in folder.iterdir())
         found = ', '.join(there) if len(there) <= SHOWN else f'{len(there)} others'
         raise MissingFile(
-            f'{folder}: no model folder, which has to hold {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
+            f'{folder}: not a model folder, which holds {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
             f'{found or "nothing"} found; write one by mmskin publish'
         )
     return ModelFolder(*(folder / name for name in FILES))

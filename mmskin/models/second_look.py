@@ -32,9 +32,9 @@ class CropToLesion(MultiTaskModel):
     def __init__(self, *args: Any, margin: float = 0.1, smallest: float = 0.2, **options: Any) -> None:
         super().__init__(*args, **options)
         if len(self.backbone.shared.names):
-            raise Mistake('CropToLesion shares no blocks: its networks see different images; set split_after=None.')
+            raise Mistake('CropToLesion shares no blocks: its networks see different images; set split_after=None')
         if self.passing or {*self.tasks} != {'cls', 'seg'}:
-            raise Mistake('CropToLesion has the tasks cls and seg, and passes nothing between them; set passing=None.')
+            raise Mistake('CropToLesion has the tasks cls and seg, and passes nothing between them; set passing=None')
         self.margin = margin
         self.smallest = smallest
 

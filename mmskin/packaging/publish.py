@@ -60,7 +60,7 @@ def publish_weights(
     folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
     check_name(Path(out_dir).resolve().name, 'the name of the model')
     if not folder.weights.exists() and (others := [path for path in folder if path.exists()]):
-        raise Mistake(f'{others[0]}: would be replaced, and is not of a published model; name another folder')
+        raise Mistake(f'{others[0]}: is not part of a published model and would be replaced; name another folder')
     published = config_for_testing(cfg)
     init_default_scope(published.get('default_scope', 'mmskin'))
     model: nn.Module = MODELS.build(published.model)
@@ -75,7 +75,7 @@ def publish_weights(
             continue
         tensor = tensor.half() if is_matrix and (half or int8) else tensor
         weights[name] = tensor.clone().contiguous()  # in a memory of its own, as safetensors demands
-    # of a model that is written anew, its file says it
+    # of a model that is written again, its file says it
     origins = [read_metadata(file).get('config') if file.suffix == '.safetensors' else None for file in files]
     origin = ', '.join(dict.fromkeys(name or config_name(cfg.filename) for name in origins))
     heading = (

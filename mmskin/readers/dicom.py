@@ -169,11 +169,11 @@ def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int
             at += length
         if not outer:
             yield top, vr, body[start:at]
-    raise Mistake(f'a DICOM head of more than {MAX_ELEMENTS} elements')
+    raise Mistake(f'a DICOM header of more than {MAX_ELEMENTS} elements')
 
 
 def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> bytes:
-    """The pixel data, once they are known to be as large as the head says; what is compressed, in one piece."""
+    """The pixel data, once they are known to be as large as the header says; what is compressed, in one piece."""
     encaps, pixel_data = needs('pydicom.encaps', 'dicom'), needs('pydicom.pixels.utils', 'dicom')
     if (frames := int(dataset.get('NumberOfFrames') or 1)) != 1:
         raise Mistake(f'{frames} frames in one DICOM file; export the one to look at')
@@ -188,7 +188,7 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
     depth = channels * max(1, int(dataset.BitsAllocated) // 8)
     stored, highest = int(dataset.BitsStored), int(dataset.get('HighBit', dataset.BitsStored - 1))
     if stored < int(dataset.BitsAllocated) and highest != stored - 1:  # pydicom would take the lower ones
-        raise Mistake(f'{stored} bits a pixel below bit {highest}, which DICOM has given up; export it again')
+        raise Mistake(f'{stored} bits a pixel below bit {highest}, which DICOM has retired; export it again')
     if height * width * depth > most_bytes(max_pixels):
         raise TooLargeError(f'{width} x {height} pixels of {depth} bytes', max_pixels)
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -210,7 +210,7 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
             frame = frame[frame.find(b'jp2c' + J2K) + 4 :]
         if (shape := codestream_shape(frame)) != (height, width, channels):
             raise Mistake(
-                f'its head says {width} x {height} pixels of {channels} channels, '
+                f'its header says {width} x {height} pixels of {channels} channels, '
                 f'but its pixel data say {shape[1]} x {shape[0]} of {shape[2]}'
             )
         if frame[:2] == b'\xff\xd8':
@@ -232,7 +232,7 @@ def check_runs(frame: bytes, area: int) -> None:
             size += 1 + run if run < 128 else 257 - run if run > 128 else 0
             at += 2 + run if run < 128 else 2 if run > 128 else 1
             if size > area + 128:
-                raise Mistake(f'its pixel data unpack to more than the {area} pixels of its head')
+                raise Mistake(f'its pixel data unpack to more than the {area} pixels of its header')
 
 
 def codestream_shape(frame: bytes) -> tuple[int, int, int]:
@@ -254,7 +254,7 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int]:
         if marker != 0xFF and marker not in BEFORE_FRAME:
             break
         at += 1 if marker == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4], 'big')
-    raise Mistake('compressed pixel data without a size at their beginning')
+    raise Mistake('compressed pixel data that do not begin with their size')
 
 
 def grey(values: np.ndarray, dataset: 'pydicom.Dataset') -> np.ndarray:

@@ -333,7 +333,7 @@ def check_scans(data: bytes) -> None:
             at += int.from_bytes(data[at : at + 2], 'big')
         scans += mark[1] == b'\xda'
         if scans > MAX_SCANS:
-            raise Mistake(f'it draws its pixels in more than {MAX_SCANS} scans, which takes hours; save it anew')
+            raise Mistake(f'it draws its pixels in more than {MAX_SCANS} scans, which takes hours; save it again')
 
 
 def start_of_scan(data: bytes) -> int:
@@ -346,7 +346,7 @@ def start_of_scan(data: bytes) -> int:
 
 
 def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
-    """Make sure that the data of a JPEG or PNG reach to the last pixel of the size in its head.
+    """Make sure that the data of a JPEG or PNG reach to the last pixel of the size in its header.
 
     Of a PNG, Pillow leaves the rest black without a word, and OpenCV refuses it. Of a JPEG, both paint it grey: where
     the last pixel is that grey, the image is decoded once more with bytes behind the data of its first scan, which
@@ -381,7 +381,7 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
             other.draft(image.mode, (other.width // scale, other.height // scale))
         other.load()
         if other.tobytes() != image.tobytes():
-            raise Mistake('damaged: its data end before the pixels that its head claims; copy it again')
+            raise Mistake('damaged: its data end before the pixels that its header claims; copy it again')
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -450,14 +450,14 @@ def rgb_of_array(array: np.ndarray, white: int | None = None) -> np.ndarray:
         white: The whitest value that integers can have, where the file says so.
 
     Raises:
-        Mistake: if it is of another shape, or its values are no grey levels.
+        Mistake: if it is of another shape, or its values are not grey levels.
     """
     if np.ma.is_masked(array):
-        raise Mistake('a masked array, of which nothing says what lies under its mask; fill it first')
+        raise Mistake('a masked array: what lies under its mask is unknown; fill it first')
     array = np.asarray(array)  # of a subclass, rounding and reshaping may mean something else
     channels = array.shape[2] if array.ndim == 3 else 1 if array.ndim == 2 else None
     if channels not in (1, 3, 4) or not array.size:
-        raise Mistake(f'an array of shape {array.shape} is no image; give (H, W) or (H, W, 3), RGB')
+        raise Mistake(f'an array of shape {array.shape} is not an image; give (H, W) or (H, W, 3), RGB')
     low, high = array.min(), array.max()
     if array.dtype == np.uint8:
         levels = array
@@ -467,7 +467,7 @@ def rgb_of_array(array: np.ndarray, white: int | None = None) -> np.ndarray:
         levels = np.round(array.astype(np.float32) * 255).astype(np.uint8)
     else:
         raise Mistake(
-            f'values of type {array.dtype} from {low} to {high} are no grey levels; give 0 to 255 (uint8), '
+            f'values of type {array.dtype} from {low} to {high} are not grey levels; give 0 to 255 (uint8), '
             '0 to 65535 (uint16), or 0 to 1 (float)'
         )
     if channels == 1:

@@ -42,7 +42,7 @@ def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
     if top not in (0, *LESION) or cv2.countNonZero(lesion) != np.count_nonzero(levels):
         values = np.unique(levels)
         shown = ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-        raise Mistake(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it.')
+        raise Mistake(f'{path} holds the values {shown}; a mask has 0 off the lesion and 255 (or 1) on it')
     return lesion
 
 

@@ -383,22 +383,22 @@ def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
     """
     table = PerImageTable.read(path).of(tested.diagnosis)
     if shared := set(table.image_ids) & set(tested.image_ids):
-        raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images.')
+        raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images')
     if not tested.classes or table.classes != tested.classes:
         raise Mistake(
             f'{path} has the classes {[*table.classes]}, the reported test {[*tested.classes]}; '
-            'give the per_image.csv of the same network on the validation split.'
+            'give the per_image.csv of the same network on the validation split'
         )
     known = ~np.isnan(table.labels) & ~np.isnan(table.scores).any(axis=1)
     if not known.any():
-        raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some.')
+        raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some')
     labels, scores = table.labels[known], table.scores[known]
     is_odd = (np.abs(scores - 0.5) > 0.501).any(axis=1)  # outside of 0 to 1, but for rounding
     is_odd |= ~np.isin(labels, range(len(table.classes)))
     if is_odd.any():
         raise Mistake(
             f'{path}: {np.array(table.image_ids)[known][is_odd][0]} has the label {labels[is_odd][0]:g} and the '
-            f'probabilities {scores[is_odd][0].tolist()}; give the table as mmskin test wrote it.'
+            f'probabilities {scores[is_odd][0].tolist()}; give the table as mmskin test wrote it'
         )
     temperature = fit_temperature(scores, labels)
     before, after = (negative_log_likelihood(scaled(scores, at), labels) for at in (1.0, temperature))

@@ -72,7 +72,7 @@ class Load:
 
     def __post_init__(self) -> None:
         if min(self.queue, self.timeout, self.replicas or 1, self.batch_size or 1) <= 0:
-            raise Mistake(f'{self}: --replicas, --batch-size, --queue and --timeout have to be above 0')
+            raise Mistake(f'{self}: --replicas, --batch-size, --queue and --timeout must be above 0')
 
 
 @serve.deployment(name='network')

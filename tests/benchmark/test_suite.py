@@ -149,7 +149,7 @@ def test_a_change_of_the_trainers_settings_is_one_of_the_row_that_tests_its_netw
 
 
 @pytest.mark.parametrize('need', ['starts_from', 'weights_of'])
-def test_a_network_that_was_trained_anew_is_noticed(suite_file, tmp_path, need):
+def test_a_network_that_was_trained_again_is_noticed(suite_file, tmp_path, need):
     suite_file.write_text(suite_file.read_text().replace("name='no passing'", f"name='later', {need}='gated sum'"))
     runs = {run.method.name: run for run in runs_of(read_suite(suite_file), tmp_path)}
     first, later = runs['gated sum'], runs['later']

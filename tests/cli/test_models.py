@@ -49,7 +49,7 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
     assert 'this network passes no features' in capsys.readouterr().err
 
 
-def test_a_name_is_published_anew(here, capsys):
+def test_a_name_is_published_again(here, capsys):
     assert main(['publish', NAME, 'mine', '--int8']) == 0
     assert 'novelty.safetensors: missing, or of other weights' in capsys.readouterr().out
     shutil.copy(model_folder().weights.with_name('novelty.safetensors'), 'mine')

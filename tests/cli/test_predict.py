@@ -362,4 +362,4 @@ def test_options_that_make_no_sense_are_named(predict, photos, capsys, options, 
 
 def test_a_device_that_holds_no_numbers_is_not_here(model, photos, capsys):
     assert main(['predict', str(photos / 'a.jpg'), '--model', model, '--device', 'meta']) == 2
-    assert 'device=meta: not here; there is cpu' in capsys.readouterr().err
+    assert 'device=meta: not available here; available: cpu' in capsys.readouterr().err

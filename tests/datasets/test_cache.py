@@ -148,7 +148,7 @@ def test_an_image_that_was_added_since_is_noticed(table, tmp_path):
 
 @pytest.mark.parametrize('name', ['000000.arrow', 'index.arrow'])
 @pytest.mark.parametrize('damage', ['bits', 'its end', 'gone'])
-def test_a_damaged_cache_is_refused_by_name_and_written_anew(table, tmp_path, name, damage):
+def test_a_damaged_cache_is_refused_by_name_and_written_again(table, tmp_path, name, damage):
     plain = opened(table)
     [*write_cache([plain], tmp_path / 'cache')]
     (file,) = (tmp_path / 'cache').rglob(name)
@@ -163,13 +163,13 @@ def test_a_damaged_cache_is_refused_by_name_and_written_anew(table, tmp_path, na
             assert same(plain, opened(table, cache=tmp_path / 'cache'))  # of bits that nothing is read from
         except Mistake as mistake:
             assert f'{name}: is ' in str(mistake)
-            assert 'run mmskin cache again, which writes it anew' in str(mistake)
+            assert 'run mmskin cache again, which writes it again' in str(mistake)
         [*write_cache([plain], tmp_path / 'cache')]
         assert file.read_bytes() == whole
         assert same(plain, opened(table, cache=tmp_path / 'cache'))
 
 
-def test_a_damaged_note_of_a_cache_is_written_anew(table, tmp_path):
+def test_a_damaged_note_of_a_cache_is_written_again(table, tmp_path):
     [*write_cache([opened(table)], tmp_path / 'cache')]
     (note,) = (tmp_path / 'cache').rglob('cache.json')
     for content in ('', '{}', '[]', '\0'):

@@ -561,7 +561,7 @@ def test_a_copy_of_a_large_table_is_small(large):
     assert found.get_subset(-3).get_data_info(0)['image_id'] == 'X_019997'
 
 
-def test_what_changes_is_read_anew(large):
+def test_what_changes_is_read_again(large):
     path, cache = large
     assert open_large(path).get_data_info(0)['gt_label'] == 2
     path.write_text(path.read_text().replace('naevus', 'mel', 1))
@@ -577,7 +577,7 @@ def test_what_changes_is_read_anew(large):
 
 
 @pytest.mark.parametrize('damage', ['a bit', 'its end', 'zeros', 'all of it'])
-def test_a_damaged_file_of_rows_is_written_anew(large, damage):
+def test_a_damaged_file_of_rows_is_written_again(large, damage):
     path, cache = large
     names = [open_large(path).get_data_info(index)['image_id'] for index in range(0, 20_000, 99)]
     (file,) = cache.rglob('*.arrow')

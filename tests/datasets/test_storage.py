@@ -117,7 +117,7 @@ def test_damaged_members_are_named(table):
     assert 'images/SYN_0000001.jpg: not an image that can be read' in faults[0]
 
 
-def test_a_shard_that_changes_is_read_anew(table):
+def test_a_shard_that_changes_is_read_again(table):
     backend_args = stored_in_tars(table.parent)
     found = opened(table, backend_args=backend_args)
     assert len(found) == 6
@@ -148,7 +148,7 @@ def test_a_compressed_shard_is_refused(table):
     backend_args = stored_in_tars(table.parent)
     shard = table.parent / 'shards' / '0002.tar'
     shard.write_bytes(gzip.compress(shard.read_bytes()))
-    with pytest.raises(Mistake, match='0002.tar: compressed, damaged, or no tar file'):
+    with pytest.raises(Mistake, match='0002.tar: compressed, damaged, or not a tar file'):
         opened(table, backend_args=backend_args)
 
 

@@ -148,7 +148,7 @@ def test_a_mistyped_command_costs_no_training(config, tmp_path):
     assert len(list(tmp_path.glob('*/stage.json'))) == 3
 
 
-def test_training_anew_forgets_what_a_resume_would_skip(config, data_root, tiny, tmp_path, monkeypatch):
+def test_training_again_forgets_what_a_resume_would_skip(config, data_root, tiny, tmp_path, monkeypatch):
     (tmp_path / 'joint').mkdir()
     for name in ('joint/stage.json', 'joint/last_checkpoint', 'last_checkpoint'):
         (tmp_path / name).write_text('old')

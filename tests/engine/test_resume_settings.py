@@ -243,7 +243,7 @@ def test_stages_in_another_order_or_without_their_start_are_refused(train, tmp_p
         train(resume=True, stages=named('ab'), **SHORT)
 
 
-def test_training_anew_forgets_the_stages_that_the_config_no_longer_has(train):
+def test_training_again_forgets_the_stages_that_the_config_no_longer_has(train):
     train(stages=named('ab'), **SHORT)
     train(stages=named('a'), **SHORT)
     assert len(train(resume=True, stages=named('ab'), **SHORT)) == STEPS

@@ -88,7 +88,7 @@ def test_the_command_prints_them(folder, capsys):
     assert '## Outlines, 2 images' in (text := capsys.readouterr().out)
     assert '## Diagnoses, 2 images' in text
     assert main(['score', str(folder / 'out'), *arguments, '--compare', 'EGE-UNet', 'nobody']) == 2
-    assert 'nobody: its convention is not known here; known are BCDU-Net, ' in capsys.readouterr().err
+    assert 'nobody: its convention is unknown; known: BCDU-Net, ' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_command_prints_them(folder, capsys):
             lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', '2')),
             'a probability is from 0 to 1',
         ),
-        (lambda root: cv2.imwrite(str(root / 'out/masks/y_segmentation.png'), lesion(9, 9, 3)), 'of size'),
+        (lambda root: cv2.imwrite(str(root / 'out/masks/y_segmentation.png'), lesion(9, 9, 3)), 'has the size'),
     ],
 )
 def test_what_cannot_be_scored_is_named(folder, capsys, break_it, message):

@@ -287,8 +287,8 @@ def test_weights_that_training_starts_from_are_not_looked_up(small_config, check
         (dict(checkpoint='a.pth'), ValueError, 'a.pth: name the config'),
         (dict(model='nowhere.py', checkpoint='a.pth'), FileNotFoundError, 'nowhere.py: no such config'),
         (dict(batch_size=0), ValueError, 'batch_size=0'),
-        (dict(device='cuda:99'), ValueError, r'device=cuda:99: not here; there is cpu'),
-        (dict(device='gpu'), ValueError, r'device=gpu: not here; there is cpu'),
+        (dict(device='cuda:99'), ValueError, r'device=cuda:99: not available here; available: cpu'),
+        (dict(device='gpu'), ValueError, r'device=gpu: not available here; available: cpu'),
     ],
 )
 def test_what_is_missing_is_said(arguments, error, message):

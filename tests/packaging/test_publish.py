@@ -125,7 +125,7 @@ def test_another_networks_checkpoint_is_refused(repository, checkpoint, tmp_path
 def test_files_of_something_else_are_not_replaced(small_config, checkpoint, tmp_path):
     """A project's own README.md and config.py, where its folder is named by mistake."""
     (tmp_path / 'README.md').write_text('mine')
-    with pytest.raises(Mistake, match=r'README.md: would be replaced, and is not of a published model'):
+    with pytest.raises(Mistake, match=r'README.md: is not part of a published model and would be replaced'):
         publish_weights(small_config, checkpoint, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['README.md']
     for name in (' ', '\n'):
@@ -146,7 +146,7 @@ def test_a_publication_that_ends_midway_leaves_no_model_of_two(
     monkeypatch.setattr('mmskin.packaging.publish.write_text', interrupted)
     with pytest.raises(KeyboardInterrupt):
         publish_weights(small_config, checkpoint, tmp_path)
-    with pytest.raises(Mistake, match=r'no model folder.*: README\.md missing'):
+    with pytest.raises(Mistake, match=r'not a model folder.*: README\.md missing'):
         model_folder(tmp_path)
 
 

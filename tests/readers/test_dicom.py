@@ -155,7 +155,7 @@ def bombs():
     deep = (struct.pack('<HH2sHI', 0x28, 0x3010, b'SQ', 0, 0xFFFFFFFF) + item[:4] + b'\xff' * 4) * 150_000
     return {
         'deflated': (dicom(deflated, 'DeflatedExplicitVRLittleEndian'), 'a deflated DICOM file of more than 416 MB; '),
-        'rle': (compressed(rle(b'\x81\0' * 1_500_000), 'RLELossless'), 'more than the 3072 pixels of its head'),
+        'rle': (compressed(rle(b'\x81\0' * 1_500_000), 'RLELossless'), 'more than the 3072 pixels of its header'),
         'jpeg': (
             compressed(jpeg.replace(size, struct.pack('>HH', 12_000, 12_000)), 'JPEGBaseline8Bit'),
             'pixel data say 12000 x 12000 of 1',
@@ -218,16 +218,22 @@ def test_bombs_cost_no_memory_and_are_named(tmp_path):
 @pytest.mark.parametrize(
     ('frame', 'message'),
     [
-        (b'\xff\xd8\xff\xfe\x00\x04\x00\x00junk\xff\xc0\x00\x0b\x08\x00\x30\x00\x40\x01\x01\x11\x00', 'without a size'),
-        (b'\xff\xd8\xff\x01\x00\x04\xff\xc0\x00\x0b\x08\x00\x30\x00\x40\x01\x01\x11\x00', 'without a size'),
+        (
+            b'\xff\xd8\xff\xfe\x00\x04\x00\x00junk\xff\xc0\x00\x0b\x08\x00\x30\x00\x40\x01\x01\x11\x00',
+            'do not begin with their size',
+        ),
+        (
+            b'\xff\xd8\xff\x01\x00\x04\xff\xc0\x00\x0b\x08\x00\x30\x00\x40\x01\x01\x11\x00',
+            'do not begin with their size',
+        ),
         (b'\xff\xd8\xff\xf7\x00\x0b\x08\xff\xff\xff\xff\x01\x01\x11\x00', 'say 65535 x 65535 of 1'),
         (b'\xff\xd8\xff\xc3\x00\x0b\x08\x00\x30\x00\x40\x04\x01\x11\x00', 'say 64 x 48 of 4'),
-        (b'\x00\x00\x00\x0cjP  \r\n\x87\n' + b'\x00' * 40, 'without a size'),
-        (b'\0\0', 'without a size'),
+        (b'\x00\x00\x00\x0cjP  \r\n\x87\n' + b'\x00' * 40, 'do not begin with their size'),
+        (b'\0\0', 'do not begin with their size'),
     ],
     ids=['garbage', 'no length', 'JPEG-LS', 'channels', 'boxes without end', 'nothing'],
 )
-def test_a_codestream_has_to_state_the_size_of_the_head(frame, message):
+def test_a_codestream_has_to_state_the_size_of_the_header(frame, message):
     syntax = 'JPEGLSLossless' if b'\xff\xf7' in frame else 'JPEG2000' if b'jP' in frame else 'JPEGLossless'
     with pytest.raises(ValueError, match=f'^mole.dcm: .*{message}'):
         read(compressed(frame, syntax))

@@ -298,7 +298,7 @@ def test_arrays(array, expected):
     [
         (np.zeros((3, 8, 8), np.uint8), r'shape \(3, 8, 8\)'),
         (np.zeros((0, 4, 3), np.uint8), r'shape \(0, 4, 3\)'),
-        (np.full((4, 4), 7.5), 'from 7.5 to 7.5 are no grey levels'),
+        (np.full((4, 4), 7.5), 'from 7.5 to 7.5 are not grey levels'),
         (np.full((4, 4), -1), 'from -1 to -1'),
         (np.full((4, 4), np.nan), 'nan'),
         (np.ma.masked_equal(np.eye(4), 0), 'a masked array'),

@@ -225,7 +225,7 @@ class ClingingWeights(DWA):
 
 
 class ForgetfulPassing(BottleneckPassing):
-    """Begins anew at every site."""
+    """Begins again at every site."""
 
     def forward(self, inputs, outputs, state=None):
         return super().forward(inputs, outputs)

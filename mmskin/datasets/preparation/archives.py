@@ -67,18 +67,18 @@ def read_checksums(path: str | Path) -> dict[str, str]:
         Mistake: if a line is no checksum and name, or the file no text in UTF-8.
     """
     if not Path(path).is_file():
-        raise MissingFile(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv.')
+        raise MissingFile(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv')
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
-        raise Mistake(f'{path} is not UTF-8 text ({error}); save it so.') from error
+        raise Mistake(f'{path} is not UTF-8 text ({error}); save it so') from error
     sums = {}
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith('#'):
             match = re.fullmatch(r'([0-9a-fA-F]+)\s+\*?(.+?)\s*', line)
             if not match or len(match[1]) not in ALGORITHMS:
                 raise Mistake(
-                    f'{path}, line {number}: {line!r} is not a checksum and a file name, as md5sum writes them.'
+                    f'{path}, line {number}: {line!r} is not a checksum and a file name, as md5sum writes them'
                 )
             sums[Path(match[2]).name] = match[1].lower()
     return sums
@@ -104,11 +104,11 @@ def verify(path: Path, archive: Archive) -> str:
         names = [*files]
     elif archive.is_zip:
         if not zipfile.is_zipfile(path):
-            raise Mistake(f'{path} is not a complete zip archive; it has {path.stat().st_size} bytes.')
+            raise Mistake(f'{path} is not a complete zip archive; it has {path.stat().st_size} bytes')
         with zipfile.ZipFile(path) as zipped:
             names = zipped.namelist()
     if archive.is_zip and not any(name.lower().endswith(archive.holds) for name in names):
-        raise Mistake(f'{path} holds no file that ends in {archive.holds}; it is another archive than {archive.name}.')
+        raise Mistake(f'{path} holds no file that ends in {archive.holds}; it is another archive than {archive.name}')
     if path.is_dir():
         sums = (f'{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n' for name, file in sorted(files.items()))
         return hashlib.sha256(''.join(sums).encode()).hexdigest()
@@ -116,7 +116,7 @@ def verify(path: Path, archive: Archive) -> str:
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ('sha256', algorithm)}
     with path.open('rb') as file:
         if not archive.is_zip and archive.holds.encode() not in file.readline(4096):
-            raise Mistake(f'{path} is not a table with a column {archive.holds}.')
+            raise Mistake(f'{path} is not a table with a column {archive.holds}')
         file.seek(0)
         while block := file.read(BLOCK):
             for state in hashes.values():
@@ -125,7 +125,7 @@ def verify(path: Path, archive: Archive) -> str:
     if archive.checksum and actual != archive.checksum:
         raise Mistake(
             f'{path} has the {algorithm} {actual} and should have {archive.checksum}; '
-            'get it again, or give the sum that you trust by --checksums.'
+            'get it again, or give the sum that you trust by --checksums'
         )
     return hashes['sha256'].hexdigest()
 
@@ -185,7 +185,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
                 lacking -= size
                 report(total - lacking, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise Mistake(f'{archive} is damaged ({error}); delete it and run again to download it anew.') from error
+        raise Mistake(f'{archive} is damaged ({error}); delete it and run again to download it again') from error
     return len(members)
 
 
@@ -196,7 +196,7 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
     if total > most or len(infos) > MAX_MEMBERS:
         raise Mistake(
             f'{archive} is refused: it would unpack to {len(infos)} files of {total} bytes in all, '
-            f'and no more than {MAX_MEMBERS} files and {most} bytes are expected of an archive of its size.'
+            f'and no more than {MAX_MEMBERS} files and {most} bytes are expected of an archive of its size'
         )
     refused = f'{archive} is refused, and nothing of it was unpacked:'
     files = {}
@@ -212,13 +212,13 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
         elif info.flag_bits & 1:
             fault = 'is encrypted'
         if fault:
-            raise Mistake(f'{refused} {info.filename!r} {fault}.')
+            raise Mistake(f'{refused} {info.filename!r} {fault}')
         if not info.is_dir() and not is_litter(path):
             files[info] = path
     members: dict[str, zipfile.ZipInfo] = {}
     for info, name in zip(files, without_shared_folders([*files.values()]), strict=True):
         if members.setdefault(name, info) is not info:
-            raise Mistake(f'{refused} it holds {name!r} twice.')
+            raise Mistake(f'{refused} it holds {name!r} twice')
     return members
 
 
@@ -279,5 +279,5 @@ def need_space(folder: Path, size: int, purpose: str) -> None:
     if size > free:
         raise Mistake(
             f'{purpose} takes {size / 1e9:.1f} GB, and the disk of {existing} has {free / 1e9:.1f} GB free; '
-            'make room, or name a folder on another disk.'
+            'make room, or name a folder on another disk'
         )

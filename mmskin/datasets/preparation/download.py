@@ -168,7 +168,7 @@ def complete(
 
 
 def persist(url: str, part: PartialFile, patience: Patience, report: Report, most: int | None) -> None:
-    """Ask again and again until the part is the whole; a failure with new bytes gained starts the count anew."""
+    """Ask again and again until the part is the whole; a failure with new bytes gained starts the count again."""
     failures, farthest = 0, part.size
     while True:
         try:

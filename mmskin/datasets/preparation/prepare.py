@@ -152,7 +152,7 @@ def prepare(settings: Settings) -> Preparation:
         with FileLock(out_dir / '.preparation.lock', timeout=0):
             done = read_preparation(out_dir)
             if done.collection not in ('', settings.collection):
-                raise Mistake(f'{out_dir} holds {done.collection}; give {settings.collection} a folder of its own.')
+                raise Mistake(f'{out_dir} holds {done.collection}; give {settings.collection} a folder of its own')
             done.collection, done.counts = settings.collection, {**collection.counts}
             get_archives(settings, collection, archives, done)
             unpack_archives(out_dir, archives, done)
@@ -164,27 +164,27 @@ def prepare(settings: Settings) -> Preparation:
                 make_copy(settings, collection, rows, settings.resize, done)
                 done.write(out_dir)
     except Timeout as error:
-        raise Mistake(f'another process is preparing {out_dir}; wait until it is done.') from error
+        raise Mistake(f'another process is preparing {out_dir}; wait until it is done') from error
     return done
 
 
 def check_settings(settings: Settings) -> tuple[Collection, list[str]]:
     """The collection and its splits that are wanted, after a check of all that can be wrong beforehand."""
     if settings.collection not in settings.catalogue:
-        raise Mistake(f'{settings.collection} is not known; give {", ".join(settings.catalogue)}.')
+        raise Mistake(f'{settings.collection} is not known; give {", ".join(settings.catalogue)}')
     collection = settings.catalogue[settings.collection]
     splits = [*(settings.splits or collection.splits)]
     if unknown := {*splits} - {*collection.splits}:
         raise Mistake(
             f'{settings.collection} has no archives of {", ".join(sorted(unknown))}; '
-            f'give {", ".join(collection.splits)}, or leave out --splits.'
+            f'give {", ".join(collection.splits)}, or leave out --splits'
         )
     if settings.resize is not None and settings.resize < 1:
-        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256.')
+        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256')
     if settings.workers is not None and settings.workers < 1:
-        raise Mistake(f'workers={settings.workers}: give one or more.')
+        raise Mistake(f'workers={settings.workers}: give one or more')
     if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
-        raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder.')
+        raise Mistake(f'mirror {strange[0]}: give an address, such as https://host/folder')
     return collection, splits
 
 
@@ -212,7 +212,7 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
         if not held:
             raise Mistake(
                 f'{source} {"is" if source.is_file() else "holds"} none of the archives of {settings.collection}: '
-                f'{", ".join(archive.name for archive in collection.archives)}.'
+                f'{", ".join(archive.name for archive in collection.archives)}'
             )
         for path, archive in held.items():  # the official one before what it became
             if archive.name not in located or path.name == archive.name or located[archive.name].suffix == '.rar':
@@ -220,7 +220,7 @@ def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[
     if rars := [path for path in located.values() if path.suffix == '.rar']:
         raise Mistake(
             f'{rars[0]} is a RAR, which mmskin does not unpack; unpack it by 7-Zip, unar or bsdtar, and name the '
-            f'folder {rars[0].stem}.'
+            f'folder {rars[0].stem}'
         )
     downloads = Path(settings.out_dir) / 'archives'
     archives = {}

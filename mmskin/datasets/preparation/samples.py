@@ -65,7 +65,7 @@ def fetch_samples(
     except FileNotFoundError:
         known = {}
     except Mistake as error:
-        raise Mistake(f'{out_dir / MANIFEST}: damaged; remove it, and the images are fetched anew') from error
+        raise Mistake(f'{out_dir / MANIFEST}: damaged; remove it, and the images are fetched again') from error
     faults = []
     for image_id, diagnosis in SAMPLES.items():
         noted = known.get(image_id, {})
@@ -80,7 +80,7 @@ def fetch_samples(
         )
         try:
             if told['licence'] != LICENCE:
-                raise Mistake(f'{image_id} is {told["licence"]} by now, not {LICENCE}; it is left out')
+                raise Mistake(f'{image_id} is now under {told["licence"]}, not {LICENCE}; it is left out')
             path = out_dir / f'{image_id}{told["ending"]}'
             check = partial(verify, size=told['bytes'], noted=noted)
             _, sha256 = download([told['address']], path, check, patience, most=told['bytes'])
@@ -124,7 +124,7 @@ def describe(path: Path, image_id: str) -> dict[str, Any]:
             'sex': in_print(clinical['sex']) if is_known(clinical.get('sex')) else '',
         }
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise Mistake(f'the ISIC archive says of {image_id} what is not understood ({error})') from error
+        raise Mistake(f'the ISIC archive describes {image_id} in an unknown way ({error})') from error
 
 
 def in_print(value: Any) -> str:

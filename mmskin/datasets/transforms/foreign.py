@@ -183,7 +183,7 @@ def carry_masks(step: Any) -> Callable:
     """A transform as pipelines call it: of ours and of the user's as it is, of another package held to the contract.
 
     Raises:
-        Mistake: if it is one of torchvision's first version, which knows no masks.
+        Mistake: if it is one of torchvision's first version, which leaves masks as they are.
     """
     kind = type(step)
     modules = [base.__module__ for base in kind.__mro__]
@@ -194,7 +194,7 @@ def carry_masks(step: Any) -> Callable:
     if any(module.startswith(f'{TORCHVISION}.') for module in modules):
         return OfTorchvision(step)
     if kind.__module__.startswith('torchvision.'):
-        raise Mistake(f'{kind.__module__}.{kind.__name__} knows no masks; take {TORCHVISION}.{kind.__name__}')
+        raise Mistake(f'{kind.__module__}.{kind.__name__} leaves masks as they are; take {TORCHVISION}.{kind.__name__}')
     inner = getattr(step, 'transforms', None)
     if isinstance(inner, list) and any(isinstance(part, BaseTransform) for part in inner):  # as RandomApply has
         step.transforms = [carry_masks(part) if isinstance(part, BaseTransform) else part for part in inner]

@@ -47,7 +47,7 @@ class LoadImage(BaseTransform):
 
     def __init__(self, size: int | None = None, smallest_crop: float = 1.0, max_pixels: int = MAX_PIXELS) -> None:
         if not 0 < smallest_crop <= 1:
-            raise Mistake(f'smallest_crop={smallest_crop} of LoadImage is not within (0, 1].')
+            raise Mistake(f'smallest_crop={smallest_crop} of LoadImage is not within (0, 1]')
         if size is not None and not (isinstance(size, int) and 1 <= size <= isqrt(max_pixels)):
             raise Mistake(f'size={size!r} of LoadImage: give a whole number of pixels from 1 to {isqrt(max_pixels)}')
         self.size = size
@@ -99,7 +99,7 @@ class LoadMask(BaseTransform):
         if levels.shape != (height, width):
             raise Mistake(
                 f'{path} is {levels.shape[1]}x{levels.shape[0]} pixels and its image {results["img_path"]} '
-                f'{width}x{height} (upright, where EXIF says that it is turned); resize one to the other.'
+                f'{width}x{height} (upright, where EXIF says that it is turned); resize one to the other'
             )
         if classes > 1 and (odd := {*np.unique(levels).tolist()} - {*range(classes + 1), IGNORED}):
             raise Mistake(
@@ -167,7 +167,7 @@ def check_packed(packed: Any) -> dict:
         Mistake: if it is not what ``PackTaskSample`` gives.
     """
     if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
-        raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'.")
+        raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'")
     return packed
 
 
@@ -175,7 +175,7 @@ def input_size(results: dict, size: int | None) -> int:
     """``size``, or else the one that ``LoadImage`` left in the results."""
     size = size or results.get('input_size')
     if size is None:
-        raise Mistake('The pipeline states no input size; give LoadImage a size.')
+        raise Mistake('The pipeline states no input size; give LoadImage a size')
     return size
 
 

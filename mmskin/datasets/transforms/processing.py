@@ -43,11 +43,11 @@ class RandomWarp(BaseTransform):
         flip: float = 0.5,
     ) -> None:
         if not 0 < crop[0] <= crop[1] <= 1:
-            raise Mistake(f'crop={crop} of RandomWarp is not a range within (0, 1].')
+            raise Mistake(f'crop={crop} of RandomWarp is not a range within (0, 1]')
         if not 0 < zoom[0] <= zoom[1]:
-            raise Mistake(f'zoom={zoom} of RandomWarp is not a range of positive magnifications.')
+            raise Mistake(f'zoom={zoom} of RandomWarp is not a range of positive magnifications')
         if rotation < 0 or not 0 <= flip <= 1:
-            raise Mistake(f'rotation={rotation}, flip={flip} of RandomWarp: give an angle from 0, and a probability.')
+            raise Mistake(f'rotation={rotation}, flip={flip} of RandomWarp: give an angle from 0, and a probability')
         self.size, self.crop, self.zoom, self.rotation, self.flip = size, crop, zoom, rotation, flip
 
     def transform(self, results: dict) -> dict:
@@ -128,7 +128,7 @@ class GaussianNoise(BaseTransform):
 
     def __init__(self, max_std: float = 8.0, prob: float = 0.5) -> None:
         if max_std < 0 or not 0 <= prob <= 1:
-            raise Mistake(f'max_std={max_std}, prob={prob} of GaussianNoise: give a number from 0, and a probability.')
+            raise Mistake(f'max_std={max_std}, prob={prob} of GaussianNoise: give a number from 0, and a probability')
         self.max_std = max_std
         self.prob = prob
 

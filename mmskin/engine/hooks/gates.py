@@ -44,7 +44,7 @@ class GateRecorder(Hook):
     def before_test(self, runner: Runner) -> None:
         """Make sure that there are routes, and that this process sees all images."""
         if runner.world_size > 1:
-            raise Mistake('GateRecorder keeps the maps of one process: test this network in one.')
+            raise Mistake('GateRecorder keeps the maps of one process: test this network in one')
         networks = networks_in(runner.model)
         if not any(network.routes() for network in networks):
             raise Mistake('this network passes no features: it has no routes with or without gates to look at')

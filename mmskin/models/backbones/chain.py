@@ -39,7 +39,7 @@ class Layout(NamedTuple):
             try:
                 return self.names[position(name, self.names)]
             except Mistake as error:
-                raise Mistake(f'{error} A level may stand for a block: {levels}.') from error
+                raise Mistake(f'{error} A level may stand for a block: {levels}') from error
         at = [block for block, stride in self.strides.items() if name == f'/{stride}']
         if not at:
             raise Mistake(f'No block has a map of level {name!r}. The levels are {levels}.')

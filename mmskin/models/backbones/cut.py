@@ -329,7 +329,9 @@ def _grid(length: int, size: Sequence[int]) -> tuple[int, int]:
     for rows, columns in grids:
         if rows * columns == length:
             return rows, columns
-    raise Mistake(f'{length} tokens are no map of an input of {size[0]} x {size[1]}; give a size that patches fill')
+    raise Mistake(
+        f'{length} tokens do not fill a map of an input of {size[0]} x {size[1]}; give a size that patches fit'
+    )
 
 
 def _layout(shape: torch.Size, nhwc: bool) -> str:

@@ -63,7 +63,7 @@ def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, ou
             f"the branch at a finer level with out_blocks=('/{output_stride}',)"
         )
     raise Mistake(
-        f'Branch {task!r} asks for output_stride={output_stride}, {why}, or ask for {" or ".join(map(str, possible))}.'
+        f'Branch {task!r} asks for output_stride={output_stride}, {why}, or ask for {" or ".join(map(str, possible))}'
     )
 
 

@@ -42,7 +42,7 @@ class MMChain(BlockChain):
                 stack.enter_context(patch.object(kind, '_freeze_stages'))
             network = MODELS.build({**sized, **backbone})
         if hasattr(network, 'frozen_stages'):
-            network.frozen_stages = -1  # `train` and `eval` freeze anew
+            network.frozen_stages = -1  # `train` and `eval` freeze again
         with patch.object(network, '_dump_init_info'):  # a line for every tensor
             network.init_weights()
         if weights is not None:

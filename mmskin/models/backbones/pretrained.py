@@ -38,7 +38,7 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
             raise Mistake(f'torchvision has no network {name!r}. {hint}.')
         addresses = [weights.url for weights in get_model_weights(name) if weights.name.startswith('IMAGENET1K')]
         if not addresses:
-            raise Mistake(f'torchvision has no ImageNet weights of {name}; name a file, or another network.')
+            raise Mistake(f'torchvision has no ImageNet weights of {name}; name a file, or another network')
         source = addresses[0]
     if source.startswith(('http://', 'https://')):
         try:
@@ -84,7 +84,7 @@ def fit_weights(
     told += [f'{len(lacking)} tensors are absent, such as {min(lacking)}'] if lacking else []
     told += [f'{len(others)} of its tensors, such as {min(others)}, are of no part of the network'] if others else []
     if told:
-        raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(told)}.')
+        raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(told)}')
     refuse_whole_numbers(own, given, source)
     network.load_state_dict({**own, **given})
 
@@ -101,7 +101,7 @@ def match_by_order(
         Mistake: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
     """
     if len(state) != len(target):
-        raise Mistake(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network.')
+        raise Mistake(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network')
     renamed = {}
     for (theirs, tensor), (ours, own) in zip(state.items(), target.items(), strict=True):
         if unused and ours.startswith(tuple(unused)):
@@ -110,7 +110,7 @@ def match_by_order(
         if (len(kinds) > 1 and kinds & COMMON) or tensor.squeeze().shape != own.squeeze().shape:
             raise Mistake(
                 f'{theirs} {tuple(tensor.shape)} of the weights would become {ours} {tuple(own.shape)}: '
-                'not the same network.'
+                'not the same network'
             )
         renamed[ours] = tensor.reshape(own.shape)
     return renamed

@@ -76,7 +76,7 @@ class SMPBackbone(nn.Module):
             Mistake: if there is no branch for ``task``.
         """
         if task not in self.branches:
-            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
+            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
         return self.branches[task]
 
     @torch.no_grad()

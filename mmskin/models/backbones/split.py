@@ -63,7 +63,7 @@ class SplitBackbone(nn.Module):
         for task, options in branches.items():
             key = self._key(task)
             if key not in built:
-                raise Mistake(f'Branch {task!r} has no chain; give SplitBackbone one, or the branch its own.')
+                raise Mistake(f'Branch {task!r} has no chain; give SplitBackbone one, or the branch its own')
             self.layouts[task] = layouts[key]
             self.branches[task] = self._branch(
                 task, built[key], **{name: value for name, value in options.items() if name != 'chain'}
@@ -101,7 +101,7 @@ class SplitBackbone(nn.Module):
             Mistake: if there is no branch for ``task``.
         """
         if task not in self.branches:
-            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}.')
+            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
         return cast(BlockChain, self.branches[task])
 
     def channels_in(self, site: str, task: str) -> int:
@@ -136,7 +136,7 @@ class SplitBackbone(nn.Module):
                 level = site.removeprefix(DECODER)
                 raise Mistake(
                     f'Features cannot be passed at {site!r}: of the heads, {", ".join(blocks) or "none"} gets the map '
-                    f'{level!r}; name it in the out_blocks of two branches at least.'
+                    f'{level!r}; name it in the out_blocks of two branches at least'
                 )
             return blocks
         blocks = {}
@@ -275,7 +275,7 @@ class ParallelBackbone(nn.Module):
         Raises:
             Mistake: always.
         """
-        raise Mistake(f'Features cannot be passed at {site!r}: a ParallelBackbone has no blocks in common.')
+        raise Mistake(f'Features cannot be passed at {site!r}: a ParallelBackbone has no blocks in common')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None

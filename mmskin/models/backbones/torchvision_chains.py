@@ -45,7 +45,7 @@ class VGGChain(BlockChain):
         last_pool: bool = True,
     ) -> None:
         if depth not in VGGS:
-            raise Mistake(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, VGGS))}.')
+            raise Mistake(f'There is no VGG of depth {depth}; depths are {", ".join(map(str, VGGS))}')
         if fully_connected:
             network = torchvision.models.get_model(f'vgg{depth}{"_bn" if batch_norm else ""}')
         else:  # without the 120 million weights of the classifier

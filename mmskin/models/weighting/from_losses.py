@@ -127,7 +127,7 @@ class DWA(Weighting):
 
 @MODELS.register_module()
 class RLW(Weighting):
-    """Random loss weighting: w = softmax(z), z ~ N(0, 1) for each task, drawn anew at every step.
+    """Random loss weighting: w = softmax(z), z ~ N(0, 1) for each task, drawn again at every step.
 
     Lin et al., https://arxiv.org/abs/2111.10603, with the normal distribution, the default of the authors' LibMTL. The
     weights sum to 1, as there, so the loss is a half of the plain sum for two tasks.

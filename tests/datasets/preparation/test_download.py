@@ -68,7 +68,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(get, server):
     assert server.asked == [None, 'bytes=1000-', 'bytes=1500-']
 
 
-def test_gained_bytes_start_the_count_of_failures_anew(get, server):
+def test_gained_bytes_start_the_count_of_failures_again(get, server):
     server.faults = ['break:1000'] * 20
     assert get() == DATA
     assert len(server.asked) == 21
@@ -129,7 +129,7 @@ def test_a_weak_etag_is_no_if_range(get, server):
     assert 'If-Range' not in server.requests[0][2]
 
 
-def test_what_was_put_together_wrongly_is_fetched_anew(get, server):
+def test_what_was_put_together_wrongly_is_fetched_again(get, server):
     """A file that changed without any sign of it."""
     server.etag = ''
     interrupt(get, server, files={'file': NEW})

@@ -85,7 +85,7 @@ def test_what_was_changed_is_fetched_again(fetch, archive, tmp_path):
 @pytest.mark.parametrize(
     ('changed', 'message'),
     [
-        (dict(copyright_license='CC-BY-NC'), f'{FIRST} is CC-BY-NC by now, not CC-0; it is left out'),
+        (dict(copyright_license='CC-BY-NC'), f'{FIRST} is now under CC-BY-NC, not CC-0; it is left out'),
         (dict(file=dict(size=9999)), 'bytes came, and the archive states 9999'),
     ],
 )
@@ -128,7 +128,7 @@ def test_another_file_than_before(fetch, archive, tmp_path):
 )
 def test_an_answer_that_is_not_understood(changed, fetch, archive, tmp_path):
     tell(archive, FIRST, **changed)
-    with pytest.raises(Mistake, match=f'the ISIC archive says of {FIRST} what is not understood'):
+    with pytest.raises(Mistake, match=f'the ISIC archive describes {FIRST} in an unknown way'):
         fetch()
 
 
@@ -156,7 +156,7 @@ def test_what_the_archive_says_is_no_command_to_a_terminal(fetch, archive, tmp_p
 def test_a_damaged_note_says_what_to_do(content, fetch, tmp_path):
     fetch()
     (tmp_path / 'out' / 'samples.json').write_text(content)
-    with pytest.raises(Mistake, match=r'out/samples.json: damaged; remove it, and the images are fetched anew'):
+    with pytest.raises(Mistake, match=r'out/samples.json: damaged; remove it, and the images are fetched again'):
         fetch()
 
 
@@ -175,7 +175,7 @@ def test_the_command(archive, tmp_path, capsys):
     tell(archive, SECOND, copyright_license='CC-BY')
     (out / f'{SECOND}.jpg').unlink()
     assert main(['samples', str(out), '--api', f'{archive.url}images/']) == 1
-    assert f'{SECOND} is CC-BY by now' in capsys.readouterr().err
+    assert f'{SECOND} is now under CC-BY' in capsys.readouterr().err
 
 
 def test_without_a_network(tmp_path, capsys):

@@ -152,7 +152,10 @@ LOAD = (dict(type='LoadImage', size=48), dict(type='LoadMask'))
         (dict(type='mmcv.LoadImageFromFile'), r'mmcv\.LoadImageFromFile .* use LoadImage'),
         (dict(type='mmpretrain.PackInputs'), r'mmpretrain\.PackInputs .* use PackTaskSample'),
         (dict(type='mmseg.RandomMosaic', prob=1.0), r'mmseg\.RandomMosaic does not work'),
-        (dict(type='torchvision.transforms.RandomHorizontalFlip'), rf'knows no masks; take {V2}\.RandomHorizontalFlip'),
+        (
+            dict(type='torchvision.transforms.RandomHorizontalFlip'),
+            'leaves masks as they are; take torchvision.*v2',
+        ),
         (dict(type=f'{V2}.RandAugment'), r'v2\.RandAugment does not work .*Mask.* use .* mmpretrain\.RandAugment'),
         (dict(type=f'{V2}.ToDtype', dtype=torch.float32, scale=True), r'v2\.ToDtype gives float32'),
         (OfTheUser(), 'OfTheUser moves the image and leaves the mask'),

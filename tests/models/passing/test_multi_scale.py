@@ -63,7 +63,7 @@ def test_sites_apart_hand_on_nothing():
 
 
 def test_calls_share_nothing():
-    """Each starts anew, and an image alone gives what it gives after others."""
+    """Each starts again, and an image alone gives what it gives after others."""
     model = network({SCALES: 'MultiScalePassing', ('b.0', 'b.1'): 'GatedFeaturePassing'})
     images = tiny_batch(2)[0]
     with torch.no_grad():
