@@ -9,8 +9,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sqlite3
 import stat
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -244,7 +246,7 @@ def _unfinished(path: Path, make: Callable[[Path], Any]) -> Iterator[tuple[Path,
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_unfinished(path.parent)
     suffix = path.suffix if re.fullmatch(r'\.\w{1,6}', path.suffix) else ''
-    with ExitStack() as held:
+    with _ended_in_order(), ExitStack() as held:
         while True:
             new = path.with_name(f'.{secrets.token_hex(8)}{suffix}.part')  # nobody can have put a link there
             try:
@@ -257,6 +259,25 @@ def _unfinished(path: Path, make: Callable[[Path], Any]) -> Iterator[tuple[Path,
             if os.path.lexists(new):  # else it was taken for one before it was locked
                 break
         yield new, made
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Inside the block the signals that ask a process to end, as ``timeout`` does, let it remove what is not whole."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    asking = [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+    free = threading.current_thread() is threading.main_thread()  # only there Python lets one be handled
+    handled = [number for number in asking if free and signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 
@@ -254,6 +255,16 @@ with whole_file(sys.argv[1] + '/a.png') as file, whole_folder(Path(sys.argv[1], 
     print('written', flush=True)
     time.sleep(60)
 """
+
+
+def test_a_process_that_is_asked_to_end_leaves_nothing_half_written(tmp_path):
+    for asked in (signal.SIGTERM, signal.SIGHUP):
+        with subprocess.Popen([sys.executable, '-c', HOLDER, tmp_path], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            assert len([*tmp_path.iterdir()]) == 2
+            process.send_signal(asked)
+        assert process.returncode == 128 + asked
+        assert not [*tmp_path.iterdir()]
 
 
 def test_what_a_killed_process_left_goes_with_the_next_one_that_writes_there(tmp_path):
