@@ -20,8 +20,9 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.optim.scheduler.lr_scheduler import CosineAnnealingLR
 from mmengine.structures import PixelData
 from torch import nn
+from yapf.yapflib import yapf_api
 
-from mmskin.config import load_config, read_config
+from mmskin.config import load_config, read_config, statement_formatter
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.engine.stages import stage_configs
@@ -197,6 +198,25 @@ def test_passing_is_what_sets_the_twins_apart(name):
     assert twins[0].model.pop('passing')
     assert twins[1].model.pop('passing') is None
     assert twins[0].to_dict() == twins[1].to_dict()
+
+
+@pytest.mark.parametrize('name', ['fpm/lite0_second_look_isic2017.py', 'multitask/three_tasks_r18_synthetic.py'])
+def test_the_text_is_mmengines_and_formatted_where_it_is_new(name, monkeypatch):
+    cfg, format_code, formatted = load_config(FOLDER / name), yapf_api.FormatCode, []
+
+    def counted(text, **style):
+        formatted.append(text)
+        return format_code(text, **style)
+
+    statement_formatter.cache_clear()
+    monkeypatch.setattr(yapf_api, 'FormatCode', counted)
+    text, whole = cfg.pretty_text, len(formatted)
+    cfg.work_dir = 'elsewhere'
+    changed = cfg.pretty_text
+    assert formatted[whole:] == ["work_dir='elsewhere'\n"]
+    monkeypatch.setattr('mmskin.config.statement_formatter', lambda: format_code)
+    assert cfg.pretty_text == changed != text
+    statement_formatter.cache_clear()
 
 
 def test_weights_none_on_the_command_line():

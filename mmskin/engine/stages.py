@@ -1,6 +1,7 @@
 """Training in stages, each an ordinary MMEngine run in its own folder below the work folder."""
 
 import copy
+import gc
 import itertools
 import os
 from pathlib import Path
@@ -154,6 +155,8 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
         outdated += former_stages(cfg.work_dir)
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
+        if number > 1:
+            gc.collect()  # the last stage's runner and network refer to each other, and would stay beside the next
         if is_main_process():
             print(f'stage {number} of {len(stages)}: {stage.work_dir}', flush=True)
         checkpoint, outdated = _average(stage, checkpoint, outdated, number == len(stages)), []
