@@ -231,6 +231,7 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('model.tasks.cls.head.num_classes=three', "ClsHead(num_classes='three'): give int"),
         ('model.tasks.cls.loss_weight=x', "Classification(loss_weight='x'): give float"),
         ('model.tasks.cls.loss_weight=nan', 'Classification(loss_weight=nan): give float'),
+        ('model.tasks.cls.loss_weight=-1', 'Classification(loss_weight=-1): give 0 or more'),
         ('train_dataloader.dataset.pipeline.2.zoom=(1,inf)', 'RandomWarp(zoom=(1, inf)): give tuple[float, float]'),
         ('model.tasks.seg.head.rates=(0,1)', 'rates=(0, 1) of ASPPHead: give one or more, each from 1'),
         ('model.tasks.seg.head.rates=()', 'rates=() of ASPPHead: give one or more, each from 1'),
