@@ -31,6 +31,7 @@ from mmskin.errors import Mistake, refusals
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import unwrap
+from mmskin.models.weights import check_order
 from mmskin.registry import DATASETS, HOOKS, RUNNERS, described, is_of
 
 __all__ = ['ChannelsLast', 'LesionRunner', 'refusals_in_log']
@@ -115,7 +116,16 @@ class LesionRunner(Runner):
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """MMEngine's way; what it would print of the loader's function is for the log file."""
         with patch('mmengine.runner.runner._load_checkpoint', partial(_load_checkpoint, logger='current')):
-            return super().load_checkpoint(*args, **kwargs)
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        trained, named = (checkpoint.get('meta') or {}).get('dataset_meta'), self._trained_metainfo()
+        if isinstance(trained, Mapping) and len(trained.get('classes') or ()) == len(named.get('classes') or ()):
+            check_order(trained, named, f'{args[0]}: was trained', 'the training set')
+        return checkpoint
+
+    def _trained_metainfo(self) -> Mapping[str, Any]:
+        """What the training set says of itself, such as the names of its classes; nothing without one."""
+        loop = self._train_loop
+        return getattr(loop.dataloader.dataset, 'metainfo', {}) if isinstance(loop, BaseLoop) else {}
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """MMEngine's way, but for the file itself; see ``write_checkpoint``."""
@@ -167,7 +177,10 @@ class LesionRunner(Runner):
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         loop = {'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop
-        return self._reading_inputs(super().build_val_loop(loop))
+        built = super().build_val_loop(loop)
+        named = getattr(built.dataloader.dataset, 'metainfo', {})
+        check_order(self._trained_metainfo(), named, 'the network is trained', 'val_dataloader')
+        return self._reading_inputs(built)
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
         loop = {'type': 'TestLoop', **loop} if isinstance(loop, Mapping) else loop

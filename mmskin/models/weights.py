@@ -21,6 +21,7 @@ from mmskin.files import check_readable, whole_file
 
 __all__ = [
     'average_weights',
+    'check_order',
     'download_checkpoint',
     'hash_tensors',
     'load_weights',
@@ -290,7 +291,7 @@ def load_weights(model: nn.Module, path: str | Path, metainfo: Mapping[str, Any]
     """
     checkpoint = read_checkpoint(path)
     trained = (checkpoint.get('meta') or {}).get('dataset_meta')
-    check_order(trained if isinstance(trained, Mapping) else {}, metainfo or {}, str(path))
+    check_order(trained, metainfo or {}, f'{path}: was trained')
     state = model.state_dict()
     own = {name: tensor for name, tensor in state.items() if name.startswith(WEIGHTING)}
     network = {name: tensor for name, tensor in _weights_in(checkpoint, path).items() if not name.startswith(WEIGHTING)}
@@ -301,13 +302,19 @@ def load_weights(model: nn.Module, path: str | Path, metainfo: Mapping[str, Any]
         raise Mistake(f'{path} was trained with another config than this one: {error}') from error
 
 
-def check_order(trained: Mapping[str, Any], named: Mapping[str, Any], source: str) -> None:
+def check_order(trained: Any, named: Mapping[str, Any], source: str, whose: str = 'the data set') -> None:
     """Make sure that no class has another place among its target's than it had in training.
+
+    Args:
+        trained: The metainfo of the training set, or what another program's checkpoint has in its place.
+        named: That of the data set that is to go with it.
+        source: The begin of the error.
+        whose: What the error calls the second.
 
     Raises:
         Mistake: if one has: each would be taken for another.
     """
-    for key in trained.keys() & named.keys():
+    for key in trained.keys() & named.keys() if isinstance(trained, Mapping) else ():
         are_names = key == 'classes' or key.startswith('gt_')
         before, now = (metainfo[key] if are_names else () for metainfo in (trained, named))
         if not isinstance(before, list | tuple):  # of another program's checkpoint
@@ -315,8 +322,8 @@ def check_order(trained: Mapping[str, Any], named: Mapping[str, Any], source: st
         before, now = [*map(str, before)], [*map(str, now)]
         if any(name in now and now.index(name) != place for place, name in enumerate(before)):
             raise Mistake(
-                f'{source}: was trained with {key}={before}, and the data set has {now}; name them in the order of the '
-                f'training: metainfo=dict({key}=...)'
+                f'{source} with {key}={before}, and {whose} has {now}; name them in the order of the training: '
+                f'metainfo=dict({key}=...)'
             )
 
 

@@ -299,3 +299,20 @@ def test_settings_of_other_programs_are_no_stages(tmp_path):
     (tmp_path / 'folder/settings.json').mkdir(parents=True)
     assert former_stages(tmp_path) == []
     refuse_other_stages(tmp_path, {str(tmp_path): None})
+
+
+def test_classes_in_another_order_are_refused(train, tmp_path):
+    """Of a resumed training, of one that starts from weights, and of the validation: each class would be another."""
+
+    def named(*parts):
+        swapped = dict(classes=('nevus', 'melanoma', 'seborrheic_keratosis'))
+        return {f'{part}_dataloader.dataset.metainfo': swapped for part in parts}
+
+    train(epochs=1)
+    before = r"/run/epoch_1.pth: was trained with classes=\['melanoma', .*, and the training set has \['nevus', "
+    with pytest.raises(Mistake, match=before):
+        train(resume=True, **named('train', 'val'))
+    with pytest.raises(Mistake, match=before):
+        train('other', load_from=str(tmp_path / 'run/epoch_1.pth'), **named('train', 'val'))
+    with pytest.raises(Mistake, match='the network is trained with classes=.*, and val_dataloader has'):
+        train('third', **named('val'))
