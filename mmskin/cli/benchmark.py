@@ -85,8 +85,10 @@ def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
     from mmskin.benchmark.runs import check_suite
     from mmskin.benchmark.workers import faults, select_methods, select_shard, spawn, work, work_on_ray
 
-    check_suite(runs)
-    share = select_shard(select_methods(runs, args.methods), args.shard)
+    chosen = select_methods(runs, args.methods)
+    print(f'benchmark: checking the configs and data of {len(chosen)} runs ...', flush=True)
+    check_suite(chosen)
+    share = select_shard(chosen, args.shard)
     if len(share) < len(runs):
         print(f'this command does {len(share)} of {len(runs)} runs')
     if args.on:
