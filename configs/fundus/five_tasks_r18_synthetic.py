@@ -14,19 +14,19 @@ model.tasks.update(
     eye=dict(
         type='Classification',
         target='gt_eye',
-        head=dict(type='ClsHead', in_channels=512, num_classes=2),
+        head=dict(type='ClsHead', num_classes=2),
         losses=dict(ce=dict(type='CrossEntropy')),
     ),
     findings=dict(
         type='MultiLabelClassification',
         target='gt_findings',
-        head=dict(type='ClsHead', in_channels=512, num_classes=2),
+        head=dict(type='ClsHead', num_classes=2),
         losses=dict(bce=dict(type='torch.nn.BCEWithLogitsLoss')),
     ),
     lesions=dict(
         type='MultiLabelSegmentation',
         target='gt_lesions',
-        head=dict(type='ASPPHead', in_channels=512, out_channels=2, rates=(1, 2, 3, 4)),
+        head=dict(type='ASPPHead', out_channels=2, rates=(1, 2, 3, 4)),
         losses=dict(dice=dict(type='DiceLoss'), bce=dict(type='torch.nn.BCEWithLogitsLoss')),
     ),
 )

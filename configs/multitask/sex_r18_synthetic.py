@@ -12,7 +12,7 @@ model.backbone.branches.update(sex=dict())
 model.tasks.sex = dict(
     type='Classification',
     target='gt_sex',
-    head=dict(type='ClsHead', in_channels=512, num_classes=2),
+    head=dict(type='ClsHead', num_classes=2),
     losses=dict(ce=dict(type='CrossEntropy')),
 )
 for loader in (train_dataloader, val_dataloader, test_dataloader):

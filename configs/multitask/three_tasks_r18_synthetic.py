@@ -11,7 +11,7 @@ with read_base():
 model.backbone.branches.update(shape=dict())
 model.tasks.shape = dict(
     type='Regression',
-    head=dict(type='ClsHead', in_channels=512, num_classes=2),
+    head=dict(type='ClsHead', num_classes=2),
     losses=dict(smooth_l1=dict(type='torch.nn.SmoothL1Loss')),
     mean=(0.53, 0.01),  # diameter and irregularity of the 300 training masks at 112 pixels
     std=(0.07, 0.01),
