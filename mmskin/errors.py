@@ -17,6 +17,7 @@ __all__ = [
     'MissingLibrary',
     'UnknownName',
     'executing',
+    'hidden',
     'in_one_line',
     'needs',
     'place_of',
@@ -90,6 +91,19 @@ def needs(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         library = module.partition('.')[0]
         raise MissingLibrary(f"{library} is not installed: pip install '.[{extra}]'", name=library) from error
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Let what is imported inside the block do without ``module``, unless somebody has imported that already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
-from mmskin.errors import MissingFile, Mistake, needs, refusals
+from mmskin.errors import MissingFile, Mistake, hidden, needs, refusals
 from mmskin.files import check_readable, write_whole
 from mmskin.models.fusion import Input, values_of
 from mmskin.models.tasks.task import Task
@@ -175,14 +174,8 @@ def import_openvino() -> ModuleType:
     Raises:
         MissingLibrary: if it is not installed.
     """
-    reporter = 'openvino_telemetry'
-    if 'openvino' in sys.modules or reporter in sys.modules:
+    with hidden('openvino_telemetry'):  # it does without
         return needs('openvino', 'openvino')
-    sys.modules[reporter] = None  # type: ignore[assignment]  # it does without a reporter that cannot be imported
-    try:
-        return needs('openvino', 'openvino')
-    finally:
-        del sys.modules[reporter]
 
 
 def openvino_options() -> dict[str, str | int]:

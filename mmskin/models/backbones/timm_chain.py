@@ -6,14 +6,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import timm
 from torch import nn
 
-from mmskin.errors import MissingFile, MissingLibrary, Mistake
+from mmskin.errors import MissingFile, MissingLibrary, Mistake, hidden
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import OFFLINE, fit_weights, match_by_order, read_pretrained
 from mmskin.registry import MODELS
+
+with hidden('wandb'):  # which takes most of a second, and which timm wants for its own trainings
+    import timm
 
 __all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain']
 
