@@ -20,7 +20,7 @@ from functools import cache
 from itertools import accumulate, islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from mmskin.errors import MissingFile, Mistake
 
@@ -39,6 +39,8 @@ __all__ = [
     'csv_line',
     'file_key',
     'finite',
+    'hold',
+    'is_held',
     'json_text',
     'markdown_table',
     'number_in',
@@ -278,6 +280,24 @@ def _ended_in_order() -> Iterator[None]:
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
+
+
+def hold(file: IO[Any]) -> None:
+    """Keep an open file for this process until it is closed, however that is, where the system can; see ``is_held``."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that still works has a file by ``hold``."""
+    try:
+        with _locked(path, fcntl.LOCK_NB if fcntl else 0):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager

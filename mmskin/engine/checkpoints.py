@@ -27,13 +27,12 @@ __all__ = [
     'finished_checkpoint',
     'mark_finished',
     'noted_checkpoints',
-    'sole_training',
+    'sole_work',
     'writing_whole',
 ]
 
 NOTE = 'last_checkpoint'
 DONE = 'stage.json'
-LOCK = '.training.lock'
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LONGEST = 255  # bytes of a file's name
 TO_GO_ON = ('optimizer', 'ema_state_dict')  # most of a checkpoint, and of use to a resume inside the stage alone
@@ -254,27 +253,31 @@ def find_checkpoints(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 @contextmanager
-def sole_training(folders: Iterable[str | Path]) -> Iterator[None]:
+def sole_work(kind: str, folders: Iterable[str | Path]) -> Iterator[None]:
     """Inside the block no other training works in these folders; of several processes the main one holds the locks.
 
     The system frees a lock when its process ends, however it ends.
 
+    Args:
+        kind: 'training', or 'test', which may work where a training does.
+        folders: See above.
+
     Raises:
-        Mistake: if another training works in one of them.
+        Mistake: if another one of this kind works in one of them.
     """
     with ExitStack() as held:
         fault: list[str | None] = [None]
         for folder in dict.fromkeys(Path(folder).resolve() for folder in folders) if is_main_process() else ():
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                held.enter_context(FileLock(folder / LOCK, blocking=False))
+                held.enter_context(FileLock(folder / f'.{kind}.lock', blocking=False))
             except Timeout:
-                fault = [f'{folder}: another training works in this folder; wait for it, or give another --work-dir']
+                fault = [f'{folder}: another {kind} works in this folder; wait for it, or give another --work-dir']
                 break
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-                print(f'  {folder}: its file system has no locks; see to it that no other training works there')
+                print(f'  {folder}: its file system has no locks; see to it that no other {kind} works there')
         broadcast_object_list(fault)
         if fault[0]:
             raise Mistake(fault[0])

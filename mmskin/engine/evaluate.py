@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 
 import mmskin
 from mmskin.config import tested_dataset, tested_metainfo
-from mmskin.engine.checkpoints import find_checkpoints
+from mmskin.engine.checkpoints import find_checkpoints, sole_work
 from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
@@ -41,7 +41,8 @@ def evaluate_checkpoint(
 
     Raises:
         MissingFile: if the checkpoint is missing.
-        Mistake: if the config has no test set or metrics, or the checkpoint is damaged or another network's.
+        Mistake: if the config has no test set or metrics, the checkpoint is damaged or another network's, or another
+            test works in the folder.
     """
     with refusals_in_log(str(cfg.filename)):
         cfg, out_dir = copy.deepcopy(cfg), Path(out_dir or cfg.work_dir)
@@ -62,24 +63,25 @@ def evaluate_checkpoint(
         if cfg.get('tta'):
             cfg.model = dict(type='TestTimeAugmentation', **views, module=cfg.model)
         join_processes(cfg)
-        runner = build_runner(cfg)
-        names = ', '.join(map(shown_path, files))
-        runner.logger.info(f'testing {names}')
-        load_members(runner.model, files, tested_metainfo(cfg))
-        values = runner.test()
-        if not is_main_process():
-            return values
-        split = tested_dataset(cfg).get('split') or 'all'
-        shown_views = ', '.join(['yes', *(f'{key} {[*options]}' for key, options in views.items())])
-        note = {
-            'config': shown_path(cfg.filename),
-            'checkpoint': names,
-            'split': split if isinstance(split, str) else '+'.join(split),
-            'test-time augmentation': shown_views if cfg.get('tta') else 'no',
-            'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
-            'mmskin': mmskin.__version__,
-        }
-        write_note(out_dir / 'test.json', note)
+        with sole_work('test', [out_dir]):
+            runner = build_runner(cfg)
+            names = ', '.join(map(shown_path, files))
+            runner.logger.info(f'testing {names}')
+            load_members(runner.model, files, tested_metainfo(cfg))
+            values = runner.test()
+            if not is_main_process():
+                return values
+            split = tested_dataset(cfg).get('split') or 'all'
+            shown_views = ', '.join(['yes', *(f'{key} {[*options]}' for key, options in views.items())])
+            note = {
+                'config': shown_path(cfg.filename),
+                'checkpoint': names,
+                'split': split if isinstance(split, str) else '+'.join(split),
+                'test-time augmentation': shown_views if cfg.get('tta') else 'no',
+                'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
+                'mmskin': mmskin.__version__,
+            }
+            write_note(out_dir / 'test.json', note)
         width = max(map(len, values), default=0)
         print(*(f'{name:<{width}}  {value:.4f}' for name, value in sorted(values.items())), sep='\n')
         return values

@@ -23,7 +23,7 @@ from mmskin.engine.checkpoints import (
     finished_checkpoint,
     mark_finished,
     noted_checkpoints,
-    sole_training,
+    sole_work,
 )
 from mmskin.engine.hooks.finite_numbers import FiniteNumbers
 from mmskin.engine.hooks.weights import keep_best
@@ -134,7 +134,7 @@ def run_stages(cfg: Config, resume: bool = False) -> Path:
             name for stage in stages for name in ('train_dataloader', 'optim_wrapper') if not stage.get(name)
         ]:
             raise Mistake(f'{cfg.filename}: has no {missing[0]}, so there is nothing to train; train another config')
-        with sole_training([cfg.work_dir, *(stage.work_dir for stage in stages)]):
+        with sole_work('training', [cfg.work_dir, *(stage.work_dir for stage in stages)]):
             return _run_all(cfg, stages, resume or cfg.get('resume', False))
 
 

@@ -23,6 +23,8 @@ from mmskin.files import (
     check_name,
     clear_unfinished,
     csv_line,
+    hold,
+    is_held,
     json_text,
     plain_cell,
     readable,
@@ -262,12 +264,15 @@ class PredictionFiles:
         self.out_dir, self.classes, self.overlays, self.probabilities = out_dir, classes, overlays, probabilities
         self.table = out_dir / 'predictions.csv'
         refuse_device(self.table)
+        if is_held(self.table):
+            raise Mistake(f'{out_dir}: another prediction works in this folder; wait for it, or name another folder')
         self._remove_earlier()
         out_dir.mkdir(parents=True, exist_ok=True)
         clear_unfinished(out_dir)
         self.table.unlink(missing_ok=True)  # or it would be written through a link
         # the name of a file need not be text in UTF-8; the table is
         self._rows = self.table.open('w', newline='', encoding='utf-8', errors='backslashreplace')
+        hold(self._rows)
         self._has_head = False
 
     def _remove_earlier(self) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from mmskin import LesionInferencer
 from mmskin.cli import main
 from mmskin.files import read_csv, whole_file, write_whole
+from mmskin.inference.prediction import PredictionFiles
 from mmskin.masks import measure_lesion
 
 HEADER = 'image_id,melanoma,nevus,seborrheic_keratosis,label,note,area,area_fraction,perimeter,'
@@ -260,6 +261,14 @@ def test_a_picture_that_cannot_be_written_leaves_neither_the_others_nor_a_row(pr
     status, out = predict(photos / 'a.jpg', '--overlays')
     assert status == 2
     assert [path.name for path in out.rglob('*.*')] == ['predictions.csv'] and rows(out) == []
+
+
+def test_a_second_prediction_into_a_folder_is_refused(predict, photos, tmp_path, capsys):
+    """It would remove the table of the first, whose later images would be in none."""
+    with PredictionFiles(tmp_path / 'out', []):
+        assert predict(photos / 'b.png')[0] == 2
+    assert 'another prediction works in this folder' in capsys.readouterr().err
+    assert predict(photos / 'b.png')[0] == 0
 
 
 def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):

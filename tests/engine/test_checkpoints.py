@@ -11,14 +11,15 @@ import torch
 from mmengine.hooks import Hook
 
 from mmskin.config import load_config
+from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
 from mmskin.models.weights import read_checkpoint, read_weights
 
 HOLDER = """
 import sys, time
-from mmskin.engine.checkpoints import sole_training
-with sole_training(sys.argv[1:]):
+from mmskin.engine.checkpoints import sole_work
+with sole_work(sys.argv[1], sys.argv[2:]):
     print('held', flush=True)
     time.sleep(600)
 """
@@ -210,11 +211,11 @@ def test_a_finished_stage_whose_network_is_gone_is_named(folder, training):
 
 @pytest.fixture
 def holder():
-    """Start processes that train in folders, as far as others can see; gives each one's process."""
+    """Start processes that train or test in folders, as far as others can see; gives each one's process."""
     processes = []
 
-    def hold(*folders):
-        command = [sys.executable, '-W', 'ignore', '-c', HOLDER, *map(str, folders)]
+    def hold(*folders, kind='training'):
+        command = [sys.executable, '-W', 'ignore', '-c', HOLDER, kind, *map(str, folders)]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert processes[-1].stdout.readline() == 'held\n'
         return processes[-1]
@@ -224,6 +225,13 @@ def holder():
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_second_test_in_a_folder_is_refused(holder, folder, training):
+    """Its numbers would get the checkpoint and the cases of the first."""
+    holder(folder, kind='test')
+    with pytest.raises(Mistake, match=f'^{folder}: another test works in this folder'):
+        evaluate_checkpoint(training(folder), folder / 'epoch_1.pth')
 
 
 @pytest.mark.parametrize('resume', [False, True])
