@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     shortcuts = read_note(args.audit, 'audit.json') if args.audit else None
-    folder = publish_weights(cfg, weights, args.out_dir, args.half, args.int8)
+    networks = [test.networks for test in tests]
+    folder = publish_weights(cfg, weights, args.out_dir, args.half, args.int8, networks)
     trained = f'mmskin train {args.model}' if args.checkpoint else ''  # of a model it is not known
     recipe = Recipe(args.recipe or trained, args.card_text, args.license)
     write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))

@@ -16,6 +16,7 @@ from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
 from mmskin.files import shown_path, write_note
 from mmskin.models.averaging import load_members
+from mmskin.models.weights import stated_hash
 
 __all__ = ['evaluate_checkpoint']
 
@@ -76,6 +77,7 @@ def evaluate_checkpoint(
             note = {
                 'config': shown_path(cfg.filename),
                 'checkpoint': names,
+                'weights': ', '.join(map(stated_hash, files)),
                 'split': split if isinstance(split, str) else '+'.join(split),
                 'test-time augmentation': shown_views if cfg.get('tta') else 'no',
                 'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),

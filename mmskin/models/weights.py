@@ -29,6 +29,7 @@ __all__ = [
     'read_checkpoint',
     'read_metadata',
     'read_weights',
+    'stated_hash',
     'without_lookups',
     'write_checkpoint',
 ]
@@ -256,6 +257,12 @@ def hash_tensors(weights: Mapping[str, Tensor]) -> str:
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def stated_hash(path: str | Path) -> str:
+    """The hash of the tensors in a file of weights; of a published one, as they are stored."""
+    stated = read_metadata(path).get(HASH) if Path(path).suffix == '.safetensors' else None
+    return stated or hash_tensors(read_weights(path))
 
 
 def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:

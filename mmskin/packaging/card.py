@@ -81,6 +81,7 @@ class ModelTest(NamedTuple):
         split: The part of the data.
         results: From ``results.json``.
         evaluation: From the files next to it.
+        networks: The hashes of its weights; none of a test by an earlier version.
     """
 
     title: str
@@ -88,6 +89,7 @@ class ModelTest(NamedTuple):
     split: str
     results: dict[str, float | None]
     evaluation: PerImageTable
+    networks: frozenset[str] = frozenset()
 
 
 class Recipe(NamedTuple):
@@ -116,7 +118,8 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     if note['test-time augmentation'].startswith('yes') != tta:
         raise Mistake(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'
-    return ModelTest(title, option, split, values, PerImageTable.read(path.parent))
+    networks = frozenset(filter(None, note.get('weights', '').split(', ')))
+    return ModelTest(title, option, split, values, PerImageTable.read(path.parent), networks)
 
 
 def model_card(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mmskin.errors import Mistake
 from mmskin.files import check_name, whole_file, write_text
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.averaging import load_members
-from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, without_lookups
+from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, stated_hash, without_lookups
 from mmskin.registry import HOOKS, MODELS
 
 __all__ = ['config_for_testing', 'publish_weights']
@@ -39,6 +39,7 @@ def publish_weights(
     out_dir: str | Path,
     half: bool = False,
     int8: bool = False,
+    tested: Iterable[frozenset[str]] = (),
 ) -> ModelFolder:
     """Write ``config.py`` and ``weights.safetensors``; ``model_card`` writes the card.
 
@@ -52,10 +53,11 @@ def publish_weights(
             whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
         int8: Keep kernels and matrices in 8 bits, a quarter of the size (see ``pack``); those that are depth-wise or
             small in float16.
+        tested: The networks of the tests that the card will have, as ``ModelTest`` has them.
 
     Raises:
         Mistake: if the config would hold a path of this machine, the checkpoint is another network's, the folder's name
-            cannot be a model's, or a file there belongs to no published model.
+            cannot be a model's, a file there belongs to no published model, or another network was tested.
     """
     folder = ModelFolder(*(Path(out_dir) / name for name in FILES))
     check_name(Path(out_dir).resolve().name, 'the name of the model')
@@ -89,6 +91,9 @@ def publish_weights(
         'config': origin,
         'classes': json.dumps(class_names(cfg)),
     }
+    own = ({metadata[HASH]}, {stated_hash(file) for file in files}, set())
+    if any(networks not in own for networks in tested):
+        raise Mistake(f'{out_dir}: the results are of other weights; test this model, and give the results of that')
     with whole_file(folder.weights) as file:  # first: without them no file is replaced
         file.write(save(weights, metadata=metadata))
         file.flush()

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 
 from mmskin import LesionInferencer
+from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.errors import Mistake
@@ -131,6 +132,21 @@ def test_files_of_something_else_are_not_replaced(small_config, checkpoint, tmp_
     for name in (' ', '\n'):
         with pytest.raises(Mistake, match='the name of the model .* is empty'):
             publish_weights(small_config, checkpoint, tmp_path / name)
+
+
+def test_the_results_of_another_network_are_refused(small_config, checkpoint, half_folder, tested, tmp_path):
+    """Those of the checkpoint or of the folder itself are its own, however often they are published."""
+    (tmp_path / 'small.py').write_text(small_config.pretty_text)
+    state = torch.load(checkpoint)
+    state['state_dict'] = {name: tensor * 2 for name, tensor in state['state_dict'].items()}
+    torch.save(state, tmp_path / 'other.pth')
+    out, results = str(tmp_path / 'model'), ['--results', str(tested / 'results.json')]
+    config = str(tmp_path / 'small.py')
+    assert main(['publish', config, str(tmp_path / 'other.pth'), out, *results]) == 2
+    assert not (tmp_path / 'model').exists()
+    assert main(['publish', config, str(checkpoint), out, *results]) == 2  # the half was tested
+    assert main(['publish', config, str(checkpoint), out, '--half', *results]) == 0
+    assert main(['publish', str(half_folder.config.parent), out, *results]) == 0
 
 
 def test_a_publication_that_ends_midway_leaves_no_model_of_two(
