@@ -91,7 +91,8 @@ def publish_weights(
         'config': origin,
         'classes': json.dumps(class_names(cfg)),
     }
-    own = ({metadata[HASH]}, {stated_hash(file) for file in files}, set())
+    none: set[str] = set()  # of a test by an earlier version
+    own = ({metadata[HASH]}, {stated_hash(file) for file in files}, none)
     if any(networks not in own for networks in tested):
         raise Mistake(f'{out_dir}: the results are of other weights; test this model, and give the results of that')
     with whole_file(folder.weights) as file:  # first: without them no file is replaced
