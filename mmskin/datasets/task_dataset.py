@@ -192,6 +192,14 @@ def samples_of(dataset: Dataset) -> Iterator[dict]:
         yield from map(part.get_data_info, range(len(part)))
 
 
+def images_in(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """The image of each sample of our datasets inside wrappers: its file, or its name in a storage, and the storage."""
+    for part in task_datasets(dataset):
+        storage = str(getattr(part, 'backend_args', None) or '')
+        samples = part.data_list or [part.get_data_info(index) for index in range(len(part))]
+        yield from ((path, storage) for path in column_of(samples, 'img_path') if path)
+
+
 def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
     """Fold and group by image id, from a table of folds.
 

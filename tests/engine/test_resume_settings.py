@@ -316,3 +316,10 @@ def test_classes_in_another_order_are_refused(train, tmp_path):
         train('other', load_from=str(tmp_path / 'run/epoch_1.pth'), **named('train', 'val'))
     with pytest.raises(Mistake, match='the network is trained with classes=.*, and val_dataloader has'):
         train('third', **named('val'))
+
+
+def test_a_validation_on_images_that_are_trained_on_is_said(train, capsys):
+    train(**SHORT)
+    assert 'are trained on' not in capsys.readouterr().out
+    train('other', **SHORT, **{'train_dataloader.dataset.split': ('train', 'val')})
+    assert '7 of the 7 images of val_dataloader are trained on, such as ' in capsys.readouterr().out
