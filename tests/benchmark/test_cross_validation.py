@@ -1,6 +1,7 @@
 """A suite with folds: every image is held out once, and results outlive the networks."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -118,6 +119,9 @@ def test_a_later_session_goes_on_from_the_results(finished, tmp_path):
 def test_the_power_of_a_design_is_told_before_anything_trains(finished, tmp_path):
     suite = finished[0].suite
     assert '11 images in 2 folds' in power_report(suite, runs_of(suite, tmp_path))
+    assumed = replace(suite.power, sd={'seg/JA': 0.1}, seed_sd={'seg/JA': 0.01})
+    without = replace(suite, power=assumed, margins={'seg/JA': 0.0})
+    assert '| 0.00 of none within ±0 |' in power_report(without, runs_of(without, tmp_path))
 
 
 def test_a_method_that_chooses_by_validation_is_refused(finished, tmp_path):
