@@ -1,5 +1,7 @@
 """The base of mmskin's datasets: augmentation as a function of (seed, epoch, sample index)."""
 
+import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,7 +17,7 @@ from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
 from mmskin.datasets.cache import LOADING, CachedLoading
-from mmskin.datasets.rows import chosen, column_of
+from mmskin.datasets.rows import Rows, chosen, column_of
 from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
@@ -198,6 +200,18 @@ def images_in(dataset: Dataset) -> Iterator[tuple[str, str]]:
         storage = str(getattr(part, 'backend_args', None) or '')
         samples = part.data_list or [part.get_data_info(index) for index in range(len(part))]
         yield from ((path, storage) for path in column_of(samples, 'img_path') if path)
+
+
+def digest_of(dataset: Dataset) -> str:
+    """A digest of image ids, ground truth and inputs in our datasets inside wrappers, by their order; not of files."""
+    digest = hashlib.sha256()
+    for part in task_datasets(dataset):
+        samples = part.data_list or [part.get_data_info(index) for index in range(len(part))]
+        names = samples.columns if isinstance(samples, Rows) else {name for sample in samples for name in sample}
+        for name in sorted(names):
+            if name == 'image_id' or name.startswith(('gt_', 'inputs')):
+                digest.update(json.dumps([name, column_of(samples, name)], default=str).encode())
+    return digest.hexdigest()
 
 
 def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:

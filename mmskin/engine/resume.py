@@ -13,6 +13,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapperDict, ReduceOnPlateauParamScheduler, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmskin.datasets.task_dataset import digest_of
 from mmskin.errors import Mistake
 from mmskin.files import read_json, write_json
 from mmskin.models.watch import unwrap
@@ -189,18 +190,25 @@ class NoteSettings(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Write the note."""
+        data = digest_of(runner.train_loop.dataloader.dataset)
         if runner._resume and self.path.is_file():
+            noted = _noted(self.path)
             if changed := changes(self.path.parent, self.settings):
                 runner.logger.info(f'resumed with other settings: {described(changed)}')
-            processes, now = _noted(self.path)['processes'], get_world_size()
+            processes, now = noted['processes'], get_world_size()
             if processes != now:
                 runner.logger.warning(
                     f'resumed in {now} process{"es"[: 2 * (now > 1)]}, and begun in {processes}: batches are others, '
                     'so results will differ from those of a training that was not interrupted'
                 )
+            if noted.get('data', data) != data:
+                runner.logger.warning(
+                    'the training set has other images, labels or inputs than when this training began, so results '
+                    'will differ from those of a training that was not interrupted'
+                )
         if is_main_process():
             self.mark.unlink(missing_ok=True)
-            note = {'processes': get_world_size(), 'after': self.after, 'settings': self.settings}
+            note = {'processes': get_world_size(), 'after': self.after, 'data': data, 'settings': self.settings}
             write_json(self.path, note, indent=1)
 
 

@@ -206,6 +206,20 @@ def test_another_batch_size_is_followed_and_said(train, tmp_path):
     assert any('an epoch has 6 steps now' in path.read_text() for path in (tmp_path / 'run').glob('*/*.log'))
 
 
+def test_labels_that_were_corrected_in_between_are_said(train, data_root, tmp_path):
+    own = {'train_dataloader.dataset.data_root': str(shutil.copytree(data_root, tmp_path / 'data'))}
+    train(epochs=1, **own)
+    train(epochs=1, resume=True, **own)
+    logs = [*(tmp_path / 'run').glob('*/*.log')]
+    assert not any('the training set has other' in path.read_text() for path in logs)
+    table = tmp_path / 'data/ISIC-2017_Training_Part3_GroundTruth.csv'
+    table.write_text(table.read_text().replace(',1.0,0.0', ',0.0,1.0'))
+    train(resume=True, **own)
+    assert any(
+        'the training set has other images, labels' in path.read_text() for path in (tmp_path / 'run').glob('*/*.log')
+    )
+
+
 def test_another_number_of_processes_is_said(train, tmp_path):
     train(epochs=1)
     note = json.loads((tmp_path / 'run/settings.json').read_text())
