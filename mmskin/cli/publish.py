@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.inference.inferencer import read_models
     from mmskin.inference.novelty import NOVELTY_FILE
     from mmskin.models.weights import HASH, read_metadata
-    from mmskin.packaging.card import Recipe, model_card, read_test
+    from mmskin.packaging.card import Recipe, model_card, networks_of, read_test
     from mmskin.packaging.publish import publish_weights
 
     cfg, weights = read_models([args.model, *(vars(args)['with'] or ())], args.checkpoint, args.cfg_options)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     default = bool(cfg.get('tta'))  # the model's default comes first
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     shortcuts = read_note(args.audit, 'audit.json') if args.audit else None
-    networks = [test.networks for test in tests]
+    networks = [test.networks for test in tests] + ([networks_of(shortcuts)] if shortcuts else [])
     folder = publish_weights(cfg, weights, args.out_dir, args.half, args.int8, networks)
     trained = f'mmskin train {args.model}' if args.checkpoint else ''  # of a model it is not known
     recipe = Recipe(args.recipe or trained, args.card_text, args.license)

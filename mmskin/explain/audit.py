@@ -22,6 +22,7 @@ from mmskin.files import markdown_table, readable, write_csv, write_note, write_
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
+from mmskin.models.weights import stated_hash
 from mmskin.readers.masks import read_mask
 from mmskin.registry import DATASETS
 
@@ -158,7 +159,8 @@ def audit(
     out_dir.mkdir(parents=True, exist_ok=True)
     rows = _rows(scores, labels, inferencer.classes)
     tested = split or tested_dataset(cfg).get('split') or ''
-    note = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows}
+    networks = ', '.join(map(stated_hash, inferencer.files))
+    note = {'images': len(samples), 'split': tested, 'painted': painted, 'rows': rows, 'weights': networks}
     write_note(out_dir / 'audit.json', note)
     cells = [['image_id', 'gt_label', *(f'{name}/score_{kind}' for name in scores for kind in inferencer.classes)]]
     for index, sample in enumerate(samples):

@@ -24,7 +24,7 @@ from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion
 from mmskin.report.page import all_groups, class_areas, headline
 
-__all__ = ['Recipe', 'ModelTest', 'model_card', 'read_test']
+__all__ = ['Recipe', 'ModelTest', 'model_card', 'networks_of', 'read_test']
 
 METRICS = {
     'seg/JA': 'outline: Jaccard index (JA)',
@@ -118,8 +118,12 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     if note['test-time augmentation'].startswith('yes') != tta:
         raise Mistake(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'
-    networks = frozenset(filter(None, note.get('weights', '').split(', ')))
-    return ModelTest(title, option, split, values, PerImageTable.read(path.parent), networks)
+    return ModelTest(title, option, split, values, PerImageTable.read(path.parent), networks_of(note))
+
+
+def networks_of(note: Mapping[str, Any]) -> frozenset[str]:
+    """The hashes of the weights that a test or an audit notes; none of one by an earlier version."""
+    return frozenset(filter(None, note.get('weights', '').split(', ')))
 
 
 def model_card(

@@ -53,7 +53,7 @@ def publish_weights(
             whose range float16 may not hold) stay as they are: they are few, and rounding them costs more.
         int8: Keep kernels and matrices in 8 bits, a quarter of the size (see ``pack``); those that are depth-wise or
             small in float16.
-        tested: The networks of the tests that the card will have, as ``ModelTest`` has them.
+        tested: The networks of the tests and the audit that the card will have; see ``networks_of``.
 
     Raises:
         Mistake: if the config would hold a path of this machine, the checkpoint is another network's, the folder's name
@@ -94,7 +94,7 @@ def publish_weights(
     none: set[str] = set()  # of a test by an earlier version
     own = ({metadata[HASH]}, {stated_hash(file) for file in files}, none)
     if any(networks not in own for networks in tested):
-        raise Mistake(f'{out_dir}: the results are of other weights; test this model, and give the results of that')
+        raise Mistake(f'{out_dir}: the results or the audit are of other weights; make them with this model')
     with whole_file(folder.weights) as file:  # first: without them no file is replaced
         file.write(save(weights, metadata=metadata))
         file.flush()

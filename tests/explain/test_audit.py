@@ -11,6 +11,7 @@ from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.explain.audit import VARIANTS
 from mmskin.files import read_note
 from mmskin.inference.zoo import model_folder
+from mmskin.models.weights import HASH, read_metadata
 from mmskin.packaging.card import Recipe, model_card
 
 SKIN, LESION, PATCH = (220, 170, 150), (90, 60, 50), (60, 120, 190)
@@ -75,6 +76,7 @@ def test_the_command_writes_a_table_a_picture_and_a_section_of_the_card(tmp_path
     assert all(f'| {variant.name} |' in text for variant in VARIANTS)
     assert '9 images of the split `val`' in text
     found = read_note(out / 'audit.json')
+    assert found['weights'] == read_metadata(model_folder('lite0_isic2017').weights)[HASH]
     plain, *others = found['rows']
     assert (plain['decided_otherwise'], plain['moved']) == (0, 0)
     assert any(row['moved'] > 0 for row in others)

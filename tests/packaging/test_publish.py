@@ -145,6 +145,9 @@ def test_the_results_of_another_network_are_refused(small_config, checkpoint, ha
     assert main(['publish', config, str(tmp_path / 'other.pth'), out, *results]) == 2
     assert not (tmp_path / 'model').exists()
     assert main(['publish', config, str(checkpoint), out, *results]) == 2  # the half was tested
+    write_note(tmp_path / 'audit.json', {'weights': 'of another network'})
+    audit = ['--audit', str(tmp_path / 'audit.json')]
+    assert main(['publish', config, str(checkpoint), out, '--half', *results, *audit]) == 2
     assert main(['publish', config, str(checkpoint), out, '--half', *results]) == 0
     assert main(['publish', str(half_folder.config.parent), out, *results]) == 0
 
