@@ -1,4 +1,8 @@
+import copy
+import json
 import re
+from functools import lru_cache
+from unittest.mock import patch
 
 import pytest
 import timm
@@ -9,22 +13,27 @@ from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.split import SplitBackbone
 
 CHAINS = {
-    'resnet18': ({'type': 'TimmChain', 'model': 'resnet18'}, 'layer2.0'),
-    'resnet50': ({'type': 'TimmChain', 'model': 'resnet50'}, 'layer3.3'),
+    'resnet18': ({'type': 'TimmChain', 'model': 'resnet18', 'size': 64}, 'layer2.0'),
+    'resnet50': ({'type': 'TimmChain', 'model': 'resnet50', 'size': 64}, 'layer3.3'),
     'lite0': ({'type': 'EfficientNetLite0Chain'}, 'blocks.2.1'),
     'vgg16': ({'type': 'VGGChain', 'depth': 16}, 'conv3_2'),
     'vgg11_bn': ({'type': 'VGGChain', 'depth': 11, 'batch_norm': True}, 'conv3_1'),
 }
 
 
-@pytest.fixture(params=CHAINS)
+@pytest.fixture(scope='module', params=CHAINS)  # so that the tests of one chain follow each other
 def chain(request):
     return CHAINS[request.param]
 
 
 def build(chain, split_after, **branches):
+    return copy.deepcopy(built(json.dumps([chain, split_after, branches])))
+
+
+@lru_cache(maxsize=2)
+def built(arguments):
     torch.manual_seed(0)
-    return SplitBackbone(chain, split_after, branches).eval()
+    return SplitBackbone(*json.loads(arguments)).eval()
 
 
 def randomise_statistics(network):
@@ -55,7 +64,8 @@ def reference(name, output_stride=32):
         network = torchvision.models.get_model(name, replace_stride_with_dilation=dilations)
         body = list(network.children())[:-2]
         return network, torch.nn.Sequential(*body)
-    network = torchvision.models.get_model(name)
+    with patch.object(torch.nn.Linear, 'reset_parameters'), patch.object(torch.nn.init, 'normal_'):
+        network = torchvision.models.get_model(name)  # but for 120 million weights that are not used
     return network, network.features
 
 
