@@ -16,7 +16,8 @@ from mmskin.registry import MODELS
 from mmskin.testing.contract import tiny_batch
 
 LEVELS = ('/4', '/8', '/16', '/32')
-SHALLOW = dict(depths=(1, 1, 2, 1))
+SHALLOW = dict(depths=(1, 1, 2, 1), embed_dim=24)
+SWIN = dict(embed_dims=24, depths=(1, 1, 2, 1), num_heads=(3, 6, 12, 24))
 OF_TIMM = {  # options and the size of the images
     'resnet18': ({}, 64),
     'regnetx_002': ({}, 64),
@@ -42,7 +43,7 @@ OF_MM = {
     'mmpretrain.EfficientNetV2': dict(arch='b0'),
     'mmpretrain.MobileNetV3': dict(arch='small'),
     'mmpretrain.VisionTransformer': dict(arch='deit-tiny', img_size=64, out_type='featmap'),
-    'mmpretrain.SwinTransformer': dict(arch='tiny', window_size=3, img_size=96, out_indices=(3,)),
+    'mmpretrain.SwinTransformer': dict(arch=SWIN, window_size=3, img_size=96, out_indices=(3,)),
     'mmpretrain.VAN': dict(arch='tiny'),
     'mmseg.MixVisionTransformer': dict(embed_dims=16, num_heads=[1, 2, 5, 8], num_layers=[1, 1, 2, 1]),
     'mmseg.MSCAN': dict(embed_dims=[8, 16, 24, 32], mlp_ratios=[2] * 4, depths=[1] * 4, norm_cfg=dict(type='BN')),
