@@ -17,12 +17,13 @@ def data_root(tmp_path_factory):
 def tiny():
     """Options that make ``configs/fpm/r18_synthetic.py`` small: a narrow network, two epochs of three steps a stage."""
     sizes = {f'{name}_dataloader.dataset.pipeline.0.size': 48 for name in ('train', 'val', 'test')}
-    workers = {f'{name}_dataloader.num_workers': 0 for name in ('val', 'test')}
+    workers = {f'{name}_dataloader.num_workers': 0 for name in ('train', 'val', 'test')}
     return {
         **NARROW,
         **sizes,
         **workers,
         'train_dataloader.batch_size': 4,
+        'train_dataloader.persistent_workers': False,
         'val_dataloader.persistent_workers': False,
         'train_cfg.max_epochs': 2,
         'default_hooks.logger.interval': 1,

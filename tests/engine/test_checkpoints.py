@@ -29,7 +29,6 @@ LONG = json.dumps({'checkpoint': 'x' * 300})
 FLEXIBLE = {
     'runner_type': 'FlexibleRunner',
     'strategy': dict(type='SingleDeviceStrategy'),
-    'train_dataloader.persistent_workers': False,
 }
 
 

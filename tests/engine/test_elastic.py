@@ -31,8 +31,8 @@ class Hold(Hook):
 @pytest.fixture
 def machine(repository, data_root, tiny, tmp_path):
     """Start a machine that takes part."""
-    options = {**tiny, 'stages': None, 'train_dataloader.num_workers': 0, 'train_cfg.max_epochs': 6}
-    options |= {'train_dataloader.persistent_workers': False, 'custom_hooks': "[{'type': 'test_elastic.Hold'}]"}
+    options = {**tiny, 'stages': None, 'train_cfg.max_epochs': 6}
+    options |= {'custom_hooks': "[{'type': 'test_elastic.Hold'}]"}
     environment = {**os.environ, 'NNODES': '1:2', 'RENDEZVOUS': str(tmp_path / 'rendezvous')}
     environment |= {'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     environment['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'

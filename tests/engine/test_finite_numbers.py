@@ -38,7 +38,7 @@ class Spoiled(nn.Module):
 def load(repository, data_root, tiny, tmp_path):
     """The narrow network's config for one stage of two epochs of three steps, with a loss that goes wrong."""
     Spoiled.calls = 0
-    options = {**tiny, 'stages': None, 'train_dataloader.num_workers': 0, 'visualizer': None}
+    options = {**tiny, 'stages': None, 'visualizer': None}
 
     def load(call, value, **more):
         config = repository / 'configs/fpm/r18_synthetic.py'
@@ -82,7 +82,6 @@ def test_a_stage_is_named_and_where_it_started(load):
         {
             'runner_type': 'FlexibleRunner',
             'strategy': dict(type='SingleDeviceStrategy'),
-            'train_dataloader.persistent_workers': False,
         },
     ],
 )

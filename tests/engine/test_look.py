@@ -26,11 +26,6 @@ def config(repository):
     return str(repository / CONFIG)
 
 
-@pytest.fixture(scope='module')
-def tiny(tiny):
-    return {**tiny, 'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
-
-
 def words(options):
     return [f'{key}={value}' for key, value in options.items()]
 

@@ -46,6 +46,7 @@ def load(config, work_dir, data_root, options):
         **options,
         'keep_stages': True,
         'model.tasks.cls.head.dropout': 0.5,
+        'train_dataloader.num_workers': 2,
         'train_dataloader.persistent_workers': True,
     }
     cfg = load_config(config, str(work_dir), str(data_root), options=options)

@@ -40,7 +40,6 @@ def train(repository, data_root, tiny, tmp_path):
     options = {
         **tiny,
         'stages': None,
-        'train_dataloader.num_workers': 0,
         'visualizer': None,
         'train_cfg.val_interval': 99,
     }
@@ -143,7 +142,6 @@ def test_a_runner_that_follows_the_checkpoint_alone_refuses(train):
     flexible = {
         'runner_type': 'FlexibleRunner',
         'strategy': dict(type='SingleDeviceStrategy'),
-        'train_dataloader.persistent_workers': False,
     }
     train(epochs=1, **flexible)
     with pytest.raises(Mistake, match=r'can no longer change optim_wrapper\.optimizer\.lr \(0\.001 before'):
@@ -154,7 +152,6 @@ def test_a_runner_that_follows_the_checkpoint_alone_goes_on_and_not_beyond(train
     flexible = {
         'runner_type': 'FlexibleRunner',
         'strategy': dict(type='SingleDeviceStrategy'),
-        'train_dataloader.persistent_workers': False,
         'model.tasks.cls.head.dropout': 0.0,
         'train_cfg.max_epochs': 2,
     }
@@ -298,7 +295,7 @@ def test_names_of_files_and_metrics_count_and_folders_do_not(name, before, now, 
 def test_a_test_in_the_folder_of_a_training_leaves_its_config(train, repository, data_root, tiny, tmp_path):
     train(epochs=1)
     before = (tmp_path / 'run/r18_synthetic.py').read_text()
-    options = {**tiny, 'stages': None, 'test_dataloader.num_workers': 0}
+    options = {**tiny, 'stages': None}
     cfg = load_config(
         repository / 'configs/fpm/r18_synthetic.py', str(tmp_path / 'run'), str(data_root), options=options
     )

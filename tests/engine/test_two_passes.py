@@ -55,8 +55,6 @@ def tiny(tiny):
         'train_cfg.max_epochs': 1,
         'train_cfg.val_interval': 9,
         'train_dataloader.dataset.pipeline': [*pipeline, dict(type='PackTaskSample')],
-        'train_dataloader.num_workers': 0,
-        'train_dataloader.persistent_workers': False,
         'train_dataloader.sampler.shuffle': False,
     }
 
