@@ -138,8 +138,9 @@ def test_what_would_lose_checkpoints_learn_nothing_or_never_end_is_refused(optio
 
 @pytest.mark.parametrize('options', [{}, FLEXIBLE])
 def test_what_a_library_raises_while_it_trains_is_one_line_that_names_the_traceback(options, training, tmp_path):
-    with pytest.raises(Mistake, match=r'r18_synthetic\.py \(traceback in (.+\.log)\): .*dilation') as caught:
-        run_stages(training(tmp_path, **options, **{'model.tasks.seg.head.rates': (0,)}))
+    odd = {'model.tasks.seg.losses.odd': dict(type='torch.nn.SmoothL1Loss', beta=-1.0)}
+    with pytest.raises(Mistake, match=r'r18_synthetic\.py \(traceback in (.+\.log)\): .*negative values') as caught:
+        run_stages(training(tmp_path, **options, **odd))
     assert '\n' not in str(caught.value)
     (log,) = tmp_path.glob('*/*.log')
     assert str(log) in str(caught.value)
