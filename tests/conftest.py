@@ -29,7 +29,7 @@ def one_torch_thread():
 
 @pytest.fixture(scope='session', autouse=True)
 def imports_are_no_garbage():
-    """mmengine collects garbage at every data set that is loaded, and looks through all of torch each time."""
+    """Or Python looks for garbage through all of torch, again and again."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -161,7 +161,7 @@ def main() -> int:
 
 def quiet() -> None:
     """One thread, and no word of libraries."""
-    gc.freeze()  # mmengine collects garbage at every data set, and looks through all of torch each time
+    gc.freeze()  # or Python looks for garbage through all of torch, again and again
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
     logging.disable(logging.CRITICAL)
