@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 
@@ -11,7 +12,7 @@ from mmskin.errors import Mistake
 from mmskin.files import SpooledDict
 from mmskin.structures import is_known
 
-__all__ = ['input_columns', 'read_inputs']
+__all__ = ['check_listed', 'input_columns', 'read_inputs']
 
 ID_COLUMNS = ('image_id', 'image', 'isic_id')  # ISIC-2017 and HAM10000, ISIC 2018 to 2020, the archive's own tables
 
@@ -19,7 +20,7 @@ ID_COLUMNS = ('image_id', 'image', 'isic_id')  # ISIC-2017 and HAM10000, ISIC 20
 def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
     """The columns of a table that hold inputs, by the inputs' names: named so, or as ISIC's tables call it.
 
-    That is ``age``, ``age_approx`` or ``age_approximate``. What the table lacks is left out.
+    That is ``age``, ``age_approx`` or ``age_approximate``. What the table lacks is left out, and said in one line.
 
     Raises:
         MissingFile: if there is no such table.
@@ -33,6 +34,8 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
         raise Mistake(f'{path} has a column {near[0]}, which is not read; name it {near[0].lower()}, or remove it')
     if not columns:
         raise Mistake(f'{path} has no column {" or ".join(names)}, an input of this network; check the first line')
+    if without := [name for name in names if name not in columns]:
+        print(f'{path}: has no column {" or ".join(without)}, and says nothing of it', file=sys.stderr)
     return columns
 
 
@@ -65,15 +68,28 @@ def read_inputs(
         known = {name: row[column] for name, column in columns.items() if is_known(row[column])}
         sources = {name: f'{where}: {columns[name]}' for name in known}
         listed[row[id_column]] = {'inputs': known, 'inputs_from': sources}
+    check_listed(path, listed, image_ids)
     for image_id in image_ids:
         if image_id in listed:
             there[image_id] = listed[image_id]
-    if not there:
-        raise Mistake(
-            f'{path} has none of the {len(image_ids)} images, such as {min(image_ids, default="")}; '
-            'check that it is the table of these images, and that its ids have no suffix'
-        )
-    if len(there) < len(image_ids) and is_main_process():
-        lacking = len(image_ids) - len(there)
-        print(f'{path}: lacks {lacking} of {len(image_ids)} images, which are left unknown', file=sys.stderr)
     return there
+
+
+def check_listed(where: str | Path, listed: Mapping[str, Any], image_ids: Collection[str]) -> None:
+    """Count in one line the images that a table or a dict by image id lacks.
+
+    Raises:
+        Mistake: if it lacks all of them.
+    """
+    lacking = sum(image_id not in listed for image_id in image_ids)
+    if lacking == len(image_ids):
+        raise Mistake(
+            f'{where} has none of the {lacking} images, such as {min(image_ids, default="")}; '
+            'check that it is of these images, and that its ids have no suffix'
+        )
+    if lacking and is_main_process():
+        first = next(image_id for image_id in image_ids if image_id not in listed)
+        print(
+            f'{where}: lacks {lacking} of {len(image_ids)} images, which are left unknown, such as {first}',
+            file=sys.stderr,
+        )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, load_config, tested_dataset, tested_metainfo
-from mmskin.datasets.inputs import input_columns, read_inputs
+from mmskin.datasets.inputs import check_listed, input_columns, read_inputs
 from mmskin.datasets.transforms.loading import LoadImage, check_packed
 from mmskin.engine.checkpoints import find_checkpoint, find_checkpoints
 from mmskin.engine.runner import ChannelsLast
@@ -262,22 +262,36 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
 
     def _told(self, inputs: Inputs, metadata: Metadata | None) -> Iterator[ImageSource]:
         """The images with what ``metadata`` says of them."""
-        if isinstance(metadata, str | Path):
-            inputs = [*inputs] if isinstance(inputs, Iterator) else inputs
-            metadata = self.read_metadata(metadata, [source.image_id for source in find_images(inputs)])
-        sources: Iterable[ImageSource] = find_images(inputs)
         if metadata is None:
-            yield from sources
-            return
-        if not isinstance(metadata, Mapping):
-            sources, values = [*sources], [*metadata]
-            if len(sources) != len(values):
-                raise Mistake(f'metadata has {len(values)} entries for {len(sources)} images; give one for each')
-            yield from (replace(source, inputs=one or {}) for source, one in zip(sources, values, strict=True))
-        elif any(isinstance(one, Mapping) for one in metadata.values()):
-            yield from (replace(source, inputs=metadata.get(source.image_id, {})) for source in sources)
+            yield from find_images(inputs)
+        elif isinstance(metadata, Mapping) and not any(isinstance(one, Mapping) for one in metadata.values()):
+            yield from (replace(source, inputs=metadata) for source in find_images(inputs))
         else:
-            yield from (replace(source, inputs=metadata) for source in sources)
+            sources = [*find_images(inputs)]
+            for source, one in zip(sources, self._of_each(sources, metadata), strict=True):
+                if not isinstance(one, Mapping | None):
+                    raise Mistake(f'{source.name}: its metadata are {one!r}; give a dict, such as dict(age=55)')
+                yield replace(source, inputs=one or {})
+
+    def _of_each(self, sources: Sequence[ImageSource], metadata: Metadata) -> Sequence[Mapping[str, Any] | None]:
+        """What a table, a dict by image id or a list says of each image."""
+        if not isinstance(metadata, str | Path | Mapping):
+            told = [*metadata]
+            if len(sources) != len(told):
+                raise Mistake(f'metadata has {len(told)} entries for {len(sources)} images; give one for each')
+            return told
+        by_id: dict[str, str] = {}
+        for source in sources:
+            if (other := by_id.setdefault(source.image_id, source.name)) != source.name:
+                raise Mistake(
+                    f'{other} and {source.name} are both image {source.image_id}, of which metadata can say one thing; '
+                    'give a list with a dict for each image'
+                )
+        if isinstance(metadata, Mapping):
+            check_listed('metadata', metadata, by_id)
+        else:
+            metadata = self.read_metadata(metadata, by_id)
+        return [metadata.get(source.image_id) for source in sources]
 
     @property
     def is_exported(self) -> bool:

@@ -114,6 +114,8 @@ class Numeric(Input):
         return f'a number from {self.minimum:g} to {self.maximum:g}'
 
     def number_of(self, value: Any) -> float:
+        if isinstance(value, bool):
+            return math.nan
         try:
             number = number_in(value.strip()) if isinstance(value, str) else float(value)
         except (OverflowError, TypeError, ValueError):

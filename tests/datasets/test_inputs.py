@@ -66,7 +66,7 @@ def test_images_that_a_table_lacks_are_counted_and_unknown(root, capsys):
     write_table(root, 'SYN_0000001,30,male', 'ISIC_9999999,40,male')
     found = inputs_of(ISIC2017Dataset(root, inputs=COLUMNS))
     assert found == [{}, {'age': '30', 'sex': 'male'}, {}, {}, {}, {}]
-    assert capsys.readouterr().err.endswith('lacks 5 of 6 images, which are left unknown\n')
+    assert capsys.readouterr().err.endswith('lacks 5 of 6 images, which are left unknown, such as SYN_0000000\n')
 
 
 @pytest.mark.parametrize(

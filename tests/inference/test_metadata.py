@@ -86,13 +86,31 @@ def test_views_of_one_image_are_told_the_same(folder, images):
         (dict(age=130), r'\.jpg: age is 130; give a number from 0 to 120, or unknown'),
         (dict(sex='f'), r"\.jpg: sex is 'f'; give one of female, male, or unknown"),
         (dict(site='back'), r'site: this network takes age and sex with the image; leave site out'),
+        (dict(age=True), r'\.jpg: age is True; give a number from 0 to 120, or unknown'),
         ([{}], r'metadata has 1 entries for 3 images'),
+        ([{}, 55, None], r'\.jpg: its metadata are 55; give a dict, such as dict\(age=55\)'),
+        (
+            {'a.jpg': dict(age=55)},
+            r'metadata has none of the 3 images, such as SYN_1000000; check .* ids have no suffix',
+        ),
         ('nowhere.csv', r'nowhere\.csv is missing'),
     ],
 )
 def test_metadata_without_sense_are_refused(inferencer, images, metadata, message):
     with pytest.raises(ValueError, match=message):
         inferencer(images, metadata=metadata)
+
+
+def test_by_id_what_is_unknown_is_said_and_two_images_of_one_id_are_refused(inferencer, images, tmp_path, capsys):
+    """A key with a suffix is no id: its image would be unknown, and nobody would know."""
+    told = {images[0].stem: dict(age=30), images[1].name: dict(age=70), images[2].stem: None}
+    assert [one.inputs for one in inferencer(images, metadata=told)] == [{'age': 30}, {}, {}]
+    assert f'lacks 1 of 3 images, which are left unknown, such as {images[1].stem}\n' in capsys.readouterr().err
+    other = tmp_path / images[0].name
+    other.write_bytes(images[1].read_bytes())
+    assert len(inferencer([images[0], images[0]], metadata=told)) == 2
+    with pytest.raises(ValueError, match=f'{other} are both image {images[0].stem}, .* give a list'):
+        inferencer([images[0], other], metadata=told)
 
 
 def test_networks_of_images_alone_are_told_nothing(half_folder, images):
@@ -124,13 +142,18 @@ def test_the_command_takes_a_table_and_options(predict, inferencer, images, tmp_
     table.write_text(f'isic_id,sex,age_approx\n{images[1].stem},female,30\nelse,male,50\n')
     status, errors = predict('--metadata', table, '--age', '70', '--input', 'sex=male')
     assert status == 0
-    assert 'lacks 2 of 3 images, which are left unknown' in errors
+    assert f'lacks 2 of 3 images, which are left unknown, such as {images[0].stem}\n' in errors
     told = [dict(age=70, sex='male'), dict(age=30, sex='female'), dict(age=70, sex='male')]
     expected = inferencer(images, metadata=told)
     for row, one in zip(read_csv(tmp_path / 'out' / 'predictions.csv'), expected, strict=True):
         assert float(row['melanoma']) == pytest.approx(one.probabilities['melanoma'], abs=1e-5)
     lines = (tmp_path / 'lines').read_text().splitlines()
     assert [json.loads(line)['inputs']['age'] for line in lines] == ['70', '30', '70']
+
+
+def test_a_table_without_a_column_for_an_input_says_so(predict, images, tmp_path):
+    (tmp_path / 'table.csv').write_text(f'image_id,age,gender\n{images[0].stem},30,male\n')
+    assert 'table.csv: has no column sex, and says nothing of it' in predict('--metadata', tmp_path / 'table.csv')[1]
 
 
 @pytest.mark.parametrize(
