@@ -6,12 +6,14 @@ They show a network with other tasks than a lesion's, and let its tests run. The
 import argparse
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rich.progress import track
 
+from mmskin.cli import run_tool
 from mmskin.datasets.painting import blend, dots, grid, ramp, smooth_noise, stroke
 from mmskin.errors import Mistake
 from mmskin.files import whole_folder, write_csv, write_whole
@@ -112,16 +114,18 @@ class SyntheticFundus:
             unfinished.replace(out_dir)
 
 
-def main() -> None:
-    """Write a synthetic set from the command line."""
-    parser = argparse.ArgumentParser(description='Write a synthetic set of fundus photographs.')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line's options."""
     parser.add_argument('out_dir')
     for split, count in dict(train=160, val=24, test=40).items():
         parser.add_argument(f'--num-{split}', type=int, default=count)
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write a synthetic set."""
     SyntheticFundus(args.seed).write(args.out_dir, args.num_train, args.num_val, args.num_test)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))

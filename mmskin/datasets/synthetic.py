@@ -7,12 +7,14 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rich.progress import track
 
+from mmskin.cli import run_tool
 from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import CLASSES, COLUMNS
@@ -66,10 +68,13 @@ class SyntheticLesions:
         The folder appears under its name when it is complete, so an interrupted run leaves none behind.
 
         Raises:
-            Mistake: if ``out_dir`` holds something that this function has not written.
+            Mistake: if ``out_dir`` holds something that this function has not written, or a number is below 0.
+            OSError: if an image cannot be written, as on a full disk.
         """
         out_dir = Path(out_dir)
         counts = dict(train=num_train, val=num_val, test=num_test)
+        if min(counts.values()) < 0:
+            raise Mistake(f'{counts}: give numbers of images')
         manifest = dict(version=VERSION, seed=self.seed, shape=list(self.shape), **counts)
         written = out_dir / MANIFEST
         if written.is_file():
@@ -98,29 +103,29 @@ class SyntheticLesions:
         for index in track(range(count), f'painting {count} images of split {split}', transient=True):
             image, mask, label = self.sample(split, index)
             image_id = f'SYN_{list(SPLITS).index(split)}{index:06d}'
-            cv2.imwrite(str(images / f'{image_id}.jpg'), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-            cv2.imwrite(str(masks / f'{image_id}{MASK_SUFFIX}'), mask * 255)
+            jpeg = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+            (images / f'{image_id}.jpg').write_bytes(jpeg.tobytes())  # which raises where the disk is full
+            (masks / f'{image_id}{MASK_SUFFIX}').write_bytes(cv2.imencode('.png', mask * 255)[1].tobytes())
             rows.append((image_id, *(float(CLASSES[label] == column) for column in COLUMNS[1:])))
             told.append((image_id, *self.age_and_sex(split, index)))
         write_csv(root / f'{SPLITS[split]}_Part3_GroundTruth.csv', [COLUMNS, *rows])
         write_csv(images / f'{images.name}{METADATA_SUFFIX}', [('image_id', 'age_approximate', 'sex'), *told])
 
 
-def main() -> None:
-    """Write a synthetic set from the command line."""
-    parser = argparse.ArgumentParser(description='Write a synthetic set of dermoscopic images.')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command line's options."""
     parser.add_argument('out_dir')
-    parser.add_argument('--num-train', type=int, default=300)
-    parser.add_argument('--num-val', type=int, default=45)
-    parser.add_argument('--num-test', type=int, default=120)
+    for split, count in dict(train=300, val=45, test=120).items():
+        parser.add_argument(f'--num-{split}', type=int, default=count)
     parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    print(
-        f'painting {args.num_train + args.num_val + args.num_test} synthetic lesions into {args.out_dir} ...',
-        flush=True,
-    )
-    SyntheticLesions(args.seed).write(args.out_dir, args.num_train, args.num_val, args.num_test)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write a synthetic set."""
+    counts = args.num_train, args.num_val, args.num_test
+    print(f'painting {sum(counts)} synthetic lesions into {args.out_dir} ...', flush=True)
+    SyntheticLesions(args.seed).write(args.out_dir, *counts)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run_tool(sys.modules[__name__]))
