@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -240,6 +241,16 @@ def test_a_search_that_is_refused_leaves_no_trace(search, fault, repository, tmp
     assert not (tmp_path / 'sweep').exists()
 
 
+def test_a_sweep_whose_state_is_cut_off_is_named(repository, tmp_path, capsys):
+    """Ray writes it one file after the other; a kill in between ended the next call in a traceback."""
+    (tmp_path / 'trials').mkdir()
+    (tmp_path / 'state').mkdir()
+    (tmp_path / 'state' / 'tuner.pkl').write_bytes(pickle.dumps({}))
+    search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', '--metric', 'seg/JA', '--work-dir', str(tmp_path)]
+    assert main(['sweep', str(repository / 'configs/multitask/r18_synthetic.py'), *search]) == 2
+    assert f'{tmp_path / "state"}: damaged, as by a kill or a full disk; remove {tmp_path}' in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_a_metric_that_no_validation_gives_is_refused_before_the_trials(data_root, repository, tmp_path, capfd):
     config = str(repository / 'configs/multitask/r18_synthetic.py')
@@ -256,6 +267,8 @@ def test_a_sweep_prunes_and_goes_on_after_a_kill(two_nodes, data_root, repositor
     every = {**SMALL, 'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 1}
     options = [f'{name}={value}' for name, value in every.items()]
     folder = tmp_path / 'sweep'
+    (folder / 'state').mkdir(parents=True)
+    (folder / 'state' / 'tuner.pkl').write_bytes(pickle.dumps({}))  # all that a kill may have left before any trial
     arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(folder)]
     arguments += ['--metric', 'seg/JA', '--trials', '5', '--cfg-options', *options]
     search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', 'train_dataloader.batch_size=[1,3]']

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,14 +166,18 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     that was interrupted when it is called again.
 
     Raises:
-        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep, no
-            validation gives the metric, or no trial has a value.
+        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep or
+            damaged, no validation gives the metric, or no trial has a value.
     """
     root = Path(os.path.abspath(plan.work_dir))
     note = json.loads(json.dumps(asdict(plan)))
     if (root / NOTE).is_file() and (was := read_note(root / NOTE)) != note:
         changed = ', '.join(sorted(key for key in note if was.get(key) != note[key]))
         raise Mistake(f'{root}: was started with another {changed}; restore it, or choose another --work-dir')
+    state = root / 'state'
+    goes_on = is_whole(state)
+    if not goes_on and (root / 'trials').exists():
+        raise Mistake(f'{state}: damaged, as by a kill or a full disk; remove {root} to search anew')
     space = space_of(plan.search)
     first = {name: values.sample() for name, values in space.items()}
     cfg = plan.trial_config(first, str(root))
@@ -192,10 +197,10 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
             as_here(run_trial, folder, int(wanted['num_cpus']))(settings, plan)
 
         trainable = tune.with_resources(train, {'cpu': wanted['num_cpus'], 'gpu': wanted['num_gpus']})
-        state = str(root / 'state')
-        if tune.Tuner.can_restore(state):
-            tuner = tune.Tuner.restore(state, trainable, resume_unfinished=True, restart_errored=True)
+        if goes_on:
+            tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True, restart_errored=True)
         else:
+            shutil.rmtree(state, ignore_errors=True)
             searcher = OptunaSearch(metric=plan.metric, mode=plan.mode, seed=plan.seed)
             scheduler = ASHAScheduler('validation', plan.metric, plan.mode, max_t=10_000, reduction_factor=REDUCTION)
             tuner = tune.Tuner(
@@ -208,6 +213,15 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
             )
         results = tuner.fit()
     return write_table(root, plan, results)
+
+
+def is_whole(state: Path) -> bool:
+    """Whether a sweep can go on from what Ray wrote, one file after the other and none of them at once."""
+    for pattern in ('tuner.pkl', 'experiment_state-*.json', 'search_gen_state-*.json', 'searcher-state-*.pkl'):
+        content = b''.join(path.read_bytes() for path in sorted(state.glob(pattern))[-1:])
+        if not content.endswith((b'.', b'}')):  # as a whole pickle and JSON do
+            return False
+    return True
 
 
 def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
