@@ -95,13 +95,17 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
 
     Raises:
         MissingFile: if one of the first two is missing.
-        Mistake: if a file is not what a test writes, or ``calibrate_on`` holds images of this test.
+        Mistake: if a file is not what a test writes, or ``calibrate_on`` holds images of this test or is of another
+            network.
     """
     folder = Path(folder)
     tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
-    calibration = fit_on(calibrate_on, tested) if calibrate_on else None
-    about = read_note(folder / NOTE) if (folder / NOTE).is_file() else {}
+    about = note_in(folder)
+    calibration = None
+    if calibrate_on:
+        check_same_network(Path(calibrate_on), about)
+        calibration = fit_on(calibrate_on, tested)
     places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
 
@@ -131,6 +135,27 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
         write_json(folder / TEMPERATURE, calibration._asdict(), indent=2)
     write_text(folder / PAGE, text)
     return folder / PAGE
+
+
+def note_in(folder: Path) -> dict[str, Any]:
+    """What a test noted of itself; nothing, if there is no note."""
+    return read_note(folder / NOTE) if (folder / NOTE).is_file() else {}
+
+
+def check_same_network(path: Path, about: Mapping[str, Any]) -> None:
+    """Raise a ``Mistake`` if the test that wrote ``path`` notes other weights or views than the reported one.
+
+    Args:
+        path: A ``per_image.csv``, or its folder.
+        about: What the reported test noted.
+    """
+    other = note_in(path if path.is_dir() else path.parent)
+    for part in ('weights', 'test-time augmentation'):
+        if {part} <= about.keys() & other.keys() and about[part] != other[part]:
+            raise Mistake(
+                f'{path} is a test with other {part} than the reported one ({other[part][:16]}, {about[part][:16]}); '
+                'fit the temperature on a test that differs in its images alone'
+            )
 
 
 def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_group: Estimates) -> dict[str, Any]:

@@ -159,6 +159,18 @@ def test_command_with_a_temperature(tmp_path, make_evaluation, write_test, quick
     assert '<title>A &amp; B</title>' in page and '<dd>&lt;b&gt;epoch_3.pth</dd>' in page
 
 
+@pytest.mark.parametrize('part', ['weights', 'test-time augmentation'])
+def test_a_temperature_of_another_network_is_refused(tmp_path, make_evaluation, write_test, part, capsys):
+    folder, other = write_test(tmp_path / 'test', make_evaluation([0, 1, 2] * 4)), make_evaluation([0, 1, 2] * 5)
+    other.image_ids = [f'VAL_{index}' for index in range(15)]
+    table = write_test(tmp_path / 'val', other) / 'per_image.csv'
+    for place, said in ((folder, 'one'), (table.parent, 'another')):
+        write_note(place / 'test.json', {'weights': 'same', 'test-time augmentation': 'no', part: said})
+    assert main(['report', str(folder), '--calibrate-on', str(table)]) == 2
+    assert f'is a test with other {part} than the reported one (another, one)' in capsys.readouterr().err
+    assert not (folder / 'report.html').exists()
+
+
 def test_best_median_and_worst_by_hand():
     cases = [Case(f'c{index:02d}', jaccard=index / 20) for index in (3, 7, 1, 9, 5, 2, 8, 4, 6, 0, 10)]
     rows = {name: [case.image_id for case in row] for name, row in choose_rows(cases).items()}
