@@ -31,7 +31,7 @@ import mmskin
 from mmskin.cluster import connected
 from mmskin.errors import Mistake, in_one_line
 from mmskin.files import json_text
-from mmskin.web.door import Address, Door, Refusal, body_of, form_of, listening, until_told_to_end
+from mmskin.web.door import Address, Door, Refusal, body_of, form_of, is_form, listening, until_told_to_end
 from mmskin.web.limits import MEGA, Limits
 
 if TYPE_CHECKING:
@@ -300,8 +300,8 @@ class Service:
         Raises:
             Refusal: if it is above a limit, too slow, or holds no image.
         """
-        is_form = request.headers.get('content-type', '').startswith('multipart/form-data')
-        most = self.limits.file_bytes + (MEGA if is_form else 0)
+        as_form = is_form(request.headers)
+        most = self.limits.file_bytes + (MEGA if as_form else 0)
         stated = request.headers.get('content-length', '')
         size = min(int(stated), most) if stated.isdecimal() else 0  # at once: halves of all would leave room for none
         full = self.held + size > self.limits.total_bytes
@@ -315,7 +315,7 @@ class Service:
                 raise Refusal(503, 'too many images are waiting here for their answers; try again in a second')
             content = b''.join(parts)
             parts.clear()
-            yield await image_in(request, content) if is_form else (content, None)
+            yield await image_in(request, content) if as_form else (content, None)
         finally:
             self.held -= 0 if full else size
 

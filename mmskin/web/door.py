@@ -24,7 +24,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mmskin.errors import Mistake
 from mmskin.web.limits import MEGA
 
-__all__ = ['Address', 'Connection', 'Door', 'Refusal', 'body_of', 'form_of', 'listening', 'until_told_to_end']
+__all__ = [
+    'Address',
+    'Connection',
+    'Door',
+    'Refusal',
+    'body_of',
+    'form_of',
+    'is_form',
+    'listening',
+    'until_told_to_end',
+]
 
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self'; form-action 'self'; "
@@ -312,12 +322,17 @@ async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_fil
     Raises:
         Refusal: if it is none, or has more files than ``most_files``, or more than ``FIELDS`` fields besides them.
     """
-    if not headers.get('content-type', '').startswith('multipart/form-data'):
+    if not is_form(headers):
         raise Refusal(400, 'images come as a form')
     try:
         return await MultiPartParser(headers, parts, max_files=most_files, max_fields=FIELDS).parse()
     except (MultiPartException, ValueError) as error:  # the latter of names in an encoding that is none
         raise Refusal(400, str(error)) from error
+
+
+def is_form(headers: Headers) -> bool:
+    """Whether a request says that it is a form with files; capitals do not count."""
+    return headers.get('content-type', '').lower().startswith('multipart/form-data')
 
 
 def hostname(text: str) -> str | None:

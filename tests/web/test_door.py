@@ -279,6 +279,12 @@ def test_a_form_in_an_encoding_that_is_none_is_no_fault(client, charset):
     assert client.post(f'{API}upload', content=body, headers=headers).status_code in (200, 400)
 
 
+def test_a_form_is_one_in_capitals_too(client):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nm\r\n--x--\r\n'
+    response = client.post(f'{API}upload', content=body, headers={'content-type': 'Multipart/Form-Data; boundary=x'})
+    assert (response.status_code, len(response.json())) == (200, 1)
+
+
 @pytest.mark.parametrize('disposition', ['name="files"; filename="a"', 'name="a"', ''])
 def test_a_form_of_many_empty_parts_is_refused_at_the_first_that_is_too_many(client, disposition):
     part = f'--x\r\nContent-Disposition: form-data; {disposition}\r\n\r\n\r\n'
