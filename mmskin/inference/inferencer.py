@@ -373,7 +373,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         if wrong := not_finite(sample.predictions):
             text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
             return FailedImage(image_id, sample.img_path, Mistake(text))
-        told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
+        told = {name: plain(value) for name, value in sample.get('inputs', {}).items() if is_known(value)}
         prediction = LesionPrediction(
             image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
         )
@@ -389,6 +389,13 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                 else:
                     prediction.others[name] = answer
         return prediction
+
+
+def plain(value: Any) -> str | float:
+    """A value of metadata as JSON holds it: NumPy's numbers, such as pandas has, and Decimal are none of JSON's."""
+    if isinstance(value, str | int | float):
+        return value
+    return value.item() if hasattr(value, 'item') else str(value)
 
 
 def read_models(

@@ -4,6 +4,7 @@ import copy
 import json
 from threading import Lock
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,8 @@ def test_values_for_all_for_each_by_id_and_from_a_table(inferencer, images, tmp_
             assert found.probabilities == pytest.approx(one.probabilities, abs=1e-6)
             assert (found.mask == one.mask).all()
     assert [one.inputs for one in inferencer(images, metadata=dict(age=30))] == [{'age': 30}] * 3
+    for number in (np.int64(30), np.float32(30), torch.tensor(30)):  # as pandas has them, which json does not take
+        assert json.loads(json.dumps(inferencer(images[0], metadata=dict(age=number)).inputs)) == {'age': 30}
 
 
 def test_views_of_one_image_are_told_the_same(folder, images):
