@@ -261,9 +261,10 @@ def read_predictions(folder: str | Path, masks: str | Path | None, labels: str |
 
 
 def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
-    graded = (folder / 'probabilities').is_dir()
+    maps = folder / 'probabilities'
+    files = [file for file in files_in(maps) if file.suffix == '.png'] if maps.is_dir() else []
+    graded = bool(files)  # an earlier prediction may have left an empty folder
     if graded:
-        files = (file for file in files_in(folder / 'probabilities') if file.suffix == '.png')
         predicted = by_id(folder, ((file.stem, file) for file in files))
     else:
         place = folder / 'masks' if (folder / 'masks').is_dir() else folder

@@ -91,6 +91,12 @@ def test_the_command_prints_them(folder, capsys):
     assert 'nobody: its convention is unknown; known: BCDU-Net, ' in capsys.readouterr().err
 
 
+def test_an_empty_folder_of_an_earlier_prediction_does_not_hide_the_masks(folder):
+    expected = scores(folder)
+    (folder / 'out' / 'probabilities').mkdir()
+    assert scores(folder) == expected
+
+
 @pytest.mark.parametrize(
     ('break_it', 'message'),
     [
