@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from mmskin.cli import run_tool
 from mmskin.datasets.painting import blend, dots, grid, ramp, smooth_noise, stroke
 from mmskin.errors import Mistake
 from mmskin.files import whole_folder, write_csv, write_whole
@@ -128,4 +127,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_tool(sys.modules[__name__]))
+    import mmskin.cli  # as a script alone: no part of the data needs commands
+
+    sys.exit(mmskin.cli.run_tool(sys.modules[__name__]))

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from mmskin.cli import run_tool
 from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import CLASSES, COLUMNS
@@ -128,4 +127,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_tool(sys.modules[__name__]))
+    import mmskin.cli  # as a script alone: no part of the data needs commands
+
+    sys.exit(mmskin.cli.run_tool(sys.modules[__name__]))
