@@ -88,8 +88,9 @@ def test_no_folder_imports_one_that_imports_it(repository):
             and len(place.parts) == 1
         ):
             continue
-        nodes = ast.walk(ast.parse(file.read_text()))
+        nodes = [*ast.walk(ast.parse(file.read_text()))]
         modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        modules += [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
         graph.setdefault(place.with_suffix('').parts[0], set()).update(
             name.split('.')[1] for name in modules if name.startswith('mmskin.')
         )

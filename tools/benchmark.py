@@ -2,7 +2,8 @@
 
 import sys
 
-from mmskin.cli import benchmark, run_tool
+from mmskin.cli import benchmark
+from mmskin.program import run_tool
 
 if __name__ == '__main__':
     sys.exit(run_tool(benchmark))

@@ -6,9 +6,9 @@ Next to each image are its augmented versions of the first epochs, with the mask
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.config import SettingsAction, load_config
 from mmskin.datasets.browse import browse_dataset
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

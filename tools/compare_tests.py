@@ -13,8 +13,8 @@ seeds and folds.
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.errors import Mistake
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

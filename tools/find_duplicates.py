@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from mmskin.cli import run_tool
 from mmskin.datasets.duplicates import THRESHOLD, Pair, find_pairs, read_splits
 from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.files import write_csv
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

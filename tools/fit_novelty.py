@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import track
 
-from mmskin.cli import run_tool
 from mmskin.datasets.isic2017 import SPLITS, index_images
 from mmskin.datasets.strangers import KINDS, strangers
 from mmskin.errors import Mistake
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ log-probabilities. Intervals are over images in whole groups, as if seeds did no
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.errors import MissingFile, Mistake
+from mmskin.program import run_tool
 
 METRICS = ('AC', 'mAP', 'AUC_mean', 'AUC_melanoma', 'AUC_seborrheic_keratosis')
 

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.evaluation.submission import score_submission, scores_tables
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,9 @@ train_dataloader.dataset.outside_data_root=True
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.config import SettingsAction
 from mmskin.datasets.selection import FeatureOptions, select_data
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,9 @@ the usual metrics are printed too. Score a submission with tools/score_submissio
 import argparse
 import sys
 
-from mmskin.cli import run_tool
 from mmskin.config import SettingsAction, load_config, set_in_datasets, tested_dataset
 from mmskin.engine.evaluate import evaluate_checkpoint
+from mmskin.program import run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

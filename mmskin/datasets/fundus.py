@@ -16,6 +16,7 @@ from rich.progress import track
 from mmskin.datasets.painting import blend, dots, grid, ramp, smooth_noise, stroke
 from mmskin.errors import Mistake
 from mmskin.files import whole_folder, write_csv, write_whole
+from mmskin.program import run_tool
 
 TABLE = 'fundus.csv'
 HEAD = ('image_id', 'split', 'grade', 'eye', 'haemorrhage', 'exudate')
@@ -127,6 +128,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    import mmskin.cli  # as a script alone: no part of the data needs commands
-
-    sys.exit(mmskin.cli.run_tool(sys.modules[__name__]))
+    sys.exit(run_tool(sys.modules[__name__]))

@@ -19,6 +19,7 @@ from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import CLASSES, COLUMNS
 from mmskin.errors import Mistake
 from mmskin.files import whole_folder, write_csv, write_json
+from mmskin.program import run_tool
 
 MANIFEST = 'synthetic.json'
 VERSION = 4  # raise it with every change of the images, so that folders written before are written again
@@ -127,6 +128,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    import mmskin.cli  # as a script alone: no part of the data needs commands
-
-    sys.exit(mmskin.cli.run_tool(sys.modules[__name__]))
+    sys.exit(run_tool(sys.modules[__name__]))

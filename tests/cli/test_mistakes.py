@@ -7,10 +7,11 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from mmskin.cli import main, run_tool
+from mmskin.cli import main
 from mmskin.config import SettingsAction
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.inference.zoo import DEFAULT_MODEL, model_folder
+from mmskin.program import run_tool
 
 CONFIG = 'configs/fpm/r18_synthetic.py'
 STREAM = 'configs/multitask/stream_r18_synthetic.py'

@@ -17,6 +17,7 @@ import pytest
 
 import mmskin.cli
 from mmskin.datasets import synthetic
+from mmskin.program import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
@@ -156,7 +157,7 @@ def run(words, monkeypatch):
     if words[0] == 'mmskin' or words[:3] == ['python', '-m', 'mmskin']:
         assert mmskin.cli.main([name, *arguments]) == 0, f'{shlex.join(words)} ended with an error'
     elif name == 'synthetic':
-        assert mmskin.cli.run_tool(synthetic) == 0
+        assert run_tool(synthetic) == 0
     elif words[0] == 'python' and name:
         try:
             runpy.run_path(words[1], run_name='__main__')

@@ -19,7 +19,7 @@ from scene import ROOT, Scene
 from mmskin import LesionInferencer
 from mmskin.benchmark.runs import check_suite, runs_of
 from mmskin.benchmark.suite import read_suite
-from mmskin.cli import main, run_tool
+from mmskin.cli import main
 from mmskin.datasets.csv_dataset import CsvLesionDataset
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
@@ -29,6 +29,7 @@ from mmskin.evaluation.submission import score_submission
 from mmskin.files import write_csv
 from mmskin.inference.prediction import FailedImage
 from mmskin.models.weights import hash_tensors
+from mmskin.program import run_tool
 
 __all__ = ['DOORS', 'Door', 'open_doors']
 
