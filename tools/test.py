@@ -2,7 +2,8 @@
 
 import sys
 
-from mmskin.cli import run_tool, test
+from mmskin.cli import test
+from mmskin.program import run_tool
 
 if __name__ == '__main__':
     sys.exit(run_tool(test))

@@ -2,7 +2,8 @@
 
 import sys
 
-from mmskin.cli import run_tool, train
+from mmskin.cli import train
+from mmskin.program import run_tool
 
 if __name__ == '__main__':
     sys.exit(run_tool(train))
