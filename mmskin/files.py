@@ -54,6 +54,7 @@ __all__ = [
     'readable',
     'refuse_device',
     'refuse_links',
+    'replace_folder',
     'shown_path',
     'signed',
     'whole_file',
@@ -236,6 +237,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put a folder in the place of an earlier one that was written likewise.
+
+    Raises:
+        Mistake: if the earlier one holds something of a name that the new one has not: it would be lost.
+    """
+    if old.exists():
+        if others := sorted({path.name for path in old.iterdir()} - {path.name for path in new.iterdir()}):
+            raise Mistake(f'{old / others[0]} would be lost; move it, or name another folder')
+        shutil.rmtree(old)
+    os.replace(new, old)
 
 
 @contextmanager

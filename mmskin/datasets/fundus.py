@@ -5,7 +5,6 @@ They show a network with other tasks than a lesion's, and let its tests run. The
 
 import argparse
 import math
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rich.progress import track
 
 from mmskin.datasets.painting import blend, dots, grid, ramp, smooth_noise, stroke
 from mmskin.errors import Mistake
-from mmskin.files import whole_folder, write_csv, write_whole
+from mmskin.files import replace_folder, whole_folder, write_csv, write_whole
 from mmskin.program import run_tool
 
 TABLE = 'fundus.csv'
@@ -88,7 +87,7 @@ class SyntheticFundus:
         """Write images, maps and ``fundus.csv`` to ``out_dir``, which appears under its name when it is complete.
 
         Raises:
-            Mistake: if ``out_dir`` is there and holds no such set.
+            Mistake: if ``out_dir`` holds something else than such a set.
         """
         out_dir = Path(out_dir)
         if out_dir.exists() and any(out_dir.iterdir()) and not (out_dir / TABLE).is_file():
@@ -109,9 +108,7 @@ class SyntheticFundus:
                 findings = ['' if gap else int(maps[name].any()) for name, gap in zip(FINDINGS, unknown, strict=True)]
                 rows.append((image_id, split, grade, eye, *findings))
             write_csv(unfinished / TABLE, [HEAD, *rows])
-            if out_dir.exists():
-                shutil.rmtree(out_dir)
-            unfinished.replace(out_dir)
+            replace_folder(unfinished, out_dir)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,6 @@ They let the demo and the tests run the code that reads the real data. They teac
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from mmskin.datasets.isic2017 import MASK_SUFFIX, METADATA_SUFFIX, SPLITS
 from mmskin.datasets.painting import PAINTERS, add_nuisances, paint_skin
 from mmskin.datasets.tables import CLASSES, COLUMNS
 from mmskin.errors import Mistake
-from mmskin.files import whole_folder, write_csv, write_json
+from mmskin.files import replace_folder, whole_folder, write_csv, write_json
 from mmskin.program import run_tool
 
 MANIFEST = 'synthetic.json'
@@ -68,7 +66,7 @@ class SyntheticLesions:
         The folder appears under its name when it is complete, so an interrupted run leaves none behind.
 
         Raises:
-            Mistake: if ``out_dir`` holds something that this function has not written, or a number is below 0.
+            Mistake: if ``out_dir`` holds something else than such a set, or a number is below 0.
             OSError: if an image cannot be written, as on a full disk.
         """
         out_dir = Path(out_dir)
@@ -90,9 +88,7 @@ class SyntheticLesions:
             for split, count in counts.items():
                 self.write_split(unfinished, split, count)
             write_json(unfinished / MANIFEST, manifest)
-            if out_dir.exists():
-                shutil.rmtree(out_dir)
-            os.replace(unfinished, out_dir)
+            replace_folder(unfinished, out_dir)
 
     def write_split(self, root: Path, split: str, count: int) -> None:
         """Write one split's images, masks and tables."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.synthetic import SyntheticLesions
 from mmskin.errors import Mistake
@@ -65,6 +66,15 @@ def test_files_of_someone_elses_are_not_overwritten(tmp_path):
     with pytest.raises(Mistake, match='choose another folder'):
         SyntheticLesions(shape=(48, 64)).write(tmp_path, 3, 3, 3)
     assert (tmp_path / 'thesis.tex').read_text() == 'years of work'
+
+
+@pytest.mark.parametrize('kind', [SyntheticLesions, SyntheticFundus])
+def test_files_that_were_added_to_a_set_are_not_removed(kind, tmp_path):
+    kind(0).write(tmp_path / 'set', 1, 1, 1)
+    (tmp_path / 'set/thesis.tex').write_text('years of work')
+    with pytest.raises(Mistake, match=r'set/thesis\.tex would be lost; move it'):
+        kind(1).write(tmp_path / 'set', 1, 1, 1)
+    assert (tmp_path / 'set/thesis.tex').read_text() == 'years of work'
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
