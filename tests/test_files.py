@@ -259,7 +259,11 @@ with whole_file(sys.argv[1] + '/a.png') as file, whole_folder(Path(sys.argv[1], 
 
 def test_a_process_that_is_asked_to_end_leaves_nothing_half_written(tmp_path):
     for asked in (signal.SIGTERM, signal.SIGHUP):
-        with subprocess.Popen([sys.executable, '-c', HOLDER, tmp_path], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, '-c', HOLDER, tmp_path],
+            stdout=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup has set aside
+        ) as process:
             process.stdout.readline()
             assert len([*tmp_path.iterdir()]) == 2
             process.send_signal(asked)
