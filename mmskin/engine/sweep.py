@@ -177,7 +177,7 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     state = root / 'state'
     goes_on = is_whole(state)
     if not goes_on and (root / 'trials').exists():
-        raise Mistake(f'{state}: damaged, as by a kill or a full disk; remove {root} to search anew')
+        raise Mistake(f'{state}: damaged, as by a kill or a full disk; remove {root} to search from scratch')
     space = space_of(plan.search)
     first = {name: values.sample() for name, values in space.items()}
     cfg = plan.trial_config(first, str(root))

@@ -99,8 +99,7 @@ class ChallengeSubmission(BaseMetric):
             write_csv(self.out_dir / TABLE, cells)
         elif (self.out_dir / TABLE).exists():
             raise Mistake(
-                f'{self.out_dir / TABLE} is of another network, since this one names no disease; choose an empty '
-                'folder.'
+                f'{self.out_dir / TABLE} is of another network, since this one names no disease; choose an empty folder'
             )
         folder = self.out_dir / MASKS
         if folder.is_dir():

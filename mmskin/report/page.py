@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -102,10 +103,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
     about = note_in(folder)
-    calibration = None
-    if calibrate_on:
-        check_same_network(Path(calibrate_on), about)
-        calibration = fit_on(calibrate_on, tested)
+    calibration = fit_on(calibrate_on, tested, about) if calibrate_on else None
     places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
 
@@ -140,22 +138,6 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
 def note_in(folder: Path) -> dict[str, Any]:
     """What a test noted of itself; nothing, if there is no note."""
     return read_note(folder / NOTE) if (folder / NOTE).is_file() else {}
-
-
-def check_same_network(path: Path, about: Mapping[str, Any]) -> None:
-    """Raise a ``Mistake`` if the test that wrote ``path`` notes other weights or views than the reported one.
-
-    Args:
-        path: A ``per_image.csv``, or its folder.
-        about: What the reported test noted.
-    """
-    other = note_in(path if path.is_dir() else path.parent)
-    for part in ('weights', 'test-time augmentation'):
-        if {part} <= about.keys() & other.keys() and about[part] != other[part]:
-            raise Mistake(
-                f'{path} is a test with other {part} than the reported one ({other[part][:16]}, {about[part][:16]}); '
-                'fit the temperature on a test that differs in its images alone'
-            )
 
 
 def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_group: Estimates) -> dict[str, Any]:
@@ -399,13 +381,26 @@ def group_results(tested: PerImageTable) -> dict[str, dict[str, Estimate]]:
     return {group: {metric: estimates[group, metric] for metric in values} for group in groups}
 
 
-def fit_on(path: str | Path, tested: PerImageTable) -> Calibration:
+def fit_on(path: str | Path, tested: PerImageTable, about: Mapping[str, Any] = MappingProxyType({})) -> Calibration:
     """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
 
+    Args:
+        path: The table, or its folder.
+        tested: The reported test.
+        about: What the reported test noted of itself.
+
     Raises:
-        Mistake: if an image is among those of ``tested``, no image has a label and this network's classes, or a label
-            is not one of them, or a number is not a probability.
+        Mistake: if the other test notes other weights or views than ``about``, an image is among those of ``tested``,
+            no image has a label and this network's classes, a label is not one of them, or a number is not a
+            probability.
     """
+    other = note_in(Path(path) if Path(path).is_dir() else Path(path).parent)
+    for part in ('weights', 'test-time augmentation'):
+        if {part} <= about.keys() & other.keys() and about[part] != other[part]:
+            raise Mistake(
+                f'{path} is a test with other {part} than the reported one ({other[part][:16]}, {about[part][:16]}); '
+                'fit the temperature on a test that differs in its images alone'
+            )
     table = PerImageTable.read(path).of(tested.diagnosis)
     if shared := set(table.image_ids) & set(tested.image_ids):
         raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images')
