@@ -1,6 +1,6 @@
 """Candidates for the recipe of the network that ships, by the design of the passing experiment (docs/passing.md).
 
-Set down before it ran: seed 2, five folds, each compared with ``none`` in AC, mean AUC, mAP and JA, by the same margins.
+Set down before it ran: seed 2, five folds, each compared with ``none`` in AC, mean AUC, mAP and JA, by its margins.
 A candidate is taken up if it is better in one of them and worse in none.
 """
 
