@@ -270,11 +270,7 @@ class _Records(Dataset):
 
 def _loaded(items: Sequence[tuple[BaseDataset, int]], workers: int, keeps: bool = True) -> Iterable[Any]:
     """A record of each sample, in their order; a text where it is at fault."""
-    return DataLoader(_Records(items, keeps), batch_size=None, num_workers=min(workers, len(items)), collate_fn=_as_is)
-
-
-def _as_is(record: Any) -> Any:
-    return record
+    return DataLoader(_Records(items, keeps), batch_size=None, num_workers=min(workers, len(items)))
 
 
 def _source(path: str, backend_args: dict | None = None) -> list:

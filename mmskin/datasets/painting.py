@@ -84,7 +84,7 @@ class Outline:
     """A closed curve around the lesion, as a field of depths.
 
     Args:
-        depth: (H, W), 0 on the border, 1 in the middle, negative outside; in units of the lesion's radius.
+        depth: (H, W), above 0 inside, 0 on the border, 1 in the middle; in units of the lesion's radius.
         angle: (H, W), the direction from the centre, in radians.
         radius: in pixels.
     """
@@ -92,11 +92,6 @@ class Outline:
     depth: np.ndarray
     angle: np.ndarray
     radius: float
-
-    @property
-    def mask(self) -> np.ndarray:
-        """uint8 (H, W), 1 inside."""
-        return (self.depth > 0).astype(np.uint8)
 
     def points_inside(self, rng: np.random.Generator, count: int, low: float, high: float) -> np.ndarray:
         """Up to ``count`` random points (N, 2), x before y, whose depth is from ``low`` to ``high``."""
@@ -262,24 +257,18 @@ def add_nuisances(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             points = start + np.stack([steps * np.cos(angle), steps * np.sin(angle)], axis=1)
             layers.append(rng.uniform(0.5, 0.9) * stroke((height, width), points, rng.uniform(0.6, 2)))
         picture = blend(picture, colour, np.max(layers, axis=0))
-    if rng.random() < 0.25:
-        picture = ruler(picture, rng)
+    if rng.random() < 0.25:  # a ruler: millimetre marks along one edge, every fifth longer
+        across, far, spacing = bool(rng.random() < 0.5), bool(rng.random() < 0.5), rng.uniform(5, 9)
+        length, depth = (width, height) if across else (height, width)
+        layers = []
+        for index, place in enumerate(np.arange(rng.uniform(0, spacing), length, spacing)):
+            reach = 0.09 * depth if index % 5 == 0 else 0.05 * depth
+            tick = np.array([[place, depth - reach], [place, depth]]) if far else np.array([[place, 0], [place, reach]])
+            layers.append(stroke((height, width), tick if across else tick[:, ::-1], 1))
+        picture = blend(picture, (0.08, 0.08, 0.09), 0.8 * np.max(layers, axis=0))
     if rng.random() < 0.35:  # the dark corners of a round field of view
         x, y = grid((height, width))
         distance = np.hypot(x - width / 2, y - height / 2) / np.hypot(width, height) * 2  # 1 at the corners
         edge = rng.uniform(0.80, 0.95)
         picture = blend(picture, (0.03, 0.02, 0.02), ramp(distance, edge - 0.03, edge + 0.06))
     return picture
-
-
-def ruler(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Millimetre marks along one edge, every fifth longer."""
-    height, width = picture.shape[:2]
-    across, far, spacing = bool(rng.random() < 0.5), bool(rng.random() < 0.5), rng.uniform(5, 9)
-    length, depth = (width, height) if across else (height, width)
-    layers = []
-    for index, place in enumerate(np.arange(rng.uniform(0, spacing), length, spacing)):
-        reach = 0.09 * depth if index % 5 == 0 else 0.05 * depth
-        tick = np.array([[place, depth - reach], [place, depth]]) if far else np.array([[place, 0], [place, reach]])
-        layers.append(stroke((height, width), tick if across else tick[:, ::-1], 1))
-    return blend(picture, (0.08, 0.08, 0.09), 0.8 * np.max(layers, axis=0))

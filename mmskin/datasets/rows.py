@@ -43,10 +43,24 @@ class Rows(Sequence[dict]):
 
     def __init__(self, source: Path | pa.Table, indices: np.ndarray | None = None, all_of_it: bool = False) -> None:
         self.source, self.indices = source, indices
-        if isinstance(source, Path):
-            self.schema, self.batches = _mapped(source, all_of_it)
-        else:
+        if not isinstance(source, Path):
             self.schema, self.batches = source.schema, source.to_batches()
+        else:
+            try:
+                with pa.memory_map(str(source)) as file:
+                    content = file.read_buffer()
+                size = max(0, content.size - SEAL)
+                if all_of_it and hashlib.sha256(content[:size]).digest() != content[size:].to_pybytes():
+                    raise Mistake('its content is not what its digest is of')
+                reader = pa.ipc.open_file(content[:size])
+                self.schema = reader.schema
+                self.batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+                for batch in self.batches:
+                    batch.validate(full=True)
+            except FileNotFoundError:
+                raise
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise Mistake(f'{source}: damaged ({error})') from error
         self.columns = {name: [batch.column(name) for batch in self.batches] for name in self.schema.names}
         self.ends = np.cumsum([batch.num_rows for batch in self.batches], dtype=np.int64)
 
@@ -96,24 +110,6 @@ class Rows(Sequence[dict]):
 
     def __reduce__(self) -> tuple:
         return Rows, (self.source, self.indices)
-
-
-def _mapped(path: Path, all_of_it: bool) -> tuple[pa.Schema, list[pa.RecordBatch]]:
-    try:
-        with pa.memory_map(str(path)) as file:
-            content = file.read_buffer()
-        size = max(0, content.size - SEAL)
-        if all_of_it and hashlib.sha256(content[:size]).digest() != content[size:].to_pybytes():
-            raise Mistake('its content is not what its digest is of')
-        reader = pa.ipc.open_file(content[:size])
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        for batch in batches:
-            batch.validate(full=True)
-        return reader.schema, batches
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Mistake(f'{path}: damaged ({error})') from error
 
 
 def write_rows(path: Path, table: pa.Table) -> None:

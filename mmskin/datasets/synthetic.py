@@ -49,7 +49,7 @@ class SyntheticLesions:
         picture, outline = PAINTERS[label](paint_skin(rng, self.shape), rng)
         picture = cv2.GaussianBlur(add_nuisances(picture, rng), (0, 0), rng.uniform(0.3, 0.9))
         picture = picture + rng.normal(0, 0.01, picture.shape)
-        return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), outline.mask, label
+        return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8), (outline.depth > 0).astype(np.uint8), label
 
     def age_and_sex(self, split: str, index: int) -> tuple[str, str]:
         """The age, to five years, and the sex of one sample as ISIC-2017's tables write them."""

@@ -60,10 +60,6 @@ class Origin:
     size: int | None = None
     resumed: bool = False
 
-    def validator(self) -> str:
-        """What ``If-Range`` takes: it has to be a strong ETag, or else the date."""
-        return self.etag if self.etag and not self.etag.startswith('W/') else self.last_modified
-
     def differs(self, other: 'Origin') -> bool:
         """Whether the two are known to be different versions."""
         fields = ('etag', 'last_modified', 'size')
@@ -199,7 +195,8 @@ def receive(url: str, part: PartialFile, timeout: float, report: Report, most: i
     headers = {}
     if origin and part.size:
         headers['Range'] = f'bytes={part.size}-'
-        if validator := origin.validator():
+        is_strong = origin.etag and not origin.etag.startswith('W/')  # as If-Range wants an ETag
+        if validator := origin.etag if is_strong else origin.last_modified:
             headers['If-Range'] = validator
     try:
         response = urlopen(Request(url, headers=headers), timeout=timeout)
