@@ -134,7 +134,12 @@ class MultiTaskModel(BaseModel):
                 seen[site] = is_late, blocks
                 # a level is called by its block, if that is the same in all
                 name = site if is_late or len({*blocks.values()}) > 1 else next(iter(blocks.values()))
-                operator = {**as_config(config), **self._channels(site, blocks, before)}
+                leaving = {task: self.backbone.channels_out(site, task) for task in blocks}
+                entering = {task: self.backbone.channels_in(site, task) for task in blocks}
+                if before:  # what left the site before enters this one
+                    earlier = self.backbone.blocks_at(before, list(self.tasks))
+                    entering |= {task: self.backbone.channels_out(before, task) for task in blocks if task in earlier}
+                operator = as_config(config, in_channels=entering, out_channels=leaving)
                 if is_late:
                     operator |= self._late_routes(operator, blocks)
                 self.sites[name.replace('.', '_')] = name
@@ -143,16 +148,6 @@ class MultiTaskModel(BaseModel):
             if len(given) > 1:
                 names = tuple([*self.sites.values()][-len(given) :])
                 self.travels |= dict.fromkeys(names, names)
-
-    def _channels(self, site: str, tasks: Iterable[str], before: str | None) -> dict[str, dict[str, int]]:
-        """Channels that enter and leave the block or level ``site``, by task; what left ``before`` enters."""
-        leaving = {task: self.backbone.channels_out(site, task) for task in tasks}
-        earlier = self.backbone.blocks_at(before, list(self.tasks)) if before else ()
-        entering = {
-            task: self.backbone.channels_out(before, task) if task in earlier else self.backbone.channels_in(site, task)
-            for task in leaving
-        }
-        return {'in_channels': entering, 'out_channels': leaving}
 
     def _late_routes(self, operator: Mapping[str, Any], blocks: Mapping[str, str]) -> dict[str, list[Route]]:
         """The routes of an operator at a decoder's level: those from heads that get a map to heads that read it."""

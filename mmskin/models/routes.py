@@ -85,12 +85,15 @@ def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSam
     for name, route in routes.items():
         with closed(*route):
             without = _answers(model, inputs, samples)
-        closing = {task: _change(whole[task], without[task]) for task in whole}
-        flips = {
-            task: whole[task].argmax(dim=1) != without[task].argmax(dim=1)
-            for task in whole
-            if cast(Task, model.tasks[task]).kind == 'classes'
-        }
+        closing, flips = {}, {}
+        for task, before in whole.items():
+            after = without[task]
+            if before.dtype == torch.bool:  # of a mask
+                closing[task] = (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp(min=1)
+            else:
+                closing[task] = (before - after).abs().amax(dim=1)
+            if cast(Task, model.tasks[task]).kind == 'classes':
+                flips[task] = before.argmax(dim=1) != after.argmax(dim=1)
         readings[name] = RouteReading(gates.get(name), closing, flips)
     return readings
 
@@ -120,9 +123,3 @@ def _answers(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSample
         is_map = isinstance(values[0], PixelData)
         answers[name] = torch.stack([(value.data > 0.5).flatten() if is_map else value.float() for value in values])
     return answers
-
-
-def _change(before: Tensor, after: Tensor) -> Tensor:
-    if before.dtype != torch.bool:
-        return (before - after).abs().amax(dim=1)
-    return (before ^ after).sum(dim=1) / (before | after).sum(dim=1).clamp(min=1)

@@ -92,10 +92,13 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     if not path.is_file():
         raise MissingFile(f'{path}: no such checkpoint; train one, or name a work folder that holds one')
     if path.suffix == '.safetensors':
-        return {'state_dict': _read_safetensors(path), 'meta': {'dataset_meta': _stated_names(path)}}
+        return _read_safetensors(path)
     check_readable(path)
     try:
-        changed = _changed_part(path)
+        changed = None
+        if is_zipfile(path):
+            with ZipFile(path) as archive:  # which has no sums where torch was told to leave them out
+                changed = archive.testzip() if any(part.CRC for part in archive.infolist()) else None
         with torch.serialization.safe_globals(ALLOWED):
             checkpoint = torch.load(path, map_location, weights_only=True)
         meta = checkpoint.get('meta') or {}
@@ -108,14 +111,6 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
         what = f'the checksum of {changed} in it' if changed else f'the {HASH} of its tensors'
         raise Mistake(f'{path}: damaged since it was written ({what} is wrong); copy it again, or take another')
     return checkpoint
-
-
-def _changed_part(path: Path) -> str | None:
-    """The first file in torch's archive whose sum is wrong; there are none where torch was told to leave them out."""
-    if not is_zipfile(path):
-        return None
-    with ZipFile(path) as archive:
-        return archive.testzip() if any(part.CRC for part in archive.infolist()) else None
 
 
 def _tensors(part: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
@@ -196,7 +191,8 @@ def download_checkpoint(url: str, map_location: Any = 'cpu') -> dict[str, Any]:
         ) from error
 
 
-def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """The weights, and the names of the classes that a published file states; none of a foreign one."""
     metadata = read_metadata(path)
     with safe_open(path, 'pt') as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -208,16 +204,11 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
         if name not in weights or weights[name].numel() != BLOCK * scale.numel():
             raise Mistake(f'{path}: the factors of {key} fit no tensor; copy the file again')
         weights[name] = (weights[name].reshape(-1, BLOCK) * scale[:, None]).reshape(weights[name].shape)
-    return weights
-
-
-def _stated_names(path: str | Path) -> dict[str, list[str]]:
-    """The names of the classes that a published file states; none of a foreign one."""
-    metadata = read_metadata(path)
     try:
-        return {'classes': json.loads(metadata['classes'])} if {HASH, 'classes'} <= metadata.keys() else {}
+        names = {'classes': json.loads(metadata['classes'])} if {HASH, 'classes'} <= metadata.keys() else {}
     except (RecursionError, ValueError) as error:
         raise Mistake(f'{path}: damaged, its classes are {metadata["classes"][:40]!r}; copy the file again') from error
+    return {'state_dict': weights, 'meta': {'dataset_meta': names}}
 
 
 def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:

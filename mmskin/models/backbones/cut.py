@@ -342,7 +342,10 @@ def _layout(shape: torch.Size, nhwc: bool) -> str:
 
 
 def _blocks(network: nn.Module, run: str, seen: Seen, line: Sequence[Call], whole: bool) -> dict[str, nn.Module]:
-    """The calls of ``line`` as blocks, with stages opened, and with a stem unless they are the whole network."""
+    """The calls of ``line`` as blocks, with stages opened, and with a stem unless they are the whole network.
+
+    Of a whole network, what comes before the first heavy block is the stem, and what comes after the last the head.
+    """
     members = [member for call in line for member in _opened(call)]
     if not members or not all(call.fits for call in members):
         kind = type(network).__name__
@@ -369,11 +372,7 @@ def _blocks(network: nn.Module, run: str, seen: Seen, line: Sequence[Call], whol
         return blocks
     heavy = {call.name for call in members if call.heavy}
     single = {call.name for call in line if '.' not in call.name}  # no member of a list or stage
-    return _grouped(blocks, (heavy - single or heavy) & {*blocks} or {*blocks})
-
-
-def _grouped(blocks: Mapping[str, nn.Module], cores: set[str]) -> dict[str, nn.Module]:
-    """The blocks with what comes before the first of ``cores`` as 'stem', and what comes after the last as 'head'."""
+    cores = (heavy - single or heavy) & {*blocks} or {*blocks}
     names = [*blocks]
     places = [index for index, name in enumerate(names) if name in cores]
     parts = {'stem': names[: places[0]], 'head': names[places[-1] + 1 :]}

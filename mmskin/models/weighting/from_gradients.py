@@ -168,21 +168,17 @@ class GradientWeighting(Weighting):
             rows.append(torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]))
         matrix = torch.stack(rows)  # (K, P)
         all_reduce(matrix, op='mean')
-        weights[self.active] = self._of_rows(matrix / scale, present)
+        unscaled, weighed = matrix / scale, present.to(matrix)
+        gramian = unscaled[present] @ unscaled[present].T
+        size = gramian.trace()
+        if present.sum() > 1 and size > 0 and size.isfinite():  # not finite: the scale was too large, no step follows
+            gramian = (gramian / size).double().cpu()  # TorchJD takes small gradients for zero
+            weighed[present] = self.weigh(gramian).to(matrix)
+        weights[self.active] = weighed
         sizes = [parameters[index].numel() for index in shared]
         for index, part in zip(shared, (weights[self.active] @ matrix).split(sizes), strict=True):
             result[index] = part.view(parameters[index].shape)
         return result
-
-    def _of_rows(self, rows: Tensor, present: Tensor) -> Tensor:
-        """The weights (K,) of the gradients (K, P), zero for tasks that are not ``present`` (K,)."""
-        weights = present.to(rows)
-        gramian = rows[present] @ rows[present].T
-        size = gramian.trace()
-        if present.sum() > 1 and size > 0 and size.isfinite():  # not finite: the scale was too large, no step follows
-            gramian = (gramian / size).double().cpu()  # TorchJD takes small gradients for zero
-            weights[present] = self.weigh(gramian).to(rows)
-        return weights
 
     def weigh(self, gramian: Tensor) -> Tensor:
         """The weights (K,) by the products of the gradients (K, K), float64 with a trace of 1."""
