@@ -192,18 +192,14 @@ class Run:
         """What the suite asks of the run: digests of settings, and what the folds are dealt by."""
         folds = self.suite.folds
         dealt = folds and [*folds.groups, folds.seed]
-        return {'settings': self.settings, 'trainer': self.trainer_settings, 'dealt': dealt}
+        tested = None if self.trainer is self else self.trainer.settings  # of the run whose networks are tested
+        return {'settings': self.settings, 'trainer': tested, 'dealt': dealt}
 
     @cached_property
     def settings(self) -> str:
         """A digest of the config, and of those of the networks that it starts from."""
         start = [] if self.starter is None else [self.starter.settings]
         return '+'.join([settings_digest(self.config('test')), *start])
-
-    @property
-    def trainer_settings(self) -> str | None:
-        """The digest of the run whose networks are tested, if it is another one."""
-        return None if self.trainer is self else self.trainer.settings
 
     def noted(self) -> dict[str, Any]:
         """What a finished run left in ``run.json``.

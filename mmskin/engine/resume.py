@@ -129,14 +129,11 @@ def refuse_other_stages(folder: str | Path, stages: Mapping[str, str | None]) ->
     for place, after in stages.items():
         note = _noted(Path(place, NOTE)) if Path(place, NOTE).is_file() else {}
         if note.get('after', after) != after:
+            then, now = (f'after {other!r}' if other else 'first' for other in (note['after'], after))
             raise Mistake(
-                f'{place}: this stage was trained {_order(note["after"])}, and would be {_order(after)} now; restore '
-                'the order of the stages, or train in another --work-dir'
+                f'{place}: this stage was trained {then}, and would be {now} now; restore the order of the stages, or '
+                'train in another --work-dir'
             )
-
-
-def _order(after: str | None) -> str:
-    return f'after {after!r}' if after else 'first'
 
 
 def described(changed: Changes) -> str:

@@ -180,8 +180,14 @@ class LesionRunner(Runner):
         built = super().build_val_loop(loop)
         named = getattr(built.dataloader.dataset, 'metainfo', {})
         check_order(self._trained_metainfo(), named, 'the network is trained', 'val_dataloader')
-        if isinstance(self._train_loop, BaseLoop):
-            warn_of_shared(self._train_loop.dataloader.dataset, built.dataloader.dataset)
+        if isinstance(self._train_loop, BaseLoop):  # whose training set may lack its ``split``
+            validated = {*images_in(built.dataloader.dataset)}
+            if shared := validated.intersection(images_in(self._train_loop.dataloader.dataset)):
+                text = (
+                    f'{len(shared)} of the {len(validated)} images of val_dataloader are trained on, such as '
+                    f'{min(shared)[0]}: its metrics say little of other images; look at split, or exclude'
+                )
+                print_log(text, logger='current', level=logging.WARNING)
         return self._reading_inputs(built)
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
@@ -290,18 +296,6 @@ def refuse_unlabelled(model: MultiTaskModel, dataset: Dataset) -> None:
                 f'no image of the training set has {target}, from which the task {name} learns; name its column or '
                 'masks in train_dataloader.dataset, or leave the task out of model.active_tasks'
             )
-
-
-def warn_of_shared(training: Dataset, validation: Dataset) -> None:
-    """Log how many images of the validation are trained on, such as where a training set lacks its ``split``."""
-    validated = {*images_in(validation)}
-    shared = validated.intersection(images_in(training))
-    if shared:
-        text = (
-            f'{len(shared)} of the {len(validated)} images of val_dataloader are trained on, such as {min(shared)[0]}: '
-            'its metrics say little of other images; look at split, or exclude'
-        )
-        print_log(text, logger='current', level=logging.WARNING)
 
 
 def build_stream(dataloader: Any) -> StreamLoader | None:

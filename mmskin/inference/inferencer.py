@@ -122,7 +122,9 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
-        self.novelty = read_novelty(self.network, files)
+        self.novelty: Novelty | None = None  # what the training images are like to the network of a model's one file
+        if parts and len(files) == 1 and (path := files[0].with_name(NOVELTY_FILE)).is_file():
+            self.novelty = Novelty.read(path, read_metadata(files[0]).get(HASH, ''))
 
     @classmethod
     def _from_pretrained(
@@ -461,14 +463,6 @@ def as_compressed(image: np.ndarray) -> np.ndarray:
     small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
     Image.fromarray(small).save(file, 'JPEG', quality=90)
     return np.asarray(Image.open(file))
-
-
-def read_novelty(network: nn.Module, files: Sequence[Path]) -> Novelty | None:
-    """What the training images are like to the first network in a model's one file, if its folder says so."""
-    if len(files) != 1 or not networks_in(network):
-        return None
-    path = files[0].with_name(NOVELTY_FILE)
-    return Novelty.read(path, read_metadata(files[0]).get(HASH, '')) if path.is_file() else None
 
 
 def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:

@@ -3,8 +3,9 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -69,21 +70,17 @@ def read_spacing(data: bytes, max_pixels: int) -> tuple[float | None, bool]:
         ValueError: if the file holds no picture, or contradicts itself.
     """
     head = read_head(data, max_pixels)[0]
-    pairs = [pair for tag in ('PixelSpacing', 'PixelAspectRatio') if (pair := two_numbers(head.get(tag)))]
-    is_square = all(abs(down - right) <= 0.01 * down for down, right in pairs)
-    spacing = two_numbers(head.get('PixelSpacing'))
+    pairs = {}
+    for tag in ('PixelSpacing', 'PixelAspectRatio'):
+        with suppress(TypeError, ValueError):  # absent, or no two numbers
+            down, right = map(float, head.get(tag))
+            if down > 0 and right > 0:
+                pairs[tag] = down, right
+    is_square = all(abs(down - right) <= 0.01 * down for down, right in pairs.values())
+    spacing = pairs.get('PixelSpacing')
     if spacing is None or not is_square or not MIN_SPACING <= spacing[0] <= MAX_SPACING:
         return None, is_square
     return sum(spacing) / 2, is_square
-
-
-def two_numbers(value: Any) -> tuple[float, float] | None:
-    """The positive numbers that an element holds, downwards and to the right; None if there are no two."""
-    try:
-        down, right = map(float, value)
-    except (TypeError, ValueError):  # absent, or no two numbers
-        return None
-    return (down, right) if down > 0 and right > 0 else None
 
 
 def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryview, bool]:

@@ -163,20 +163,18 @@ def polygons(contours: Sequence[Polygon]) -> list[str]:
 
 
 def color_maps(explanation: Explanation, image: np.ndarray) -> Iterator[ColorMap]:
-    """The evidence for the diagnosis, and where gates open."""
+    """The evidence for the diagnosis, and where gates open, as large as the image."""
+    shown: list[tuple[str, np.ndarray, Normalize, tuple[str, str]]] = []
     if explanation.activation is not None:
         title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)'
-        yield color_map(title, explanation.activation, image, Normalize(0, 1), ('little', 'much'))
+        shown.append((title, explanation.activation, Normalize(0, 1), ('little', 'much')))
     for name, rates in explanation.gates.items():
         if name in explanation.without and name not in explanation.moving:
             continue  # a map of what changes nothing would look as if it did
-        scale = Normalize(float(rates.min()), float(rates.max()))
-        yield color_map(f'gate {name}', rates, image, scale, (f'{rates.min():.2f}', f'{rates.max():.2f}'))
-
-
-def color_map(title: str, values: np.ndarray, image: np.ndarray, scale: Normalize, ends: tuple[str, str]) -> ColorMap:
-    """Values (h, w) in colours, as large as the image."""
-    return ColorMap(title, data_uri(overlay(image, values, scale, strength=1), '.jpg'), *ends)
+        low, high = float(rates.min()), float(rates.max())
+        shown.append((f'gate {name}', rates, Normalize(low, high), (f'{low:.2f}', f'{high:.2f}')))
+    for title, values, scale, ends in shown:
+        yield ColorMap(title, data_uri(overlay(image, values, scale, strength=1), '.jpg'), *ends)
 
 
 def data_uri(image: np.ndarray, suffix: str) -> str:
