@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from mmskin.datasets.storage import LARGEST, shard_members
 from mmskin.datasets.tables import class_or_number
 from mmskin.datasets.task_dataset import check_fields, seeded
-from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
+from mmskin.datasets.transforms.foreign import build_pipeline
 from mmskin.datasets.transforms.loading import LoadMask
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name
 from mmskin.readers.images import IMAGE_FILES
-from mmskin.registry import DATASETS, TRANSFORMS
+from mmskin.registry import DATASETS
 from mmskin.structures import is_known, names_of
 
 __all__ = ['StreamLoader', 'TarStream']
@@ -87,8 +87,7 @@ class TarStream(IterableDataset):
         self.mask, self.label, self.columns, self.shuffle, self.seed = mask, label, columns or {}, shuffle, seed
         check_fields(self.columns)
         self.metainfo = dict(metainfo or {})
-        self.steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
-        refuse_what_parts_masks(self.steps)
+        self.steps = build_pipeline(pipeline)
         self.process = get_rank(), get_world_size()  # a worker that is spawned does not know them
         self.passed = 0, 1  # batches before the first one that is read, and their size
         self.looked_at = 0

@@ -18,10 +18,9 @@ from torch.utils.data import Dataset
 
 from mmskin.datasets.cache import LOADING, CachedLoading
 from mmskin.datasets.rows import Rows, chosen, column_of
-from mmskin.datasets.transforms.foreign import carry_masks, refuse_what_parts_masks
+from mmskin.datasets.transforms.foreign import build_pipeline
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
-from mmskin.registry import TRANSFORMS
 from mmskin.structures import check_names
 
 UNSEEDED = -1  # the epoch of a loop that has none
@@ -92,8 +91,7 @@ class TaskDataset(BaseDataset):
             raise Mistake(f'seed={seed} of {type(self).__name__} is negative; give 0 or more')
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: persistent workers read it too
-        steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
-        refuse_what_parts_masks(steps)
+        steps = build_pipeline(pipeline)
         self.loading = [*takewhile(lambda step: type(step) in LOADING, steps)]
         self.cache = CachedLoading(cache, self.loading) if cache and self.loading else None
         if self.cache:

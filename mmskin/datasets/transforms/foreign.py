@@ -9,7 +9,7 @@ import inspect
 import os
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from mmskin.datasets.transforms.loading import LoadImage, LoadMask, PackTaskSamp
 from mmskin.errors import LIBRARIES, Mistake, in_one_line, needs
 from mmskin.registry import TRANSFORMS, home_scope
 
-__all__ = ['Foreign', 'carry_masks', 'refuse_what_parts_masks']
+__all__ = ['Foreign', 'build_pipeline']
 
 ALBUMENTATIONS, TORCHVISION = 'albumentations', 'torchvision.transforms.v2'
 # mmpretrain's, which know no masks; its others leave pixels where they are
@@ -238,17 +238,18 @@ def build_step(build: Callable, cfg: Any, *args: Any, **kwargs: Any) -> Callable
 TRANSFORMS.build_func = partial(build_step, TRANSFORMS.build_func)
 
 
-def refuse_what_parts_masks(steps: Sequence[Callable]) -> None:
-    """Try each step of others on a picture with a mask, and each step of all before the mask is loaded.
+def build_pipeline(pipeline: Iterable[dict | Callable]) -> list[Callable]:
+    """The steps of a data set, of their configs or as they are, held to the contract of masks.
+
+    Each step of others is tried on a picture with a mask, and each step of all before the mask is loaded.
 
     Raises:
         Mistake: if one moves the image and not the mask, gives no image of bytes, which the network normalises, or
             takes no image with a mask at all.
     """
+    steps = [TRANSFORMS.build(step) if isinstance(step, dict) else carry_masks(step) for step in pipeline]
     loads = [number for number, step in enumerate(steps) if isinstance(step, LoadMask)]
-    if not loads:
-        return
-    for number, step in enumerate(steps):
+    for number, step in enumerate(steps) if loads else ():
         is_ours = type(step).__module__.startswith('mmskin.') and not isinstance(step, Foreign)
         is_early = number < loads[0]
         if isinstance(step, LoadImage | LoadMask | ResizeImage | PackTaskSample) or (is_ours and not is_early):
@@ -261,6 +262,7 @@ def refuse_what_parts_masks(steps: Sequence[Callable]) -> None:
                 else f'{name_of(step)} moves the image and leaves the mask where it was; use RandomWarp, or a '
                 f'transform of mmseg, {ALBUMENTATIONS} or {TORCHVISION}'
             )
+    return steps
 
 
 def name_of(step: Callable) -> str:
