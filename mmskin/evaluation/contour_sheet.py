@@ -11,9 +11,9 @@ from mmengine.evaluator import BaseMetric
 
 from mmskin.drawing import Case, contour_sheet, outlines, write_cases
 from mmskin.evaluation.per_image import Spool, mean_of_defined
-from mmskin.evaluation.segmentation import IGNORED, outline_scores
+from mmskin.evaluation.segmentation import outline_scores
 from mmskin.registry import METRICS
-from mmskin.structures import label_in, names_of
+from mmskin.structures import IGNORED, label_in, names_of
 
 MOST = 2000  # cases for the report
 

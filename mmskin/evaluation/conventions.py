@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mmskin.datasets.isic2017 import by_id, files_in, index_masks
-from mmskin.datasets.tables import read_labels
+from mmskin.datasets.tables import CLASSES, read_labels
 from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.classification import average_precision
 from mmskin.evaluation.per_image import mean_of_defined
@@ -39,7 +39,6 @@ ALIKE = 0.0015  # what tables of three digits do not show
 HALF = 128  # the first level above one half
 OWN = 'own'
 SMALL = {OWN: None, '256x192': (256, 192), '256x256': (256, 256)}  # (width, height)
-CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
+from mmskin.structures import IGNORED
 
-IGNORED = 255  # of a map of classes
 KEYS = ('JA', 'DI', 'AC', 'sensitivity', 'specificity')
 
 

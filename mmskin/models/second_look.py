@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmskin.errors import Mistake
 from mmskin.models.multitask import MultiTaskModel
+from mmskin.models.tasks.segmentation import of_foreground
 from mmskin.models.tasks.task import Feats
 from mmskin.registry import MODELS
 
@@ -134,8 +135,7 @@ class OutlineGuided(MultiTaskModel):
         """Probabilities of lesion (N, 1, h, w), at the head's resolution; None where the segmentation does not run."""
         if self.outline not in feats:
             return None
-        logits = self.tasks[self.outline](feats[self.outline]).float()  # (N, 1 or 2, h, w)
-        return (logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]).sigmoid()
+        return of_foreground(self.tasks[self.outline](feats[self.outline]).float()).sigmoid()
 
 
 @MODELS.register_module()

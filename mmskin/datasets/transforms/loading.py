@@ -16,12 +16,10 @@ from mmskin.errors import Mistake
 from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_levels, read_mask
 from mmskin.registry import TRANSFORMS
-from mmskin.structures import TaskSample
+from mmskin.structures import IGNORED, TaskSample
 
 META_KEYS = ('image_id', 'img_path', 'ori_shape', 'img_shape')
 FIELDS = {'gt_seg_map': 'gt_sem_seg'}  # of which mmcv's and mmseg's transforms know the former name
-
-IGNORED = 255  # of a map of classes
 
 
 @TRANSFORMS.register_module()

@@ -11,13 +11,12 @@ from torch import Tensor
 from mmskin.errors import Mistake
 from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS, as_config
-from mmskin.structures import TaskSample
+from mmskin.structures import IGNORED, TaskSample
 
-__all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'resize']
+__all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'of_foreground', 'resize']
 
 JACCARD = 'expected_jaccard'
 LEVELS = 1000  # of probability, among which that threshold is found
-IGNORED = 255  # of a map of classes: a pixel that no loss and no score counts
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -68,7 +67,7 @@ class Segmentation(Task):
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits of the foreground and 0/1 masks (N, 1, H, W), at the masks' size."""
         masks = self.masks(samples)
-        return resize(_of_foreground(logits), masks.shape[2:]), masks.to(logits.dtype)
+        return resize(of_foreground(logits), masks.shape[2:]), masks.to(logits.dtype)
 
     def masks(self, samples: Sequence[TaskSample]) -> Tensor:
         """The ground truth of samples (N, C, H, W)."""
@@ -87,7 +86,7 @@ class Segmentation(Task):
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities of the foreground (N, 1, h, w), at the input's ``size``."""
-        return resize(_of_foreground(self(feats).float()), size).sigmoid()
+        return resize(of_foreground(self(feats).float()), size).sigmoid()
 
     def decide(self, sample: TaskSample) -> None:
         """Write ``<task>_mask``, uint8 (C, H, W): where each outline is, at the image's own size; then ``post``."""
@@ -215,6 +214,6 @@ class MultiLabelSegmentation(Segmentation):
         return resize(self(feats).float(), size).sigmoid()
 
 
-def _of_foreground(logits: Tensor) -> Tensor:
+def of_foreground(logits: Tensor) -> Tensor:
     """The logit (N, 1, h, w) of foreground against background, from a head's one or two."""
     return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
