@@ -177,18 +177,14 @@ def asymmetry(mask: np.ndarray, longest: int = 512) -> float:
     points = np.stack([x, y]).astype(float)  # (2, M)
     centre = points.mean(axis=1, keepdims=True)
     _, axes = np.linalg.eigh(np.cov(points - centre) if len(x) > 1 else np.eye(2))
-    return min(_uncovered(small, centre, normal) for normal in axes.T)
-
-
-def _uncovered(mask: np.ndarray, centre: np.ndarray, normal: np.ndarray) -> float:
-    """The share of the lesion's pixels whose mirror image, about the line through ``centre``, is off the lesion."""
-    y, x = np.nonzero(mask)
-    points = np.stack([x, y]).astype(float)
-    mirrored = points - 2 * np.outer(normal, normal @ (points - centre))
-    column, row = np.rint(mirrored).astype(int)
-    padded = np.pad(mask, 1)  # what is reflected out of the window is off the lesion
-    row, column = (np.clip(place + 1, 0, side - 1) for place, side in zip((row, column), padded.shape, strict=True))
-    return 1 - float(padded[row, column].mean())
+    padded = np.pad(small, 1)  # what is reflected out of the window is off the lesion
+    uncovered = []
+    for normal in axes.T:
+        mirrored = points - 2 * np.outer(normal, normal @ (points - centre))
+        column, row = np.rint(mirrored).astype(int)
+        row, column = (np.clip(place + 1, 0, side - 1) for place, side in zip((row, column), padded.shape, strict=True))
+        uncovered.append(1 - float(padded[row, column].mean()))
+    return min(uncovered)
 
 
 def diameter(mask: np.ndarray) -> float:

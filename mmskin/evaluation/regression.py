@@ -74,11 +74,10 @@ class RegressionMetric(PerImageMetric):
     def summarize(self, rows: list[Row]) -> dict[str, float]:
         """The scores of every value, over the rows that have it true and predicted."""
         names = dict.fromkeys(key.removeprefix('MAE_') for row in rows for key in row if key.startswith('MAE_'))
-        scores = {name: self.compare(name, [row for row in rows if f'MAE_{name}' in row]) for name in names}
-        return {f'{score}_{name}': number for name, numbers in scores.items() for score, number in numbers.items()}
-
-    @staticmethod
-    def compare(name: str, rows: list[Row]) -> dict[str, float]:
-        """MAE and correlations of the value ``name``; sorted, since the order of a sum can change its last digit."""
-        pairs = sorted((row[f'pred_{name}'], row[f'gt_{name}']) for row in rows)
-        return {'MAE': mean_of_defined(row[f'MAE_{name}'] for row in rows), **correlations(*zip(*pairs, strict=True))}
+        results: dict[str, float] = {}
+        for name in names:
+            judged = [row for row in rows if f'MAE_{name}' in row]
+            pairs = sorted((row[f'pred_{name}'], row[f'gt_{name}']) for row in judged)  # for a sum's last digit
+            results[f'MAE_{name}'] = mean_of_defined(row[f'MAE_{name}'] for row in judged)
+            results |= {f'{key}_{name}': value for key, value in correlations(*zip(*pairs, strict=True)).items()}
+        return results
