@@ -3,10 +3,11 @@
 Plugins raise them, too: ``raise Mistake(f'window={window} of MyGate: give 1 or more')``.
 """
 
+import difflib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType, ModuleType
@@ -19,6 +20,7 @@ __all__ = [
     'executing',
     'hidden',
     'in_one_line',
+    'near_matches',
     'needs',
     'place_of',
     'refusals',
@@ -78,6 +80,12 @@ def in_one_line(error: BaseException) -> str:
     if not text and isinstance(error, AssertionError) and (places := traceback.extract_tb(error.__traceback__)):
         text = f'{(places[-1].line or "").removeprefix("assert ")} does not hold'  # a library's, which says no more
     return ' '.join(text.split()) or type(error).__name__
+
+
+def near_matches(name: str, known: Sequence[str], otherwise: str) -> str:
+    """What to say of a name that is not known: those that look like it, or else ``otherwise``."""
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    return f'Near matches: {", ".join(near)}' if near else otherwise
 
 
 def needs(module: str, extra: str) -> ModuleType:

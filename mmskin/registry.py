@@ -23,7 +23,7 @@ from mmengine import registry as upstream
 from mmengine.logging import print_log
 from mmengine.registry import Registry
 
-from mmskin.errors import Mistake, UnknownName, refusals
+from mmskin.errors import Mistake, UnknownName, near_matches, refusals
 
 __all__ = [
     'DATASETS',
@@ -261,15 +261,12 @@ class PluginRegistry(Registry):
             return kind
         foreign = [f'{scope}.{name}' for scope, child in self.root.children.items() for name in child.module_dict]
         known = sorted({*self.module_dict, *self.root.module_dict, *foreign})
-        if near := difflib.get_close_matches(key, known, n=5, cutoff=0.5):
-            listed = f'Near matches: {", ".join(near)}.'
-        elif self.module_dict:
-            listed = f'mmskin registers: {", ".join(self.module_dict)}.'
-        else:
-            listed = f'There are: {", ".join(sorted(self.root.module_dict))}.'
+        there = f'There are: {", ".join(sorted(self.root.module_dict))}'
+        ours = f'mmskin registers: {", ".join(self.module_dict)}' if self.module_dict else there
         raise UnknownName(
-            f'No {self.name} is registered as {key!r}. {listed} A plugin of your own has to be imported before it is '
-            'named: import it in your Python config, or add custom_imports=dict(imports=["your_module"]).'
+            f'No {self.name} is registered as {key!r}. {near_matches(key, known, ours)}. A plugin of your own has to '
+            'be imported before it is named: import it in your Python config, or add '
+            'custom_imports=dict(imports=["your_module"]).'
         )
 
     def __contains__(self, key: str) -> bool:

@@ -1,6 +1,5 @@
 """A network as a chain of named blocks, the form in which `SplitBackbone` takes it."""
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmskin.errors import Mistake
+from mmskin.errors import Mistake, near_matches
 
 __all__ = ['BlockChain', 'Layout', 'position']
 
@@ -54,9 +53,8 @@ def position(name: str, names: Sequence[str]) -> int:
     """
     if name in names:
         return names.index(name)
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-    listed = f'Near matches: {", ".join(near)}' if near else f'The blocks are {", ".join(names)}'
-    raise Mistake(f'No block is named {name!r}. {listed}.')
+    hint = near_matches(name, names, f'The blocks are {", ".join(names)}')
+    raise Mistake(f'No block is named {name!r}. {hint}.')
 
 
 class BlockChain(nn.Module):

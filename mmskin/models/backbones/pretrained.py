@@ -1,13 +1,12 @@
 """Weights that come from elsewhere."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 from torchvision.models import get_model_weights, list_models
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import MissingFile, Mistake, near_matches
 from mmskin.models.weights import download_checkpoint, read_weights, refuse_whole_numbers
 
 __all__ = ['fit_weights', 'match_by_order', 'read_pretrained']
@@ -33,8 +32,7 @@ def read_pretrained(source: str) -> dict[str, Tensor]:
     if source.startswith('torchvision://'):
         name = source.removeprefix('torchvision://')
         if name not in list_models():
-            near = difflib.get_close_matches(name, list_models(), n=5, cutoff=0.5)
-            hint = f'Near matches: {", ".join(near)}' if near else 'torchvision.models.list_models() lists them'
+            hint = near_matches(name, list_models(), 'torchvision.models.list_models() lists them')
             raise Mistake(f'torchvision has no network {name!r}. {hint}.')
         addresses = [weights.url for weights in get_model_weights(name) if weights.name.startswith('IMAGENET1K')]
         if not addresses:

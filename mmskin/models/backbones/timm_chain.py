@@ -1,6 +1,5 @@
 """Any network of timm as a chain of blocks."""
 
-import difflib
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mmskin.errors import MissingFile, MissingLibrary, Mistake, hidden
+from mmskin.errors import MissingFile, MissingLibrary, Mistake, hidden, near_matches
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import OFFLINE, fit_weights, match_by_order, read_pretrained
@@ -50,8 +49,7 @@ class TimmChain(BlockChain):
 
     def __init__(self, model: str, weights: str | None = None, size: int | None = None, **options: Any) -> None:
         if not timm.is_model(model):
-            near = difflib.get_close_matches(model, timm.list_models(), n=5, cutoff=0.5)
-            hint = f'Near matches: {", ".join(near)}' if near else 'timm.list_models() lists them'
+            hint = near_matches(model, timm.list_models(), 'timm.list_models() lists them')
             raise Mistake(f'timm has no network {model!r}. {hint}.')
         if size is None:
             default = timm.get_pretrained_cfg(model)
