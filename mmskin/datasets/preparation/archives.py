@@ -154,7 +154,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             if archive.is_dir():
                 files = folder_members(archive)
                 members = {
-                    name: (file.stat().st_size, partial(open, file, 'rb'), partial(cmp, file, shallow=False))
+                    name: (file.stat().st_size, partial(open_file, file), partial(cmp, file, shallow=False))
                     for name, file in files.items()
                 }
             else:
@@ -167,11 +167,11 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             for place in {(folder / name).parent for name in members}:
                 refuse_links(place, folder)
             missing = {}
-            for name, (size, source, is_same) in members.items():
+            for name, (size, open_source, is_same) in members.items():
                 there = folder / name
                 is_plain = there.is_file() and not there.is_symlink() and there.stat().st_size == size
                 if not is_plain or not is_same(there):
-                    missing[name] = size, source
+                    missing[name] = size, open_source
             total = sum(size for size, _, _ in members.values())
             lacking = sum(size for size, _ in missing.values())
             need_space(folder, lacking, f'unpacking {archive.name}')
@@ -252,6 +252,11 @@ def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     ):
         shared += 1
     return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """A file of a folder, as ``ZipFile.open`` opens one of a zip."""
+    return path.open('rb')
 
 
 def has_checksum(crc: int, path: Path) -> bool:
