@@ -33,17 +33,14 @@ class Input:
     """One thing that the network is given with the image; each value of it is a number, NaN where it is unknown.
 
     Attributes:
+        allowed: The values that it takes, in words.
         num_bins: Bins of ``members``.
         width: Columns of ``encode``.
     """
 
+    allowed: str
     num_bins: int
     width: int
-
-    @property
-    def allowed(self) -> str:
-        """The values that it takes, for errors."""
-        raise NotImplementedError
 
     def number_of(self, value: Any) -> float:
         """The number of one known value, or NaN if it is not among those that are allowed."""
@@ -104,14 +101,11 @@ class Numeric(Input):
                 f'Numeric has minimum={minimum}, maximum={maximum}, edges={tuple(edges)}, std={std}; '
                 'the minimum has to be below the maximum, edges have to rise, and std is above 0'
             )
+        self.allowed = f'a number from {minimum:g} to {maximum:g}'
         self.minimum, self.maximum, self.edges = minimum, maximum, tuple(edges)
         self.mean = (minimum + maximum) / 2 if mean is None else mean
         self.std = (maximum - minimum) / 4 if std is None else std
         self.num_bins = len(self.edges) + 1
-
-    @property
-    def allowed(self) -> str:
-        return f'a number from {self.minimum:g} to {self.maximum:g}'
 
     def number_of(self, value: Any) -> float:
         if isinstance(value, bool):
@@ -153,11 +147,8 @@ class Categorical(Input):
         self.places = {value.casefold(): place for place, value in enumerate(self.values)}
         if isinstance(values, str) or len(self.places) < max(2, len(self.values)):
             raise Mistake(f'Categorical has values={values!r}; give two words or more, none of them twice')
+        self.allowed = f'one of {", ".join(self.values)}'
         self.num_bins, self.width = len(self.values), len(self.values) + 1
-
-    @property
-    def allowed(self) -> str:
-        return f'one of {", ".join(self.values)}'
 
     def number_of(self, value: Any) -> float:
         return float(self.places.get(str(value).strip().casefold(), math.nan))
@@ -208,6 +199,9 @@ class Fusion(nn.Module):
         in_channels: Channels of the last map that the task's head gets.
         inputs: The network's, by name.
         reads: Names of those that are joined, all by default.
+
+    Attributes:
+        width: Columns of ``encode``.
     """
 
     def __init__(self, in_channels: int, inputs: Mapping[str, Input], reads: Sequence[str] | None = None) -> None:
@@ -220,6 +214,7 @@ class Fusion(nn.Module):
             )
         self.in_channels = in_channels
         self.inputs = {name: inputs[name] for name in names}
+        self.width = sum(given.width for given in self.inputs.values())
 
     def on_maps(self, maps: Tensor, values: Values) -> Tensor:
         """The last maps (N, in_channels, h, w) as the head gets them."""
@@ -240,11 +235,6 @@ class Fusion(nn.Module):
         """All inputs side by side (N, width) for a batch like ``like``; a layer on it learns what unknown means."""
         parts = [given.encode(self.value_of(name, values, like)) for name, given in self.inputs.items()]
         return torch.cat(parts, dim=1)
-
-    @property
-    def width(self) -> int:
-        """Columns of ``encode``."""
-        return sum(given.width for given in self.inputs.values())
 
 
 @MODELS.register_module()

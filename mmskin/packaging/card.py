@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 import mmskin
 from mmskin.config import class_names, tested_dataset
@@ -147,8 +147,10 @@ def model_card(
     tasks: dict[str, Any] = {}
     for model in member_configs(cfg.model):
         tasks = {**model.get('tasks', {}), **tasks}
-    for task_name, task in sorted(tasks.items(), key=lambda pair: kind_of(pair[1]) != 'masks'):
-        kind, target = kind_of(task), task.get('target') or getattr(MODELS.get(task.type), 'target', '')
+    kinds = {task_name: getattr(MODELS.get(task.type), 'kind', '') for task_name, task in tasks.items()}
+    for task_name, kind in sorted(kinds.items(), key=lambda pair: pair[1] != 'masks'):
+        task = tasks[task_name]
+        target = task.get('target') or getattr(MODELS.get(task.type), 'target', '')
         names = class_names(cfg, target)
         what = listed(names) if names else 'the lesion' if target == 'gt_sem_seg' else readable(task_name)
         if kind in DOES:
@@ -207,11 +209,6 @@ def front_matter(name: str, cfg: Config, recipe: Recipe, tests: Sequence[ModelTe
         **({'model-index': [{'name': name, 'results': [result]}]} if values else {}),
     }
     return f'---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n'
-
-
-def kind_of(task: ConfigDict) -> str:
-    """What a task gives, of its config."""
-    return getattr(MODELS.get(task.type), 'kind', '')
 
 
 def dataset_name(cfg: Config) -> str:
