@@ -82,14 +82,14 @@ def not_finite(fields: Mapping[str, Any]) -> list[str]:
     Args:
         fields: Tensors, maps or lists of tensors by name, such as losses or ``TaskSample.predictions``.
     """
-    found = []
+    faults = []
     for name, value in fields.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        tensors = [one.data if isinstance(one, PixelData) else one for one in values]
-        wrong = [one for one in tensors if isinstance(one, torch.Tensor) and not one.isfinite().all()]
+        parts = value if isinstance(value, list | tuple) else [value]
+        tensors = [part.data if isinstance(part, PixelData) else part for part in parts]
+        wrong = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor) and not tensor.isfinite().all()]
         if wrong:
-            found.append(f'{name} is {"nan" if any(one.isnan().any() for one in wrong) else "infinite"}')
-    return found
+            faults.append(f'{name} is {"nan" if any(tensor.isnan().any() for tensor in wrong) else "infinite"}')
+    return faults
 
 
 def label_in(sample: Mapping[str, Any], field: str) -> int | None:

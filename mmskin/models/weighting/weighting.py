@@ -33,14 +33,10 @@ class Weighting(nn.Module):
         super().__init__()
         self.tasks = list(tasks)
         self.active_tasks = list(active_tasks)
+        self.balances = len(active_tasks) > 1  # or there is nothing to balance
         self.register_buffer('active', torch.tensor([task in active_tasks for task in tasks]))
         self.register_load_state_dict_pre_hook(_note_the_start)
         self._start: dict[str, Tensor] = {}  # the state before one was loaded
-
-    @property
-    def balances(self) -> bool:
-        """Whether there are two tasks or more to balance."""
-        return len(self.active_tasks) > 1
 
     def train(self, mode: bool = True) -> 'Weighting':
         """Switch to training; before a run's first step, what was loaded gives way to a fresh start."""
