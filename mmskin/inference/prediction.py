@@ -277,7 +277,10 @@ class PredictionFiles:
 
     def _remove_earlier(self) -> None:
         """Remove the files of the images that the table in the folder lists: they would pass for this run's."""
-        if not self.table.is_file():
+        if not self.table.is_file():  # which is there before any picture: others' would be replaced
+            for folder in dict.fromkeys(self.out_dir / name for name, _ in OF_IMAGES):
+                if any(path.is_file() for path in folder.rglob('*')):
+                    raise Mistake(f'{folder}: has files of no prediction, which could be replaced; name another folder')
             return
         with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
             rows = self._rows_of(file)

@@ -271,6 +271,15 @@ def test_a_second_prediction_into_a_folder_is_refused(predict, photos, tmp_path,
     assert predict(photos / 'b.png')[0] == 0
 
 
+def test_masks_that_no_prediction_wrote_are_not_replaced(predict, photos, tmp_path, capsys):
+    """An expert's, next to the images, have the same names."""
+    truth = tmp_path / 'out/masks/b_segmentation.png'
+    write_whole(truth, b"an expert's")
+    assert predict(photos / 'b.png')[0] == 2
+    assert f'{truth.parent}: has files of no prediction' in capsys.readouterr().err
+    assert truth.read_bytes() == b"an expert's"
+
+
 def test_another_table_is_not_replaced(predict, photos, tmp_path, capsys):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/predictions.csv').write_text('date,price\n2026,7\n')
