@@ -43,6 +43,7 @@ __all__ = [
     'is_held',
     'json_text',
     'markdown_table',
+    'named',
     'number_in',
     'own_columns',
     'plain_cell',
@@ -216,10 +217,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
-        except BaseException as error:
+        except BaseException:
             unfinished.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename == str(unfinished):  # of which nobody knows
-                error.filename = str(path)
             raise
     with suppress(OSError):  # not every system lets a folder be opened
         folder = os.open(path.parent, os.O_RDONLY)
@@ -265,16 +264,31 @@ def _unfinished(path: Path, make: Callable[[Path], Any]) -> Iterator[tuple[Path,
     with _ended_in_order(), ExitStack() as held:
         while True:
             new = path.with_name(f'.{secrets.token_hex(8)}{suffix}.part')  # nobody can have put a link there
-            try:
+            with named(path, new):
                 made = make(new)
-            except OSError as error:
-                error.filename = str(path)
-                raise
             with suppress(OSError):
                 held.enter_context(_locked(new))
             if os.path.lexists(new):  # else it was taken for one before it was locked
                 break
-        yield new, made
+        with named(path, new):
+            yield new, made
+
+
+@contextmanager
+def named(path: Path, unfinished: Path | None = None) -> Iterator[None]:
+    """Let the errors of the block name ``path`` where the system names no file, as on a full disk, or ``unfinished``.
+
+    Args:
+        path: What is written inside the block.
+        unfinished: What it is called, or is in, until it is whole; nobody knows of it.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_unnamed = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if is_unnamed or (unfinished and str(error.filename).startswith(str(unfinished))):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

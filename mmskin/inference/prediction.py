@@ -26,6 +26,7 @@ from mmskin.files import (
     hold,
     is_held,
     json_text,
+    named,
     plain_cell,
     readable,
     refuse_device,
@@ -346,8 +347,9 @@ class PredictionFiles:
         self._write(row.removeprefix(begun))
 
     def _write(self, text: str) -> None:
-        self._rows.write(text)
-        self._rows.flush()
+        with named(self.table):
+            self._rows.write(text)
+            self._rows.flush()
 
 
 class CocoFile:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mmskin
 from mmskin.config import class_names, config_name, tested_dataset, tested_metainfo
-from mmskin.errors import Mistake, needs, place_of
+from mmskin.errors import Mistake, in_one_line, needs, place_of
 from mmskin.files import json_text, whole_folder
 from mmskin.inference.exported import (
     FORMAT_VERSION,
@@ -182,7 +182,10 @@ def write_files(network: Probabilities, description: dict[str, Any], path: Path)
         openvino = import_openvino()
         converted = openvino.convert_model(onnx_file)
         converted.set_rt_info(json_text(description), METADATA_KEY)
-        openvino.save_model(converted, path, compress_to_fp16=False)  # in full precision, as the ONNX file
+        try:
+            openvino.save_model(converted, path, compress_to_fp16=False)  # in full precision, as the ONNX file
+        except RuntimeError as error:  # 'iostream error' where a disk is full
+            raise Mistake(f'{path.name}: cannot be written ({in_one_line(error)}); is the disk full?') from error
     for file in {onnx_file, path}:
         seal(file)
 

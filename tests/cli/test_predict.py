@@ -166,6 +166,16 @@ def test_a_full_disk_is_said(predict, photos, capsys, monkeypatch):
         assert capsys.readouterr().err.endswith('mmskin predict: error: No space left on device\n')
 
 
+def test_the_file_that_a_full_disk_does_not_take_is_named(predict, photos, capsys, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of a handle the system knows no name
+
+    monkeypatch.setattr(os, 'fsync', full)
+    status, out = predict(photos / 'a.jpg')
+    assert status == 2
+    assert f'error: {out / "masks/a_segmentation.png"}: No space left on device\n' in capsys.readouterr().err
+
+
 def test_more_on_request(predict, photos, tmp_path):
     switches = [
         '--overlays',

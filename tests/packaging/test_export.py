@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -417,6 +418,19 @@ def test_a_file_that_fails_its_check_does_not_come_to_its_place(half_folder, tmp
         export_model(load_config(half_folder.config), half_folder.weights, tmp_path / 'small.onnx')
     assert [path.name for path in tmp_path.iterdir()] == ['small.onnx']
     assert (tmp_path / 'small.onnx').read_text() == 'the last that passed'
+
+
+def test_a_disk_that_is_full_for_openvino_is_not_laid_to_the_network(
+    half_folder, onnx_file, tmp_path, monkeypatch, capsys
+):
+    def full(*arguments, **options):
+        raise RuntimeError('basic_ios::clear: iostream error')
+
+    traced = SimpleNamespace(model_proto=onnx.load(onnx_file))
+    monkeypatch.setattr(torch.onnx, 'export', lambda *arguments, **options: traced)
+    monkeypatch.setattr(exported.import_openvino(), 'save_model', full)
+    assert main(['export', str(half_folder.config.parent), '--out', str(tmp_path / 'x.xml')]) == 2
+    assert 'error: x.xml: cannot be written (basic_ios::clear: iostream error)' in capsys.readouterr().err
 
 
 def test_post_processing_may_be_named_or_configured(small_config):
