@@ -112,7 +112,12 @@ def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
-    """The percentile interval of ``draws``; a resample in which the metric is undefined is left out."""
+    """The percentile interval of ``draws``; a resample in which the metric is undefined is left out.
+
+    Both ends are nan if it is in all of them.
+    """
+    if np.isnan(draws).all():  # NumPy would warn
+        return math.nan, math.nan
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

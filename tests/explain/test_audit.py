@@ -88,5 +88,14 @@ def test_the_command_writes_a_table_a_picture_and_a_section_of_the_card(tmp_path
     folder = model_folder('lite0_isic2017')
     card = model_card(folder, load_config(folder.config), Recipe('x'), (), found)
     assert '## Shortcuts\n\n9 images of the split `val`' in card
-    plain |= dict(AUC_mean=None, AUC_mean_interval=[None, None])  # as of images of a single class
+
+
+@pytest.mark.filterwarnings('error:All-NaN')
+def test_images_of_one_class_have_no_auc(tmp_path, capsys):
+    data = tmp_path / 'data'
+    SyntheticLesions(seed=2, shape=(48, 64)).write(data, num_train=1, num_val=1, num_test=1)
+    arguments = ['--data-root', str(data), '--split', 'val', '--out-dir', str(tmp_path / 'out')]
+    assert main(['audit', 'lite0_isic2017', *arguments]) == 0
+    assert '| nan (nan to nan) |' in capsys.readouterr().out
+    found, folder = read_note(tmp_path / 'out/audit.json'), model_folder('lite0_isic2017')
     assert '| nan (nan to nan) |' in model_card(folder, load_config(folder.config), Recipe('x'), (), found)
