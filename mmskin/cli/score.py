@@ -43,6 +43,10 @@ def run(args: argparse.Namespace) -> None:
     if not masks and not labels:
         raise Mistake('name the ground truth: --data-root with --split, --masks or --labels')
     sets = [read_predictions(folder, masks, labels) for folder in args.predictions]
+    for found in sets:
+        if (args.masks and not found.outlines) or (args.labels and not found.diagnoses):
+            option, lacking = ('--labels', 'predictions.csv') if found.outlines else ('--masks', 'masks')
+            raise Mistake(f'{found.name}: has no {lacking} for {option} to judge; leave that out, or add them')
     if args.compare:
         first, second = args.compare
         print(compare(first, second, sets[0]))

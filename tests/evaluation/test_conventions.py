@@ -120,6 +120,17 @@ def test_what_cannot_be_scored_is_named(folder, capsys, break_it, message):
 
 
 @pytest.mark.parametrize(
+    ('lost', 'message'),
+    [('predictions.csv', 'has no predictions.csv for --labels'), ('masks', 'has no masks for --masks')],
+)
+def test_a_truth_of_which_nothing_is_predicted_is_named(folder, capsys, lost, message):
+    (folder / 'out' / lost).rename(folder / 'lost')
+    arguments = ['--masks', str(folder / 'truth'), '--labels', str(folder / 'truth.csv')]
+    assert main(['score', str(folder / 'out'), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ('write', 'message'),
     [
         (lambda mask: mask.astype(np.uint16) * 200, 'x.png: has more than 8 bits; write a probability as 0 to 255'),
