@@ -1,15 +1,12 @@
-"""Lesion masks: their outline, their largest part, their holes, and what can be measured on them."""
+"""Lesion masks: their outline, their largest part, and what can be measured on them."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 from skimage.measure import find_contours, perimeter_crofton
-
-from mmskin.files import write_whole
 
 __all__ = [
     'LesionMeasurements',
@@ -18,12 +15,11 @@ __all__ = [
     'coco_segmentation',
     'contours_of',
     'diameter',
-    'fill_holes',
     'irregularity',
     'largest_component',
     'measure_lesion',
     'simplified',
-    'write_mask',
+    'window_of',
 ]
 
 Polygon = list[tuple[int, int]]
@@ -232,7 +228,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 
     Pixels that touch by a corner are connected.
     """
-    window = _window(mask)
+    window = window_of(mask)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask[window], connectivity=8)
     if count <= 2:  # the background and at most one part
         return mask
@@ -242,36 +238,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return component
 
 
-def fill_holes(mask: np.ndarray, max_area: float = 1.0) -> np.ndarray:
-    """``mask``, uint8 (H, W), with the background that the lesion encloses turned into lesion.
-
-    This is morphological reconstruction by dilation: background is what the frame's border reaches through background
-    pixels, side by side; all else is lesion.
-
-    Args:
-        mask: 1 on the lesion and 0 off it.
-        max_area: Largest hole that is filled, as a fraction of the image's area.
-    """
-    window = _window(mask)  # background at its edge goes on beyond it, or is at the frame's border
-    inside = mask[window]
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(1 - inside, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= max_area * mask.size
-    border = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
-    small[border] = False
-    if not small[1:].any():  # 0 is the lesion
-        return mask
-    filled = mask.copy()
-    filled[window] |= small[regions]
-    return filled
-
-
-def _window(mask: np.ndarray) -> tuple[slice, slice]:
+def window_of(mask: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns that hold all of the lesion; one pixel, if there is none."""
     left, top, width, height = cv2.boundingRect(mask)
     return slice(top, top + max(height, 1)), slice(left, left + max(width, 1))
-
-
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a mask ((1, H, W) or (H, W), lesion above 0) as an 8-bit PNG of 0 and 255, whole or not at all."""
-    grey = (mask > 0).reshape(mask.shape[-2:]).astype(np.uint8) * 255
-    write_whole(path, cv2.imencode('.png', grey)[1].tobytes())

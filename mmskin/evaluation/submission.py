@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
@@ -18,8 +19,16 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES, binary_scores
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import as_mask, mean_over_images, segmentation_scores
-from mmskin.files import file_key, markdown_table, number_in, read_cells, refuse_links, whole_file, write_csv
-from mmskin.masks import write_mask
+from mmskin.files import (
+    file_key,
+    markdown_table,
+    number_in,
+    read_cells,
+    refuse_links,
+    whole_file,
+    write_csv,
+    write_whole,
+)
 from mmskin.readers.images import open_image, read_file
 from mmskin.readers.masks import read_levels, read_mask
 from mmskin.registry import METRICS
@@ -74,7 +83,9 @@ class ChallengeSubmission(BaseMetric):
             outline = f'{self.outline or tasks.get("gt_sem_seg", "seg")}_mask'
             if outline in sample:
                 mask = as_mask(sample[outline]['data'])
-                write_mask(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', mask)
+                grey = mask.reshape(mask.shape[-2:]).astype(np.uint8) * 255
+                png = cv2.imencode('.png', grey)[1].tobytes()
+                write_whole(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', png)
             scores = sample.get(f'{self.diagnosis or tasks.get("gt_label", "cls")}_score')
             row = {'image_id': sample['image_id'], 'outlined': outline in sample}
             if scores is not None:

@@ -6,7 +6,6 @@ from mmengine.structures import PixelData
 
 from mmskin.errors import Mistake
 from mmskin.evaluation.submission import ChallengeSubmission
-from mmskin.masks import write_mask
 
 SUBMISSION = 'ChallengeSubmission'
 SCORES = [0.7, 0.2, 0.1]
@@ -100,11 +99,11 @@ def test_other_classes_are_refused(make_sample):
         metric.process(None, [make_sample('a', scores=SCORES).to_dict()])
 
 
-def test_a_mask_is_written_whole(tmp_path):
-    for value in (0, 1):
-        write_mask(tmp_path / 'a.png', np.full((1, 4, 6), value, np.uint8))
-        assert cv2.imread(str(tmp_path / 'a.png'), cv2.IMREAD_UNCHANGED).tolist() == [[255 * value] * 6] * 4
-    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+def test_a_mask_of_one_value_is_written_whole(submit, make_sample):
+    values = {'ISIC_1': 0, 'ISIC_2': 1}
+    out = submit([make_sample(name, pred=np.full((4, 6), value, np.uint8)) for name, value in values.items()])
+    written = {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED).tolist() for path in (out / 'Part1').iterdir()}
+    assert written == {f'{name}_segmentation.png': [[255 * value] * 6] * 4 for name, value in values.items()}
 
 
 def test_what_links_lead_to_stays(submit, make_sample, tmp_path):
