@@ -33,7 +33,7 @@ __all__ = [
     'Case',
     'add_caption',
     'case_picture',
-    'contour_sheet',
+    'choose_cases',
     'draw_outlines',
     'draw_sheet',
     'drawable',
@@ -292,29 +292,6 @@ def read_cases(path: str | Path) -> list[Case]:
     return [Case(**image) for image in images]
 
 
-def contour_sheet(cases: Sequence[Case], out_file: str | Path, num_images: int = 18) -> None:
-    """Draw a sheet with a row for each true class, chosen by ``choose_cases``, in the manner of the paper's figure 2.
-
-    The true contour is red and dashed, the predicted one blue and solid. A tick on green or a cross on red says
-    whether the predicted class is the true one.
-
-    Args:
-        cases: All images of a test; at least one.
-        out_file: The picture; the suffix sets its format.
-        num_images: How many to draw, shared out evenly over the classes.
-
-    Raises:
-        MissingFile: if a drawn image cannot be read.
-    """
-    classes = sorted({case.gt_class for case in cases})
-    count = math.ceil(num_images / len(classes))
-    rows = {
-        readable(name) or 'no label': choose_cases([case for case in cases if case.gt_class == name], count)
-        for name in classes
-    }
-    save_figure(draw_sheet(rows), out_file)
-
-
 def choose_cases(cases: Sequence[Case], count: int) -> list[Case]:
     """``count`` cases, the same ones in whatever order they come: by image id, then failures at the end.
 
@@ -329,7 +306,10 @@ def choose_cases(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> 'Figure':
-    """Draw rows of cases under a legend.
+    """Draw rows of cases under a legend, in the manner of the paper's figure 2.
+
+    The true contour is red and dashed, the predicted one blue and solid. A tick on green or a cross on red says
+    whether the predicted class is the true one.
 
     Args:
         rows: Cases by the row's name; none is empty.

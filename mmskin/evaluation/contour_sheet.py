@@ -1,5 +1,6 @@
 """The sheet of contours and the file of cases, made at the end of a test."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
-from mmskin.drawing import Case, contour_sheet, outlines, write_cases
+from mmskin.drawing import Case, choose_cases, draw_sheet, outlines, save_figure, write_cases
 from mmskin.evaluation.per_image import Spool, mean_of_defined
 from mmskin.evaluation.segmentation import outline_scores
+from mmskin.files import readable
 from mmskin.registry import METRICS
 from mmskin.structures import IGNORED, label_in, names_of
 
@@ -20,7 +22,7 @@ MOST = 2000  # cases for the report
 
 @METRICS.register_module()
 class ContourSheet(BaseMetric):
-    """Draws a ``contour_sheet`` when a test is over; it has no numbers of its own.
+    """Draws a sheet of contours with a row for each true class when a test is over; it has no numbers of its own.
 
     It keeps a ``Case`` of each image, on the disk; the few images it draws are read again from ``img_path`` on the main
     process. The cases are written next to the picture, as JSON, for ``mmskin.report``: of more than ``MOST`` those of
@@ -28,7 +30,7 @@ class ContourSheet(BaseMetric):
 
     Args:
         out_file: The picture; the cases get its name with ``.json``.
-        num_images: How many images it shows.
+        num_images: How many images it shows, shared out evenly over the classes; see ``choose_cases``.
     """
 
     default_prefix = 'sheet'
@@ -62,7 +64,12 @@ class ContourSheet(BaseMetric):
                 chosen |= {*[index for index in own if wrong[index]][:share]}
         cases = [results[index] for index in sorted(chosen)]
         write_cases(Path(self.out_file).with_suffix('.json'), cases)
-        contour_sheet(cases, self.out_file, self.num_images)
+        rows: dict[str, list[Case]] = {}
+        for case in cases:
+            rows.setdefault(case.gt_class, []).append(case)
+        count = math.ceil(self.num_images / len(rows))
+        drawn = {readable(name) or 'no label': choose_cases(rows[name], count) for name in sorted(rows)}
+        save_figure(draw_sheet(drawn), self.out_file)
         return {}
 
 
