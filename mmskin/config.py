@@ -35,6 +35,7 @@ __all__ = [
     'set_in_datasets',
     'tested_dataset',
     'tested_metainfo',
+    'texts_in',
 ]
 
 
@@ -317,6 +318,15 @@ def set_in_datasets(loader: ConfigDict, key: str, value: Any) -> None:
     """Set ``key`` in every dataset of a loader's config, inside wrappers such as ``ConcatDataset`` as well."""
     for dataset in innermost_datasets(loader):
         dataset[key] = value
+
+
+def texts_in(settings: Any) -> Iterator[str]:
+    """Every text in nested settings."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, Mapping | list | tuple):
+        for part in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from texts_in(part)
 
 
 def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmskin.config import texts_in
 from mmskin.datasets.task_dataset import read_folds
 from mmskin.engine.stages import stage_configs
 from mmskin.errors import Mistake
@@ -69,7 +70,7 @@ def fingerprints(cfg: Config) -> dict[str, str]:
     digests |= {f'scoring {prefix}': _digest(lines) for prefix, lines in scoring.items()}
     if table := cfg.test_dataloader.dataset.get('folds'):
         digests[FOLDS] = folds_digest(table)
-    texts = {text for stage in stages for text in _texts([stage.model, stage.get('load_from')])}
+    texts = {text for stage in stages for text in texts_in([stage.model, stage.get('load_from')])}
     if files := sorted(text for text in texts if '\n' not in text and len(text) < 999 and Path(text).is_file()):
         digests[WEIGHTS] = _digest(f'{Path(file).name} {_content(file)}' for file in files)
     return digests
@@ -83,15 +84,6 @@ def folds_digest(path: str | Path) -> str:
 def build_dataset(settings: dict) -> Any:
     """The dataset of a config, which stays as it is."""
     return DATASETS.build(copy.deepcopy(settings))
-
-
-def _texts(settings: Any) -> Iterable[str]:
-    """Every text in nested settings."""
-    if isinstance(settings, str):
-        yield settings
-    elif isinstance(settings, (dict, list, tuple)):
-        for part in settings.values() if isinstance(settings, dict) else settings:
-            yield from _texts(part)
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -12,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import mmskin
-from mmskin.config import class_names, config_name, tested_metainfo
+from mmskin.config import class_names, config_name, tested_metainfo, texts_in
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
@@ -113,19 +112,10 @@ def config_for_testing(cfg: Config) -> Config:
     hooks = kept.get('custom_hooks') or ()
     kept['custom_hooks'] = [hook for hook in hooks if HOOKS.get(hook['type']) in KEPT_HOOKS]
     kept['model'] = without_lookups(kept['model'])
-    for text in strings(kept):
+    for text in texts_in(kept):
         if Path(text).is_absolute() and not LEVEL.fullmatch(text):
             raise Mistake(
                 f'{cfg.filename}: the published config would hold {text}, which is a place on this machine; '
                 'give another by --cfg-options, such as test_dataloader.dataset.data_root=data/isic2017'
             )
     return Config(kept)
-
-
-def strings(part: Any) -> Iterator[str]:
-    """All strings in a config."""
-    if isinstance(part, str):
-        yield part
-    elif isinstance(part, Mapping | list | tuple):
-        for inner in part.values() if isinstance(part, Mapping) else part:
-            yield from strings(inner)
