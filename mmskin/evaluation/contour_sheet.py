@@ -64,11 +64,11 @@ class ContourSheet(BaseMetric):
                 chosen |= {*[index for index in own if wrong[index]][:share]}
         cases = [results[index] for index in sorted(chosen)]
         write_cases(Path(self.out_file).with_suffix('.json'), cases)
-        rows: dict[str, list[Case]] = {}
+        by_class: dict[str, list[Case]] = {}
         for case in cases:
-            rows.setdefault(case.gt_class, []).append(case)
-        count = math.ceil(self.num_images / len(rows))
-        drawn = {readable(name) or 'no label': choose_cases(rows[name], count) for name in sorted(rows)}
+            by_class.setdefault(case.gt_class, []).append(case)
+        count = math.ceil(self.num_images / len(by_class))
+        drawn = {readable(name) or 'no label': choose_cases(by_class[name], count) for name in sorted(by_class)}
         save_figure(draw_sheet(drawn), self.out_file)
         return {}
 
