@@ -16,7 +16,8 @@ from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
-from mmskin.files import read_note, readable, whole_file, write_note
+from mmskin.evaluation.per_image import read_companion, write_companion
+from mmskin.files import readable, whole_file
 from mmskin.readers.images import read_image
 
 if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a second
@@ -276,16 +277,16 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
         }
         for case in sorted(cases, key=lambda case: case.image_id)
     ]
-    write_note(path, {'cases': images}, indent=None)
+    write_companion(path, {'cases': images}, indent=None)
 
 
 def read_cases(path: str | Path) -> list[Case]:
     """The cases in a file of ``write_cases``.
 
     Raises:
-        Mistake: if it was changed since.
+        Mistake: if it was changed since, or is of another test than the results next to it.
     """
-    images = read_note(path)['cases']
+    images = read_companion(path)['cases']
     for image in images:
         image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']
         image |= {key: [np.array(line, np.float16) for line in image[key]] for key in OUTLINES}

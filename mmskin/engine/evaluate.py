@@ -14,7 +14,8 @@ from mmskin.engine.checkpoints import find_checkpoints, sole_work
 from mmskin.engine.runner import refusals_in_log
 from mmskin.engine.stages import build_runner, join_processes
 from mmskin.errors import Mistake
-from mmskin.files import shown_path, write_note
+from mmskin.evaluation.per_image import write_companion
+from mmskin.files import shown_path
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import stated_hash
 
@@ -83,7 +84,7 @@ def evaluate_checkpoint(
                 'tested': datetime.now().astimezone().isoformat(' ', 'minutes'),
                 'mmskin': mmskin.__version__,
             }
-            write_note(out_dir / 'test.json', note)
+            write_companion(out_dir / 'test.json', note)
         width = max(map(len, values), default=0)
         print(*(f'{name:<{width}}  {value:.4f}' for name, value in sorted(values.items())), sep='\n')
         return values

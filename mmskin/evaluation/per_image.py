@@ -25,8 +25,8 @@ from mmskin.files import number_in, own_columns, read_columns, read_note, write_
 from mmskin.registry import EVALUATOR
 from mmskin.structures import names_key, names_of
 
-PER_IMAGE, RESULTS = 'per_image.csv', 'results.json'
-MADE_OF_THEM = ('test.json', 'cases.json', 'cases.png', 'report.html', 'temperature.json')
+PER_IMAGE, RESULTS, NOTE = 'per_image.csv', 'results.json', 'test.json'
+MADE_OF_THEM = (NOTE, 'cases.json', 'cases.png', 'report.html', 'temperature.json')
 SIZES = ('small', 'medium', 'large')
 SCORE, PROBABILITY = 'score_', 'prob_'  # of one of several classes, and of a label for itself
 Row = dict[str, Any]
@@ -431,6 +431,27 @@ def write_results(folder: str | Path, metrics: Mapping[str, float], table: PerIm
     noted = {'rows': len(table), 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
     numbers = {name: float(value) for name, value in sorted(metrics.items())}
     write_note(path.with_name(RESULTS), {**numbers, 'per_image': noted})
+
+
+def write_companion(path: str | Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write what else a test says, as a note (``write_note``) that says whose results are next to it, if any are."""
+    results = Path(path).with_name(RESULTS)
+    whose = {'per_image': read_note(results).get('per_image')} if results.is_file() else {}
+    write_note(path, {**content, **whose}, indent)
+
+
+def read_companion(path: str | Path) -> dict[str, Any]:
+    """What ``write_companion`` wrote.
+
+    Raises:
+        MissingFile: if it is missing.
+        Mistake: if it was changed, or is of another test than the results next to it, as where a copy was interrupted.
+    """
+    content, results = read_note(path), Path(path).with_name(RESULTS)
+    whose = content.pop('per_image', None)  # None: by an earlier version
+    if whose and results.is_file() and read_note(results).get('per_image') != whose:
+        raise Mistake(f'{path}: is of another test than {RESULTS} next to it; copy both again, or test again')
+    return content
 
 
 @EVALUATOR.register_module()

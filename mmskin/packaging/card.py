@@ -12,7 +12,7 @@ from mmengine.config import Config
 import mmskin
 from mmskin.config import class_names, tested_dataset
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import RESULTS, PerImageTable
+from mmskin.evaluation.per_image import RESULTS, PerImageTable, read_companion
 from mmskin.evaluation.statistics import LEVEL
 from mmskin.explain.audit import audit_table
 from mmskin.files import markdown_table, read_note, readable
@@ -114,7 +114,7 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')
     values = read_note(path, RESULTS)
-    note = read_note(path.with_name('test.json'))
+    note = read_companion(path.with_name('test.json'))
     if note['test-time augmentation'].startswith('yes') != tta:
         raise Mistake(f'{path}: the test was made without {option}; test again')
     split = note.get('split') or 'unknown'

@@ -18,7 +18,7 @@ from mmskin.datasets.isic2017 import listed
 from mmskin.drawing import Case, read_cases
 from mmskin.errors import Mistake
 from mmskin.evaluation.isic2017 import CATEGORIES
-from mmskin.evaluation.per_image import PROBABILITY, PerImageTable
+from mmskin.evaluation.per_image import NOTE, PROBABILITY, PerImageTable, read_companion
 from mmskin.evaluation.statistics import (
     AREAS,
     FEWEST,
@@ -33,13 +33,13 @@ from mmskin.evaluation.statistics import (
     weighted_specificity,
 )
 from mmskin.evaluation.submission import SENSITIVITIES
-from mmskin.files import read_note, readable, write_json, write_text
+from mmskin.files import readable, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
 __all__ = ['all_groups', 'class_areas', 'headline', 'write_report']
 
-PAGE, FIGURES, TEMPERATURE, NOTE, CASES = 'report.html', 'report_figures', 'temperature.json', 'test.json', 'cases.json'
+PAGE, FIGURES, TEMPERATURE, CASES = 'report.html', 'report_figures', 'temperature.json', 'cases.json'
 TITLES = {
     'cls/AC': 'accuracy',
     'cls/mAP': 'mAP',
@@ -137,7 +137,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
 
 def note_in(folder: Path) -> dict[str, Any]:
     """What a test noted of itself; nothing, if there is no note."""
-    return read_note(folder / NOTE) if (folder / NOTE).is_file() else {}
+    return read_companion(folder / NOTE) if (folder / NOTE).is_file() else {}
 
 
 def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_group: Estimates) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import yaml
 
 from mmskin.cli import main
 from mmskin.datasets.synthetic import SyntheticLesions
+from mmskin.files import read_note
 from mmskin.inference.zoo import model_folder
 
 NAME = 'lite0_isic2017'
@@ -45,6 +46,7 @@ def test_a_name_is_tested_reported_and_looked_into(here, capsys):
     assert (here / 'work_dirs' / NAME / 'per_image.csv').is_file()
     note = json.loads((here / 'work_dirs' / NAME / 'test.json').read_text())
     assert (note['config'], note['checkpoint']) == (f'{NAME}/config.py', f'{NAME}/weights.safetensors')
+    assert note['per_image'] == read_note(here / 'work_dirs' / NAME / 'results.json')['per_image']
     assert main(['gates', NAME, '--data-root', 'data', *quick]) == 2  # it has none
     assert 'this network passes no features' in capsys.readouterr().err
 

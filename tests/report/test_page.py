@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mmskin.cli import main
 from mmskin.drawing import Case
+from mmskin.evaluation.per_image import write_companion
 from mmskin.files import read_note, write_note
 from mmskin.report.figures import choose_rows
 from mmskin.report.page import write_report
@@ -133,6 +134,22 @@ def test_nothing_of_an_earlier_test_in_the_folder_stays(tmp_path, make_evaluatio
     assert {path.name for path in folder.iterdir()} == {'per_image.csv', 'results.json', 'report_figures'}
     assert 'epoch_3.pth' not in write_report(folder).read_text()
     assert {path.stem for path in (folder / 'report_figures').iterdir()} == {'jaccard', 'groups'}
+
+
+def test_files_of_another_test_are_refused(tmp_path, make_evaluation, write_test, capsys):
+    """As where a copy over an earlier test was interrupted."""
+    folder, other = (
+        write_test(tmp_path / name, make_evaluation(labels))
+        for name, labels in (('test', FULL), ('val', [2, 1, 0] * 6))
+    )
+    for place in (folder, other):
+        write_companion(place / 'test.json', {'split': place.name})
+    for name in ('cases.json', 'test.json'):
+        whole = (folder / name).read_bytes()
+        shutil.copy(other / name, folder)
+        assert main(['report', str(folder)]) == 2
+        assert f'{folder / name}: is of another test than ' in capsys.readouterr().err
+        (folder / name).write_bytes(whole)
 
 
 def test_images_that_are_gone_are_named(report, quick, tmp_path):
