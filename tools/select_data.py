@@ -9,6 +9,7 @@ import sys
 
 from mmskin.config import SettingsAction
 from mmskin.datasets.selection import FeatureOptions, select_data
+from mmskin.errors import Mistake
 from mmskin.program import run_tool
 
 
@@ -25,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--network',
         nargs='+',
         action=SettingsAction,
-        default=dict(type='VGGChain', weights='torchvision://vgg16'),
         help='any registered network; offline, weights=FILE or: type=EfficientNetLite0Chain weights=imagenet',
     )
     parser.add_argument('--size', type=int, default=FeatureOptions.size, help="side of the network's input")
@@ -39,9 +39,14 @@ def run(args: argparse.Namespace) -> None:
     """Select, and print the result."""
     if args.threshold is None and args.count is None:
         args.count = 521
+    network = args.network or {}
+    if 'type' not in network:
+        network = dict(type='VGGChain', weights='torchvision://vgg16') | network
+    elif 'weights' not in network:
+        raise Mistake(f'--network type={network["type"]}: name its weights, too, or weights=None for random ones')
     places = args.candidates, args.data_root, args.out_dir
     options = FeatureOptions(args.size, args.mean, args.std, args.batch_size, args.num_workers)
-    samples = select_data(*places, args.network, args.threshold, args.count, args.labels, args.masks, options)
+    samples = select_data(*places, network, args.threshold, args.count, args.labels, args.masks, options)
     labelled = sum(sample['gt_label'] is not None for sample in samples)
     masks = sum('seg_map_path' in sample for sample in samples)
     print(

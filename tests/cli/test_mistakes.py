@@ -114,6 +114,7 @@ def call(repository, monkeypatch):
         (['list', '--import', '..x'], "'..x' cannot be imported"),
         (['select_data.py', 'data', 'data', '--batch-size', '0'], 'batch_size=0'),
         (['select_data.py', 'data', 'data', '--labels', 'nowhere.csv'], 'nowhere.csv'),
+        (['select_data.py', 'data', 'data', '--network', 'type=TimmChain', 'model=resnet18'], 'name its weights, too'),
         (['browse_dataset.py', 'nowhere.py'], 'nowhere.py: no such config'),
         (['find_duplicates.py', 'nowhere'], 'nowhere'),
         (['find_duplicates.py', 'data', '--splits', 'train', 'train'], 'has 1 of the splits'),
