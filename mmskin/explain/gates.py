@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ class GateTable:
     closing: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     flips: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rates(self) -> dict[str, np.ndarray]:
         """The mean rate of each image (N,), by block and route; of what, the operator's ``quantity`` says."""
         return {name: maps.astype(np.float64).mean(axis=(1, 2)) for name, maps in self.maps.items()}
