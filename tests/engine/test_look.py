@@ -1,12 +1,10 @@
 """Looking before training: the merged config, the summary, a dry run; and ending with the best checkpoint."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from mmengine.config import Config
@@ -121,7 +119,6 @@ def best(tiny, **more):
 
 KILLED = """
 import json, os, signal, sys
-import torch
 from mmengine.hooks import Hook
 from mmskin.config import load_config
 from mmskin.engine.stages import run_stages
@@ -135,7 +132,6 @@ class Kill(Hook):
         if when == 'after' and runner.epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-torch.set_num_threads(1)
 when, tests, config, work_dir, data_root, options = sys.argv[1:]
 sys.path.append(tests)
 cfg = load_config(config, work_dir, data_root, options=json.loads(options))
@@ -176,10 +172,7 @@ def test_the_best_survives_a_kill(when, straight, config, data_root, tiny, tmp_p
     """Before its validation, or before the next checkpoint notes it."""
 
     options = best(tiny, **SPOILT)
-    command = [sys.executable, '-W', 'ignore', '-c', KILLED, when, str(Path(__file__).parent), config]
-    killed = subprocess.run(
-        [*command, str(tmp_path), str(data_root), json.dumps(options)], capture_output=True, text=True, env=os.environ
-    )
+    killed = forked.run('-c', KILLED, when, Path(__file__).parent, config, tmp_path, data_root, json.dumps(options))
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     final = run_stages(load_config(config, str(tmp_path), str(data_root), options=options), resume=True)
     assert final == tmp_path / straight.name

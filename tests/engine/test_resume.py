@@ -3,10 +3,10 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -19,7 +19,6 @@ from mmskin.models.weights import average_weights, read_checkpoint, read_weights
 # Trains as tools/train.py does, and kills itself in the second epoch of the stage it is told.
 KILLED = """
 import json, os, signal, sys
-import torch
 from mmengine.hooks import Hook
 from mmskin.engine.runner import LesionRunner
 from mmskin.engine.stages import run_stages
@@ -29,7 +28,6 @@ class Kill(Hook):
         if runner.cfg.stage == stage and runner.epoch == 1 and batch_idx == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-torch.set_num_threads(1)
 stage, tests, *arguments = sys.argv[1:]
 sys.path.append(tests)
 from test_resume import load
@@ -75,7 +73,7 @@ def straight(config, data_root, tiny, tmp_path_factory):
 )
 def test_killed_in_the_middle_of_a_stage_and_resumed(stage, done, to_come, straight, config, data_root, tiny, tmp_path):
     arguments = [stage, str(Path(__file__).parent), config, str(tmp_path), str(data_root), json.dumps(tiny)]
-    killed = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, *arguments], capture_output=True, text=True)
+    killed = forked.run('-c', KILLED, *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert sorted(path.parent.name for path in tmp_path.glob('*/stage.json')) == done
     before = {name: (tmp_path / name / 'epoch_2.pth').stat().st_mtime_ns for name in done}

@@ -1,12 +1,10 @@
 """Steps of two passes (SAM, LBFGS, a network's own) on one process and on two, and strategies of ``FlexibleRunner``."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -73,16 +71,13 @@ def train_in_two(folder, config, data_root, variants):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    command = [sys.executable, '-W', 'ignore', str(HERE / 'two_processes.py'), config, str(folder), str(data_root)]
-    processes = []
-    for rank in '01':
-        places = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
-        environment = {**os.environ, **places, 'OMP_NUM_THREADS': '1'}
-        pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        processes.append(subprocess.Popen([*command, json.dumps(variants)], env=environment, **pipes))
-    for process in processes:
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors[-3000:]
+    words = [HERE / 'two_processes.py', config, folder, data_root, json.dumps(variants)]
+    together = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
+    programs = [
+        forked.Program(*words, environment={**together, 'RANK': rank, 'LOCAL_RANK': rank}) for rank in ('0', '1')
+    ]
+    for ended in [program.wait() for program in programs]:
+        assert ended.returncode == 0, ended.stderr[-3000:]
     return {name: read_weights(folder / name / 'epoch_1.pth') for name in variants}
 
 

@@ -48,5 +48,4 @@ def train_all(config, folder, data_root, variants, launcher='none'):
 
 
 if __name__ == '__main__':
-    torch.set_num_threads(1)
     train_all(*sys.argv[1:4], json.loads(sys.argv[4]), launcher='pytorch')

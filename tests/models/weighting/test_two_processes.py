@@ -1,12 +1,10 @@
 """Every weighting in two processes over gloo, which have labels for different tasks."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 
@@ -25,15 +23,9 @@ def results(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
-    command = [sys.executable, str(HERE / 'two_processes.py')]
-    processes = [
-        subprocess.Popen([*command, rank, port, str(out), *EVERY], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in ('0', '1')
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
+    programs = [forked.Program(HERE / 'two_processes.py', rank, port, out, *EVERY) for rank in ('0', '1')]
+    for ended in [program.wait() for program in programs]:
+        assert ended.returncode == 0, ended.stderr[-3000:]
     return [json.loads((out / f'{rank}.json').read_text()) for rank in (0, 1)]
 
 

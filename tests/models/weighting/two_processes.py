@@ -63,5 +63,4 @@ def main(rank, port, out, *names):
 
 
 if __name__ == '__main__':
-    torch.set_num_threads(1)
     main(*sys.argv[1:])
