@@ -2,10 +2,9 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 
 import cv2
+import forked
 import numpy as np
 import pytest
 
@@ -52,9 +51,9 @@ def test_a_blank_image_is_like_no_other():
 
 
 def test_tool(root, repository, tmp_path):
-    command = [sys.executable, str(repository / 'tools/find_duplicates.py'), str(root), '--splits', 'train', 'val']
-    command += ['--out', str(tmp_path / 'pairs.csv'), '--sheet', str(tmp_path / 'pairs.png')]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    words = [repository / 'tools/find_duplicates.py', root, '--splits', 'train', 'val']
+    words += ['--out', tmp_path / 'pairs.csv', '--sheet', tmp_path / 'pairs.png']
+    output = forked.run(*words).stdout
     rows = list(csv.DictReader((tmp_path / 'pairs.csv').open()))
     assert [row['kind'] for row in rows] == ['exact', 'near']
     exclude = output.strip().rpartition('train_dataloader.dataset.exclude=[')[2].rstrip(']"').split(',')

@@ -3,11 +3,10 @@
 import csv
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+import forked
 import numpy as np
 import pytest
 import torch
@@ -218,9 +217,8 @@ def test_only_the_tasks_asked_for(root, tmp_path):
 
 
 def test_tool(archive, root, repository, tmp_path):
-    command = [sys.executable, str(repository / 'tools/select_data.py'), str(archive), str(root), '--count', '3']
-    command += ['--network', 'type=VGGChain', 'depth=11', 'weights=None', '--size', '32', '--num-workers', '0']
-    command += ['--out-dir', str(tmp_path / 'out')]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    words = [repository / 'tools/select_data.py', archive, root, '--count', '3']
+    words += ['--network', 'type=VGGChain', 'depth=11', 'weights=None', '--size', '32', '--num-workers', '0']
+    output = forked.run(*words, '--out-dir', tmp_path / 'out').stdout
     assert '3 images selected, 0 with a diagnosis' in output
     assert len(read_extra_samples(tmp_path / 'out/selected.csv')) == 3

@@ -1,7 +1,7 @@
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -91,35 +91,32 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_the_command(tmp_path):
-    command = [sys.executable, '-m', 'mmskin.datasets.synthetic', str(tmp_path / 'set'), '--seed', '2']
-    subprocess.run([*command, '--num-train', '3', '--num-val', '3', '--num-test', '3'], check=True)
+    numbers = ['--num-train', '3', '--num-val', '3', '--num-test', '3']
+    assert forked.run('-m', 'mmskin.datasets.synthetic', tmp_path / 'set', '--seed', '2', *numbers).returncode == 0
     assert len(ISIC2017Dataset(tmp_path / 'set', 'test')) == 3
+
+
+LIMITED = """
+import resource, runpy, sys
+limit, module = int(sys.argv.pop(1)), sys.argv.pop(1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module(module, run_name='__main__', alter_sys=True)
+"""
 
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='a limit to the size of files stands for a full disk')
 @pytest.mark.parametrize('module', ['synthetic', 'fundus'])
 def test_the_command_answers_a_full_disk_and_files_of_others_in_one_line(tmp_path, module):
     """An image that was not written is no part of a set."""
-    import resource
 
-    def run(folder, limit=resource.RLIM_INFINITY):
-        return subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                f'mmskin.datasets.{module}',
-                folder,
-                *['--num-train', '3', '--num-val', '1', '--num-test', '1'],
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+    def run(folder, limit):
+        arguments = [folder, '--num-train', '3', '--num-val', '1', '--num-test', '1']
+        return forked.run('-c', LIMITED, limit, f'mmskin.datasets.{module}', *arguments)
 
     full = run(tmp_path / 'set', 4000)  # bytes: enough for tables, too few for images
     assert (full.returncode, 'Traceback' in full.stderr, 'too large' in full.stderr) == (2, False, True)
     assert not [*tmp_path.iterdir()]
     (tmp_path / 'thesis.tex').touch()
-    others = run(tmp_path)
+    others = run(tmp_path, 10**9)
     assert (others.returncode, others.stderr.count('\n')) == (2, 1)
     assert 'choose another folder' in others.stderr

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,15 +28,17 @@ class Program:
     Args:
         words: What comes after ``python``: ``-c`` and code, ``-m`` and a module, or a script; then its arguments.
         environment: Variables to set, besides this process's.
+        folder: Where it runs; None is the folder where this process does.
     """
 
-    def __init__(self, *words: object, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *words: object, environment: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         FORKS.set_forkserver_preload(['torch.utils.tensorboard', *filter(is_ours, sys.modules)])
         self.words = [*map(str, words)]
         self.output = [Path(tempfile.mkstemp()[1]) for _ in ('stdout', 'stderr')]
-        self.process = FORKS.Process(
-            target=obey, args=(self.words, {**os.environ, **(environment or {})}, os.getcwd(), self.output)
-        )
+        place = {**os.environ, **(environment or {})}, str(folder or Path.cwd())
+        self.process = FORKS.Process(target=obey, args=(self.words, *place, self.output))
         self.process.start()
 
     def wait(self, seconds: float = 500) -> subprocess.CompletedProcess[str]:
@@ -49,9 +52,9 @@ class Program:
         return subprocess.CompletedProcess(self.words, self.process.exitcode, *printed)
 
 
-def run(*words: object, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return Program(*words, environment=environment).wait()
+def run(*words: object, **place: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in a ``place`` as ``Program`` takes it."""
+    return Program(*words, **place).wait()
 
 
 def is_ours(module: str) -> bool:

@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -212,19 +212,18 @@ def test_a_finished_stage_whose_network_is_gone_is_named(folder, training):
 @pytest.fixture
 def holder():
     """Start processes that train or test in folders, as far as others can see; gives each one's process."""
-    processes = []
+    programs = []
 
     def hold(*folders, kind='training'):
-        command = [sys.executable, '-W', 'ignore', '-c', HOLDER, kind, *map(str, folders)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert processes[-1].stdout.readline() == 'held\n'
-        return processes[-1]
+        programs.append(forked.Program('-c', HOLDER, kind, *folders))
+        while programs[-1].output[0].read_text() != 'held\n':
+            assert programs[-1].process.is_alive()
+            time.sleep(0.02)
+        return programs[-1]
 
     yield hold
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    for program in programs:
+        program.wait(0)
 
 
 def test_a_second_test_in_a_folder_is_refused(holder, folder, training):
@@ -237,14 +236,14 @@ def test_a_second_test_in_a_folder_is_refused(holder, folder, training):
 @pytest.mark.parametrize('resume', [False, True])
 def test_a_second_training_in_a_folder_is_refused(resume, holder, folder, training):
     before = {path: os.stat(path).st_mtime_ns for path in folder.iterdir()}
-    process = holder(folder)
+    program = holder(folder)
     with pytest.raises(ValueError, match=f'^{folder}: another training works in this folder'):
         run_stages(training(folder), resume)
     with pytest.raises(ValueError, match=f'^{folder}: another training'):  # as a stage of another
         run_stages(training(folder.parent, stages=[dict(name=folder.name)]), resume)
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
-    process.kill()
-    process.wait()
+    program.process.kill()
+    program.process.join()
     run_stages(training(folder), resume=True)
 
 

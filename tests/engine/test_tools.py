@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -30,9 +31,12 @@ def call(repository, data_root, tiny):
     options = ['--data-root', str(data_root), '--cfg-options', *(f'{key}={value}' for key, value in tiny.items())]
 
     def run(tool, *arguments):
-        start = [sys.executable] if tool.endswith('.py') else ['bash']
-        command = [*start, str(repository / 'tools' / tool), str(repository / 'configs/fpm/r18_synthetic.py')]
-        result = subprocess.run([*command, *arguments, *options], capture_output=True, text=True, env=environment)
+        words = [str(repository / 'tools' / tool), str(repository / 'configs/fpm/r18_synthetic.py')]
+        words += [*arguments, *options]
+        if tool.endswith('.py'):
+            result = forked.run(*words, environment=environment)
+        else:
+            result = subprocess.run(['bash', *words], capture_output=True, text=True, env=environment)
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout
 

@@ -219,10 +219,10 @@ def asked(request, files):
     return LesionInferencer(*files, device='cpu', tta=request.param)
 
 
-def test_eight_threads_get_the_answers_of_one(asked, sources):
+def test_four_threads_get_the_answers_of_one(asked, sources):
     """They predict and explain in turn, each in an order of its own, so that all kinds of calls run side by side."""
     alone = {source.image_id: (numbers(asked(source)), reasons(explain(asked, source))) for source in sources}
-    before, start = state(asked.network), Barrier(8)
+    before, start = state(asked.network), Barrier(4)
 
     def ask(number):
         start.wait()
@@ -233,8 +233,8 @@ def test_eight_threads_get_the_answers_of_one(asked, sources):
             found[source.image_id] = tuple(answers if number % 2 else answers[::-1])
         return found
 
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(ask, range(8)):
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(ask, range(4)):
             assert found == {image_id: alone[image_id] for image_id in found}
     assert_unchanged(asked.network, before)
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import pytest
 import torch
 from torch import nn
@@ -339,9 +340,7 @@ def test_importing_the_contracts_is_light():
 
 def passes_outside(folder, contract):
     """Whether all tests of a contract pass in a user's own folder."""
-    options = ['-q', '-p', 'no:cacheprovider', '-p', 'no:cov', str(folder)]
-    command = [sys.executable, '-W', 'ignore', '-m', 'pytest', *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = forked.run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'no:cov', folder, folder=folder)
     count = sum(name.startswith('test_') for name in dir(contract))
     print(done.stdout, done.stderr)
     return f'{count} passed' in done.stdout
