@@ -27,4 +27,5 @@ def tiny():
         'val_dataloader.persistent_workers': False,
         'train_cfg.max_epochs': 2,
         'default_hooks.logger.interval': 1,
+        'default_hooks.visualization.num_images': 1,
     }

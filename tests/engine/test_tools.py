@@ -10,6 +10,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from torch.distributed.run import parse_args
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +26,12 @@ def call(repository, data_root, tiny):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    environment = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    environment = {**os.environ, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     environment['PYTHONPATH'] = f'{Path(__file__).parent}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
     options = ['--data-root', str(data_root), '--cfg-options', *(f'{key}={value}' for key, value in tiny.items())]
 
-    def run(tool, *arguments):
+    def run(tool, *arguments, python=Path(sys.executable).parent):
+        environment['PATH'] = f'{python}{os.pathsep}{os.environ["PATH"]}'
         words = [str(repository / 'tools' / tool), str(repository / 'configs/fpm/r18_synthetic.py')]
         words += [*arguments, *options]
         if tool.endswith('.py'):
@@ -59,9 +60,31 @@ def test_two_processes_train_all_stages(work_dir):
     ]
 
 
+def start_as_torch_does(words):
+    """Do what ``python -m torch.distributed.run`` does, which took part in the training above."""
+    assert words[:2] == ['-m', 'torch.distributed.run']
+    args = parse_args(words[2:])
+    together = {
+        'WORLD_SIZE': args.nproc_per_node,
+        'MASTER_ADDR': args.master_addr,
+        'MASTER_PORT': str(args.master_port),
+    }
+    programs = [
+        forked.Program(
+            args.training_script, *args.training_script_args, environment={**together, 'RANK': rank, 'LOCAL_RANK': rank}
+        )
+        for rank in map(str, range(int(args.nproc_per_node)))
+    ]
+    for ended in [program.wait() for program in programs]:
+        assert ended.returncode == 0, ended.stderr[-3000:]
+
+
 def test_two_processes_measure_what_one_does(call, work_dir, tmp_path):
     table = call('test.py', str(work_dir), '--work-dir', str(tmp_path / 'one'))
-    call('dist_test.sh', str(work_dir), '2', '--work-dir', str(tmp_path / 'two'))
+    (tmp_path / 'python').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / 'python').chmod(0o755)
+    words = call('dist_test.sh', str(work_dir), '2', '--work-dir', str(tmp_path / 'two'), python=tmp_path)
+    start_as_torch_does(words.splitlines())
     results = json.loads((tmp_path / 'one/results.json').read_text())
     assert {*KEYS} <= {*results}
     assert all(key in table for key in KEYS)

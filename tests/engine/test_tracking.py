@@ -66,7 +66,7 @@ def train_and_resume(load, work_dir, backend):
 def work_dir(load, tmp_path_factory):
     """A work folder trained through all stages with nothing but the defaults."""
     folder = tmp_path_factory.mktemp('tracked')
-    run_stages(load(folder))
+    run_stages(load(folder, {'default_hooks.visualization.num_images': 6}))
     yield folder
     shutil.rmtree(folder)
 
