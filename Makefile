@@ -17,6 +17,9 @@ REFIT := configs/multitask/lite0_refit_isic2017.py
 WITHOUT_DUPLICATES := train_dataloader.dataset.exclude=[ISIC_0012970,ISIC_0000171,ISIC_0000215,ISIC_0000157]
 SECONDS ?= 3600
 
+# Each process of a training or test would compile mmskin anew, and each of the tests' processes all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A stamp that names another folder comes from a copied or moved checkout.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
