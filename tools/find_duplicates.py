@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mmskin.datasets.duplicates import THRESHOLD, Pair, find_pairs, read_splits
 from mmskin.drawing import read_thumbnail, save_figure
-from mmskin.files import write_csv
+from mmskin.files import refuse_replacing, write_csv
 from mmskin.program import run_tool
 
 
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the splits, and print and write what they share."""
+    for path in filter(None, (args.out, args.sheet)):
+        refuse_replacing(path, args.data_root)
     pairs = find_pairs(read_splits(args.data_root, args.splits), args.threshold)
     head = ['kind', 'distance', 'split', 'file', 'other_split', 'other_file']
     rows = ([pair.kind, f'{pair.distance:.4f}', *pair.one[:2], *pair.other[:2]] for pair in pairs)

@@ -17,6 +17,7 @@ from mmskin.datasets.task_dataset import task_datasets
 from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask, check_packed
 from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, figure_format, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
+from mmskin.files import refuse_replacing
 from mmskin.registry import DATASETS
 from mmskin.structures import names_of
 
@@ -65,9 +66,12 @@ def browse_dataset(
         the ids of the images.
 
     Raises:
-        Mistake: if ``out_file`` has no suffix of a picture; see also ``read_samples``.
+        Mistake: if ``out_file`` has no suffix of a picture, or is one of the data folder; see also ``read_samples``.
     """
     figure_format(out_file)
+    loader = cfg.get(f'{split}_dataloader') or {}
+    if root := loader.get('dataset', {}).get('data_root'):
+        refuse_replacing(out_file, root)
     samples = read_samples(cfg, split, count, views)
     name = Path(cfg.filename or 'the config').name
     draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')

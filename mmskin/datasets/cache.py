@@ -190,7 +190,7 @@ def _write(place: Path, wanted: dict[str, tuple[BaseDataset, int]], workers: int
         if shard and (size >= SHARD_BYTES or len(shard) == shard_images or number == len(pending)):
             needed, there = size * (len(pending) - number + len(shard)) / len(shard), shutil.disk_usage(place).free
             if needed > there:
-                raise Mistake(f'{place}: some {needed / 1e9:.1f} GB are needed, and {there / 1e9:.1f} GB are free')
+                raise Mistake(f'{place}: about {needed / 1e6:.0f} MB are needed, and {there / 1e6:.0f} MB are free')
             name = next(free)
             table = pa.Table.from_pylist(shard, pa.schema(SCHEMA))
             write_rows(place / f'{name:06}.arrow', table)

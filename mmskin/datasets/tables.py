@@ -1,6 +1,7 @@
 """The tables of data sets: diagnoses, and lists of samples from elsewhere."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,6 +121,9 @@ def check_columns(
     names = next(read_cells(path, delimiter), (0, []))[1]
     if twice := [name for name, count in Counter(names).items() if name and count > 1]:
         raise Mistake(f'{path} has the column {", ".join(twice)} twice; rename or remove one of them')
+    if len(names) == 1 and delimiter == ',' and (other := re.search('[;\t|]', names[0])):
+        advice = f'save it with commas, or give a CsvDataset delimiter={other[0]!r}'
+        raise Mistake(f'{path}: cells are separated by {other[0]!r}; {advice}')
     if missing := [column for column in columns if column not in names]:
         raise Mistake(f'{path} has no column {", ".join(missing)}; {if_no_column}')
     return names

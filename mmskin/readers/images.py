@@ -131,7 +131,7 @@ def read_image(
     except Mistake as error:
         raise Mistake(f'{name}: {error}') from error
     except UnidentifiedImageError as error:
-        raise Mistake(f'{name}: not an image that can be read') from error
+        raise Mistake(f'{name}: not an image that can be read; convert it to PNG or JPEG') from error
     except Exception as error:  # decoders raise whatever they like
         raise Mistake(f'{name}: not an image that can be read ({in_one_line(error)})') from error
 

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmskin.config import load_config
 from mmskin.datasets.browse import browse_dataset, read_samples
+from mmskin.errors import Mistake
 from mmskin.registry import DATASETS
 
 OPTIONS = {f'{split}_dataloader.dataset.pipeline.0.size': 40 for split in ('train', 'val', 'test')}
@@ -93,6 +94,14 @@ def test_a_format_is_refused_before_anything_is_read(name):
     """A config without loaders is an error of its own, which would come first."""
     with pytest.raises(ValueError, match=f'{name}: .* is not a format'):
         browse_dataset(Config(), out_file=name)
+
+
+def test_no_file_of_the_data_is_replaced(cfg, root):
+    image = next(root.rglob('SYN_*.png'))
+    before = image.read_bytes()
+    with pytest.raises(Mistake, match=f'{image.name} is in the data folder and would be replaced'):
+        browse_dataset(cfg, out_file=image)
+    assert image.read_bytes() == before
 
 
 def test_a_config_without_the_split():

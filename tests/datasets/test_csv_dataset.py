@@ -91,6 +91,12 @@ def test_delimiters(table, delimiter):
     assert len(dataset(table(delimiter=delimiter), delimiter=delimiter)) == 6
 
 
+@pytest.mark.parametrize('delimiter', [';', '\t', '|'])
+def test_another_delimiter_is_named(table, delimiter):
+    with pytest.raises(Mistake, match=re.escape(f'separated by {delimiter!r}; save it with commas')):
+        dataset(table(delimiter=delimiter))
+
+
 @pytest.mark.parametrize('delimiter', ['', ';;'])
 def test_a_delimiter_is_one_character(table, delimiter):
     with pytest.raises(ValueError, match=f"the delimiter is '{delimiter}'; it has to be one character"):

@@ -59,6 +59,11 @@ def test_tool(root, repository, tmp_path):
     exclude = output.strip().rpartition('train_dataloader.dataset.exclude=[')[2].rstrip(']"').split(',')
     assert len(ISIC2017Dataset(root, 'train', exclude=exclude)) == 9 - 2
     assert (tmp_path / 'pairs.png').stat().st_size > 1000
+    table = root / 'ISIC-2017_Training_Part3_GroundTruth.csv'
+    before = table.read_bytes()
+    refused = forked.run(*words[:2], '--out', table)
+    assert refused.returncode == 2 and f'{table.name} is in the data folder' in refused.stderr
+    assert table.read_bytes() == before
 
 
 @pytest.mark.long
