@@ -305,7 +305,12 @@ def runs_of(suite: Suite, root: str | Path, results: str | Path | None = None) -
 
     Those that need another's network come after it. Results go below ``root`` unless ``results`` says where.
     """
-    methods = sorted(suite.methods, key=lambda method: (method.weights_of is not None, method.starts_from is not None))
+
+    def steps(method: Method) -> int:
+        """How many methods come before this one."""
+        return 0 if method.starts_from is None else 1 + steps(suite.method(method.starts_from))
+
+    methods = sorted(suite.methods, key=lambda method: (method.weights_of is not None, steps(method)))
     return [
         Run(suite, method, seed, Path(root), Path(results or root), fold)
         for seed in suite.seeds

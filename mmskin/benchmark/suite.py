@@ -44,7 +44,7 @@ class Method:
         weights_of: the name of a method whose networks are tested here in another way, such as with test-time
             augmentation; nothing is trained then.
         starts_from: the name of a method from whose network, of the same seed and fold, training starts, so that
-            several methods can share what is the same in all of them.
+            several methods can share what is the same in all of them. That one may start from another's, too.
         paper: the paper's numbers by metric, printed next to ours.
         note: what to know about the row; printed below the table.
     """
@@ -145,7 +145,7 @@ class Suite:
     def origin(self, method: Method) -> str:
         """The method whose training a method's networks begin with: mostly itself."""
         trained = self.method(method.weights_of or method.name)
-        return trained.starts_from or trained.name
+        return self.origin(self.method(trained.starts_from)) if trained.starts_from else trained.name
 
     def pairs(self) -> list[tuple[Method, Method]]:
         """The methods to compare, each with one before it or with the baseline."""
@@ -242,14 +242,19 @@ def _check_methods(methods: Sequence[Method], path: Path) -> None:
     for method in methods:
         check_name(method.folder, f'{path}: the folder of the method {method.name!r},')
     trained = [method.name for method in methods if method.weights_of is None]
-    first = [method.name for method in methods if method.weights_of is None and method.starts_from is None]
+    starts = {method.name: method.starts_from for method in methods}
     for method in methods:
         if not method.config.is_file():
             raise MissingFile(f'{method.config}: no such config; {path} names it for {method.name!r}')
         if method.weights_of and method.weights_of not in trained:
             raise Mistake(f'{path}: {method.name!r} has weights_of={method.weights_of!r}; trained are {trained}')
-        if method.starts_from and (method.weights_of or method.starts_from not in first):
+        if method.starts_from and (method.weights_of or method.starts_from not in trained):
             raise Mistake(
-                f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {first}, for a '
+                f'{path}: {method.name!r} has starts_from={method.starts_from!r}; it can be one of {trained}, for a '
                 'method without weights_of'
             )
+        chain = [method.name]
+        while before := starts.get(chain[-1]):
+            if before in chain:
+                raise Mistake(f'{path}: {before!r} starts from itself; let one of {chain} start from no other')
+            chain.append(before)

@@ -54,6 +54,7 @@ def test_a_suite_is_read(suite_file):
         ("name='no passing'", "name='gated sum'", 'names that differ'),
         ("name='no passing'", "name='x', weights_of='y'", "weights_of='y'; trained are"),
         ("name='no passing'", "name='x', starts_from='with flips'", "starts_from='with flips'; it can be one of"),
+        ("name='no passing'", "name='x', starts_from='x'", "'x' starts from itself"),
         ("weights_of='gated sum'", "weights_of='gated sum', starts_from='gated sum'", "'with flips' has starts_from="),
         ("name='no passing'", "nome='no passing'", 'name, nome of a method is unknown'),
         ('seeds = [0, 1]', 'seed = 3', 'seed, seeds of a suite'),
@@ -101,10 +102,13 @@ def test_methods_have_one_origin_if_they_share_networks_or_their_start(suite_fil
     suite_file.write_text(
         suite_file.read_text().replace("name='no passing'", "name='later', starts_from='gated sum'")
         + "methods.append(dict(name='other', config=methods[0]['config']))\n"
+        + "methods.insert(0, dict(name='last', config=methods[0]['config'], starts_from='later'))\n"
     )
     suite = read_suite(suite_file)
     origins = {method.name: suite.origin(method) for method in suite.methods}
-    assert origins == {'gated sum': 'gated sum', 'with flips': 'gated sum', 'later': 'gated sum', 'other': 'other'}
+    assert origins == {'other': 'other', **dict.fromkeys(('gated sum', 'with flips', 'later', 'last'), 'gated sum')}
+    order = [run.method.name for run in runs_of(suite, 'work') if run.seed == 0]
+    assert order.index('gated sum') < order.index('later') < order.index('last')
 
 
 def test_a_method_starts_from_anothers_network(suite_file, tmp_path, monkeypatch):
