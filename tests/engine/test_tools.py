@@ -80,7 +80,7 @@ def start_as_torch_does(words):
 
 
 def test_two_processes_measure_what_one_does(call, work_dir, tmp_path):
-    table = call('test.py', str(work_dir), '--work-dir', str(tmp_path / 'one'))
+    table = call('test.py', str(work_dir), '--work-dir', str(tmp_path / 'one'), '--no-report')
     (tmp_path / 'python').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / 'python').chmod(0o755)
     words = call('dist_test.sh', str(work_dir), '2', '--work-dir', str(tmp_path / 'two'), python=tmp_path)
@@ -93,4 +93,4 @@ def test_two_processes_measure_what_one_does(call, work_dir, tmp_path):
     assert len({row['image_id'] for row in rows}) == len(rows) == 11
     assert (tmp_path / 'two/per_image.csv').read_text() == (tmp_path / 'one/per_image.csv').read_text()
     assert (tmp_path / 'one/cases.png').stat().st_size > 10_000
-    assert all('</html>' in (tmp_path / name / 'report.html').read_text() for name in ('one', 'two'))
+    assert '</html>' in (tmp_path / 'two/report.html').read_text()

@@ -229,8 +229,9 @@ def test_a_server_that_is_told_to_end_while_it_computes_ends_cleanly(photo, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='signals')
-def test_ctrl_c_ends_it_cleanly(tmp_path):
+def test_ctrl_c_ends_it_cleanly(half_folder, tmp_path):
     command = [sys.executable, '-m', 'mmskin', 'serve', '--port', free_port(), '--device', 'cpu']
+    command += ['--model', str(half_folder.config.parent)]
     environment = {**os.environ, 'TMPDIR': str(tmp_path)}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
