@@ -3,7 +3,8 @@
 import re
 import struct
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def read_image(
         MissingLibrary: for DICOM without pydicom.
     """
     name = name or (str(content) if isinstance(content, Path) else 'the image')
-    try:
+    with decoding(name, 'an image'):
         if isinstance(content, np.ndarray | Image.Image):
             rgb = rgb_of_array(content) if isinstance(content, np.ndarray) else rgb_of_pil(content)
             return rgb, rgb.shape[:2]
@@ -122,18 +123,25 @@ def read_image(
                 return turned(np.array(image.convert('RGB')), orientation), shape
         bgr = decode_plain(data, REDUCED[scale])
         return cv2.cvtColor(turned(bgr, orientation), cv2.COLOR_BGR2RGB), shape
+
+
+@contextmanager
+def decoding(name: str, kind: str) -> Iterator[None]:
+    """Let what goes wrong with a file be a ``Mistake`` that begins with its name; ``kind`` is what it should hold."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingFile(f'{name}: no such file') from error
     except IsADirectoryError as error:
-        raise Mistake(f'{name}: a folder, not an image') from error
+        raise Mistake(f'{name}: a folder, not {kind}') from error
     except MissingLibrary as error:
         raise MissingLibrary(f'{name}: {error}', name=error.name) from error
     except Mistake as error:
         raise Mistake(f'{name}: {error}') from error
     except UnidentifiedImageError as error:
-        raise Mistake(f'{name}: not an image that can be read; convert it to PNG or JPEG') from error
+        raise Mistake(f'{name}: not {kind} that can be read; convert it to PNG') from error
     except Exception as error:  # decoders raise whatever they like
-        raise Mistake(f'{name}: not an image that can be read ({in_one_line(error)})') from error
+        raise Mistake(f'{name}: not {kind} that can be read ({in_one_line(error)})') from error
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from mmskin.errors import MissingFile, Mistake, in_one_line
+from mmskin.errors import Mistake
 from mmskin.readers.images import (
     check_filled,
     check_size,
     check_whole,
     decode_deep,
     decode_plain,
+    decoding,
     exif_orientation,
     is_cut_by_pillow,
     open_image,
@@ -53,7 +54,7 @@ def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
         MissingFile: if the file is missing.
         Mistake: if it is truncated or no image, or has channels that differ.
     """
-    try:
+    with decoding(str(path), 'a mask'):
         data = read_file(Path(path)) if content is None else content
         with open_image(data) as image:
             check_size((image.height, image.width), max_pixels=2**28)
@@ -67,14 +68,6 @@ def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
             check_filled(data, image)
             image.load()
             return turned(one_channel(image), orientation if image.format != 'TIFF' else 1)
-    except FileNotFoundError as error:
-        raise MissingFile(f'{path} is missing; restore the file, or take its id out of the data set') from error
-    except Mistake as error:
-        raise Mistake(f'{path}: {error}') from error
-    except UnidentifiedImageError as error:
-        raise Mistake(f'{path}: not a mask that can be read') from error
-    except Exception as error:  # decoders raise whatever they like
-        raise Mistake(f'{path}: not a mask that can be read ({in_one_line(error)})') from error
 
 
 def one_channel(image: Image.Image) -> np.ndarray:
