@@ -219,10 +219,10 @@ def asked(request, files):
     return LesionInferencer(*files, device='cpu', tta=request.param)
 
 
-def test_four_threads_get_the_answers_of_one(asked, sources):
+def test_eight_threads_get_the_answers_of_one(asked, sources):
     """They predict and explain in turn, each in an order of its own, so that all kinds of calls run side by side."""
     alone = {source.image_id: (numbers(asked(source)), reasons(explain(asked, source))) for source in sources}
-    before, start = state(asked.network), Barrier(4)
+    before, start = state(asked.network), Barrier(8)
 
     def ask(number):
         start.wait()
@@ -233,8 +233,8 @@ def test_four_threads_get_the_answers_of_one(asked, sources):
             found[source.image_id] = tuple(answers if number % 2 else answers[::-1])
         return found
 
-    with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(ask, range(4)):
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(ask, range(8)):
             assert found == {image_id: alone[image_id] for image_id in found}
     assert_unchanged(asked.network, before)
 
@@ -242,13 +242,13 @@ def test_four_threads_get_the_answers_of_one(asked, sources):
 def test_explanations_that_meet_at_every_passing_keep_apart(inferencer, sources):
     """Whatever one closes or notes, the others are in the middle of their own."""
     alone = [reasons(explain(inferencer, source)) for source in sources[:4]]
-    before, meet = state(inferencer.network), Barrier(4)
+    before, meet = state(inferencer.network), Barrier(8)
 
     def ask(source):
         with watched(lambda *_: meet.wait(60)):
             return reasons(explain(inferencer, source))
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, sources[:4])) == alone
     assert_unchanged(inferencer.network, before)
 
