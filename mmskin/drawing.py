@@ -3,8 +3,8 @@
 import logging
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,6 @@ from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import read_companion, write_companion
 from mmskin.files import readable, whole_file
 from mmskin.readers.images import read_image
 
@@ -34,20 +33,17 @@ __all__ = [
     'Case',
     'add_caption',
     'case_picture',
-    'choose_cases',
     'draw_outlines',
     'draw_sheet',
     'drawable',
     'outlines',
     'overlay',
     'plot_outlines',
-    'read_cases',
     'read_case_image',
     'read_thumbnail',
     'figure_format',
     'save_figure',
     'thumbnail',
-    'write_cases',
 ]
 
 TRUE, PREDICTED = '#eb1e14', '#1446ff'
@@ -62,7 +58,6 @@ NO_LETTERS = ('emoji', 'last resort')  # of fonts: pictures in colour, and boxes
 SMALLEST = 3  # pixels of a caption's letters
 PRECISION = 4  # binary digits of a fraction of a pixel, in OpenCV's drawing
 SIZE = 320  # pixels on the longer side of a case's picture
-OUTLINES = ('true_outlines', 'pred_outlines')
 
 
 def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:
@@ -266,44 +261,6 @@ class Case:
     def wrong(self) -> bool:
         """Whether the class is known and another one was predicted."""
         return bool(self.gt_class and self.pred_class) and self.gt_class != self.pred_class
-
-
-def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
-    """Write ``cases`` as JSON, sorted by image id: about 1.5 kB each, null for an unknown JA."""
-    images = [
-        {
-            **asdict(case),
-            **{key: [np.round(line.astype(float), 4).tolist() for line in getattr(case, key)] for key in OUTLINES},
-        }
-        for case in sorted(cases, key=lambda case: case.image_id)
-    ]
-    write_companion(path, {'cases': images}, indent=None)
-
-
-def read_cases(path: str | Path) -> list[Case]:
-    """The cases in a file of ``write_cases``.
-
-    Raises:
-        Mistake: if it was changed since, or is of another test than the results next to it.
-    """
-    images = read_companion(path)['cases']
-    for image in images:
-        image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']
-        image |= {key: [np.array(line, np.float16) for line in image[key]] for key in OUTLINES}
-    return [Case(**image) for image in images]
-
-
-def choose_cases(cases: Sequence[Case], count: int) -> list[Case]:
-    """``count`` cases, the same ones in whatever order they come: by image id, then failures at the end.
-
-    A quarter is kept for wrongly classified images and a quarter for the lowest JA, as rows 2 and 3 of the figure are.
-    """
-    by_id = sorted(cases, key=lambda case: case.image_id)
-    share = max(1, count // 4)
-    poor = sorted((case for case in by_id if case.jaccard < 1), key=lambda case: case.jaccard)[:share]
-    wrong = [case for case in by_id if case.wrong and case not in poor][:share]
-    rest = sorted((case for case in by_id if case not in poor + wrong), key=lambda case: case.wrong)
-    return [*rest[: max(0, count - len(wrong) - len(poor))], *wrong, *poor][:count]
 
 
 def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) -> 'Figure':

@@ -18,19 +18,17 @@ from mmskin.drawing import (
     add_caption,
     captions,
     case_picture,
-    choose_cases,
     draw_outlines,
     draw_sheet,
     drawable,
     outlines,
     overlay,
     read_case_image,
-    read_cases,
     read_thumbnail,
     save_figure,
     thumbnail,
-    write_cases,
 )
+from mmskin.evaluation.contour_sheet import choose_cases, read_cases, write_cases
 
 OUTLINE = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.25]], np.float16)
 

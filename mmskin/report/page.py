@@ -15,8 +15,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from mmskin.datasets.isic2017 import listed
-from mmskin.drawing import Case, read_cases
+from mmskin.drawing import Case
 from mmskin.errors import Mistake
+from mmskin.evaluation.contour_sheet import read_cases
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import NOTE, PROBABILITY, PerImageTable, read_companion
 from mmskin.evaluation.statistics import (

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmskin.drawing import Case, read_cases
+from mmskin.drawing import Case
+from mmskin.evaluation.contour_sheet import read_cases
 from mmskin.registry import METRICS
 
 

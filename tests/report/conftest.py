@@ -61,7 +61,7 @@ def write_test(make_cases):
     """Write an evaluation into a folder as a test leaves it."""
 
     def write(folder, evaluation, cases=True):
-        from mmskin.drawing import write_cases
+        from mmskin.evaluation.contour_sheet import write_cases
 
         write_results(folder, {}, evaluation)
         if cases:

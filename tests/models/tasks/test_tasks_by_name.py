@@ -14,11 +14,11 @@ from mmskin.config import load_config
 from mmskin.datasets.browse import read_samples
 from mmskin.datasets.fundus import SyntheticFundus
 from mmskin.datasets.synthetic import SyntheticLesions
-from mmskin.drawing import read_cases
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
 from mmskin.evaluation.classification import ClassificationMetric
+from mmskin.evaluation.contour_sheet import read_cases
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.inference.image_sources import find_images
 from mmskin.inference.inferencer import LesionInferencer
