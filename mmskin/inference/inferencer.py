@@ -40,7 +40,7 @@ from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import GateRates, Rates, unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
-from mmskin.registry import HOOKS, MODELS, TRANSFORMS
+from mmskin.registry import HOOKS, MODELS, TRANSFORMS, refuse_values
 from mmskin.structures import TaskSample, is_known, not_finite
 
 __all__ = ['LesionInferencer']
@@ -93,8 +93,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         post: Sequence[str | dict] | None = None,
         batch_size: int = 8,
     ) -> None:
-        if batch_size < 1:
-            raise Mistake(f'batch_size={batch_size} is not a number of images; give 1 or more')
+        told = dict(model=model, checkpoint=checkpoint, device=device, tta=tta, post=post, batch_size=batch_size)
+        refuse_values(LesionInferencer, told)
         self.cfg, files = read_models(model, checkpoint)
         self.files = files
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
@@ -413,6 +413,8 @@ def read_models(
     """
     models: list[str | Path | None] = [model] if model is None or isinstance(model, (str, Path)) else [*model]
     files: list[Path | None] = [None] if checkpoint is None else [*find_checkpoints(checkpoint)]
+    if not models or not files:
+        raise Mistake(f'{"model" if not models else "checkpoint"}=[]: name one or more, or leave it out')
     if len(models) > 1 and checkpoint is not None:
         raise Mistake(f'{", ".join(map(str, models))}: name several models, or several checkpoints of one config')
     networks = [read_model(folder, file, options) for folder in models for file in files]
@@ -496,9 +498,10 @@ def find_device(device: str | torch.device | None) -> torch.device:
     """
     here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
     try:
-        place = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        usual = 'cuda' if torch.cuda.is_available() else 'cpu'
+        place = torch.device(usual if device is None else device)
         torch.zeros(1, device=place).item()  # which the device `meta` cannot
-    except (AssertionError, RuntimeError) as error:  # the former where torch has no CUDA
+    except (AssertionError, RuntimeError, TypeError) as error:  # the first where torch has no CUDA
         raise Mistake(f'device={device}: not available here; available: {", ".join(here)}') from error
     return place
 
