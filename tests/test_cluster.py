@@ -14,12 +14,14 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
 from mmskin.cluster import connected, import_ray
+from mmskin.engine.sweep import Sweep, write_table
 from mmskin.errors import MissingLibrary, Mistake
 from mmskin.files import json_text, read_csv, read_note
 from mmskin.web.limits import Limits
@@ -251,14 +253,31 @@ def test_a_sweep_whose_state_is_cut_off_is_named(repository, tmp_path, capsys):
     assert f'{tmp_path / "state"}: damaged, as by a kill or a full disk; remove {tmp_path}' in capsys.readouterr().err
 
 
+def test_of_trials_that_all_fail_the_reason_is_said_without_its_traceback(tmp_path):
+    error = RuntimeError(
+        'Traceback of a trial:\n    ^^^^\nmmskin.errors.UnknownName: No optimizer is registered as X.\n'
+    )
+    results = [SimpleNamespace(metrics=None, config={}, error=error)]
+    with pytest.raises(Mistake, match='no trial has a seg/JA: mmskin.errors.UnknownName: No optimizer is'):
+        write_table(tmp_path, Sweep('a.py', str(tmp_path), {'x': [1, 2]}, 'seg/JA'), results)
+
+
 @pytest.mark.long
-def test_a_metric_that_no_validation_gives_is_refused_before_the_trials(data_root, repository, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ('search', 'metric', 'fault'),
+    [
+        ('optim_wrapper.optimizer.lr=1e-5..1e-2', 'seg/IoU', '--metric seg/IoU: validation gives cls/AC, '),
+        ('optim_wrapper.optimizer.rl=1e-5..1e-2', 'seg/JA', "AdamW has no option 'rl'"),
+    ],
+)
+def test_what_no_trial_can_do_is_refused_before_the_trials(
+    search, metric, fault, data_root, repository, tmp_path, capfd
+):
     config = str(repository / 'configs/multitask/r18_synthetic.py')
     options = [f'{name}={value}' for name, value in SMALL.items()]
     arguments = ['sweep', config, '--data-root', str(data_root), '--work-dir', str(tmp_path / 'sweep')]
-    search = ['--search', 'optim_wrapper.optimizer.lr=1e-5..1e-2', '--metric', 'seg/IoU', '--cfg-options', *options]
-    assert main([*arguments, *search]) == 2
-    assert '--metric seg/IoU: validation gives cls/AC, ' in capfd.readouterr().err
+    assert main([*arguments, '--search', search, '--metric', metric, '--cfg-options', *options]) == 2
+    assert fault in capfd.readouterr().err
     assert not (tmp_path / 'sweep').exists()
 
 

@@ -91,7 +91,10 @@ def validation_metrics(cfg: Config) -> set[str]:
         names = set()
         for stage in stage_configs(cfg):
             stage.work_dir = folder
-            names |= rehearse_validation(build_runner(shortened(stage)))
+            runner = build_runner(shortened(stage))
+            runner.build_optim_wrapper(runner.optim_wrapper)
+            names |= rehearse_validation(runner)
+            del runner
             gc.collect()  # a runner and its network refer to each other
         torch.cuda.empty_cache()  # for the trials, which may share the GPU with this process
         return names

@@ -232,13 +232,11 @@ def write_table(root: Path, plan: Sweep, results: Any) -> dict[str, Any]:
         value = metrics.get(plan.metric)
         value = value if value is not None and math.isfinite(value) else None
         trial, count = metrics.get('trial_id', ''), metrics.get('validation', 0)
-        rows.append((value, trial, count, result.config or {}, str(result.error or '')))
+        rows.append((value, trial, count, result.config or {}, str(result.error or '').strip()))
     valued = [row for row in rows if row[0] is not None]
     if not valued:
-        errors = [error for *_, error in rows if error]
-        raise Mistake(
-            f'{root}: no trial has a {plan.metric}{": " if errors else ""}{" ".join(errors[:1]).strip()[-300:]}'
-        )
+        errors = [error.split('\n')[-1] for *_, error in rows if error]  # the end of a traceback
+        raise Mistake(': '.join([f'{root}: no trial has a {plan.metric}', *errors[:1]]))
     best, *others = sorted(valued, key=lambda row: row[0], reverse=plan.mode == 'max')
     ranked = [best, *others, *(row for row in rows if row[0] is None)]
     head: Sequence[str] = ['trial', *plan.search, plan.metric, 'validations']
