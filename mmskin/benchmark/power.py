@@ -62,7 +62,9 @@ def power_report(suite: Suite, runs: Sequence[Run]) -> str:
             def chance(difference: float, noise: Noise = noise, count: int = num_seeds, name: str = metric) -> float:
                 return chance_to_see(difference, noise, num_images, count, num_folds, name.endswith('/AC'))
 
-            smallest = brentq(lambda size: chance(size) - WANTED, 1e-6, 1.0) if chance(1.0) > WANTED else None
+            smallest = 0.0 if chance(1e-6) >= WANTED else None  # where seeds agree on every image
+            if smallest is None and chance(1.0) > WANTED:
+                smallest = brentq(lambda size: chance(size) - WANTED, 1e-6, 1.0)
             named, margin = suite.power.difference.get(metric), suite.margins.get(metric)
             none = 1.0  # the chance that the whole interval is within ±margin where nothing differs
             error, _, half = _error(0.0, noise, num_images, num_seeds, num_folds, False)

@@ -10,6 +10,7 @@ sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; t
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def run(args: argparse.Namespace) -> None:
         raise Mistake('--ray-address goes with --on ray; add that, or leave the address out')
     if args.processes and args.on:
         raise Mistake('--processes are of this machine; with --on ray, the cluster says how many runs it has room for')
+    if args.power and args.report_only:
+        raise Mistake(
+            '--power prints what the suite can detect, and no report; leave out one of --power, --report-only'
+        )
     if args.power or args.report_only:
         for option in ('methods', 'shard', 'processes', 'on'):
             if getattr(args, option):
@@ -88,6 +93,8 @@ def execute(args: argparse.Namespace, runs: 'list[Run]') -> list[str]:
     chosen = select_methods(runs, args.methods)
     print(f'benchmark: checking the configs and data of {len(chosen)} runs ...', flush=True)
     check_suite(chosen)
+    if args.out:
+        Path(args.out).mkdir(parents=True, exist_ok=True)  # before anything trains, whether it can be
     share = select_shard(chosen, args.shard)
     if len(share) < len(runs):
         print(f'this command does {len(share)} of {len(runs)} runs')

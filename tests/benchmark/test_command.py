@@ -83,3 +83,20 @@ def test_failed_runs_are_named(command, runs, monkeypatch):
         command('--processes', '1')
     with pytest.raises(SystemExit, match='^failed: gated sum, seed 0; no passing, seed 0; [^;]*; [^;]*; each run'):
         command('--report-only')
+
+
+def test_a_file_as_the_folder_of_results_is_refused_before_anything_trains(command, runs, suite_file, capsys):
+    assert command('--processes', '1', '--out', str(suite_file)) == 2
+    assert f'{suite_file}: File exists' in capsys.readouterr().err
+    assert not any(run.folder.exists() for run in runs)
+
+
+def test_power_and_a_report_at_once_are_refused(command, capsys):
+    assert command('--power', '--report-only') == 2
+    assert 'leave out one of --power, --report-only' in capsys.readouterr().err
+
+
+def test_the_power_where_seeds_agree_on_every_image(command, suite_file, data_root, capsys):
+    suite_file.write_text(f"{suite_file.read_text()}\npower = dict(sd={{'seg/JA': 0.0}})\n")
+    assert command('--power', '--data-root', str(data_root)) == 0
+    assert '| seg/JA | **2** | 0.000 |' in capsys.readouterr().out
