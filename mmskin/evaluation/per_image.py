@@ -503,13 +503,18 @@ class ResultsEvaluator(Evaluator):
         if not isinstance(scores, Mapping):
             raise Mistake(f'{type(metric).__name__}: gives {scores!r}; give numbers by their names')
         names = {key: f'{metric.prefix}/{key}' if metric.prefix else key for key in scores}
+        numbers = {}
         for key, name in names.items():
-            if isinstance(scores[key], str) or np.size(scores[key]) != 1:
-                raise Mistake(f'{type(metric).__name__}: {name} is {scores[key]!r}; give a number')
+            if not isinstance(key, str):
+                raise Mistake(f'{type(metric).__name__}: a metric is named {key!r}; give a text')
+            try:
+                numbers[key] = float(scores[key] if not isinstance(scores[key], str) else '')
+            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+                raise Mistake(f'{type(metric).__name__}: {name} is {scores[key]!r}; give a number') from error
             if name in self.named:
                 raise Mistake(f'{type(metric).__name__}: {name} is that of another metric; give it a prefix of its own')
         self.named.update(names.values())
-        return {key: float(value) for key, value in scores.items()}
+        return numbers
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Let each metric see a batch."""

@@ -192,6 +192,9 @@ def test_metrics_of_fewer_images_say_so(labelled, left, make_sample, tmp_path, c
         ('', None, 'Failing: gives None; give numbers by their names'),
         ('', {'kind': 'text'}, "Failing: failing/kind is 'text'; give a number"),
         ('', {'curve': np.arange(3)}, 'Failing: failing/curve is .*; give a number'),
+        ('', {'by class': {'a': 1.0}}, 'Failing: failing/by class is .*; give a number'),
+        ('', {'many': 10**400}, 'Failing: failing/many is 10+; give a number'),
+        ('', {1: 0.5}, 'Failing: a metric is named 1; give a text'),
         ('', {'JA': 1.0}, 'Failing: seg/JA is that of another metric; give it a prefix of its own'),
     ],
 )

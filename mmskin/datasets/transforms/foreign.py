@@ -254,7 +254,10 @@ def build_pipeline(pipeline: Iterable[dict | Callable]) -> list[Callable]:
         is_early = number < loads[0]
         if isinstance(step, LoadImage | LoadMask | ResizeImage | PackTaskSample) or (is_ours and not is_early):
             continue
-        agreements = [probe(step, seed, has_mask=not is_early) for seed in range(PROBES)]
+        probed = [probe(step, seed, has_mask=not is_early) for seed in range(PROBES)]
+        agreements = [agreement for agreement in probed if agreement is not None]
+        if not agreements:
+            raise Mistake(f'{name_of(step)} gives None of every image; let it return its dict')
         if sum(agreement < 0.5 for agreement in agreements) > 1:
             raise Mistake(
                 f'{name_of(step)} moves the image before LoadMask reads the mask; put LoadMask before it'
@@ -272,8 +275,8 @@ def name_of(step: Callable) -> str:
     return kind.__name__ if package == 'mmskin' else f'{package}.{kind.__name__}'
 
 
-def probe(step: Callable, seed: int, has_mask: bool) -> float:
-    """How well image and mask still agree after a step, from 0 to 1, and 1 where that is open.
+def probe(step: Callable, seed: int, has_mask: bool) -> float | None:
+    """How well image and mask still agree after a step, from 0 to 1; 1 where that is open, None if it leaves them out.
 
     Raises:
         Mistake: if the step does not take the image, or gives none of bytes in three channels.
@@ -293,7 +296,7 @@ def probe(step: Callable, seed: int, has_mask: bool) -> float:
         random.seed(seed)
         torch.default_generator.manual_seed(seed)
         try:
-            results = step({**results, **({'gt_seg_map': mask} if has_mask else {})}) or {}
+            results = step({**results, **({'gt_seg_map': mask} if has_mask else {})})
         except Mistake:
             raise
         except Exception as error:
@@ -305,16 +308,22 @@ def probe(step: Callable, seed: int, has_mask: bool) -> float:
                     f'or mmpretrain.{other}, whose masks follow'
                 ) from error
             return 1.0  # a user's own may take what the data give besides
+    if results is None:
+        return None
+    if not isinstance(results, Mapping):
+        raise Mistake(f'{name_of(step)} gives {type(results).__name__}; let it return its dict')
     if 'img' not in results:
         return 1.0
     image, mask = results['img'], results.get('gt_seg_map', mask)
+    if not isinstance(mask, np.ndarray):
+        raise Mistake(f'{name_of(step)} gives {type(mask).__name__} as gt_seg_map; a mask stays uint8 (h, w)')
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         given = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
         raise Mistake(
             f'{name_of(step)} gives {given}; an image stays uint8 (h, w, 3), since the data_preprocessor normalises it'
         )
-    mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    levels, labels = image[mask > 0], mask[mask > 0]
+    moved = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    levels, labels = image[moved > 0], moved[moved > 0]
     if isinstance(step, OfAlbumentations | OfTorchvision) and has_mask:
         return 1.0  # they move masks with images; a strong blur may look as if one had moved
     with np.errstate(invalid='ignore', divide='ignore'):

@@ -123,10 +123,13 @@ def root(tmp_path_factory):
 
 
 class OfTheUser(BaseTransform):
-    """A transform that its user wrote, which forgets the mask."""
+    """A transform that its user wrote, which forgets the mask unless it is told what to give."""
+
+    def __init__(self, gives=lambda results: {**results, 'img': np.ascontiguousarray(results['img'][::-1])}):
+        self.gives = gives
 
     def transform(self, results):
-        return {**results, 'img': np.ascontiguousarray(results['img'][::-1])}
+        return self.gives(results)
 
 
 def dataset(root, *steps, seed=0):
@@ -159,6 +162,9 @@ LOAD = (dict(type='LoadImage', size=48), dict(type='LoadMask'))
         (dict(type=f'{V2}.RandAugment'), r'v2\.RandAugment does not work .*Mask.* use .* mmpretrain\.RandAugment'),
         (dict(type=f'{V2}.ToDtype', dtype=torch.float32, scale=True), r'v2\.ToDtype gives float32'),
         (OfTheUser(), 'OfTheUser moves the image and leaves the mask'),
+        (OfTheUser(lambda results: None), 'OfTheUser gives None of every image; let it return its dict'),
+        (OfTheUser(lambda results: 'image'), 'OfTheUser gives str; let it return its dict'),
+        (OfTheUser(lambda results: {**results, 'gt_seg_map': None}), 'OfTheUser gives NoneType as gt_seg_map'),
     ],
     ids=kind,
 )
