@@ -15,7 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import refuse_device, refuse_links, write_text
+from mmskin.files import refuse_device, refuse_links, whole_file, write_text
 
 ALGORITHMS = {32: 'md5', 40: 'sha1', 64: 'sha256', 128: 'sha512'}  # by the number of hexadecimal digits
 BLOCK = 1 << 20
@@ -176,13 +176,11 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             lacking = sum(size for size, _ in missing.values())
             need_space(folder, lacking, f'unpacking {archive.name}')
             for name, (size, open_source) in missing.items():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = target.with_name('.unpacking.part')
-                unfinished.unlink(missing_ok=True)  # an interrupted run's, or a link
-                with open_source() as source, unfinished.open('xb') as sink:  # a zip's checksum is compared at the end
+                with (
+                    open_source() as source,
+                    whole_file(folder / name) as sink,
+                ):  # a zip compares its checksum at the end
                     shutil.copyfileobj(source, sink, BLOCK)
-                unfinished.replace(target)
                 lacking -= size
                 report(total - lacking, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -220,6 +218,9 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
     for info, name in zip(files, without_shared_folders([*files.values()]), strict=True):
         if members.setdefault(name, info) is not info:
             raise Mistake(f'{refused} it holds {name!r} twice')
+    for name in members:
+        if members.keys() & {str(parent) for parent in PurePosixPath(name).parents}:
+            raise Mistake(f'{refused} {name!r} lies in a file')
     return members
 
 

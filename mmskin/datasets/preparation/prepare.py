@@ -36,9 +36,11 @@ from mmskin.datasets.preparation.archives import (
 )
 from mmskin.datasets.preparation.catalogue import CATALOGUE, Collection
 from mmskin.datasets.preparation.download import PartialFile, Patience, download, remote_size
-from mmskin.datasets.preparation.record import ArchiveRecord, Leak, Preparation, SplitRecord, read_preparation
+from mmskin.datasets.preparation.record import NAME, ArchiveRecord, Leak, Preparation, SplitRecord, read_preparation
 from mmskin.datasets.preparation.table import (
     MASKS,
+    PRINTS,
+    TABLE,
     Row,
     check_files,
     deal,
@@ -51,7 +53,7 @@ from mmskin.datasets.preparation.table import (
 )
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import refuse_links, write_csv, write_text, write_whole
-from mmskin.readers.images import read_image
+from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_mask
 
 SUMS_FILE = 'checksums.sha256'
@@ -147,6 +149,9 @@ def prepare(settings: Settings) -> Preparation:
     given = read_checksums(settings.checksums) if settings.checksums else {}
     wanted = [archive for archive in collection.archives if archive.split in splits]
     archives = find_archives(settings, wanted, given)
+    refuse_foreign(out_dir, settings.collection, f'{NAME}.json')
+    if settings.resize:
+        refuse_foreign(copy_folder(out_dir, settings.resize), settings.collection, SIZES_FILE)
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out_dir / '.preparation.lock', timeout=0):
@@ -179,8 +184,8 @@ def check_settings(settings: Settings) -> tuple[Collection, list[str]]:
             f'{settings.collection} has no archives of {", ".join(sorted(unknown))}; '
             f'give {", ".join(collection.splits)}, or leave out --splits'
         )
-    if settings.resize is not None and settings.resize < 1:
-        raise Mistake(f'resize={settings.resize}: give the pixels of the copies, such as 256')
+    if settings.resize is not None and not 1 <= settings.resize <= MAX_PIXELS**0.5:
+        raise Mistake(f'resize={settings.resize}: give the pixels of the sides of the copies, such as 256')
     if settings.workers is not None and settings.workers < 1:
         raise Mistake(f'workers={settings.workers}: give one or more')
     if strange := [mirror for mirror in settings.mirrors if '://' not in mirror]:
@@ -307,6 +312,21 @@ def leaves(leak: Leak, split: str) -> bool:
     return leak.split == split and (later if not leak.other else split == 'train' and later)
 
 
+def refuse_foreign(folder: Path, name: str, mark: str) -> None:
+    """Raise Mistake if a folder without ``mark``, which a preparation leaves, has a file that it would replace."""
+    files = [folder / file for file in (TABLE, PRINTS, 'leaks.csv', f'{name}.py', f'{NAME}.txt', SUMS_FILE)]
+    if not (folder / mark).is_file() and (there := [file for file in files if os.path.lexists(file)]):
+        raise Mistake(
+            f'{there[0]} is of no preparation, and would be replaced; move it, or name another folder as --out'
+        )
+
+
+def copy_folder(data_root: Path, size: int) -> Path:
+    """Where the smaller copy goes: next to the folder."""
+    named = data_root if data_root.name not in ('', '..') else data_root.resolve()
+    return named.with_name(f'{named.name}_{size}')
+
+
 def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], size: int, done: Preparation) -> None:
     """Write the smaller copy with the originals' sizes, and check it as the originals are.
 
@@ -315,8 +335,7 @@ def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], s
     are newer than their originals are left as they are. What no row names, such as superpixels, is left out.
     """
     data_root = Path(settings.out_dir)
-    named = data_root if data_root.name not in ('', '..') else data_root.resolve()
-    out_dir = named.with_name(f'{named.name}_{size}')
+    out_dir = copy_folder(data_root, size)
     if done.copy != str(out_dir):
         done.copy, done.copied_splits = str(out_dir), {}
     kinds: dict[Path, Callable[[Path, int], bytes]] = {}

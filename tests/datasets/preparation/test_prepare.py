@@ -326,9 +326,20 @@ def test_two_at_once(local, tmp_path):
         prepare(local)
 
 
-def test_a_size_that_makes_no_sense(local):
-    with pytest.raises(ValueError, match='resize=0: give the pixels'):
-        prepare(replace(local, resize=0))
+@pytest.mark.parametrize('size', [0, 100_000])
+def test_a_size_that_makes_no_sense(local, size):
+    with pytest.raises(ValueError, match=f'resize={size}: give the pixels'):
+        prepare(replace(local, resize=size))
+
+
+@pytest.mark.parametrize('place', ['data/lesions.csv', 'data/isic2017.py', 'data_24/leaks.csv', 'data_24/isic2017.py'])
+def test_files_of_the_user_s_own_are_kept(local, tmp_path, place):
+    (tmp_path / place).parent.mkdir()
+    (tmp_path / place).write_text('mine')
+    with pytest.raises(ValueError, match=f'{place} is of no preparation, and would be replaced; move it'):
+        prepare(replace(local, resize=24))
+    assert [path.name for path in (tmp_path / place).parent.iterdir()] == [(tmp_path / place).name]
+    assert (tmp_path / place).read_text() == 'mine'
 
 
 def test_damaged_notes_of_an_earlier_run(local, tmp_path):

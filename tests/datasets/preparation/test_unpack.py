@@ -59,6 +59,14 @@ def test_a_file_outside_the_folder(archive, tmp_path, name):
     assert sorted(below(tmp_path)) == ['x.zip']
 
 
+def test_a_file_in_a_file(archive, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"x.zip is refused, and nothing of it was unpacked: 'a.jpg/b.jpg' lies in a file"
+    ):
+        unpack(archive({**FILES, 'Data/a.jpg/b.jpg': b'evil'}), tmp_path / 'out')
+    assert sorted(below(tmp_path)) == ['x.zip']
+
+
 def test_a_file_without_a_name(archive, tmp_path):
     with pytest.raises(ValueError, match=r"x.zip is refused, and nothing of it was unpacked: '.' has no name"):
         unpack(archive({**FILES, '.': b'evil'}), tmp_path / 'out')
@@ -102,7 +110,7 @@ def test_an_entry_that_lies_about_its_size(archive, tmp_path):
     path.write_bytes(data[: directory + 24] + (10).to_bytes(4, 'little') + data[directory + 28 :])
     with pytest.raises(ValueError, match='x.zip is damaged'):
         unpack(path, tmp_path / 'out')
-    assert not (tmp_path / 'out' / 'a').exists()
+    assert below(tmp_path / 'out') == {}
 
 
 def test_two_files_of_one_name(archive, tmp_path):
@@ -144,7 +152,6 @@ def test_an_interrupted_unpacking_goes_on(archive, tmp_path):
     path, out = archive(FILES), tmp_path / 'out'
 
     def interrupt(done, total):
-        (out / '.unpacking.part').write_bytes(b'half')
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +164,7 @@ def test_an_interrupted_unpacking_goes_on(archive, tmp_path):
 
 
 def test_no_link_of_an_earlier_day_is_followed(archive, tmp_path):
-    """Neither one in place of a folder, nor one where the unfinished file goes."""
+    """Neither one in place of a folder, nor one in place of a file."""
     victim = tmp_path / 'victim'
     victim.mkdir()
     (victim / 'file').write_bytes(b'kept')
@@ -168,7 +175,7 @@ def test_no_link_of_an_earlier_day_is_followed(archive, tmp_path):
     assert below(victim) == {'file': b'kept'}
     (tmp_path / 'out/x').unlink()
     for make in (os.symlink, os.link):
-        make(victim / 'file', tmp_path / 'out/.unpacking.part')
+        make(victim / 'file', tmp_path / 'out/a.jpg')
         unpack(archive(FILES), tmp_path / 'out')
         assert below(victim) == {'file': b'kept'}
         assert below(tmp_path / 'out') == {'a.jpg': b'a' * 50, 'b.jpg': b'b' * 60}
