@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmskin.benchmark.fingerprint import FOLDS, check_comparable, folds_digest
-from mmskin.benchmark.runs import NOTE, Run
+from mmskin.benchmark.runs import NOTE, Run, or_again
 from mmskin.benchmark.suite import Method, Suite
 from mmskin.datasets.task_dataset import read_folds
 from mmskin.errors import Mistake
@@ -128,11 +128,12 @@ def read_record(folder: str | Path) -> PerImageTable:
         Mistake: if it is missing, damaged or another test's.
     """
     folder = Path(folder)
-    table = PerImageTable.read(folder)
-    if (folder / NOTE).is_file():
-        measured = {name: value for name, value in read_note(folder / RESULTS).items() if name != 'per_image'}
-        if read_note(folder / NOTE).get('results', measured) != measured:
-            raise Mistake(f'{folder}: {RESULTS} is of another test than {NOTE}; restore both, or make the run again')
+    with or_again(folder):
+        table = PerImageTable.read(folder)
+        if (folder / NOTE).is_file():
+            measured = {name: value for name, value in read_note(folder / RESULTS).items() if name != 'per_image'}
+            if read_note(folder / NOTE).get('results', measured) != measured:
+                raise Mistake(f'{folder}: {RESULTS} is of another test than {NOTE}; restore both')
     return table
 
 

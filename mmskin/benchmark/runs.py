@@ -1,7 +1,8 @@
 """One method with one seed, in one fold: trained, tested, and recognised when it is done."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -207,7 +208,8 @@ class Run:
         Raises:
             Mistake: if it was changed since.
         """
-        return read_note(self.record / NOTE)
+        with or_again(self.record):
+            return read_note(self.record / NOTE)
 
     def noted_plan(self) -> dict[str, Any]:
         """The plan that was noted with the result, or when the run began; empty if it has not."""
@@ -298,6 +300,17 @@ class Run:
 def network_hash(run: Run) -> str:
     """The hash of the tensors that a run's training ended with."""
     return hash_tensors(read_weights(find_checkpoint(run.folder / 'train')))
+
+
+@contextmanager
+def or_again(record: Path) -> Iterator[None]:
+    """Inside the block, what is said of a run's damaged result says how to do the run again."""
+    try:
+        yield
+    except Mistake as error:
+        if not (record / NOTE).is_file():
+            raise
+        raise type(error)(f'{error}; or delete {record / NOTE}, and the suite does this run again') from error
 
 
 def runs_of(suite: Suite, root: str | Path, results: str | Path | None = None) -> list[Run]:

@@ -115,7 +115,7 @@ def test_a_table_of_another_run_is_refused(repository, tmp_path):
     run(repository, tmp_path / 'one', tmp_path / 'two')
     for name in ('results.json', 'per_image.csv'):
         (tmp_path / 'one' / name).write_bytes((tmp_path / 'two' / name).read_bytes())
-    with pytest.raises(Mistake, match=r'one: results\.json is of another test than run\.json'):
+    with pytest.raises(Mistake, match=r'one: results\.json is of another test than run\.json; restore both; or delete'):
         run(repository, tmp_path / 'one', tmp_path / 'two')
 
 
