@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
@@ -259,6 +259,9 @@ class LesionRunner(Runner):
         for name in ('batch_size', 'num_workers') if isinstance(dataloader, Mapping) else ():
             if not is_of(dataloader.get(name, 0), int):
                 raise Mistake(f'{name}={dataloader[name]!r} of a loader; give a whole number')
+        for name in ('sampler', 'batch_sampler') if isinstance(dataloader, Mapping) else ():
+            if isinstance(dataloader.get(name), str | Real | Sequence):  # of text, torch would take each letter
+                raise Mistake(f'{name}={dataloader[name]!r} of a loader; give a dict')
         if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
             of_workers = [name for name in ('persistent_workers', 'prefetch_factor') if dataloader.get(name)]
             dataloader = {key: value for key, value in dataloader.items() if key not in of_workers}

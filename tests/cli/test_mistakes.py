@@ -255,6 +255,8 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('train_dataloader.dataset.pipeline.0.size=4.5', 'LoadImage(size=4.5): give int | None'),
         ('train_dataloader.batch_size=0', 'batch_size'),
         ('train_dataloader.num_workers=-1', 'num_workers'),
+        ('train_dataloader.sampler=DefaultSampler', "sampler='DefaultSampler' of a loader; give a dict"),
+        ('train_dataloader.sampler=True', 'sampler=True of a loader; give a dict'),
         ('stages=3', 'stages=3; give a list of dicts'),
         ('auto_scale_lr={"enable": True, "base_batch_size": 0}', 'auto_scale_lr.base_batch_size=0; give the batch'),
         ('auto_scale_lr={"enable": True, "base_batch_size": -8}', 'auto_scale_lr.base_batch_size=-8; give the'),
