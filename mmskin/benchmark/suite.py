@@ -217,12 +217,12 @@ NEEDED = {Suite: {'methods', 'seeds', 'metrics'}, Method: {'name', 'config'}, Fo
 def _check_names(settings: dict, kind: type, path: Path) -> None:
     """Raise unless ``settings`` has names that ``kind`` knows, and those it needs, with values of their kinds."""
     known, needed = {entry.name for entry in fields(kind)}, NEEDED[kind]
-    wrong = {*settings} - known | needed - {*settings}
-    if wrong or any(not settings[name] for name in needed):
-        listed = ', '.join(sorted(map(str, wrong))) or 'something'
+    unknown, lacking = {*settings} - known, {name for name in needed if not settings.get(name)}
+    if unknown or lacking:
+        listed = ', '.join(sorted(map(str, unknown or lacking)))
         raise Mistake(
-            f'{path}: {listed} of a {kind.__name__.lower()} is unknown, missing or empty; it needs '
-            f'{", ".join(sorted(needed))}, and may have {", ".join(sorted(known - needed))}'
+            f'{path}: {listed} of {kind.__name__} {"is unknown" if unknown else "is missing or empty"}; it needs '
+            f'{", ".join(sorted(needed)) or "nothing"}, and may have {", ".join(sorted(known - needed))}'
         )
     for names, wanted, kinds in KINDS:
         for name in sorted(names & settings.keys()):
