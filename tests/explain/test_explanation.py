@@ -242,13 +242,13 @@ def test_eight_threads_get_the_answers_of_one(asked, sources):
 def test_explanations_that_meet_at_every_passing_keep_apart(inferencer, sources):
     """Whatever one closes or notes, the others are in the middle of their own."""
     alone = [reasons(explain(inferencer, source)) for source in sources[:4]]
-    before, meet = state(inferencer.network), Barrier(8)
+    before, meet = state(inferencer.network), Barrier(4)
 
     def ask(source):
         with watched(lambda *_: meet.wait(60)):
             return reasons(explain(inferencer, source))
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, sources[:4])) == alone
     assert_unchanged(inferencer.network, before)
 
