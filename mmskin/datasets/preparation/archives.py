@@ -176,10 +176,8 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             lacking = sum(size for size, _ in missing.values())
             need_space(folder, lacking, f'unpacking {archive.name}')
             for name, (size, open_source) in missing.items():
-                with (
-                    open_source() as source,
-                    whole_file(folder / name) as sink,
-                ):  # a zip compares its checksum at the end
+                # a zip compares its checksum at the end
+                with open_source() as source, whole_file(folder / name) as sink:
                     shutil.copyfileobj(source, sink, BLOCK)
                 lacking -= size
                 report(total - lacking, total)
