@@ -77,8 +77,9 @@ def test_public_names():
         assert hasattr(mmskin, name)
 
 
-def test_no_folder_imports_one_that_imports_it(repository):
-    """Through others neither: the graph of folders has an order, the one of DESIGN's layout."""
+@pytest.fixture(scope='module')
+def graph(repository):
+    """What each folder or module of the package imports from others."""
     graph = {}
     for file in (repository / 'mmskin').rglob('*.py'):
         place = file.relative_to(repository / 'mmskin')
@@ -95,8 +96,22 @@ def test_no_folder_imports_one_that_imports_it(repository):
             name.split('.')[1] for name in modules if name.startswith('mmskin.')
         )
     assert {'cli', 'datasets', 'models', 'registry'} <= graph.keys()
-    order = TopologicalSorter({folder: others - {folder} for folder, others in graph.items()})
-    assert [*order.static_order()]  # a cycle raises CycleError, which names it
+    return {folder: others - {folder} for folder, others in graph.items()}
+
+
+def test_no_folder_imports_one_that_imports_it(graph):
+    """Through others neither: the graph of folders has an order, the one of DESIGN's layout."""
+    assert [*TopologicalSorter(graph).static_order()]  # a cycle raises CycleError, which names it
+
+
+def test_a_folder_says_who_calls_it(graph, repository):
+    told = {}
+    for folder in graph:
+        if (opening := repository / 'mmskin' / folder / '__init__.py').is_file():
+            text = ast.get_docstring(ast.parse(opening.read_text())) or ''
+            told[folder] = re.findall(r'\w+', ''.join(re.findall(r'^Called by (.+)\.$', text, re.MULTILINE)))
+    callers = {folder: sorted(other for other, names in graph.items() if folder in names) for folder in told}
+    assert {folder: sorted({*names} - {'and'}) for folder, names in told.items()} == callers
 
 
 @pytest.mark.parametrize('name', [module.name for module in pkgutil.walk_packages(mmskin.__path__, 'mmskin.')])

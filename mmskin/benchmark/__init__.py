@@ -1,1 +1,4 @@
-"""Suites of methods: their runs, and how the methods compare. The suites themselves are in ``suites/``."""
+"""Suites of methods: their runs, and how the methods compare. The suites themselves are in ``suites/``.
+
+Called by cli.
+"""

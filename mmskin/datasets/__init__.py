@@ -1,1 +1,4 @@
-"""Data sets, readers, transforms, and the preparation and selection of data. Imports nothing above it."""
+"""Data sets, transforms, and the preparation and selection of data.
+
+Called by benchmark, cli, engine, evaluation, inference, installation, report and web.
+"""

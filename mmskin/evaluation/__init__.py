@@ -1,1 +1,4 @@
-"""Metrics, the per-image table, resampling and intervals."""
+"""Metrics, the per-image table, resampling and intervals.
+
+Called by benchmark, cli, engine, explain, packaging, report and testing.
+"""

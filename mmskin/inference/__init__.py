@@ -1,1 +1,4 @@
-"""Images in, predictions out: ``LesionInferencer``, for networks of ours and for exported ones."""
+"""Images in, predictions out: ``LesionInferencer``, for networks of ours and for exported ones.
+
+Called by cli, explain, installation, packaging and web.
+"""
