@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmskin import registry
 from mmskin.models.fusion import Fusion, Input
 from mmskin.models.passing.base import FeaturePassing
+from mmskin.models.tasks.segmentation import MaskStep
 from mmskin.models.tasks.task import Task
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS, PluginRegistry
@@ -20,6 +21,7 @@ BASES = {
     FeaturePassing: 'operators',
     Fusion: 'fusions',
     Input: 'inputs',
+    MaskStep: 'postprocessing',
     Task: 'tasks',
     Weighting: 'weightings',
     BaseModel: 'networks',

@@ -1,19 +1,32 @@
-"""Outlining: one thing, several that exclude each other, or several that may overlap."""
+"""Outlining one thing, several that exclude each other, or several that may overlap; and steps that finish a mask."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmskin.errors import Mistake
+from mmskin.masks import largest_component, window_of
 from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import IGNORED, TaskSample
 
-__all__ = ['MultiClassSegmentation', 'MultiLabelSegmentation', 'Segmentation', 'of_foreground', 'resize']
+__all__ = [
+    'Dilate',
+    'FillHoles',
+    'LargestComponent',
+    'MaskStep',
+    'MultiClassSegmentation',
+    'MultiLabelSegmentation',
+    'Segmentation',
+    'of_foreground',
+    'resize',
+]
 
 JACCARD = 'expected_jaccard'
 LEVELS = 1000  # of probability, among which that threshold is found
@@ -103,9 +116,8 @@ class Segmentation(Task):
         large = resize(probabilities[None], size)[0]
         if not isinstance(self.threshold, str):
             return large > self.threshold
-        counts = torch.stack([values.float().histc(LEVELS, 0, 1) for values in probabilities]).flip(
-            1
-        )  # from 1 down to 0
+        counts = torch.stack([values.float().histc(LEVELS, 0, 1) for values in probabilities])
+        counts = counts.flip(1)  # from 1 down to 0
         edges = torch.arange(LEVELS - 1, -1, -1, device=counts.device) / LEVELS
         sizes, hits = counts.cumsum(dim=1), (counts * (edges + 0.5 / LEVELS)).cumsum(dim=1)
         best = edges[(hits / (sizes + hits[:, -1:] - hits)).argmax(dim=1)]
@@ -217,3 +229,63 @@ class MultiLabelSegmentation(Segmentation):
 def of_foreground(logits: Tensor) -> Tensor:
     """The logit (N, 1, h, w) of foreground against background, from a head's one or two."""
     return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
+
+
+class MaskStep:
+    """A step that finishes a predicted mask, uint8 (H, W), 1 on the lesion; named in ``Segmentation(post=...)``."""
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class Dilate(MaskStep):
+    """Dilate the mask by a disc: holes up to the disc's size are filled, and the outline moves out by its radius.
+
+    Args:
+        radius: As a fraction of the image's longer side, so that it means the same at every size.
+    """
+
+    def __init__(self, radius: float = 0.01) -> None:
+        self.radius = radius
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        radius = round(self.radius * max(mask.shape))
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        return cv2.dilate(mask, disc)
+
+
+@MODELS.register_module()
+class FillHoles(MaskStep):
+    """Turn background that a lesion encloses into lesion.
+
+    The paper fills "small holes of the output masks with morphological dilation"; a plain dilation (`Dilate`) moves the
+    outline too, this one does not. It is morphological reconstruction by dilation: background is what the frame's
+    border reaches through background pixels, side by side; all else is lesion.
+
+    Args:
+        max_area: Largest hole that is filled, as a fraction of the image's area. By default all are.
+    """
+
+    def __init__(self, max_area: float = 1.0) -> None:
+        self.max_area = max_area
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        window = window_of(mask)  # background at its edge goes on beyond it, or is at the frame's border
+        _, regions, stats, _ = cv2.connectedComponentsWithStats(1 - mask[window], connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] <= self.max_area * mask.size
+        border = np.concatenate([regions[[0, -1]].ravel(), regions[:, [0, -1]].ravel()])
+        small[border] = False
+        if not small[1:].any():  # 0 is the lesion
+            return mask
+        filled = mask.copy()
+        filled[window] |= small[regions]
+        return filled
+
+
+@MODELS.register_module()
+class LargestComponent(MaskStep):
+    """Keep the largest connected part of the mask; an ISIC-2017 image shows one lesion. See ``largest_component``."""
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        return largest_component(mask)

@@ -6,13 +6,14 @@ import torch
 from mmengine.structures import PixelData
 
 from mmskin.models.heads import ASPPHead
-from mmskin.models.tasks.segmentation import Segmentation
+from mmskin.models.tasks.segmentation import MaskStep, Segmentation
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
 MODELS.import_from_location()
-HOME = 'mmskin.models.postprocessing'
-STEPS = sorted(name for name, kind in MODELS.module_dict.items() if kind.__module__ == HOME)
+STEPS = sorted(
+    name for name, kind in MODELS.module_dict.items() if isinstance(kind, type) and issubclass(kind, MaskStep)
+)
 RING = [
     [0, 0, 0, 0, 0, 0, 1],
     [0, 1, 1, 1, 0, 0, 0],
