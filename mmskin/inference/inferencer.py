@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -109,21 +110,24 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         place = find_device('cpu' if device == 'openvino' else device)
         self.network.eval().to(place)
         size = self.load.size or PROBE
-        parts = networks_in(self.network)
+        self.inner = unwrap(self.network)
+        self.networks = networks_in(self.inner)
         views = len(self.network.views) if isinstance(self.network, TestTimeAugmentation) else 1
-        if device == 'openvino' and not parts:
+        if device == 'openvino' and not self.networks:
             raise Mistake(f'{self.cfg.filename}: an exported network has its own runtime; leave device="openvino" out')
-        for part in parts:
+        for network in self.networks:
             probe = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-            fold_batch_norms(part, probe.to(place))
+            fold_batch_norms(network, probe.to(place))
             if device == 'openvino' or (device is None and place.type == 'cpu'):
                 required, shipped = device == 'openvino', all(file.is_relative_to(ZOO) for file in files)
-                compile_network(part, size, min(views, AT_ONCE), shipped, required, with_features=part is parts[0])
+                is_first = network is self.networks[0]
+                compile_network(network, size, min(views, AT_ONCE), shipped, required, with_features=is_first)
         self.tasks = {part.name: part for part in self.network.modules() if isinstance(part, Task)}
         with refusals(str(self.cfg.filename)):
             self.names = {name: class_names(self.cfg, task.target) for name, task in self.tasks.items()}
+        self.passes = any(network.passing_by_site() for network in self.networks)
         self.novelty: Novelty | None = None  # what the training images are like to the network of a model's one file
-        if parts and len(files) == 1 and (path := files[0].with_name(NOVELTY_FILE)).is_file():
+        if self.networks and len(files) == 1 and (path := files[0].with_name(NOVELTY_FILE)).is_file():
             self.novelty = Novelty.read(path, read_metadata(files[0]).get(HASH, ''))
 
     @classmethod
@@ -223,8 +227,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     @property
     def inputs_beside(self) -> Mapping[str, Input]:
         """What the network can be given with an image, by name; nothing, for most."""
-        network = unwrap(self.network)
-        networks = [network] if isinstance(network, ExportedNetwork) else networks_in(network)
+        networks = [self.inner] if isinstance(self.inner, ExportedNetwork) else self.networks
         return {name: one for network in reversed(networks) for name, one in network.inputs.items()}
 
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
@@ -298,7 +301,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     @property
     def is_exported(self) -> bool:
         """Whether the network is an exported file, which has no gate rates and cannot be explained."""
-        return isinstance(unwrap(self.network), ExportedNetwork)
+        return isinstance(self.inner, ExportedNetwork)
 
     def inputs(self, inputs: Inputs) -> Tensor:
         """What the network sees of images: normalised (N, 3, H, W), on its device.
@@ -308,7 +311,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         """
         items = [_or_raise(self._read(source)) for source in find_images(inputs)]
         batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
-        return unwrap(self.network).data_preprocessor(batch, False)['inputs']  # type: ignore[operator]
+        return self.inner.data_preprocessor(batch, False)['inputs']  # type: ignore[operator]
 
     def _batches(self, sources: Iterable[ImageSource]) -> Iterator[list[dict | FailedImage]]:
         batch: list[dict | FailedImage] = []
@@ -353,19 +356,20 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     def _predict(self, data: Sequence[dict], lesion_probability: bool) -> list[LesionPrediction | FailedImage]:
         if not data:
             return []
-        gates = GateRates()
-        with torch.inference_mode(), watched(gates.note):
+        gates = GateRates() if self.passes else None
+        with torch.inference_mode(), watched(gates.note) if gates else nullcontext():
             samples = self.network.test_step({key: [item[key] for item in data] for key in ('inputs', 'data_samples')})
+        rates_of_each = gates.by_image(len(samples)) if gates else [{} for _ in samples]
         novelties: Sequence[float | None] = [None] * len(data)
         if self.novelty is not None:  # how unlike the training images each is
-            network = networks_in(self.network)[0]
+            network = self.networks[0]
             compressed = [item['compressed'] for item in data]
             batch = {'inputs': compressed, 'data_samples': [item['data_samples'] for item in data]}
             inputs = network.data_preprocessor(batch, False)['inputs']
             novelties = self.novelty.of(shared_features(network, inputs)).tolist()
         return [
             self._prediction(item, sample, rates, lesion_probability, novelty)
-            for item, sample, rates, novelty in zip(data, samples, gates.by_image(len(samples)), novelties, strict=True)
+            for item, sample, rates, novelty in zip(data, samples, rates_of_each, novelties, strict=True)
         ]
 
     def _prediction(

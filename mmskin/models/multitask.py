@@ -237,14 +237,16 @@ class MultiTaskModel(BaseModel):
         def collect(site: str, operator: FeaturePassing, *given: Any) -> None:
             passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*given).items()})
 
-        values = {name: value.to(inputs.device) for name, value in values_of(self.inputs, data_samples or ()).items()}
+        values: Values = {}
+        if data_samples and any('inputs' in sample for sample in data_samples):
+            values = {name: value.to(inputs.device) for name, value in values_of(self.inputs, data_samples).items()}
         if mode == 'predict' and self.compiled and inputs.shape[2:] == self.compiled.size:
             assert data_samples is not None, "mode 'predict' needs data_samples"
             for name, estimates in self.compiled.estimates(inputs, values).items():
                 self.tasks[name].write(estimates, data_samples)
             return data_samples
         with watched(collect) if mode == 'loss' else nullcontext():
-            feats = self.extract_feat(inputs, values if data_samples else None)
+            feats = self.extract_feat(inputs, values)
         if mode == 'tensor':
             return {name: self.tasks[name](feat) for name, feat in feats.items()}
         assert mode in ('loss', 'predict'), f'mode is tensor, loss or predict, not {mode!r}'
