@@ -18,7 +18,7 @@ from types import ModuleType
 
 from mmskin.errors import Mistake, in_one_line
 
-__all__ = ['answer', 'help_of', 'layout', 'run_tool']
+__all__ = ['add_launcher', 'answer', 'help_of', 'layout', 'run_tool']
 
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # said of no file in particular
 
@@ -70,6 +70,14 @@ def answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
         return 128 + signal.SIGINT
     print(f'{name}: error: {line}', file=sys.stderr)
     return 2
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the launcher scripts in ``tools``."""
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the launcher scripts'
+    )
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def layout(command: ModuleType) -> dict:

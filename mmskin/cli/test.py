@@ -8,6 +8,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from mmskin.program import add_launcher
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a test is told on the command line."""
@@ -32,10 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the launcher scripts'
-    )
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -5,6 +5,8 @@ mmskin train configs/fpm/r101_isic2017.py
 
 import argparse
 
+from mmskin.program import add_launcher
+
 BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
 
 
@@ -32,10 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
     )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='set by the launcher scripts'
-    )
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> int:

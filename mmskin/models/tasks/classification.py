@@ -145,10 +145,6 @@ class MultiLabelClassification(Task):
         unknown = labels.isnan()
         return logits.masked_fill(unknown, SURE), labels.masked_fill(unknown, 1.0).to(logits.dtype)
 
-    def is_labelled(self, sample: TaskSample) -> bool:
-        """Whether any label of a sample is known."""
-        return super().is_labelled(sample) and not bool(self.truth(sample).isnan().all())
-
     def upstream(self, sample: TaskSample) -> TaskSample:
         """A sample with a ``gt_score``, all of which mmpretrain's heads need to know."""
         labels = self.truth(sample)

@@ -64,10 +64,6 @@ class Regression(Task):
         known, values = ~values.isnan(), (values - self.mean) / self.std
         return (logits, values) if known.all() else (logits[known], values[known])
 
-    def is_labelled(self, sample: TaskSample) -> bool:
-        """Whether any value of a sample is known."""
-        return super().is_labelled(sample) and not bool(self.truth(sample).isnan().all())
-
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Values (N, num_values)."""
         return self(feats).float() * self.std + self.mean

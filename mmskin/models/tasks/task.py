@@ -139,8 +139,9 @@ class Task(BaseModule):
         raise NotImplementedError(f'{type(self).__name__} does not say what its losses compare')
 
     def is_labelled(self, sample: TaskSample) -> bool:
-        """Whether a sample has this task's ground truth."""
-        return self.target in sample
+        """Whether a sample has this task's ground truth, and some of it is known."""
+        truth = sample.get(self.target)
+        return truth is not None and not (isinstance(truth, Tensor) and bool(truth.isnan().all()))
 
     def truth(self, sample: TaskSample) -> Any:
         """The ground truth of a sample that has it."""

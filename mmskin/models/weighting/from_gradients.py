@@ -123,6 +123,8 @@ class GradientWeighting(Weighting):
     the result and has its own gradient.
     """
 
+    method: 'TorchJDWeighting'
+
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         values = self.vector(losses)
         weights = torch.ones_like(values).detach()
@@ -181,8 +183,11 @@ class GradientWeighting(Weighting):
         return result
 
     def weigh(self, gramian: Tensor) -> Tensor:
-        """The weights (K,) by the products of the gradients (K, K), float64 with a trace of 1."""
-        raise NotImplementedError(f'{type(self).__name__} does not say how it weighs')
+        """The weights (K,) by the products of the gradients (K, K), float64 with a trace of 1.
+
+        By default those of a ``method`` that averages, for the sum.
+        """
+        return len(gramian) * self.method(gramian)
 
 
 class _WithGradients(torch.autograd.Function):
@@ -271,9 +276,6 @@ class CAGrad(GradientWeighting):
             raise Mistake(f'c is {c}; it has to be at least 0 and less than 1')
         self.method = TorchJDWeighting('CAGradWeighting', c=c)
 
-    def weigh(self, gramian: Tensor) -> Tensor:
-        return len(gramian) * self.method(gramian)
-
 
 @MODELS.register_module()
 class UPGrad(GradientWeighting):
@@ -287,6 +289,3 @@ class UPGrad(GradientWeighting):
     def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
         super().__init__(tasks, active_tasks)
         self.method = TorchJDWeighting('UPGradWeighting')
-
-    def weigh(self, gramian: Tensor) -> Tensor:
-        return len(gramian) * self.method(gramian)
