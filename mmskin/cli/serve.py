@@ -10,6 +10,7 @@ elsewhere. Research software, not a medical device. Needs: pip install '.[serve]
 """
 
 import argparse
+import signal
 
 from mmskin.errors import Mistake
 
@@ -75,11 +76,13 @@ def run(args: argparse.Namespace) -> None:
         from mmskin.cluster import import_ray
 
         import_ray(args.ray_address)
-        from mmskin.web.api import Load, serve_api
-        from mmskin.web.door import Address
+        from mmskin.web.api import Load, answering
+        from mmskin.web.door import Address, until_told_to_end
 
         model = {'model': args.model, 'checkpoint': args.checkpoint, 'device': args.device, 'tta': args.tta}
-        serve_api(model, limits, Load(**load), Address(*names), args.ray_address)
+        with answering(model, limits, Load(**load), Address(*names), args.ray_address) as url:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # now, since Ray has one of its own, which aborts
+            until_told_to_end(f'{args.model or "the model that ships"} at {url}predict')
         return
     if load or args.ray_address:
         raise Mistake(
@@ -90,8 +93,11 @@ def run(args: argparse.Namespace) -> None:
     import_gradio()  # whether it is installed
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.zoo import DEFAULT_MODEL
-    from mmskin.web.door import Address
-    from mmskin.web.server import serve
+    from mmskin.web.door import Address, until_told_to_end
+    from mmskin.web.server import running
 
     inferencer = LesionInferencer(args.model, args.checkpoint, args.device, args.tta)
-    serve(inferencer, limits, args.model or DEFAULT_MODEL, Address(*names))
+    title = args.model or DEFAULT_MODEL
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
+    with running(inferencer, limits, title, Address(*names)) as (url, _):
+        until_told_to_end(f'{title} at {url}')

@@ -63,10 +63,15 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     further = [(name, mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
     image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
     written = dict(files_of(prediction, source))
+    flags = [prediction.note] if prediction.note else []
+    if (lesion := prediction.measurements) and lesion.touches_frame:
+        flags.append('the lesion reaches the edge of the image: part of it may be missing')
+    if lesion and lesion.num_components > 1:
+        flags.append(f'the outline is in {lesion.num_components} pieces')
     return {
         'name': source.file_name or prediction.image_id,
         'prediction': prediction,
-        'flags': flags_of(prediction),
+        'flags': flags,
         'measured': measured(prediction),
         'cells': cells_of(prediction, inferencer.classes),
         'files': written,
@@ -108,17 +113,6 @@ def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | Refus
         legend=LEGEND,
         readable=readable,
     )
-
-
-def flags_of(prediction: LesionPrediction) -> list[str]:
-    """What stands in the way of taking the answer for one, and of the outline for the lesion's."""
-    measurements = prediction.measurements
-    flags = [prediction.note] if prediction.note else []
-    if measurements and measurements.touches_frame:
-        flags.append('the lesion reaches the edge of the image: part of it may be missing')
-    if measurements and measurements.num_components > 1:
-        flags.append(f'the outline is in {measurements.num_components} pieces')
-    return flags
 
 
 def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:

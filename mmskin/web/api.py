@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import re
-import signal
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -31,13 +30,13 @@ import mmskin
 from mmskin.cluster import connected
 from mmskin.errors import Mistake, in_one_line
 from mmskin.files import json_text
-from mmskin.web.door import Address, Door, Refusal, body_of, form_of, is_form, listening, until_told_to_end
+from mmskin.web.door import Address, Door, Refusal, body_of, form_of, is_form, listening
 from mmskin.web.limits import MEGA, Limits
 
 if TYPE_CHECKING:
     from mmskin.inference.image_sources import ImageSource
 
-__all__ = ['Load', 'answering', 'serve_api']
+__all__ = ['Load', 'answering']
 
 logger = logging.getLogger(__name__)
 APPLICATION = 'mmskin'
@@ -83,8 +82,12 @@ class Network:
         import ray
         import torch
 
-        if ray.util.get_node_ip_address() == '127.0.0.1':
-            stay_on_the_loopback()
+        if ray.util.get_node_ip_address() == '127.0.0.1':  # or a port of Serve's own is open to all, as of Ray 2.60
+            from ray.serve._private import replica
+
+            add_port = replica.add_port_to_grpc_server
+            local = '127.0.0.1'
+            replica.add_port_to_grpc_server = lambda server, place: add_port(server, place.replace('[::]', local))
         torch.set_num_threads(threads)
         from mmskin.inference.inferencer import LesionInferencer
 
@@ -96,13 +99,10 @@ class Network:
         except (Mistake, OSError) as error:  # Ray would try again and again, and tell it in a traceback
             self.fault = in_one_line(error)
 
-    def faults(self) -> str:
-        """Why there is no network, or nothing."""
-        return self.fault
-
-    def inputs(self) -> dict[str, str]:
-        """What it is given with an image, with what that may be."""
-        return {name: described.allowed for name, described in self.inferencer.inputs_beside.items()}
+    def about(self) -> tuple[str, dict[str, str]]:
+        """Why there is no network, or nothing; and what it is given with an image, with what that may be."""
+        inputs = {} if self.fault else self.inferencer.inputs_beside
+        return self.fault, {name: described.allowed for name, described in inputs.items()}
 
     async def __call__(
         self, content: bytes, name: str, inputs: Mapping[str, str], mm_per_pixel: float | None, contours: bool
@@ -138,14 +138,6 @@ class Network:
                 raise
             return [answer for one in images for answer in self.predict([one])]  # the others have their answers
         return answers
-
-
-def stay_on_the_loopback() -> None:
-    """Let this replica listen to this machine alone: Serve opens a port of its own to all, as of Ray 2.60."""
-    from ray.serve._private import replica
-
-    add_port = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, place: add_port(server, place.replace('[::]', '127.0.0.1'))
 
 
 class ServiceDoor(Door):
@@ -329,11 +321,8 @@ class Service:
             raise Refusal(503, f'{self.pace.asked} images are waiting here already; try again in a second')
         before = self.pace.answered
 
-        async def ask() -> tuple[str | bytes, int]:
-            return await response
-
         response = self.handle.remote(*question)
-        answer = asyncio.ensure_future(ask())
+        answer = asyncio.ensure_future(response)
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks a cancelled one
         gone = asyncio.ensure_future(request.receive())  # all is read, so that this waits for the end of the connection
         self.pace.begin()
@@ -394,13 +383,6 @@ async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
         await fields.close()
 
 
-def serve_api(model: Mapping[str, Any], limits: Limits, load: Load, address: Address, ray: str | None) -> None:
-    """Serve until Ctrl-C, or until the process is told to end; see ``answering``."""
-    with answering(model, limits, load, address, ray) as url:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # now, since Ray has one of its own, which aborts
-        until_told_to_end(f'{model.get("model") or "the model that ships"} at {url}predict')
-
-
 @contextmanager
 def answering(
     model: Mapping[str, Any], limits: Limits, load: Load, address: Address | None = None, ray: str | None = None
@@ -440,9 +422,10 @@ def answering(
         serve.start(proxy_location='Disabled', logging_config=LoggingConfig(log_level='ERROR', enable_access_log=False))
         try:
             handle = serve.run(networks, name=APPLICATION, route_prefix=None)
-            if fault := handle.faults.remote().result(timeout_s=PATIENCE):
+            fault, inputs = handle.about.remote().result(timeout_s=PATIENCE)
+            if fault:
                 raise Mistake(fault)
-            service = Service(handle, limits, load, handle.inputs.remote().result(timeout_s=PATIENCE))
+            service = Service(handle, limits, load, inputs)
             with listening(ServiceDoor(service.app(), address), listener):
                 yield address.url(listener)
         finally:

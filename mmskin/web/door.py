@@ -231,7 +231,15 @@ class Connection(H11Protocol):
 @contextmanager
 def listening(door: Door, listener: socket.socket) -> Iterator[None]:
     """Inside the block, whoever connects to ``listener`` is at the door."""
-    allow_connections()
+    try:  # each connection and upload is a descriptor, of which a process may open few
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ImportError, OSError, ValueError):  # Windows has no such limit, and macOS one of its own below the hard one
+        pass
     config = uvicorn.Config(
         door,
         loop='asyncio',
@@ -262,19 +270,6 @@ def until_told_to_end(what: str) -> None:
         signal.pause() if hasattr(signal, 'pause') else input()
     except KeyboardInterrupt:
         print('\nended')
-
-
-def allow_connections() -> None:
-    """Raise what the process may open, as far as the system lets it: each connection and upload is a descriptor."""
-    try:
-        import resource
-    except ImportError:  # not on Windows, which has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # macOS has a limit of its own below the hard one
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> AsyncIterator[bytes]:

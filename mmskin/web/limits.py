@@ -45,11 +45,6 @@ class Limits:
         return int(self.megabytes * MEGA)
 
     @property
-    def request_bytes(self) -> int:
-        """The most of a request: so many files, and what the form adds."""
-        return self.images * self.file_bytes + MEGA
-
-    @property
     def total_bytes(self) -> int:
         """The most of all uploads together."""
         return int(self.total_megabytes * MEGA)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +16,9 @@ from mmskin.web.page import build_page, import_gradio, part
 if TYPE_CHECKING:
     from mmskin.web.door import Address
 
-__all__ = ['running', 'serve']
+__all__ = ['running']
 
 UPLOADS = 'GRADIO_TEMP_DIR'
-
-
-def serve(inferencer: LesionInferencer, limits: Limits, title: str, address: 'Address') -> None:
-    """Serve until Ctrl-C, or until the process is told to end.
-
-    Raises:
-        MissingLibrary: if Gradio is not installed.
-        Mistake: if the address is taken or not of this machine.
-    """
-    from mmskin.web.door import until_told_to_end
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that the folder is removed
-    with running(inferencer, limits, title, address) as (url, _):
-        until_told_to_end(f'{title} at {url}')
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.types import Receive, Scope
 
 from mmskin.web.door import Refusal, body_of, form_of
-from mmskin.web.limits import Limits
+from mmskin.web.limits import MEGA, Limits
 from mmskin.web.page import remove
 
 __all__ = ['Uploads']
@@ -64,7 +64,8 @@ class Uploads:
         try:
             with TemporaryFile(dir=self.folder) as file:
                 full = False
-                async for part in body_of(scope, receive, self.limits.request_bytes, self.limits.seconds):
+                most = self.limits.images * self.limits.file_bytes + MEGA  # with what the form adds
+                async for part in body_of(scope, receive, most, self.limits.seconds):
                     if full:  # a connection that is closed before all is read is reset, and the reason is lost
                         continue
                     received += len(part)
