@@ -120,9 +120,9 @@ def borders_of(mask: np.ndarray) -> list[tuple[Polygon, bool]]:
     return [([(int(x), int(y)) for x, y in contour[:, 0]], bool(parent >= 0)) for contour, parent in by_size]
 
 
-def simplified(polygon: Polygon, tolerance: float = 0.5) -> Polygon:
-    """A closed polygon with as few of its points as keep it within ``tolerance`` pixels (Douglas and Peucker)."""
-    kept = cv2.approxPolyDP(np.array(polygon, np.int32), tolerance, True)[:, 0]
+def simplified(polygon: Polygon) -> Polygon:
+    """A closed polygon with as few of its points as keep it within half a pixel (Douglas and Peucker)."""
+    kept = cv2.approxPolyDP(np.array(polygon, np.int32), 0.5, True)[:, 0]
     return [(int(x), int(y)) for x, y in kept]
 
 
@@ -161,9 +161,9 @@ def max_feret_diameter(mask: np.ndarray) -> float:
     return float(np.linalg.norm(corners - corners[:, 0], axis=-1).max())
 
 
-def asymmetry(mask: np.ndarray, longest: int = 512) -> float:
+def asymmetry(mask: np.ndarray) -> float:
     """Half the share of the lesion's area that differs after a reflection, about the better of its principal axes."""
-    scale = min(1.0, longest / max(mask.shape))
+    scale = min(1.0, 512 / max(mask.shape))
     small = mask
     if scale < 1:  # a pixel is lesion if any of it is: nothing gets lost
         size = [max(1, round(side * scale)) for side in mask.shape[::-1]]

@@ -98,9 +98,9 @@ def per_image(outlines: Outlines, level: int = HALF, size: str = OWN, floor: flo
     return {'JA': mean_of_defined(overlaps), **{key: mean_of_defined(row[key] for row in rows) for key in ('DI', 'AC')}}
 
 
-def pooled(outlines: Outlines, level: int = HALF, size: str = '256x256') -> dict[str, float]:
+def pooled(outlines: Outlines) -> dict[str, float]:
     """Scores of the pixels of all images together: large lesions count for more."""
-    scores = confusion_scores(*map(int, outlines.counts(level, size).sum(0)))
+    scores = confusion_scores(*map(int, outlines.counts(HALF, '256x256').sum(0)))
     return {key: scores[key] for key in ('JA', 'DI', 'AC')}
 
 

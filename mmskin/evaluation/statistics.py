@@ -111,14 +111,14 @@ def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
 
 
-def interval(draws: np.ndarray, level: float = LEVEL) -> Interval:
+def interval(draws: np.ndarray) -> Interval:
     """The percentile interval of ``draws``; a resample in which the metric is undefined is left out.
 
     Both ends are nan if it is in all of them.
     """
     if np.isnan(draws).all():  # NumPy would warn
         return math.nan, math.nan
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

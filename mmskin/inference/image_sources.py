@@ -103,18 +103,18 @@ class HeldImage(ImageSource):
 Inputs: TypeAlias = 'str | Content | ImageSource | Iterable[Inputs]'
 
 
-def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS, recursive: bool = False) -> Iterator[ImageSource]:
+def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS) -> Iterator[ImageSource]:
     """The images of a path, a folder, a pattern, an array, a PIL image, bytes, or any list of these, in order.
 
-    Of a folder these are its image files, if ``recursive`` with those in folders below, sorted by name, without masks
-    and superpixel maps as ISIC-2017 has them. A file that is named stands for itself, whatever its name, even if it is
-    not there. None of them is decoded if it has more than ``max_pixels``.
+    Of a folder these are its image files, sorted by name, without masks and superpixel maps as ISIC-2017 has them. A
+    file that is named stands for itself, whatever its name, even if it is not there. None of them is decoded if it has
+    more than ``max_pixels``.
 
     Raises:
         MissingFile: if a folder holds no image, or no file fits a pattern.
         TypeError: if an input is none of these.
     """
-    for number, content in enumerate(_flat(inputs, recursive)):
+    for number, content in enumerate(_flat(inputs)):
         if isinstance(content, ImageSource):
             yield content
         else:
@@ -214,16 +214,16 @@ def is_single(inputs: Inputs) -> bool:
     return isinstance(inputs, bytes | bytearray | memoryview | np.ndarray | Image.Image | ImageSource)
 
 
-def _flat(inputs: Any, recursive: bool = False) -> Iterator[Content | ImageSource]:
+def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
     if isinstance(inputs, str | Path):
-        yield from map(Path, _paths([inputs], recursive))
+        yield from map(Path, _paths([inputs], recursive=False))
     elif isinstance(inputs, bytes | np.ndarray | Image.Image | ImageSource):
         yield inputs
     elif isinstance(inputs, bytearray | memoryview):
         yield bytes(inputs)
     elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
         for inner in inputs:
-            yield from _flat(inner, recursive)
+            yield from _flat(inner)
     else:
         raise TypeError(f'{type(inputs).__name__} is not an image; give a path, an RGB array, a PIL image or bytes')
 

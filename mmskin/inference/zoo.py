@@ -48,9 +48,9 @@ def config_of(model: str | Path) -> Path:
     return Path(model) if Path(model).suffix in ('.py', '.json', '.yaml', '.yml') else model_folder(model).config
 
 
-def local_models(folder: str | Path = '.', depth: int = 3) -> list[Path]:
-    """Model folders in ``folder`` and up to ``depth`` below it, without those that hidden folders hold."""
-    patterns = ['/'.join(['*'] * level + [str(FILES.weights)]) for level in range(depth + 1)]
+def local_models(folder: str | Path = '.') -> list[Path]:
+    """Model folders in ``folder`` and up to three below it, without those that hidden folders hold."""
+    patterns = ['/'.join(['*'] * level + [str(FILES.weights)]) for level in range(4)]
     folders = [path.parent for pattern in patterns for path in Path(folder).glob(pattern)]
     return sorted(
         path

@@ -71,10 +71,10 @@ def spoken(estimate: Estimate) -> str:
     return f'{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]'
 
 
-def unit_square(axes: Sequence[Any], margin: float = 0.02) -> None:
+def unit_square(axes: Sequence[Any]) -> None:
     """Let both axes run from 0 to 1 at the same scale."""
     for axis in axes:
-        axis.set(xlim=(-margin, 1 + margin), ylim=(-margin, 1 + margin), aspect='equal')
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
         axis.grid(True)
 
 

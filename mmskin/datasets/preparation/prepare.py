@@ -279,7 +279,7 @@ def compare(settings: Settings, collection: Collection, rows: list[Row], done: P
             pool = [row for row in rows if row['split'] == 'train']
             deal(rows, prints, collection.dealt)
             done.parts = {row['image_id']: row['split'] for row in pool}
-        done.leaks = find_leaks(out_dir, rows, prints, against)
+        done.leaks = find_leaks(rows, prints, against)
     done.compared = state
 
 

@@ -158,7 +158,7 @@ def deal(rows: Sequence[Row], prints: Mapping[str, Print], dealt: Sequence[str])
         row['split'] = dict(enumerate(dealt)).get(folds[row['image_id']][0], 'train')
 
 
-def find_leaks(folder: Path, rows: Sequence[Row], prints: Mapping[str, Print], against: Sequence[Path]) -> list[Leak]:
+def find_leaks(rows: Sequence[Row], prints: Mapping[str, Print], against: Sequence[Path]) -> list[Leak]:
     """Images of one lesion, or that show the same, in two splits, and in other collections that were prepared.
 
     Raises:
