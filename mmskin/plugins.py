@@ -66,18 +66,16 @@ def find_plugins() -> list[Plugin]:
     plugins = set()
     for searched in registries:
         for name, plugin in searched.module_dict.items():
-            kind = _kind_of_model(name, plugin) if searched is MODELS else f'{searched.name.replace("_", " ")}s'
+            kind = f'{searched.name.replace("_", " ")}s'
+            if searched is MODELS:
+                bases = inspect.getmro(plugin) if inspect.isclass(plugin) else ()
+                by_base = next((kind for base, kind in BASES.items() if base in bases), None)
+                by_name = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+                place = plugin.__module__.removeprefix('mmskin.models.').split('.')
+                is_ours = place[0] != 'mmskin' and plugin.__module__.startswith('mmskin')
+                kind = by_base or by_name or (place[0] if is_ours else 'other models')
             text = inspect.cleandoc(plugin.__doc__ or '')
             summary = MARKUP.sub(lambda marked: next(filter(None, marked.groups()), ''), text.partition('\n')[0])
             link = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')
             plugins.add(Plugin(kind, name, plugin.__module__, summary, link.group() if link else ''))
     return sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name))
-
-
-def _kind_of_model(name: str, plugin: type) -> str:
-    bases = inspect.getmro(plugin) if inspect.isclass(plugin) else ()
-    by_base = next((kind for base, kind in BASES.items() if base in bases), None)
-    by_name = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
-    place = plugin.__module__.removeprefix('mmskin.models.').split('.')
-    is_ours = place[0] != 'mmskin' and plugin.__module__.startswith('mmskin')
-    return by_base or by_name or (place[0] if is_ours else 'other models')

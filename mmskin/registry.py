@@ -105,7 +105,11 @@ def build_or_say_why(build: Callable, cfg: Any, *args: Any, registry: Registry, 
                 raise Mistake(line) from error
             raise
         if getattr(maker, '__module__', '').startswith('mmskin.'):
-            refuse_negative(maker, options)
+            for name, parameter in options_of(maker).items():  # that the part has not refused itself
+                value, default = options.get(name), parameter.default
+                is_amount = isinstance(default, float) and default > 0  # a weight, a rate, a length or a share
+                if is_amount and isinstance(value, int | float) and value < 0:
+                    raise Mistake(f'{maker.__name__}({name}={value!r}): give 0 or more')
         return part
 
 
@@ -146,17 +150,6 @@ def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
         is_count = int in kinds and not (isinstance(parameter.default, int) and parameter.default < 1)
         if is_count and isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise Mistake(f'{kind.__name__}({name}={value!r}): give 1 or more')
-
-
-def refuse_negative(kind: Callable, options: Mapping[str, Any]) -> None:
-    """Raise a ``Mistake`` at a negative option of a part that has not refused it itself.
-
-    A ``float`` of ours whose default is above 0 is a weight, a rate, a length or a share.
-    """
-    for name, parameter in options_of(kind).items():
-        value, default = options.get(name), parameter.default
-        if isinstance(default, float) and default > 0 and isinstance(value, int | float) and value < 0:
-            raise Mistake(f'{kind.__name__}({name}={value!r}): give 0 or more')
 
 
 def is_of(value: Any, wanted: Any) -> bool:

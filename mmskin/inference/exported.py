@@ -245,9 +245,13 @@ class ExportedNetwork(BaseModel):
         super().__init__(dict(type='mmengine.ImgDataPreprocessor', mean=prepared['mean'], std=prepared['std']))
         self.session = session
         self.outputs = {output['task']: name for name, output in session.description['outputs'].items()}
-        self.inputs = {
-            name: build_input(described) for name, described in session.description.get('inputs', {}).items()
-        }
+        self.inputs: dict[str, Input] = {}
+        for name, described in session.description.get('inputs', {}).items():
+            kind = described.get('type', '')
+            if kind not in INPUTS:  # nothing but what mmskin exports
+                raise Mistake(f'the exported file asks for an input {kind}, which mmskin does not write')
+            known = {key: described[key] for key in ('type', *INPUTS[kind]) if key in described}
+            self.inputs[name] = MODELS.build(known)
         self.tasks = ModuleDict({o['task']: build_task(o) for o in session.description['outputs'].values()})
         for name, task in self.tasks.items():
             task.name = name
@@ -266,18 +270,6 @@ class ExportedNetwork(BaseModel):
             for name, estimate in estimates.items():
                 self.tasks[name].write(estimate, data_samples)
         return data_samples or []
-
-
-def build_input(described: dict[str, Any]) -> Input:
-    """An input other than the image, as a file describes it.
-
-    Raises:
-        Mistake: if the file names anything but what mmskin exports.
-    """
-    options = INPUTS.get(described.get('type', ''))
-    if options is None:
-        raise Mistake(f'the exported file asks for an input {described.get("type")}, which mmskin does not write')
-    return MODELS.build({key: described[key] for key in ('type', *options) if key in described})
 
 
 def build_task(output: dict[str, Any]) -> Task:

@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -283,17 +284,20 @@ class PredictionFiles:
                 if any(path.is_file() for path in folder.rglob('*')):
                     raise Mistake(f'{folder}: has files of no prediction, which could be replaced; name another folder')
             return
-        with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
-            rows = self._rows_of(file)
-            first, *others = next(rows, ['image_id'])
-            if first != 'image_id':
-                raise Mistake(f'{self.table}: is not a table of predictions, and would be lost; name another folder')
-            for cells in rows:
-                try:
-                    image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
-                except Mistake:
-                    continue  # none that we wrote
-                self._remove(image_id, others)
+        try:
+            with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
+                rows = filter(None, csv.reader(file))
+                first, *others = next(rows, ['image_id'])
+                if first != 'image_id':
+                    raise Mistake(
+                        f'{self.table}: is not a table of predictions, and would be lost; name another folder'
+                    )
+                for cells in rows:
+                    with suppress(Mistake):  # none that we wrote
+                        image_id = '/'.join(check_name(part, '') for part in plain_cell(cells[0]).split('/'))
+                        self._remove(image_id, others)
+        except csv.Error as error:
+            raise Mistake(f'{self.table}: damaged ({error}); remove it, or name another folder') from error
 
     def _remove(self, image_id: str, columns: Sequence[str]) -> None:
         """Remove the files of an image, and what a killed process left of others in their folders."""
@@ -303,12 +307,6 @@ class PredictionFiles:
         for path in (self.out_dir / name for name in names):
             clear_unfinished(path.parent)
             path.unlink(missing_ok=True)
-
-    def _rows_of(self, file: IO[str]) -> Iterator[list[str]]:
-        try:
-            yield from filter(None, csv.reader(file))
-        except csv.Error as error:
-            raise Mistake(f'{self.table}: damaged ({error}); remove it, or name another folder') from error
 
     def __enter__(self) -> 'PredictionFiles':
         return self

@@ -135,20 +135,17 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
         except (Mistake, OSError, MemoryError):
             raise
         except Exception as error:  # what a network may hold that cannot be traced has no common base
-            raise Mistake(f'{cfg.filename}: this network cannot be exported ({root_of(error)})') from error
+            root: BaseException = error
+            while root.__cause__:  # what a tracer itself says are pages of advice
+                root = root.__cause__
+            said, place = str(root).strip().partition('\n')[0], place_of(root)
+            why = f'{f"{place}: " if place else ""}{type(root).__name__}{f": {said}" if said else ""}'
+            raise Mistake(f'{cfg.filename}: this network cannot be exported ({why})') from error
         session = open_session(folder / out.name)._replace(path=out)
         difference = check_against(network, session, description['input']['size'])
         for file in folder.iterdir():
             file.replace(out.parent / file.name)
     return difference
-
-
-def root_of(error: BaseException) -> str:
-    """What an error of a tracer comes from, and where in a plugin; their own texts are pages of advice."""
-    while error.__cause__:
-        error = error.__cause__
-    said, place = str(error).strip().partition('\n')[0], place_of(error)
-    return f'{f"{place}: " if place else ""}{type(error).__name__}{f": {said}" if said else ""}'
 
 
 def write_files(network: Probabilities, description: dict[str, Any], path: Path) -> None:
@@ -247,16 +244,14 @@ def describe_input(cfg: Config) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def check_against(
-    network: Probabilities, session: Session, size: int, batch_sizes: Sequence[int] = BATCH_SIZES
-) -> float:
+def check_against(network: Probabilities, session: Session, size: int) -> float:
     """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
 
     Raises:
         Mistake: if it is above ``TOLERANCE``, or either gives numbers that are not finite.
     """
     generator, differences = torch.Generator().manual_seed(0), [0.0]
-    for count in batch_sizes:
+    for count in BATCH_SIZES:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
         told = {}

@@ -158,20 +158,17 @@ def read_preparation(folder: Path) -> Preparation:
     try:
         known = read_note(folder / f'{NAME}.json')
         archives = {name: ArchiveRecord(**archive) for name, archive in known.pop('archives').items()}
-        splits, copied = (
-            {name: split_record(split) for name, split in known.pop(key).items()} for key in ('splits', 'copied_splits')
-        )
         leaks = [Leak(**leak) for leak in known.pop('leaks')]
-        return Preparation(archives=archives, splits=splits, leaks=leaks, copied_splits=copied, **known)
+        records: dict[str, dict[str, SplitRecord]] = {'splits': {}, 'copied_splits': {}}
+        for key, splits in records.items():
+            for name, split in known.pop(key).items():
+                check = SplitCheck(**split['check'])
+                check.sizes = {image_id: (width, height) for image_id, (width, height) in check.sizes.items()}
+                splits[name] = SplitRecord(split['fingerprint'], check)
+        known |= records
+        return Preparation(archives=archives, leaks=leaks, **known)
     except (Mistake, KeyError, TypeError):  # the latter of an earlier version's
         return Preparation()
-
-
-def split_record(known: dict) -> SplitRecord:
-    """A split's record as the file has it."""
-    check = SplitCheck(**known['check'])
-    check.sizes = {image_id: (width, height) for image_id, (width, height) in check.sizes.items()}
-    return SplitRecord(known['fingerprint'], check)
 
 
 def split_lines(title: str, check: SplitCheck, official: int) -> Iterator[str]:

@@ -95,12 +95,15 @@ class FiniteNumbers(Hook):
             )
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Look at the answers of a validation."""
-        refuse_answers(outputs)
+        """Look at the answers of a validation or a test."""
+        for sample in outputs if isinstance(outputs, Sequence) else ():
+            if isinstance(sample, TaskSample) and (wrong := not_finite(sample.predictions)):
+                raise Mistake(
+                    f'{sample.get("img_path") or sample.image_id}: the answer of the network is not finite '
+                    f'({" and ".join(wrong)}); use other weights'
+                )
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Look at the answers of a test."""
-        refuse_answers(outputs)
+    after_test_iter = after_val_iter
 
 
 def place(runner: Runner, iteration: int) -> str:
@@ -122,13 +125,3 @@ def weights_not_finite(model: nn.Module) -> list[str]:
     model = unwrap(model)
     statistics = [(name, value) for name, value in model.named_buffers() if name.endswith(STATISTICS)]
     return [name for name, value in [*model.named_parameters(), *statistics] if not value.isfinite().all()]
-
-
-def refuse_answers(samples: Any) -> None:
-    """Raise a ``Mistake`` that names the first sample with a prediction that is not finite."""
-    for sample in samples if isinstance(samples, Sequence) else ():
-        if isinstance(sample, TaskSample) and (wrong := not_finite(sample.predictions)):
-            raise Mistake(
-                f'{sample.get("img_path") or sample.image_id}: the answer of the network is not finite '
-                f'({" and ".join(wrong)}); use other weights'
-            )
