@@ -12,6 +12,7 @@ import pytest
 from mmskin.errors import Mistake
 from mmskin.models.fusion import Fusion
 from mmskin.models.passing.base import FeaturePassing
+from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.testing import (
     FusionContract,
@@ -37,7 +38,8 @@ def registered(package):
 PLUGINS = registered('passing')
 PARTS = {part: [name for name in PLUGINS if name.endswith(part.capitalize())] for part in ('gate', 'message', 'op')}
 PASSINGS = [name for name, kind in PLUGINS.items() if issubclass(kind, FeaturePassing)]
-HEADS, LOSSES, TASKS = (list(registered(package)) for package in ('heads', 'losses', 'tasks'))
+HEADS, LOSSES = (list(registered(package)) for package in ('heads', 'losses'))
+TASKS = [name for name, kind in registered('tasks').items() if issubclass(kind, Task)]
 FUSIONS = [name for name, kind in registered('fusion').items() if issubclass(kind, Fusion)]
 CONTRACTS = dict(gate=GateContract, message=MessageContract, op=OpContract)
 
