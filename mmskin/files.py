@@ -209,10 +209,10 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises:
         Mistake: if the name is that of a device or pipe, or of a link to one.
-        OSError: if it cannot be written.
+        OSError: if it cannot be written, as where a folder has its name.
     """
     path = Path(path)
-    if not path.name:  # such as a point
+    if not path.name or (path.is_dir() and not path.is_symlink()):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if _is_device(path):  # it would be replaced, /dev/null by root as well
         raise Mistake(f'{path}: a device or a pipe, which holds no file; name another')

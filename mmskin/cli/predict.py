@@ -16,7 +16,7 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -131,15 +131,18 @@ def run(args: argparse.Namespace) -> int:
         items = iterate_on_ray(network, sources, args.probabilities, args.ray_address)
     else:
         items = inferencer.iterate(sources, lesion_probability=args.probabilities)
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # the folder last: earlier results there go only when nothing else can be refused
         files = lines = coco = None
+        if args.json:
+            lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'a', encoding='utf-8'))
         if args.coco:
             coco = stack.enter_context(CocoFile(args.coco, inferencer.classes))
+        items = chain([*islice(items, 1)], items)  # also not by a cluster
         if args.out_dir:
             files = PredictionFiles(args.out_dir, inferencer.classes, args.overlays, args.probabilities)
             stack.enter_context(files)
-        if args.json:
-            lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'w', encoding='utf-8'))
+        if lines and args.json != '-' and lines.seekable():
+            lines.truncate(0)
         failed = _predict(args, inferencer, sources, items, files, lines, coco)
     return 1 if failed else 0
 

@@ -5,7 +5,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -353,28 +353,38 @@ class PredictionFiles:
 class CocoFile:
     """Writes predictions as annotations of COCO: for each image with a lesion, its outline, box and class.
 
-    The category is the predicted class, or ``lesion`` of a network that names none; ``score`` is its probability. The
-    file is there from the start, and has its content when the block ends, however it ends; until then what is gathered
-    waits on the disk.
+    The category is the predicted class, or ``lesion`` of a network that names none; ``score`` is its probability. An
+    earlier file stays until the block ends, however it ends; until then what is gathered waits on the disk. It stays
+    for good where an error came before the first image.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
         self.path = path
         self.categories = list(classes) or ['lesion']
         names = ('images', 'annotations')
-        self.parts: dict[str, IO[str]] = {name: TemporaryFile('w+') for name in names}  # noqa: SIM115
+        self._open = ExitStack()
+        self.parts: dict[str, IO[str]] = {name: self._open.enter_context(TemporaryFile('w+')) for name in names}  # noqa: SIM115
         self.counts = dict.fromkeys(self.parts, 0)
 
     def __enter__(self) -> 'CocoFile':
-        self._write()  # now, not in the end, it is said if that fails
+        self._file = self._open.enter_context(whole_file(self.path))  # now, not in the end, it is said if that fails
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write()
-        for part in self.parts.values():
-            part.close()
+        if kind and not self.counts['images']:
+            self._open.__exit__(kind, error, trace)
+            return
+        with self._open:
+            categories = [dict(id=number, name=name) for number, name in enumerate(self.categories, 1)]
+            self._file.write(b'{')
+            for name, part in self.parts.items():
+                part.seek(0)
+                self._file.write(f'"{name}": ['.encode())
+                shutil.copyfileobj(part.buffer, self._file)  # type: ignore[attr-defined]
+                self._file.write(b'], ')
+            self._file.write(f'"categories": {json_text(categories)}}}\n'.encode())
 
     def add(self, prediction: LesionPrediction) -> None:
         """Take one image."""
@@ -399,17 +409,6 @@ class CocoFile:
         separator = ', ' if self.counts[part] > 1 else ''
         self.parts[part].write(separator + json_text({'id': self.counts[part], **entry}))
         return self.counts[part]
-
-    def _write(self) -> None:
-        categories = [dict(id=number, name=name) for number, name in enumerate(self.categories, 1)]
-        with whole_file(self.path) as file:
-            file.write(b'{')
-            for name, part in self.parts.items():
-                part.seek(0)
-                file.write(f'"{name}": ['.encode())
-                shutil.copyfileobj(part.buffer, file)  # type: ignore[attr-defined]
-                file.write(b'], ')
-            file.write(f'"categories": {json_text(categories)}}}\n'.encode())
 
 
 def files_of(prediction: LesionPrediction, source: ImageSource | None = None) -> Iterator[tuple[str, bytes]]:

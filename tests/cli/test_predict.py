@@ -9,7 +9,9 @@ import re
 import shutil
 import sys
 import time
+from itertools import chain
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image
 
 from mmskin import LesionInferencer
 from mmskin.cli import main
+from mmskin.errors import Mistake
 from mmskin.files import read_csv, whole_file, write_whole
 from mmskin.inference.prediction import PredictionFiles
 from mmskin.masks import measure_lesion
@@ -98,15 +101,18 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(predict, photos, tmp_path, ca
 def test_names_that_make_trouble_do_not_stop_the_others(predict, photos, tmp_path, capsys):
     """One that is not UTF-8 text, as old archives have them, and one that leaves no room for a suffix."""
     old, long = tmp_path / os.fsdecode(b'\xe4.jpg'), tmp_path / f'{"x" * 245}.jpg'
+    longer = tmp_path / f'{"x" * 300}.jpg'  # than a disk takes
     paths = [tmp_path / 'two\nlines.jpg', tmp_path / 'c:\\x.jpg']
     for path in (old, long, *paths):
         shutil.copy(photos / 'a.jpg', path)
-    status, out = predict(long, *paths, old, photos / 'b.png', '--json', tmp_path / 'lines', '--overlays')
+    status, out = predict(longer, long, *paths, old, photos / 'b.png', '--json', tmp_path / 'lines', '--overlays')
     assert status == 1
     assert [row['image_id'] for row in rows(out)] == [r'\udce4', 'b']
     assert len([*(out / 'masks').iterdir()]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert [re.sub('.*/', '', line) for line in errors[-3:]] == [
+    assert [re.sub('.*/', '', line) for line in errors[-4:]] == [
+        f"{'x' * 300}.jpg: the image id '{'x' * 40}...' is too long for the names of its results, which have 238 bytes "
+        'for it; files are named after it, so give another',
         f"{'x' * 245}.jpg: the image id '{'x' * 40}...' is too long for the names of its results, which have 238 bytes "
         'for it; files are named after it, so give another',
         "two\\nlines.jpg: the image id 'two\\nlines' has a control character in it; files are named after it, so give "
@@ -279,6 +285,28 @@ def test_a_second_prediction_into_a_folder_is_refused(predict, photos, tmp_path,
         assert predict(photos / 'b.png')[0] == 2
     assert 'another prediction works in this folder' in capsys.readouterr().err
     assert predict(photos / 'b.png')[0] == 0
+
+
+@pytest.mark.parametrize(
+    'wrong', ['--json nowhere/lines', '--json .', '--coco .', '--coco /dev/null', 'masks', 'network']
+)
+def test_earlier_results_stay_where_something_else_is_refused(predict, photos, tmp_path, capsys, monkeypatch, wrong):
+    """In the folder, the lines and the outlines: an error that comes before the first image costs none of them."""
+    options = {name: tmp_path / name for name in ('--json', '--coco')}
+    assert predict(photos / 'b.png', *chain(*options.items()))[0] == 0
+    results = [path for path in tmp_path.rglob('*') if path.is_file()]
+    before = {path: path.read_bytes() for path in results}
+    assert len(before) == 4
+    if wrong == 'masks':
+        (tmp_path / 'out/predictions.csv').unlink()
+        before.pop(tmp_path / 'out/predictions.csv')
+    elif wrong == 'network':  # on a cluster that does not answer, or for want of memory
+        monkeypatch.setattr(LesionInferencer, '_batches', Mock(side_effect=Mistake('no network answers')))
+    else:
+        option, path = wrong.split()
+        options[option] = path
+    assert predict(photos / 'a.jpg', *chain(*options.items()))[0] == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
 def test_masks_that_no_prediction_wrote_are_not_replaced(predict, photos, tmp_path, capsys):
