@@ -103,6 +103,8 @@ def check_name(name: Any, what: str) -> str:
         fault = 'is a path'
     elif any(unicodedata.category(letter) == 'Cc' for letter in name):
         fault = 'has a control character in it'
+    elif re.search('[\ud800-\udc7f\udd00-\udfff]', name):  # the others stand for bytes that are not UTF-8
+        fault = 'has a character in it that no file is named with'
     elif len(os.fsencode(name)) > LONGEST:
         name, fault = f'{name[:40]}...', f'is too long for the names of its results, which have {LONGEST} bytes for it'
     else:

@@ -210,7 +210,7 @@ def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recurs
 def is_single(inputs: Inputs) -> bool:
     """Whether ``inputs`` can only be one image."""
     if isinstance(inputs, str | Path):
-        return not Path(inputs).is_dir() and not _is_pattern(str(inputs))
+        return not os.path.isdir(inputs) and not _is_pattern(str(inputs))
     return isinstance(inputs, bytes | bytearray | memoryview | np.ndarray | Image.Image | ImageSource)
 
 
@@ -221,7 +221,11 @@ def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
         yield inputs
     elif isinstance(inputs, bytearray | memoryview):
         yield bytes(inputs)
-    elif isinstance(inputs, Iterable) and not isinstance(inputs, io.IOBase) and not hasattr(inputs, '__array__'):
+    elif (
+        isinstance(inputs, Iterable)
+        and not isinstance(inputs, io.IOBase | Mapping)
+        and not hasattr(inputs, '__array__')
+    ):
         for inner in inputs:
             yield from _flat(inner)
     else:
@@ -231,7 +235,7 @@ def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
 def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:
     """The files that are named, and those of folders and patterns, each in the order of their names."""
     for path in map(Path, names):
-        if path.is_dir():
+        if os.path.isdir(path):  # not where the system refuses to say: its reader names it
             yield from _photos(_below(str(path), recursive), path, recursive)
         elif _is_pattern(str(path)):
             folder, pattern = _split(path)

@@ -310,6 +310,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             Mistake: if an image cannot be read.
         """
         items = [_or_raise(self._read(source)) for source in find_images(inputs)]
+        if not items:
+            raise Mistake('no images; give one or more')
         batch = {key: [item[key] for item in items] for key in ('inputs', 'data_samples')}
         return self.inner.data_preprocessor(batch, False)['inputs']  # type: ignore[operator]
 

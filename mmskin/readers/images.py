@@ -141,7 +141,8 @@ def decoding(name: str, kind: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise Mistake(f'{name}: not {kind} that can be read; convert it to PNG') from error
     except Exception as error:  # decoders raise whatever they like
-        raise Mistake(f'{name}: not {kind} that can be read ({in_one_line(error)})') from error
+        refused = error.strerror if isinstance(error, OSError) and error.filename else None
+        raise Mistake(f'{name}: {refused or f"not {kind} that can be read ({in_one_line(error)})"}') from error
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -93,7 +93,7 @@ def test_nothing_there_is_said(tmp_path):
         names(tmp_path)
 
 
-@pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3)], ids=type)
+@pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3), {'a.jpg': 1}], ids=type)
 def test_no_image_at_all_is_a_type_error(content):
     """Least of all is it a list of images."""
     with pytest.raises(TypeError, match=f'{type(content).__name__} is not an image'):
@@ -152,6 +152,7 @@ def test_only_files_that_are_not_there(tmp_path):
     ('make', 'error', 'message'),
     [
         (lambda folder: folder / 'gone.jpg', FileNotFoundError, 'gone.jpg: no such file'),
+        (lambda folder: folder / f'{"x" * 300}.jpg', ValueError, 'x.jpg: File name too long'),
         (lambda folder: folder / 'notes.txt', ValueError, 'notes.txt: not an image'),
         (lambda folder: folder / 'scan.dcm', ValueError, 'scan.dcm: not an image'),
         (lambda folder: b'junk', ValueError, 'image_0: not an image'),

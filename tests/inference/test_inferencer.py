@@ -18,6 +18,7 @@ from mmskin import FailedImage, LesionInferencer
 from mmskin.config import load_config
 from mmskin.datasets.isic2017 import index_images
 from mmskin.datasets.tables import CLASSES
+from mmskin.errors import Mistake
 from mmskin.inference.image_sources import find_images
 from mmskin.models.weights import load_weights
 from mmskin.packaging.publish import publish_weights
@@ -119,6 +120,23 @@ def test_a_bad_image_does_not_cost_the_others(inferencer, photos, tmp_path):
         inferencer(inputs)
     with pytest.raises(FileNotFoundError, match='gone.jpg: no such file'):
         inferencer(tmp_path / 'gone.jpg')
+
+
+@pytest.mark.parametrize(
+    ('name', 'fault'),
+    [('x' * 300, 'is too long'), ('a/' * 3000 + 'b', 'File name too long'), ('\ud800', 'that no file is named with')],
+    ids=['name', 'path', 'half a character'],
+)
+def test_a_path_that_no_disk_takes_does_not_cost_the_others(inferencer, photos, name, fault):
+    failed, predicted = inferencer.iterate([f'{name}.jpg', photos[0]])
+    assert isinstance(failed, FailedImage) and fault in str(failed.error)
+    assert predicted.image_id == photos[0].stem
+
+
+def test_no_images_are_no_batch(inferencer):
+    assert inferencer([]) == []
+    with pytest.raises(Mistake, match='no images'):
+        inferencer.inputs([])
 
 
 def test_an_answer_that_is_no_number_is_a_failed_image(inferencer, photos):
