@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mmskin.errors import Mistake
-from mmskin.files import readable, whole_file
+from mmskin.files import readable, write_whole
 from mmskin.readers.images import read_image
 
 if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a second
@@ -201,7 +202,7 @@ def figure_format(path: str | Path) -> str:
 
 
 def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
-    """Write a figure as ``whole_file`` does, with words as they are: a name such as ``a$^$b`` is no formula.
+    """Write a figure as ``write_whole`` does, with words as they are: a name such as ``a$^$b`` is no formula.
 
     The labels of logarithmic axes are formulas of matplotlib's own, and stay so. Letters that matplotlib's font lacks
     are drawn as ``drawable`` says.
@@ -228,8 +229,9 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
         told = axis.get_major_formatter()
         if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels again when the figure is drawn
             axis.set_major_formatter(FuncFormatter(lambda value, place, told=told: drawable(told(value, place))[0]))
-    with whole_file(path) as file:
-        figure.savefig(file, format=kind, **options)
+    content = BytesIO()  # on a full disk matplotlib would stumble over a PDF of its own, and not say why
+    figure.savefig(content, format=kind, **options)
+    write_whole(path, content.getvalue())
 
 
 @dataclass(eq=False)

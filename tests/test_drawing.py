@@ -197,6 +197,21 @@ def test_dollars_are_drawn_and_logarithmic_axes_keep_their_powers(tmp_path):
     assert all(label.get_parse_math() for label in axes.get_xticklabels())
 
 
+@pytest.mark.parametrize('suffix', ['pdf', 'svg', 'png'])
+def test_a_full_disk_is_said_of_the_figure(tmp_path, suffix):
+    """Of a PDF that the disk cuts off, matplotlib has an AttributeError."""
+    resource = pytest.importorskip('resource', reason='a limit to what is written')
+    path, (soft, hard) = tmp_path / f'figure.{suffix}', resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError, match='File too large') as caught:
+            draw(path, 'words')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(path)
+    assert not [*tmp_path.iterdir()]
+
+
 PIXELS = [(10, 10), (10, 30), (30, 30), (30, 10)]
 
 
