@@ -99,15 +99,6 @@ class TarStream(IterableDataset):
     def __len__(self) -> int:
         raise Mistake(f'{self.path}: {NO_LENGTH}')
 
-    def check_readers(self, workers: int) -> None:
-        """Raise a ``Mistake`` if there are fewer shards than workers that read, in all processes."""
-        readers = self.process[1] * max(1, workers)
-        if len(self.shards) < readers:
-            raise Mistake(
-                f'{self.path}: {len(self.shards)} shards for {readers} readers ({self.process[1]} processes, '
-                f'num_workers={workers}); write more and smaller shards, or take fewer workers'
-            )
-
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -248,7 +239,12 @@ class StreamLoader(DataLoader):
         super().__init__(dataset, **options)
         self.sampler.skip = self.skip  # type: ignore[attr-defined]  # whom a training that resumes asks
         if isinstance(dataset, TarStream):
-            dataset.check_readers(self.num_workers)
+            processes, shards = dataset.process[1], len(dataset.shards)
+            if shards < (readers := processes * max(1, self.num_workers)):
+                raise Mistake(
+                    f'{dataset.path}: {shards} shards for {readers} readers ({processes} processes, '
+                    f'num_workers={self.num_workers}); write more and smaller shards, or take fewer workers'
+                )
 
     def skip(self, num_samples: int) -> None:
         """Begin after so many samples of this process, without a look at them."""

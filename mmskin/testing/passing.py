@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from functools import partial
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import torch
@@ -145,21 +145,20 @@ class PassingContract(Contract):
         assert all(close(new[task][:1], first[task]) for task in OUT)
 
     def test_gradient_goes_where_routes_lead(self) -> None:
-        """And nowhere else; not through routes that are detached, either."""
-        for detach in ([], [('a', 'b')], [('c', 'b'), ('b', 'c')]):
-            for target in OUT:
-                self.check_gradient(target, detach)
+        """From a target it reaches what routes bring there and, if they are chained, what others bring on.
 
-    def check_gradient(self, target: str, detach: Collection[tuple[str, str]]) -> None:
-        """From ``target`` it reaches what routes bring there and, if they are chained, what others bring on."""
-        operator, inputs, outputs = self.awake(routes=ROUTES, detach=detach), leaves(IN), leaves(OUT)
-        learn({target: passed(operator, inputs, outputs)[target]})
-        open_routes = [ends for ends in operator.ends.values() if ends not in detach]
-        direct = {target, *(source for source, end in open_routes if end == target)}
-        found = reached(inputs) | reached(outputs)
-        assert direct <= found, f'{target} does not learn from {direct - found}; detach={detach}'
-        most = indirect(target, open_routes) if operator.chained else direct
-        assert found <= most, f'a gradient goes from {target} to {found - most}; detach={detach}'
+        It goes nowhere else, and not through routes that are detached.
+        """
+        detached: list[list[tuple[str, str]]] = [[], [('a', 'b')], [('c', 'b'), ('b', 'c')]]
+        for detach, target in product(detached, OUT):
+            operator, inputs, outputs = self.awake(routes=ROUTES, detach=detach), leaves(IN), leaves(OUT)
+            learn({target: passed(operator, inputs, outputs)[target]})
+            open_routes = [ends for ends in operator.ends.values() if ends not in detach]
+            direct = {target, *(source for source, end in open_routes if end == target)}
+            found = reached(inputs) | reached(outputs)
+            assert direct <= found, f'{target} does not learn from {direct - found}; detach={detach}'
+            most = indirect(target, open_routes) if operator.chained else direct
+            assert found <= most, f'a gradient goes from {target} to {found - most}; detach={detach}'
 
     def test_a_closed_route_brings_nothing(self) -> None:
         """Inside ``closed`` no gradient goes along it, and it has no gates; afterwards all is as before."""
@@ -177,20 +176,16 @@ class PassingContract(Contract):
 
     def test_no_parameter_is_unused(self) -> None:
         """What does not run with the branches that do is in ``idle_parts``, as distributed training demands."""
-        for routes in (ALL_ROUTES, ROUTES, [('a', 'b')], [('b', 'a')], []):
-            for tasks in (('a', 'b', 'c'), ('a', 'b'), ('b', 'c'), ('a',)):
-                self.check_parameters(routes, tasks)
-
-    def check_parameters(self, routes: Routes, tasks: Collection[str]) -> None:
-        """Either a parameter gets a gradient, or it is idle."""
-        operator = self.awake(routes=routes)
-        new = passed(operator, only(leaves(IN), tasks), only(leaves(OUT), tasks))
-        learn(new)
-        parts = nn.ModuleList(operator.idle_parts(tasks))
-        idle = {id(parameter) for parameter in parts.parameters()}
-        parameters = dict(operator.named_parameters())
-        expected = {name for name, parameter in parameters.items() if id(parameter) not in idle}
-        assert reached(parameters) == expected, f'routes {routes}, of which {tasks} run'
+        some_routes: list[Routes] = [ALL_ROUTES, ROUTES, [('a', 'b')], [('b', 'a')], []]
+        some_tasks: list[tuple[str, ...]] = [('a', 'b', 'c'), ('a', 'b'), ('b', 'c'), ('a',)]
+        for routes, tasks in product(some_routes, some_tasks):
+            operator = self.awake(routes=routes)
+            learn(passed(operator, only(leaves(IN), tasks), only(leaves(OUT), tasks)))
+            parts = nn.ModuleList(operator.idle_parts(tasks))
+            idle = {id(parameter) for parameter in parts.parameters()}
+            parameters = dict(operator.named_parameters())
+            expected = {name for name, parameter in parameters.items() if id(parameter) not in idle}
+            assert reached(parameters) == expected, f'routes {routes}, of which {tasks} run'
 
     def test_identity_is_left_by_training(self) -> None:
         """After one step every route's parameters learn: none is held by another's zero."""

@@ -1,5 +1,7 @@
 """The contracts of what a gated route is made of: gates, messages and ops."""
 
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -15,18 +17,14 @@ class GateContract(Contract):
     given = dict(in_channels=5, out_channels=7)
 
     def test_rates_fit_the_message(self) -> None:
-        """For maps of any size and batches of one, in training and after."""
-        for size in SIZES:
-            for x in (random(count, 5, *size) for count in (1, 3)):
-                for gate in (self.build(), self.build().eval()):
-                    self.check_rates(gate(x), (len(x), 7, *size))
-
-    def check_rates(self, rates: Tensor, shape: tuple[int, ...]) -> None:
-        """Four axes, each of the message's length or 1, and values in [0, 1]."""
-        assert rates.ndim == 4, f'rates have the shape {tuple(rates.shape)}; a gate gives (N, C, H, W), C, H, W or 1'
-        assert torch.broadcast_shapes(rates.shape, shape) == shape, f'{tuple(rates.shape)} does not fit {shape}'
-        assert rates.min() >= 0, 'a rate is negative'
-        assert rates.max() <= 1, 'a rate is above 1'
+        """They have four axes, each of the message's length or 1, for maps of any size, in training and after."""
+        for size, count, training in product(SIZES, (1, 3), (True, False)):
+            rates, shape = self.build().train(training)(random(count, 5, *size)), (count, 7, *size)
+            given = tuple(rates.shape)
+            assert rates.ndim == 4, f'rates have the shape {given}; a gate gives (N, C, H, W), C, H, W or 1'
+            assert torch.broadcast_shapes(rates.shape, shape) == shape, f'{given} does not fit {shape}'
+            assert rates.min() >= 0, 'a rate is negative'
+            assert rates.max() <= 1, 'a rate is above 1'
 
     def test_gradient_reaches_all(self) -> None:
         """What is read, and every parameter, as distributed training demands."""
