@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the folder and say what is in it."""
     from mmskin.errors import Mistake
-    from mmskin.files import read_note, write_text
+    from mmskin.files import read_note
     from mmskin.inference.inferencer import read_models
     from mmskin.inference.novelty import NOVELTY_FILE
     from mmskin.models.weights import HASH, read_metadata
@@ -53,10 +53,12 @@ def run(args: argparse.Namespace) -> None:
     tests = [read_test(files[tta], tta) for tta in (default, not default) if files[tta]]
     shortcuts = read_note(args.audit, 'audit.json') if args.audit else None
     networks = [test.networks for test in tests] + ([networks_of(shortcuts)] if shortcuts else [])
-    folder = publish_weights(cfg, weights, args.out_dir, args.half, args.int8, networks)
     trained = f'mmskin train {args.model}' if args.checkpoint else ''  # of a model it is not known
     recipe = Recipe(args.recipe or trained, args.card_text, args.license)
-    write_text(folder.card, model_card(folder, cfg, recipe, tests, shortcuts))
+    folder = publish_weights(
+        *(cfg, weights, args.out_dir, args.half, args.int8, networks),
+        card=lambda written: model_card(written, cfg, recipe, tests, shortcuts),
+    )
     for path in folder:
         print(f'{path}  {path.stat().st_size / 2**10:,.0f} KiB')
     there = [path for file in (folder.weights, *weights) if (path := file.with_name(NOVELTY_FILE)).is_file()]

@@ -1,8 +1,10 @@
 """A model folder from a config and a checkpoint: what prediction needs, and nothing else."""
 
 import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
@@ -15,7 +17,7 @@ from mmskin.config import class_names, config_name, tested_metainfo, texts_in
 from mmskin.engine.checkpoints import find_checkpoints
 from mmskin.engine.runner import ChannelsLast
 from mmskin.errors import Mistake
-from mmskin.files import check_name, whole_file, write_text
+from mmskin.files import check_name, whole_file
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, stated_hash, without_lookups
@@ -39,8 +41,9 @@ def publish_weights(
     half: bool = False,
     int8: bool = False,
     tested: Iterable[frozenset[str]] = (),
+    card: Callable[[ModelFolder], str] | None = None,
 ) -> ModelFolder:
-    """Write ``config.py`` and ``weights.safetensors``; ``model_card`` writes the card.
+    """Write a model's files. They replace those of an earlier one together, when all are on the disk.
 
     An averaged network's checkpoint gives the average: mmengine's ``EMAHook`` saves it as ``state_dict``.
 
@@ -53,6 +56,8 @@ def publish_weights(
         int8: Keep kernels and matrices in 8 bits, a quarter of the size (see ``pack``); those that are depth-wise or
             small in float16.
         tested: The networks of the tests and the audit that the card will have; see ``networks_of``.
+        card: What the card says of the files, which have other names yet; see ``model_card``. Without one the folder is
+            no model.
 
     Raises:
         Mistake: if the config would hold a path of this machine, the checkpoint is another network's, the folder's name
@@ -94,11 +99,17 @@ def publish_weights(
     own = ({metadata[HASH]}, {stated_hash(file) for file in files}, none)
     if any(networks not in own for networks in tested):
         raise Mistake(f'{out_dir}: the results or the audit are of other weights; make them with this model')
-    with whole_file(folder.weights) as file:  # first: without them no file is replaced
-        file.write(save(weights, metadata=metadata))
-        file.flush()
+    with ExitStack() as stack:  # the last one gets its name first, and the card last
+        about = stack.enter_context(whole_file(folder.card)) if card else None
+        settings, tensors = (stack.enter_context(whole_file(path)) for path in (folder.config, folder.weights))
+        tensors.write(save(weights, metadata=metadata))
+        settings.write((heading + published.pretty_text).encode())
+        for file in (tensors, settings):
+            file.flush()
+            os.fsync(file.fileno())
+        if about and card:
+            about.write(card(folder._replace(weights=Path(tensors.name))).encode(errors='backslashreplace'))
         folder.card.unlink(missing_ok=True)  # of other weights; without a card the folder is no model yet
-    write_text(folder.config, heading + published.pretty_text)
     return folder
 
 

@@ -1,7 +1,10 @@
 """What a model folder holds, and that its network is the one that was trained."""
 
 import json
+import os
 import re
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -152,19 +155,30 @@ def test_the_results_of_another_network_are_refused(small_config, checkpoint, ha
     assert main(['publish', str(half_folder.config.parent), out, *results]) == 0
 
 
-def test_a_publication_that_ends_midway_leaves_no_model_of_two(
+def test_a_publication_that_ends_midway_leaves_the_earlier_model(half_folder, small_config, checkpoint, tmp_path):
+    before = {path.name: path.read_bytes() for path in half_folder}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(KeyboardInterrupt):
+        publish_weights(small_config, checkpoint, tmp_path, card=Mock(side_effect=KeyboardInterrupt))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_publication_that_ends_between_two_files_leaves_no_model_of_two(
     half_folder, small_config, checkpoint, tmp_path, monkeypatch
 ):
     """New weights next to the config and the card of those that were there would pass for one model."""
     for path in half_folder:
         (tmp_path / path.name).write_bytes(path.read_bytes())
 
-    def interrupted(path, text):
-        raise KeyboardInterrupt
+    def replace(self, target):
+        if target.name == 'config.py':
+            raise KeyboardInterrupt
+        os.replace(self, target)
 
-    monkeypatch.setattr('mmskin.packaging.publish.write_text', interrupted)
+    monkeypatch.setattr(Path, 'replace', replace)
     with pytest.raises(KeyboardInterrupt):
-        publish_weights(small_config, checkpoint, tmp_path)
+        publish_weights(small_config, checkpoint, tmp_path, card=lambda folder: '')
     with pytest.raises(Mistake, match=r'not a model folder.*: README\.md missing'):
         model_folder(tmp_path)
 
