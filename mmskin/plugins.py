@@ -12,11 +12,11 @@ from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.segmentation import MaskStep
 from mmskin.models.tasks.task import Task
 from mmskin.models.weighting.weighting import Weighting
-from mmskin.registry import MODELS, PluginRegistry
+from mmskin.registry import MODELS, PluginRegistry, kind_of
 
 __all__ = ['Plugin', 'find_plugins']
 
-# MODELS holds many kinds: told by base class, or by the end of the name, or by the folder of ours that it lies in.
+# MODELS holds many kinds: told by base class, or else by ``kind_of``.
 BASES = {
     FeaturePassing: 'operators',
     Fusion: 'fusions',
@@ -25,14 +25,6 @@ BASES = {
     Task: 'tasks',
     Weighting: 'weightings',
     BaseModel: 'networks',
-}
-SUFFIXES = {
-    'Gate': 'gates',
-    'Message': 'messages',
-    'Op': 'ops',
-    'Head': 'heads',
-    'Loss': 'losses',
-    'Chain': 'backbones',
 }
 MARKUP = re.compile(r'``(.+?)``|:[a-z:]+:`[~!]?(.+?)`|\\(?=[|*_`])|(?<!`)`([^`]+)`(?!`)')  # of reST
 ADDRESS = re.compile(r'https?://[^\s<>`,;]*[^\s<>`,;.:)]')  # without the punctuation behind it
@@ -70,10 +62,7 @@ def find_plugins() -> list[Plugin]:
             if searched is MODELS:
                 bases = inspect.getmro(plugin) if inspect.isclass(plugin) else ()
                 by_base = next((kind for base, kind in BASES.items() if base in bases), None)
-                by_name = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
-                place = plugin.__module__.removeprefix('mmskin.models.').split('.')
-                is_ours = place[0] != 'mmskin' and plugin.__module__.startswith('mmskin')
-                kind = by_base or by_name or (place[0] if is_ours else 'other models')
+                kind = by_base or kind_of(name, plugin)
             text = inspect.cleandoc(plugin.__doc__ or '')
             summary = MARKUP.sub(lambda marked: next(filter(None, marked.groups()), ''), text.partition('\n')[0])
             link = ADDRESS.search(text) or ADDRESS.search(inspect.getdoc(inspect.getmodule(plugin)) or '')

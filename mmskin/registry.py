@@ -50,6 +50,25 @@ __all__ = [
 ]
 
 
+# Kinds of MODELS' parts without a base class, by the end of their names.
+ENDINGS = {
+    'Gate': 'gates',
+    'Message': 'messages',
+    'Op': 'ops',
+    'Head': 'heads',
+    'Loss': 'losses',
+    'Chain': 'backbones',
+}
+
+
+def kind_of(name: str, plugin: Any) -> str:
+    """What a part of MODELS is by its name, or else by the folder of ours that it lies in."""
+    by_name = next((kind for ending, kind in ENDINGS.items() if name.endswith(ending)), None)
+    place = plugin.__module__.removeprefix('mmskin.models.').split('.')
+    is_ours = place[0] != 'mmskin' and plugin.__module__.startswith('mmskin')
+    return by_name or (place[0] if is_ours else 'other models')
+
+
 def as_config(part: str | type | Mapping[str, Any], **given: Any) -> dict[str, Any]:
     """The config of a part, also where its name or its class alone stands for one, with what its user hands in."""
     return {**part, **given} if isinstance(part, Mapping) else {'type': part, **given}
@@ -214,10 +233,30 @@ class PluginRegistry(Registry):
             build_or_say_why, parent.build_func
         )  # by which mmengine builds what is of ours, too
 
-    def build(self, cfg: dict, *args: Any, **kwargs: Any) -> Any:
-        """Build ``cfg``; the registry's packages, one of which may say how, are imported before, if they are needed."""
+    def build(self, cfg: dict, *args: Any, kind: str | type = '', **kwargs: Any) -> Any:
+        """Build ``cfg``; the registry's packages, one of which may say how, are imported before, if they are needed.
+
+        Args:
+            cfg: Config of the part.
+            args: As mmengine takes them.
+            kind: What is wanted: the base class, or where there is none, the kind that ``mmskin list`` has it under.
+            kwargs: As mmengine takes them.
+
+        Raises:
+            Mistake: if the config is of a part that extends another base, or of one of ours of another kind.
+        """
         if not isinstance(cfg, Mapping) or str(cfg.get('type')) not in self.module_dict:  # a list cannot be looked up
             self.import_from_location()
+        if kind and isinstance(cfg, Mapping) and 'type' in cfg:
+            maker: Any = self.get(cfg['type'])
+            if isinstance(kind, str):
+                is_ours = getattr(maker, '__module__', '').startswith('mmskin.')
+                if is_ours and kind_of(maker.__name__, maker) != kind:
+                    named = described(maker, cfg)
+                    raise Mistake(f'{named} is none of the {kind}; name one that "mmskin list {kind}" shows')
+            elif inspect.isclass(maker) and not issubclass(maker, kind):
+                base = f'{kind.__module__}.{kind.__name__}'
+                raise Mistake(f'{maker.__name__} is no {kind.__name__}; name one that extends {base}')
         return super().build(cfg, *args, **kwargs)
 
     def import_from_location(self) -> None:
@@ -258,7 +297,7 @@ class PluginRegistry(Registry):
         ours = f'mmskin registers: {", ".join(self.module_dict)}' if self.module_dict else there
         raise UnknownName(
             f'No {self.name} is registered as {key!r}. {near_matches(key, known, ours)}. A plugin of your own has to '
-            'be imported before it is named: import it in your Python config, or add '
+            'be registered, and imported before it is named: import it in your Python config, or add '
             'custom_imports=dict(imports=["your_module"]).'
         )
 

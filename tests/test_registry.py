@@ -1,5 +1,6 @@
 """The registries: foreign types are built at home, plugins are found, unknown names are answered."""
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -10,7 +11,9 @@ from mmengine.config import Config
 from torch import nn
 
 import mmskin.models
+from mmskin.errors import Mistake
 from mmskin.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, PluginRegistry
+from mmskin.testing.contract import tiny_network
 
 HOMES = {'mmseg.FCNHead': 'mmseg.models', 'mmpretrain.LinearClsHead': 'mmpretrain.models'}
 FOREIGN = [
@@ -145,6 +148,55 @@ def test_user_plugin_as_a_class(write_plugin, file):
     write_plugin('GivenAsAClass', file)
     kind = import_module(file[:-3].replace('/', '.')).GivenAsAClass
     assert isinstance(MODELS.build(dict(type=kind)), kind)
+
+
+WIDTHS = dict(in_channels=dict(a=2, b=2), out_channels=dict(a=2, b=2))
+HEAD = dict(type='ASPPHead', in_channels=4)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'said'),
+    [
+        (
+            dict(type='GatedFeaturePassing', **WIDTHS, gate='ConvMessage'),
+            'ConvMessage(in_channels=2, out_channels=2) is none of the gates; name one that "mmskin list gates" shows',
+        ),
+        (dict(type='GatedFeaturePassing', **WIDTHS, message='ElementwiseGate'), 'is none of the messages'),
+        (dict(type='GatedFeaturePassing', **WIDTHS, op='DiceLoss'), 'is none of the ops'),
+        (
+            dict(type='Segmentation', head=HEAD, post=[dict(type='ClsHead', in_channels=3)]),
+            'ClsHead is no MaskStep; name one that extends',
+        ),
+        (dict(type='Segmentation', head=dict(type='ScalarGate')), 'ScalarGate() is none of the heads'),
+        (dict(type='Segmentation', head=HEAD, losses=dict(a=dict(type='DWA'))), 'DWA() is none of the losses'),
+        (
+            dict(type='Segmentation', head=HEAD, fusion=dict(type='ClsHead')),
+            'ClsHead is no Fusion; name one that extends',
+        ),
+        (dict(type='SplitBackbone', chain=dict(type='SumOp')), 'SumOp is no BlockChain; name one that extends mmskin'),
+    ],
+)
+def test_a_part_of_another_kind_is_refused(cfg, said):
+    with pytest.raises(Mistake, match=re.escape(said)):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (
+            dict(weighting='DiceLoss'),
+            'DiceLoss is no Weighting; name one that extends mmskin.models.weighting.weighting',
+        ),
+        (dict(passing='ConvMessage'), 'ConvMessage is no FeaturePassing'),
+        (dict(tasks=dict(cls=dict(type='ClsHead'))), 'ClsHead is no Task'),
+        (dict(inputs=dict(age=dict(type='DWA'))), 'DWA is no Input'),
+        (dict(backbone=dict(type='ClsHead', in_channels=3)), 'ClsHead(in_channels=3) is none of the backbones'),
+    ],
+)
+def test_a_part_of_a_network_of_another_kind_is_refused(options, said):
+    with pytest.raises(Mistake, match=re.escape(said)):
+        tiny_network(**{'passing': 'NoPassing', **options})
 
 
 def test_list_of_types_becomes_a_sequential():

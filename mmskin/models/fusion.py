@@ -174,7 +174,7 @@ def build_inputs(inputs: Mapping[str, dict] | None) -> dict[str, Input]:
     """
     if wrong := [name for name in inputs or {} if not name.isidentifier() or name == 'images']:
         raise Mistake(f'inputs are named {", ".join(map(repr, wrong))}; give letters, digits and _, and not "images"')
-    return {name: MODELS.build(dict(cfg)) for name, cfg in (inputs or {}).items()}
+    return {name: MODELS.build(dict(cfg), kind=Input) for name, cfg in (inputs or {}).items()}
 
 
 def values_of(inputs: Mapping[str, Input], samples: Iterable[TaskSample | Mapping[str, Any]]) -> dict[str, Tensor]:

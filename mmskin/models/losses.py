@@ -153,7 +153,9 @@ def build_losses(
     Raises:
         Mistake: if a list of weights has another length than there are logits.
     """
-    losses = nn.ModuleDict({name: MODELS.build(with_tensors(loss)) for name, loss in (configs or {}).items()})
+    losses = nn.ModuleDict(
+        {name: MODELS.build(with_tensors(loss), kind='losses') for name, loss in (configs or {}).items()}
+    )
     outputs = num_logits if configs else None
     if not outputs:  # what the head says, if it does
         said = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]

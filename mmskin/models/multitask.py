@@ -18,6 +18,7 @@ from mmskin.models.heads import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, watched
+from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS, as_config, options_of
 from mmskin.structures import TaskSample, label_in
 
@@ -81,9 +82,11 @@ class MultiTaskModel(BaseModel):
             if not value.isfinite().all() or (name == 'std' and not (value > 0).all()):
                 above = ' above 0' if name == 'std' else ''
                 raise Mistake(f'data_preprocessor: {name}={value.flatten().tolist()}; give numbers{above}')
-        self.backbone = MODELS.build(backbone)
+        self.backbone = MODELS.build(backbone, kind='backbones')
         self.inputs = build_inputs(inputs)
-        self.tasks = ModuleDict({name: MODELS.build(self._with_widths(name, task)) for name, task in tasks.items()})
+        self.tasks = ModuleDict(
+            {name: MODELS.build(self._with_widths(name, task), kind=Task) for name, task in tasks.items()}
+        )
         for name, task in self.tasks.items():
             check_name(name, "a task's name")
             task.name = name  # with which its predictions' fields and its columns in tables begin
@@ -98,7 +101,7 @@ class MultiTaskModel(BaseModel):
         for module in self._fixed:
             module.requires_grad_(False)
         names = {'tasks': list(self.tasks), 'active_tasks': self.active_tasks}
-        self.weighting = MODELS.build(as_config(weighting, **names)) if weighting else None
+        self.weighting = MODELS.build(as_config(weighting, **names), kind=Weighting) if weighting else None
         self.compiled: Compiled | None = None
 
     def _with_widths(self, name: str, task: dict) -> dict:
@@ -143,7 +146,7 @@ class MultiTaskModel(BaseModel):
                 if is_late:
                     operator |= self._late_routes(operator, blocks)
                 self.sites[name.replace('.', '_')] = name
-                self.passing[name.replace('.', '_')] = MODELS.build(operator)
+                self.passing[name.replace('.', '_')] = MODELS.build(operator, kind=FeaturePassing)
                 before = site
             if len(given) > 1:
                 names = tuple([*self.sites.values()][-len(given) :])

@@ -51,7 +51,10 @@ class SplitBackbone(nn.Module):
         branches = branches or {}
         self.chains: dict[str | None, dict] = {None: {**chain}} if chain else {}
         self.chains |= {task: {**options['chain']} for task, options in branches.items() if options.get('chain')}
-        built = {key: cast(BlockChain, MODELS.build(without_lookups(config))) for key, config in self.chains.items()}
+        built = {
+            key: cast(BlockChain, MODELS.build(without_lookups(config), kind=BlockChain))
+            for key, config in self.chains.items()
+        }
         layouts = {key: blocks.measure() for key, blocks in built.items()}
         self.shared = BlockChain({})
         if chain and split_after is not None:
@@ -250,7 +253,7 @@ class ParallelBackbone(nn.Module):
         self.shared = BlockChain({})
         self.branches = nn.ModuleDict()
         for task, chains in branches.items():
-            networks = {name: MODELS.build(without_lookups(chain)) for name, chain in chains.items()}
+            networks = {name: MODELS.build(without_lookups(chain), kind=BlockChain) for name, chain in chains.items()}
             self.branches[task] = nn.ModuleDict(networks)
 
     def init_weights(self) -> None:

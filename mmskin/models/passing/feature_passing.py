@@ -35,9 +35,13 @@ class GatedRoute(nn.Module):
         self.gate_reads = gate_reads
         read = {**widths, 'both': sum(widths.values())}[gate_reads]
         source = widths['source']
-        self.message: nn.Module = MODELS.build(as_config(message, in_channels=source, out_channels=out_channels))
-        self.gate = MODELS.build(as_config(gate, in_channels=read, out_channels=out_channels)) if gate else None
-        self.op: nn.Module = MODELS.build(as_config(op, channels=out_channels))
+        self.message: nn.Module = MODELS.build(
+            as_config(message, in_channels=source, out_channels=out_channels), kind='messages'
+        )
+        self.gate: nn.Module | None = None
+        if gate:
+            self.gate = MODELS.build(as_config(gate, in_channels=read, out_channels=out_channels), kind='gates')
+        self.op: nn.Module = MODELS.build(as_config(op, channels=out_channels), kind='ops')
 
     def rates(self, source: Maps, target: Maps) -> Tensor:
         """What the gate lets through, at the resolution of what it reads."""

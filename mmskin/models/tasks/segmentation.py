@@ -48,7 +48,7 @@ class Segmentation(Task):
             of the mask with the largest expected Jaccard index, approximated by the ratio of the expected intersection
             to the expected union of independent pixels (Nowozin, Optimal decisions from probabilistic models: the
             intersection-over-union case, CVPR 2014). Where no pixel is above one half, there is nothing to outline.
-        post: What changes each final mask, in order: names or configs of callables from mask to mask, uint8 (H, W),
+        post: What changes each final mask, in order: names or configs of `MaskStep`s,
             e.g. ``['FillHoles', dict(type='Dilate', radius=0.02)]``.
         options: See ``Task``.
     """
@@ -75,7 +75,7 @@ class Segmentation(Task):
     def set_post(self, post: Sequence[str | dict]) -> None:
         """Finish masks by ``post`` from now on."""
         self.post_configs = [as_config(step) for step in post]
-        self.post = [MODELS.build(dict(step)) for step in self.post_configs]
+        self.post = [MODELS.build(dict(step), kind=MaskStep) for step in self.post_configs]
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits of the foreground and 0/1 masks (N, 1, H, W), at the masks' size."""

@@ -94,10 +94,10 @@ class Task(BaseModule):
         if target is not None:
             self.target = target
         self.neck = MODELS.build(neck) if neck else nn.Identity()
-        self.head = MODELS.build(head)
+        self.head = MODELS.build(head, kind='heads')
         self.losses = build_losses(losses, self.head, self.num_logits)
         self.loss_weight = loss_weight
-        self.fusion: Fusion | None = MODELS.build(fusion) if fusion else None
+        self.fusion: Fusion | None = MODELS.build(fusion, kind=Fusion) if fusion else None
         if self.fusion and not self.losses and type(self.fusion).on_logits is not Fusion.on_logits:
             raise Mistake(
                 f"{type(self.fusion).__name__} changes the logits, which the head's own loss does not see; give losses"
