@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmskin.errors import Mistake
+from mmskin.models.shapes import of_shape
+
 __all__ = ['GateRates', 'Rates', 'closed', 'is_closed', 'pass_features', 'unwrap', 'watched']
 
 Features = dict[str, Tensor]
@@ -76,7 +79,13 @@ def pass_features(
     for watcher in WATCHERS.get():
         watcher(site, operator, *given)
     passed = operator(*given)
-    return passed if operator.carries else (passed, None)
+    maps, handed = passed if operator.carries else (passed, None)
+    if not isinstance(maps, dict) or maps.keys() != leaving.keys():
+        named = ', '.join(map(str, maps)) if isinstance(maps, dict) else f'a {type(maps).__name__}'
+        raise Mistake(f'{type(operator).__name__} gives {named}; let it give a dict with maps of {", ".join(leaving)}')
+    for task, feature in leaving.items():
+        of_shape(maps[task], operator, *feature.shape)
+    return maps, handed
 
 
 class GateRates:

@@ -20,6 +20,7 @@ from mmskin.models.passing.base import (
     resize,
 )
 from mmskin.models.passing.gates import ConvMessage, ElementwiseGate, SumOp
+from mmskin.models.shapes import of_shape
 from mmskin.registry import MODELS, as_config
 
 READS = ('source', 'target', 'both')
@@ -33,6 +34,7 @@ class GatedRoute(nn.Module):
     ) -> None:
         super().__init__()
         self.gate_reads = gate_reads
+        self.out_channels = out_channels
         read = {**widths, 'both': sum(widths.values())}[gate_reads]
         source = widths['source']
         self.message: nn.Module = MODELS.build(
@@ -47,15 +49,18 @@ class GatedRoute(nn.Module):
         """What the gate lets through, at the resolution of what it reads."""
         assert self.gate is not None
         reads = {'source': source.x, 'target': target.x}.get(self.gate_reads)
-        return self.gate(torch.cat([resize(source.x, target.x), target.x], dim=1) if reads is None else reads)
+        reads = torch.cat([resize(source.x, target.x), target.x], dim=1) if reads is None else reads
+        rates = self.gate(reads)
+        return of_shape(rates, self.gate, reads.shape[0], self.out_channels, *reads.shape[2:], broadcasts=True)
 
     def forward(self, source: Maps, target: Maps, feature: Tensor) -> Tensor:
         """The target's ``feature`` joined with what gets through from ``source``, at the target's resolution."""
         message = self.message(source.x)
+        of_shape(message, self.message, source.x.shape[0], self.out_channels, *source.x.shape[2:])
         if self.gate is not None:
             rates = self.rates(source, target)
             message = rates * (message if self.gate_reads == 'source' else resize(message, target.x))
-        return self.op(feature, resize(message, feature))
+        return of_shape(self.op(feature, resize(message, feature)), self.op, *feature.shape)
 
 
 @MODELS.register_module()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.fusion import Fusion, Values
 from mmskin.models.losses import build_losses
+from mmskin.models.shapes import of_shape
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
@@ -108,14 +109,18 @@ class Task(BaseModule):
         if self.fusion is None:
             return feats
         *others, last = feats
-        return Fused((*others, self.fusion.on_maps(last, values)), values)
+        return Fused((*others, of_shape(self.fusion.on_maps(last, values), self.fusion, *last.shape)), values)
 
     def forward(self, feats: Feats) -> Tensor:
         """Logits from the branch's feature maps, and the inputs that ``fuse`` has put next to them."""
         logits = self.head(self.neck(feats))
+        if self.kind:
+            count = feats[-1].shape[0]  # an export would take len() for a constant
+            of_shape(logits, self.head, count, *('C', 'H', 'W') if self.kind == 'masks' else 'C')
         if self.fusion is None:
             return logits
-        return self.fusion.on_logits(logits, feats.values if isinstance(feats, Fused) else {})
+        fused = self.fusion.on_logits(logits, feats.values if isinstance(feats, Fused) else {})
+        return of_shape(fused, self.fusion, *logits.shape)
 
     def loss(self, feats: Feats, samples: Sequence[TaskSample]) -> dict[str, Tensor]:
         """Losses over the samples that have this task's label.
@@ -132,6 +137,11 @@ class Task(BaseModule):
         else:  # all images go through the head: batch norm over pooled maps cannot do with a single one
             logits, target = self.match(self(feats)[labelled].float(), samples)
             losses = {f'loss_{name}': loss(logits, target) for name, loss in self.losses.items()}
+            for name, value in losses.items():
+                is_loss = isinstance(value, Tensor)
+                if not is_loss or (logits.requires_grad and not value.requires_grad and value.any()):
+                    what = 'a tensor without gradient' if is_loss else f'a {type(value).__name__}'
+                    raise Mistake(f'{name} of {self.name} is {what}; let it give a tensor computed from the logits')
         return {name: value * self.loss_weight if 'loss' in name else value for name, value in losses.items()}
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:

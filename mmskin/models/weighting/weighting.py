@@ -9,6 +9,8 @@ from mmengine.dist import all_reduce
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+from mmskin.models.shapes import of_shape
+
 __all__ = ['StepSeed', 'Weighting']
 
 
@@ -58,6 +60,8 @@ class Weighting(nn.Module):
         present = torch.tensor([task in labelled for task in self.tasks], device=self.active.device)
         if self.balances:
             total, weights = self.combine(losses, present, network)
+            of_shape(total, self)
+            of_shape(weights, self, len(self.tasks))
         else:
             total, weights = self.vector(losses).sum(), torch.ones(len(self.tasks))
         return total, {task: weights[self.tasks.index(task)].detach() for task in losses}
@@ -65,7 +69,7 @@ class Weighting(nn.Module):
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the weights (T,), from each active task's loss and which tasks have labels (T,)."""
         values = self.vector(losses)
-        weights = self.weights(*mean_over_processes(values.detach(), present))
+        weights = of_shape(self.weights(*mean_over_processes(values.detach(), present)), self, len(self.tasks))
         return (weights * values).sum(), weights
 
     def vector(self, losses: Mapping[str, Tensor]) -> Tensor:
