@@ -12,6 +12,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ __all__ = [
     'write_json',
     'write_note',
     'write_text',
+    'write_unless_edited',
     'write_whole',
 ]
 
@@ -173,6 +175,32 @@ def refuse_replacing(path: str | Path, folder: str | Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as ``write_whole`` does; what is not UTF-8, as a name need not be, gets backslashes."""
     write_whole(path, text.encode(errors='backslashreplace'))
+
+
+def write_unless_edited(path: str | Path, text: str) -> Path:
+    """Write what users may edit, such as a config; one that is not as it was written stays, which is said.
+
+    The folder keeps digests of what was written.
+
+    Returns:
+        Where the text is: at ``path``, or next to what stays, as ``name.new.py``.
+    """
+    path, content = Path(path), text.encode(errors='backslashreplace')
+    note, digest = path.with_name('.written.json'), hashlib.sha256(content).hexdigest()
+    try:
+        known = read_note(note)
+    except Mistake:  # not there, or damaged
+        known = {}
+    digests = {digest, *known.get(path.name, ())}
+    is_file = path.is_file() and not path.is_symlink()
+    if is_file and hashlib.sha256(path.read_bytes()).hexdigest() not in digests:
+        new = path.with_suffix(f'.new{path.suffix}')
+        print(f'{path}: is not as mmskin wrote it, and stays; the new one is {new}', file=sys.stderr)
+        path = new
+    elif digest not in known.get(path.name, ()):  # first, so that a file of a killed process is known, too
+        write_note(note, {**known, path.name: sorted(digests)})
+    write_whole(path, content)
+    return path
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:

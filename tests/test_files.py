@@ -22,6 +22,7 @@ from mmskin.files import (
     write_json,
     write_note,
     write_text,
+    write_unless_edited,
     write_whole,
 )
 
@@ -289,3 +290,18 @@ def test_what_a_killed_process_left_goes_with_the_next_one_that_writes_there(tmp
     living.wait()
     assert (tmp_path / '.mine.part').exists()
     assert os.listdir(next(path for path in kept if path.is_dir())) == ['half']
+
+
+def test_a_report_that_was_edited_stays(tmp_path, capsys):
+    path = tmp_path / 'gates.md'
+    for text in ('one', 'two', 'one'):  # nobody has edited it
+        assert write_unless_edited(path, text) == path
+    assert capsys.readouterr().err == ''
+    path.write_text('mine')
+    (tmp_path / '.written.json').write_text('{')  # damaged
+    for text in ('one', 'two'):
+        assert write_unless_edited(path, text) == tmp_path / 'gates.new.md'
+        assert (path.read_text(), (tmp_path / 'gates.new.md').read_text()) == ('mine', text)
+        assert f'{path}: is not as mmskin wrote it, and stays' in capsys.readouterr().err
+    assert write_unless_edited(path, 'mine') == path
+    assert write_unless_edited(path, 'three') == path

@@ -18,7 +18,7 @@ from mmskin.config import set_in_datasets, tested_dataset
 from mmskin.drawing import read_thumbnail, save_figure
 from mmskin.errors import Mistake
 from mmskin.evaluation.statistics import NUM_RESAMPLES, image_counts, interval, weighted_auc, weighted_mean
-from mmskin.files import markdown_table, readable, write_csv, write_note, write_text
+from mmskin.files import markdown_table, readable, write_csv, write_note, write_unless_edited
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
@@ -168,8 +168,7 @@ def audit(
         cells.append([sample['image_id'], sample['gt_label'], *numbers])
     write_csv(out_dir / 'audit.csv', cells)
     _draw(out_dir / 'audit.png', inferencer, samples, scores)
-    write_text(out_dir / 'audit.md', audit_table(note))
-    return out_dir / 'audit.md'
+    return write_unless_edited(out_dir / 'audit.md', audit_table(note))
 
 
 def _image_and_lesion(inferencer: LesionInferencer, sample: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

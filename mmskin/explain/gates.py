@@ -21,7 +21,7 @@ from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_counts, interval, weighted_mean
-from mmskin.files import markdown_table, write_text
+from mmskin.files import markdown_table, write_unless_edited
 from mmskin.models.averaging import member_configs
 from mmskin.models.routes import NOTHING
 from mmskin.registry import MODELS, as_config
@@ -111,8 +111,7 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
         text += '\n' + summary(passing, table.rates, means, correlations(table))
         draw_rates(table, means, out_dir / 'rates.png')
         draw_maps(table, out_dir / 'maps.png', num_images)
-    write_text(out_dir / 'gates.md', text)
-    return out_dir / 'gates.md'
+    return write_unless_edited(out_dir / 'gates.md', text)
 
 
 def read_gates(recorded: str | Path, folder: str | Path) -> GateTable:

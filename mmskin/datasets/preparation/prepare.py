@@ -52,7 +52,7 @@ from mmskin.datasets.preparation.table import (
     write_table,
 )
 from mmskin.errors import MissingFile, Mistake
-from mmskin.files import refuse_links, write_csv, write_text, write_whole
+from mmskin.files import refuse_links, write_csv, write_unless_edited, write_whole
 from mmskin.readers.images import MAX_PIXELS, read_image
 from mmskin.readers.masks import read_mask
 
@@ -303,7 +303,7 @@ def write_outputs(folder: Path, name: str, collection: Collection, rows: Sequenc
         classes=repr(collection.classes),
         count=len(collection.classes),
     )
-    write_text(folder / f'{name}.py', text)
+    write_unless_edited(folder / f'{name}.py', text)
 
 
 def leaves(leak: Leak, split: str) -> bool:

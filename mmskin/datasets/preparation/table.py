@@ -19,7 +19,7 @@ from mmskin.datasets.preparation.record import Leak, SplitCheck
 from mmskin.datasets.task_dataset import listed
 from mmskin.datasets.transforms.loading import LoadImage, LoadMask
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
-from mmskin.files import read_csv, whole_file, write_csv
+from mmskin.files import csv_line, read_csv, whole_file, write_unless_edited
 
 TABLE, PRINTS = 'lesions.csv', 'prints.npz'
 MASKS = ('mask', *ATTRIBUTES)
@@ -207,4 +207,5 @@ def find_leaks(rows: Sequence[Row], prints: Mapping[str, Print], against: Sequen
 def write_table(folder: Path, rows: Sequence[Row]) -> None:
     """Write the table, from which ``CsvLesionDataset`` reads; it has attributes where the collection has."""
     columns = [column for column in COLUMNS if column not in ATTRIBUTES or any(row[column] for row in rows)]
-    write_csv(folder / TABLE, [columns, *([row[column] for column in columns] for row in rows)])
+    lines = [columns, *([row[column] for column in columns] for row in rows)]
+    write_unless_edited(folder / TABLE, ''.join(map(csv_line, lines)))

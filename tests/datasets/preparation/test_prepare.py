@@ -342,6 +342,22 @@ def test_files_of_the_user_s_own_are_kept(local, tmp_path, place):
     assert (tmp_path / place).read_text() == 'mine'
 
 
+def test_what_a_user_edited_stays(local, tmp_path, capsys):
+    folders, names = [tmp_path / 'data', tmp_path / 'data_24'], ['isic2017.py', 'lesions.csv']
+    prepare(replace(local, resize=24))
+    written = {folder / name: (folder / name).read_text() for folder in folders for name in names}
+    prepare(replace(local, resize=24))
+    assert 'stays' not in capsys.readouterr().err
+    for path, text in written.items():
+        path.write_text(text.replace('melanoma', 'mole'))
+    prepare(replace(local, resize=24))
+    said = capsys.readouterr().err
+    for path, text in written.items():
+        new = path.with_suffix(f'.new{path.suffix}')
+        assert (path.read_text(), new.read_text()) == (text.replace('melanoma', 'mole'), text)
+        assert f'{path}: is not as mmskin wrote it, and stays; the new one is {new}' in said
+
+
 def test_damaged_notes_of_an_earlier_run(local, tmp_path):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'preparation.json').write_text('{"archives": {"x": {}}}')
