@@ -260,7 +260,7 @@ class Service:
         began, status = time.perf_counter(), 500
         asked = {'name', 'contours', 'mm_per_pixel'}
         given = [key for key, _ in request.query_params.multi_items()]
-        inputs = {key: value for key, value in request.query_params.items() if key not in asked and value}
+        inputs = {key: value for key, value in request.query_params.items() if key not in asked}  # '' is unknown
         self.waiting.inc()
         try:
             if twice := [key for key in request.query_params if given.count(key) > 1]:
@@ -376,6 +376,8 @@ async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
         image = fields.get('image')
         if not isinstance(image, UploadFile):
             raise Refusal(400, 'the form has no file "image"')
+        if len(fields.getlist('image')) > 1:
+            raise Refusal(422, 'image: given twice')
         if others := [name for name in fields if name != 'image' and not name.startswith('_')]:  # as browsers add
             raise Refusal(422, f'{others[0]}: not read in a form; say it in the address, as /predict?{others[0]}=...')
         return await image.read(), image.filename

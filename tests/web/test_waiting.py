@@ -41,8 +41,10 @@ class SlowNetwork:
 
     def __init__(self, seconds):
         self.seconds, self.free = seconds, asyncio.Lock()
+        self.asked = []
 
     def remote(self, *question):
+        self.asked.append(question)
         return Answer(self.look())
 
     async def look(self):
@@ -98,3 +100,18 @@ def test_what_is_said_in_a_form_is_refused_not_ignored(field, status):
     response = asyncio.run(ask())
     assert response.status_code == status
     assert status == 200 or response.json()['error'].startswith(f'{field}: not read in a form; say it in the address')
+
+
+def test_nothing_in_the_address_is_passed_over():
+    """A misspelt name without a value goes to the network, too, which refuses it."""
+    network = SlowNetwork(0)
+
+    async def ask():
+        transport = httpx.ASGITransport(app=Service(network, Limits(), Load(), {'age': 'a number'}).app())
+        async with httpx.AsyncClient(transport=transport, base_url='http://service') as session:
+            await session.post('/predict?agee=&age=&contours=1', content=b'image')
+            return await session.post('/predict', files={'image': ('a.png', b'image')}, data={'image': 'b.png'})
+
+    response = asyncio.run(ask())
+    assert network.asked == [(b'image', 'image', {'agee': '', 'age': ''}, None, True)]
+    assert (response.status_code, response.json()) == (422, {'error': 'image: given twice'})
