@@ -114,7 +114,7 @@ def check_columns(
     path: Path, columns: Collection[str], if_missing: str, if_no_column: str, delimiter: str = ','
 ) -> list[str]:
     """The names of a table's columns, after the checks that ``read_rows`` makes before the first row."""
-    if not path.is_file():
+    if not path.exists():
         raise MissingFile(f'{path} is missing; {if_missing}')
     if len(delimiter) != 1:
         raise Mistake(f'{path}: the delimiter is {delimiter!r}; it has to be one character')

@@ -15,12 +15,12 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mmskin.datasets.isic2017 import by_id, files_in, index_masks
-from mmskin.datasets.tables import CLASSES, read_labels
+from mmskin.datasets.tables import CLASSES, read_labels, read_rows
 from mmskin.errors import MissingFile, Mistake
 from mmskin.evaluation.classification import average_precision
 from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
-from mmskin.files import markdown_table, number_in, read_csv, signed
+from mmskin.files import markdown_table, number_in, own_columns, signed
 from mmskin.readers.masks import read_levels, read_mask
 
 __all__ = [
@@ -304,19 +304,19 @@ def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:
     labels = {image_id: label for image_id, label in read_labels(truth).items() if label is not None}
     if not labels:
         raise Mistake(f'{truth}: has no image with a diagnosis')
+    own_columns(table)  # it is whole
     scores: dict[str, list[float]] = {}
-    try:
-        for row in read_csv(table):
-            image_id = row['image_id']
-            if image_id in scores:
-                raise Mistake(f'the id {image_id} occurs twice; keep one row')
+    needs = f'it needs image_id and a probability for each of {", ".join(CLASSES)}'
+    for where, row in read_rows(table, ('image_id', *CLASSES), '', needs):
+        image_id = row['image_id']
+        if image_id in scores:
+            raise Mistake(f'{where}: the id {image_id} occurs twice; keep one row')
+        try:
             scores[image_id] = [number_in(row[name]) for name in CLASSES]
-            if not all(0 <= score <= 1 for score in scores[image_id]):
-                raise Mistake(f'{image_id} has {scores[image_id]}, and a probability is from 0 to 1')
-    except (KeyError, ValueError) as error:
-        raise Mistake(
-            f'{table}: needs image_id and a probability for each of {", ".join(CLASSES)} ({error})'
-        ) from error
+        except ValueError as error:
+            raise Mistake(f'{where}: {error}; {needs}') from error
+        if not all(0 <= score <= 1 for score in scores[image_id]):
+            raise Mistake(f'{where}: {image_id} has {scores[image_id]}, and a probability is from 0 to 1')
     if missing := sorted(labels.keys() - scores.keys()):
         raise Mistake(f'{table}: {missing[0]} has a diagnosis in {truth} but no prediction ({len(missing)} such)')
     order = sorted(labels)

@@ -137,7 +137,7 @@ def decoding(name: str, kind: str) -> Iterator[None]:
     except MissingLibrary as error:
         raise MissingLibrary(f'{name}: {error}', name=error.name) from error
     except Mistake as error:
-        raise Mistake(f'{name}: {error}') from error
+        raise Mistake(str(error) if str(error).startswith(f'{name}: ') else f'{name}: {error}') from error
     except UnidentifiedImageError as error:
         raise Mistake(f'{name}: not {kind} that can be read; convert it to PNG') from error
     except Exception as error:  # decoders raise whatever they like

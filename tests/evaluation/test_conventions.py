@@ -1,5 +1,7 @@
 """One set of predictions under every convention, on two images whose scores can be worked out."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -97,6 +99,16 @@ def test_an_empty_folder_of_an_earlier_prediction_does_not_hide_the_masks(folder
     assert scores(folder) == expected
 
 
+def replaced_by_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def replaced_by_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ('break_it', 'message'),
     [
@@ -104,7 +116,21 @@ def test_an_empty_folder_of_an_earlier_prediction_does_not_hide_the_masks(folder
         (lambda root: (root / 'out/predictions.csv').write_text('image_id,melanoma\nx,1\n'), 'needs image_id and'),
         (lambda root: (root / 'out/predictions.csv').write_text(FOUND.rpartition('y')[0]), 'y has a diagnosis'),
         (lambda root: (root / 'out/predictions.csv').write_text(f'{FOUND}y,0,1,0,nevus\n'), 'the id y occurs twice'),
-        (lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', 'nan')), "'nan' is not a number"),
+        (
+            lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', 'nan')),
+            "line 2: 'nan' is not a number",
+        ),
+        (
+            lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace(',', ';')),
+            "error: {out}/predictions.csv: cells are separated by ';'",
+        ),
+        (lambda root: (root / 'out/predictions.csv').write_text(FOUND[:-1]), 'error: {out}/predictions.csv: damaged'),
+        (lambda root: replaced_by_a_folder(root / 'truth.csv'), 'truth.csv: Is a directory'),
+        (lambda root: replaced_by_a_pipe(root / 'truth.csv'), 'truth.csv: a device or a pipe'),
+        (
+            lambda root: replaced_by_a_pipe(root / 'truth/y_segmentation.png'),
+            'error: {truth}/y_segmentation.png: a device or a pipe',
+        ),
         (
             lambda root: (root / 'out/predictions.csv').write_text(FOUND.replace('0.4', '2')),
             'a probability is from 0 to 1',
@@ -116,7 +142,7 @@ def test_what_cannot_be_scored_is_named(folder, capsys, break_it, message):
     break_it(folder)
     arguments = ['--masks', str(folder / 'truth'), '--labels', str(folder / 'truth.csv')]
     assert main(['score', str(folder / 'out'), *arguments]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(out=folder / 'out', truth=folder / 'truth') in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
