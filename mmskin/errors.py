@@ -4,6 +4,7 @@ Plugins raise them, too: ``raise Mistake(f'window={window} of MyGate: give 1 or 
 """
 
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ from importlib import import_module
 from types import FrameType, ModuleType
 
 __all__ = [
+    'FULL',
     'Mistake',
     'MissingFile',
     'MissingLibrary',
@@ -49,6 +51,8 @@ LIBRARIES = {
 
 # What a wrong value in a config makes code raise that takes it apart, such as a list where there should be a dict.
 OF_VALUES = (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError)
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
 
 
 class Mistake(ValueError):
@@ -124,6 +128,8 @@ def executing(what: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in FULL and not error.filename:  # of mmengine's copy
+            raise Mistake(f'{what}: no room for temporary files ({error.strerror}); name a folder by TMPDIR') from error
         causes: list[BaseException] = [error]  # mmengine wraps what a module raises in another error
         while (cause := causes[0].__context__) and [_home(frame) for frame in _frames(causes[0])][-1:] == ['mmengine']:
             causes.insert(0, cause)

@@ -23,7 +23,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from mmskin.errors import MissingFile, Mistake
+from mmskin.errors import FULL, MissingFile, Mistake
 
 try:
     import fcntl
@@ -321,7 +321,7 @@ def named(path: Path, unfinished: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        is_unnamed = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        is_unnamed = error.filename is None and error.errno in FULL
         if is_unnamed or (unfinished and str(error.filename).startswith(str(unfinished))):
             error.filename = str(path)
         raise

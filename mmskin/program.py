@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable
 from types import ModuleType
 
-from mmskin.errors import Mistake, in_one_line
+from mmskin.errors import FULL, Mistake, in_one_line
 
 __all__ = ['add_launcher', 'answer', 'help_of', 'layout', 'run_tool']
 
-OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # said of no file in particular
+OF_DISKS = (*FULL, errno.EIO, errno.EROFS)  # said of no file in particular
 
 
 def run_tool(command: ModuleType) -> int:

@@ -329,3 +329,16 @@ def test_an_option_that_is_none(option, message, capsys):
         main(['train', CONFIG, '--cfg-options', option])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_room_for_temporary_files_is_no_fault_of_the_config(tmp_path, capsys):
+    """mmengine reads a copy of it there."""
+    resource = pytest.importorskip('resource', reason='a limit to what is written')
+    config, (soft, hard) = tmp_path / 'mine.py', resource.getrlimit(resource.RLIMIT_FSIZE)
+    config.write_text(f'tasks = {["seg"] * 1000}\n')
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        assert main(['config', str(config)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f'{config}: no room for temporary files (File too large); name a folder by TMPDIR' in capsys.readouterr().err
