@@ -93,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, and say the answers."""
     print('loading the network ...', file=sys.stderr, flush=True)  # some seconds, most of them for importing torch
+    from mmskin.files import named
     from mmskin.inference.image_sources import find_files
     from mmskin.inference.inferencer import LesionInferencer
     from mmskin.inference.prediction import CocoFile, PredictionFiles
@@ -133,15 +134,18 @@ def run(args: argparse.Namespace) -> int:
         items = inferencer.iterate(sources, lesion_probability=args.probabilities)
     with ExitStack() as stack:  # the folder last: earlier results there go only when nothing else can be refused
         files = lines = coco = None
-        if args.json:
-            lines = sys.stdout if args.json == '-' else stack.enter_context(open(args.json, 'a', encoding='utf-8'))
+        if args.json == '-':
+            lines = sys.stdout
+        elif args.json:
+            stack.enter_context(named(Path(args.json)))
+            lines = stack.enter_context(open(args.json, 'a', encoding='utf-8'))
         if args.coco:
             coco = stack.enter_context(CocoFile(args.coco, inferencer.classes))
         items = chain([*islice(items, 1)], items)  # also not by a cluster
         if args.out_dir:
             files = PredictionFiles(args.out_dir, inferencer.classes, args.overlays, args.probabilities)
             stack.enter_context(files)
-        if lines and args.json != '-' and lines.seekable():
+        if lines and args.json != '-' and os.path.isfile(args.json):
             lines.truncate(0)
         failed = _predict(args, inferencer, sources, items, files, lines, coco)
     return 1 if failed else 0

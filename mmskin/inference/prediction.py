@@ -376,7 +376,7 @@ class CocoFile:
         if kind and not self.counts['images']:
             self._open.__exit__(kind, error, trace)
             return
-        with self._open:
+        with named(self.path), self._open:
             categories = [dict(id=number, name=name) for number, name in enumerate(self.categories, 1)]
             self._file.write(b'{')
             for name, part in self.parts.items():

@@ -309,6 +309,29 @@ def test_earlier_results_stay_where_something_else_is_refused(predict, photos, t
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
+@pytest.mark.parametrize('option', ['--json', '--coco'])
+def test_a_disk_that_is_full_is_said_of_the_file(model, photos, tmp_path, capsys, monkeypatch, option):
+    resource = pytest.importorskip('resource', reason='a limit to what is written')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filled(self, *arguments, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        yield from iterate(self, *arguments, **options)
+
+    iterate = LesionInferencer.iterate
+    monkeypatch.setattr(LesionInferencer, 'iterate', filled)
+    path = tmp_path / 'file'
+    try:
+        assert main(['predict', str(photos / 'b.png'), option, str(path), '--model', model, '--device', 'cpu']) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f'error: {path}: File too large' in capsys.readouterr().err
+
+
+def test_lines_go_to_a_device_too(predict, photos):
+    assert predict(photos / 'b.png', '--json', os.devnull)[0] == 0
+
+
 def test_masks_that_no_prediction_wrote_are_not_replaced(predict, photos, tmp_path, capsys):
     """An expert's, next to the images, have the same names."""
     truth = tmp_path / 'out/masks/b_segmentation.png'
