@@ -268,6 +268,7 @@ def test_of_trials_that_all_fail_the_reason_is_said_without_its_traceback(tmp_pa
     [
         ('optim_wrapper.optimizer.lr=1e-5..1e-2', 'seg/IoU', '--metric seg/IoU: validation gives cls/AC, '),
         ('optim_wrapper.optimizer.rl=1e-5..1e-2', 'seg/JA', "AdamW has no option 'rl'"),
+        ('model.tasks.cls.head.dropout=[.1,.2,2.0]', 'seg/JA', '--search model.tasks.cls.head.dropout=2.0: '),
     ],
 )
 def test_what_no_trial_can_do_is_refused_before_the_trials(

@@ -166,8 +166,8 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     that was interrupted when it is called again.
 
     Raises:
-        Mistake: if Ray does not start, a setting is not one of the config, the work folder is that of another sweep or
-            damaged, no validation gives the metric, or no trial has a value.
+        Mistake: if Ray does not start, a setting or a value that is listed for it cannot be, the work folder is that of
+            another sweep or damaged, no validation gives the metric, or no trial has a value.
     """
     root = Path(os.path.abspath(plan.work_dir))
     note = json.loads(json.dumps(asdict(plan)))
@@ -180,9 +180,18 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
         raise Mistake(f'{state}: damaged, as by a kill or a full disk; remove {root} to search from scratch')
     space = space_of(plan.search)
     first = {name: values.sample() for name, values in space.items()}
-    cfg = plan.trial_config(first, str(root))
-    if not (root / NOTE).is_file() and plan.metric not in (names := validation_metrics(cfg)):
-        raise Mistake(f'--metric {plan.metric}: validation gives {", ".join(sorted(names))}')
+    plan.trial_config(first, str(root))
+    listed = [(name, value) for name, values in space.items() for value in getattr(values, 'categories', ())]
+    tried = [('', first), *((f'--search {name}={value}: ', {**first, name: value}) for name, value in listed)]
+    for number, (told, settings) in enumerate(() if (root / NOTE).is_file() else tried):
+        if number and settings == first:
+            continue
+        try:
+            metrics = validation_metrics(plan.trial_config(settings, str(root)))
+        except Mistake as error:
+            raise Mistake(f'{told}{error}') from error
+        if plan.metric not in metrics:
+            raise Mistake(f'{told}--metric {plan.metric}: validation gives {", ".join(sorted(metrics))}')
     with connected(address):
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler
