@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from mmengine.config import Config
@@ -153,6 +154,9 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
             raise Mistake(f'{later}: was trained after {gone}, which is gone; restore that, or remove {later}')
     else:
         outdated += former_stages(cfg.work_dir)
+    pending = [stage for stage in stages if not resume or finished_checkpoint(stage.work_dir) is None]
+    for stage in pending[1:]:
+        _check(copy.deepcopy(stage))
     checkpoint = None
     for number, stage in enumerate(stages, start=1):
         if number > 1:
@@ -175,6 +179,23 @@ def _run_all(cfg: Config, stages: list[Config], resume: bool) -> Path:
     if is_main_process():
         write_text(Path(cfg.work_dir) / NOTE, str(checkpoint))
     return checkpoint
+
+
+def _check(stage: Config) -> None:
+    """Build what a stage needs, in a folder that is removed, and so before an earlier stage takes hours."""
+    if stage.get('runner_type', 'LesionRunner') != 'LesionRunner':
+        return
+    with TemporaryDirectory(prefix='mmskin-check-') as folder:
+        stage.work_dir, stage.load_from, stage.visualizer = folder, None, None
+        keep_best(stage)
+        runner = build_runner(stage)
+        _ = runner.train_loop, runner.val_loop
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if runner.param_schedulers is not None:
+            runner.build_param_scheduler(runner.param_schedulers)
+    del runner
+    gc.collect()  # a runner and its network refer to each other
+    torch.cuda.empty_cache()
 
 
 def _average(cfg: Config, start: Path | None, outdated: list[str], is_last: bool) -> Path:

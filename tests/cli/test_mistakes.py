@@ -277,6 +277,22 @@ def test_a_setting_that_makes_no_sense(option, message, data, folder, capfd):
 
 
 @pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('stages.2.optim_wrapper.optimizer.rl=1', "AdamW has no option 'rl'"),
+        ('stages.1.custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'"),
+        ('stages.2.param_scheduler=[{"type": "Nope"}]', "No parameter scheduler is registered as 'Nope'"),
+        ('stages.1.train_dataloader.dataset.data_root=nowhere', 'nowhere/ISIC-2017_Training_Data is missing'),
+    ],
+)
+def test_a_mistake_in_a_later_stage_is_said_before_the_first_is_trained(option, message, data, folder, capfd):
+    assert main(['train', CONFIG, '--data-root', str(data), '--cfg-options', option]) == 2
+    said = capfd.readouterr()
+    assert message in said.err
+    assert 'training' not in said.out
+
+
+@pytest.mark.parametrize(
     ('line', 'message'),
     [
         ('optim_warpper = dict()', 'file.py: nothing reads optim_warpper; did you mean optim_wrapper?'),
