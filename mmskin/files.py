@@ -245,7 +245,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     if not path.name or (path.is_dir() and not path.is_symlink()):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if _is_device(path):  # it would be replaced, /dev/null by root as well
-        raise Mistake(f'{path}: a device or a pipe, which holds no file; name another')
+        raise Mistake(f'{path}: a device or a pipe, not a file; name another')
     with _unfinished(path, lambda new: open(new, 'xb')) as (unfinished, file):
         try:
             with file:
@@ -523,7 +523,7 @@ def own_columns(path: str | Path) -> list[str]:
         ends = file.read() == b'\n'
     if len(set(names)) < len(names) or not ends:
         what = 'a column twice' if len(set(names)) < len(names) else 'no end of its last line'
-        raise Mistake(f'{path}: damaged, it has {what}; make it again by what wrote it')
+        raise Mistake(f'{path}: damaged, it has {what}; make it again with the command that wrote it')
     return names
 
 
@@ -570,7 +570,9 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise MissingFile(f'{path}: not there') from error
     except (RecursionError, ValueError) as error:
-        raise Mistake(f'{path}: damaged, or not JSON ({error}); make it again by what wrote it') from error
+        raise Mistake(
+            f'{path}: damaged, or not JSON ({error}); make it again with the command that wrote it'
+        ) from error
 
 
 SEAL = 'sha256'
@@ -594,10 +596,12 @@ def read_note(path: str | Path, name: str | None = None) -> dict[str, Any]:
         Mistake: if it has another name, is damaged, was changed or comes from elsewhere.
     """
     if name and Path(path).name != name:
-        raise Mistake(f'{path}: name a file {name}, as it was written')
+        raise Mistake(f'{path}: give a file named {name}, as it was written')
     content = read_json(path)
     if not isinstance(content, dict) or content.pop(SEAL, None) != _digest(Path(path).name, content):
-        raise Mistake(f'{path}: was changed after it was written; restore it, or make it again by what wrote it')
+        raise Mistake(
+            f'{path}: was changed after it was written; restore it, or make it again with the command that wrote it'
+        )
     return content
 
 

@@ -253,7 +253,7 @@ class PluginRegistry(Registry):
                 is_ours = getattr(maker, '__module__', '').startswith('mmskin.')
                 if is_ours and kind_of(maker.__name__, maker) != kind:
                     named = described(maker, cfg)
-                    raise Mistake(f'{named} is none of the {kind}; name one that "mmskin list {kind}" shows')
+                    raise Mistake(f'{named} is not one of the {kind}; name one that "mmskin list {kind}" shows')
             elif inspect.isclass(maker) and not issubclass(maker, kind):
                 base = f'{kind.__module__}.{kind.__name__}'
                 raise Mistake(f'{maker.__name__} is no {kind.__name__}; name one that extends {base}')

@@ -159,16 +159,16 @@ HEAD = dict(type='ASPPHead', in_channels=4)
     [
         (
             dict(type='GatedFeaturePassing', **WIDTHS, gate='ConvMessage'),
-            'ConvMessage(in_channels=2, out_channels=2) is none of the gates; name one that "mmskin list gates" shows',
+            'ConvMessage(in_channels=2, out_channels=2) is not one of the gates; name one that "mmskin list',
         ),
-        (dict(type='GatedFeaturePassing', **WIDTHS, message='ElementwiseGate'), 'is none of the messages'),
-        (dict(type='GatedFeaturePassing', **WIDTHS, op='DiceLoss'), 'is none of the ops'),
+        (dict(type='GatedFeaturePassing', **WIDTHS, message='ElementwiseGate'), 'is not one of the messages'),
+        (dict(type='GatedFeaturePassing', **WIDTHS, op='DiceLoss'), 'is not one of the ops'),
         (
             dict(type='Segmentation', head=HEAD, post=[dict(type='ClsHead', in_channels=3)]),
             'ClsHead is no MaskStep; name one that extends',
         ),
-        (dict(type='Segmentation', head=dict(type='ScalarGate')), 'ScalarGate() is none of the heads'),
-        (dict(type='Segmentation', head=HEAD, losses=dict(a=dict(type='DWA'))), 'DWA() is none of the losses'),
+        (dict(type='Segmentation', head=dict(type='ScalarGate')), 'ScalarGate() is not one of the heads'),
+        (dict(type='Segmentation', head=HEAD, losses=dict(a=dict(type='DWA'))), 'DWA() is not one of the losses'),
         (
             dict(type='Segmentation', head=HEAD, fusion=dict(type='ClsHead')),
             'ClsHead is no Fusion; name one that extends',
@@ -191,7 +191,7 @@ def test_a_part_of_another_kind_is_refused(cfg, said):
         (dict(passing='ConvMessage'), 'ConvMessage is no FeaturePassing'),
         (dict(tasks=dict(cls=dict(type='ClsHead'))), 'ClsHead is no Task'),
         (dict(inputs=dict(age=dict(type='DWA'))), 'DWA is no Input'),
-        (dict(backbone=dict(type='ClsHead', in_channels=3)), 'ClsHead(in_channels=3) is none of the backbones'),
+        (dict(backbone=dict(type='ClsHead', in_channels=3)), 'ClsHead(in_channels=3) is not one of the backbones'),
     ],
 )
 def test_a_part_of_a_network_of_another_kind_is_refused(options, said):

@@ -25,10 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', help='model folder, as mmskin publish writes it')
     parser.add_argument('--data-root', default='data/isic2017', help='folder with ISIC-2017 in its official layout')
     parser.add_argument(
-        '--share', type=float, default=0.98, help='of the training images, left out in turn, that shall pass (0.98)'
+        '--share',
+        type=float,
+        default=0.98,
+        help='share of the training images, left out in turn, that should pass (0.98)',
     )
     parser.add_argument('--every', type=int, default=1, help='take every n-th training image (1)')
-    parser.add_argument('--measure-only', action='store_true', help='take the file that is there')
+    parser.add_argument('--measure-only', action='store_true', help='measure with the existing file')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
     python tools/late_fusion.py results/passing/none --data-root data/isic2017
 
-For each fold, PriorFusion counts what the other folds' images tell beside the image, and its table is added to the
+For each fold, PriorFusion counts age and sex of the other folds' images, and its table is added to the
 log-probabilities. Intervals are over images in whole groups, as if seeds did not matter; seeds are averaged.
 """
 

@@ -161,7 +161,7 @@ def select_shard(runs: Sequence[Run], shard: str | None, environment: Mapping[st
     if shard is None and own is not None:
         if (first, last) != ('0', f'{int(size or 0) - 1}'):
             raise Mistake(
-                f'this Slurm array has {size} ids from {first} to {last}, so that its parts are not known; submit it '
+                f'this Slurm array has {size} ids from {first} to {last}, so its parts are unknown; submit it '
                 'as --array=0-11, which are 12 parts, or say which part this task takes, such as --shard 3/12'
             )
         shard = f'{own}/{size}'

@@ -3,7 +3,7 @@
 mmskin benchmark suites/quick.py
 
 Finished runs are kept and interrupted ones continue. With several GPUs each takes the next free run
-(--processes); any number of these commands may also run at once, over one file system. On a cluster:
+(--processes); any number of these commands may also run at once, on a shared file system. On a cluster:
 sbatch --array=0-11 --wrap 'mmskin benchmark SUITE' gives each task its share; the ids have to begin at 0. On Ray,
 --on ray: each run is a task, which continues elsewhere if its node dies. Needs: pip install '.[ray]'
 """
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--processes', type=int, help='runs at the same time on this machine (one for each GPU)')
     parser.add_argument('--on', choices=['ray'], help='run on a Ray cluster, each run on any free node')
     parser.add_argument(
-        '--ray-address', metavar='ADDRESS', help='its address (by default one is started on this machine)'
+        '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
     )
     parser.add_argument('--shard', help='i/n: run only part i of n, from 0; Slurm arrays are recognised')
     parser.add_argument(

@@ -1,9 +1,9 @@
-"""Decode the images and masks of a config once, for every training to come.
+"""Decode the images and masks of a config once, for all later trainings.
 
 mmskin cache configs/fpm/lite0_isic2017.py cache --data-root data/isic2017
 mmskin train configs/fpm/lite0_isic2017.py --data-root data/isic2017 --cfg-options cache=cache
 
-After an interruption, or when images were added or changed, run it again: it does what is left.
+After an interruption, or when images were added or changed, run it again: it does the rest.
 """
 
 import argparse
@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--workers', type=int, default=2, help='processes that decode (2)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_dataloader.dataset.seed=1'
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        help='other settings, such as train_dataloader.dataset.seed=1',
     )
 
 

@@ -2,7 +2,7 @@
 
 mmskin config configs/fpm/lite0_isic2017.py --stage joint > joint.py
 
-What is printed is a config that can be read again.
+The output is itself a config.
 """
 
 import argparse
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--stage', help='merge in the settings of this stage (default: the whole config)')
     parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as train_cfg.max_epochs=2'
     )
 
 

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a listing is told on the command line."""
     parser.add_argument('kind', nargs='?', help='such as operators, gates, losses, datasets; all by default')
     parser.add_argument(
-        '--import', dest='imports', action='append', default=[], metavar='MODULE', help='with the plugins of your own'
+        '--import', dest='imports', action='append', default=[], metavar='MODULE', help='list its plugins, too'
     )
 
 

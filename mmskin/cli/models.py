@@ -3,7 +3,7 @@
 mmskin models
 mmskin models my_models
 
-A model is named by its name or its folder wherever one is asked for: mmskin predict --model NAME, mmskin test NAME.
+Commands take a model by its name or its folder: mmskin predict --model NAME, mmskin test NAME.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Name the disease and outline the lesion in images: a line for each, and on request a table, masks and more.
+"""Diagnose and outline the lesions in images: print a line for each, and on request write a table, masks and more.
 
 mmskin predict photo.jpg
 mmskin predict photo.jpg folder 'more/*.png' --out-dir OUT
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument('--batch-size', type=int, default=8, help='images at a time')
     model.add_argument('--on', choices=['ray'], help='predict on a Ray cluster, which sees the same files')
     model.add_argument(
-        '--ray-address', metavar='ADDRESS', help='its address (by default one is started on this machine)'
+        '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
     )
     parser.add_argument(
         '--max-pixels', type=int, default=50_000_000, help='largest image to decode, in pixels (50000000)'
@@ -70,19 +70,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help="average over several views (as the model's config says)"
     )
-    beside = parser.add_argument_group('more about the images, for networks that use it; what is left out is unknown')
+    beside = parser.add_argument_group('metadata, for networks that use it; what is left out counts as unknown')
     beside.add_argument('--metadata', metavar='TABLE', help='CSV with image_id and the inputs, such as age and sex')
     beside.add_argument('--age', help='age of all images without one in the table')
-    beside.add_argument('--sex', help='likewise')
+    beside.add_argument('--sex', help='sex of all images without one in the table')
     beside.add_argument(
-        '--input', action='append', default=[], metavar='NAME=VALUE', help='likewise, any other input of the network'
+        '--input', action='append', default=[], metavar='NAME=VALUE', help='the same for any other input of the network'
     )
     mask = parser.add_argument_group('mask')
     mask.add_argument('--fill-holes', action='store_true', help='fill the holes of each mask')
     mask.add_argument('--largest-component', action='store_true', help='keep the largest piece of each mask')
     more = parser.add_argument_group('more files in --out-dir')
     more.add_argument('--overlays', action='store_true', help='overlays/<image id>.jpg: the outline on the image')
-    more.add_argument('--probabilities', action='store_true', help='probabilities/<image id>.png: of lesion, 0 to 255')
+    more.add_argument(
+        '--probabilities',
+        action='store_true',
+        help='probabilities/<image id>.png: probability of lesion, from 0 to 255',
+    )
     more.add_argument(
         '--explain',
         action='store_true',
@@ -100,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
     wanted = [name for name in ('overlays', 'probabilities', 'explain') if getattr(args, name)]
     if wanted and args.out_dir is None:
-        raise Mistake(f'--{wanted[0]}: say where to: --out-dir FOLDER')
+        raise Mistake(f'--{wanted[0]} writes files; say where, by --out-dir FOLDER')
     if args.contours and args.json is None:
         raise Mistake('--contours go into --json; name a file, or - for standard output')
     if args.ray_address and not args.on:

@@ -3,8 +3,8 @@
 mmskin prepare isic2017 --out data/isic2017 --resize 256
 mmskin prepare ham10000 downloads --out data/ham10000 --against data/isic2017
 
-Archives are files, folders that hold some, or what somebody has unpacked. Those that are not given are downloaded where
-the collection has an address. After an interruption, run it again: it continues where it stopped. The report goes to
+Archives are files, folders with some, or folders already unpacked. Missing ones are downloaded where the collection has
+an address. After an interruption, run it again: it continues where it stopped. The report goes to
 preparation.txt in the data folder.
 """
 

@@ -7,7 +7,7 @@ To put test results on the card, test the folder and publish again:
 mmskin test my_model --split val --work-dir work_dirs/plain
 mmskin publish ... my_model --half --results work_dirs/plain/results.json
 
-Model folders become one that averages them: mmskin publish a both --with b c
+To average model folders in a new one: mmskin publish a both --with b c
 """
 
 import argparse
@@ -17,21 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
     from mmskin.config import SettingsAction
 
-    parser.add_argument('model', help='config that it was trained with, or a model (name or folder), to write it again')
+    parser.add_argument('model', help='config of the training, or a model (name or folder) to write again')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
     parser.add_argument('--with', nargs='+', metavar='MODEL', help='models to average it with: names or folders')
     size = parser.add_mutually_exclusive_group()
     size.add_argument('--half', action='store_true', help='half precision: half the size')
-    size.add_argument('--int8', action='store_true', help='8 bits for each weight and 16 for each 32: a quarter of it')
+    size.add_argument(
+        '--int8', action='store_true', help='8 bits for each weight and a factor for every 32: a quarter of the size'
+    )
     parser.add_argument('--results', help='results.json of mmskin test, with per_image.csv next to it, for the card')
     parser.add_argument('--tta-results', help='the same of a test with --tta')
     parser.add_argument('--audit', help='audit.json of mmskin audit, for the card')
     parser.add_argument('--recipe', help='command that trained the model, for the card')
     parser.add_argument('--card-text', default='', help='more about the training, for the card')
-    parser.add_argument('--license', default='apache-2.0', help="of the weights, by Hugging Face's names")
+    parser.add_argument('--license', default='apache-2.0', help='of the weights, as Hugging Face names it (apache-2.0)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, e.g. test_dataloader.batch_size=1'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as test_dataloader.batch_size=1'
     )
 
 

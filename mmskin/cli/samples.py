@@ -1,4 +1,4 @@
-"""Fetch a dozen real images of the ISIC archive, CC-0, to try mmskin on.
+"""Fetch a dozen real images (CC0) from the ISIC archive, to try mmskin on.
 
 mmskin samples OUT
 mmskin predict OUT --metadata OUT/samples.csv
@@ -13,9 +13,9 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is told on the command line."""
     parser.add_argument('out', metavar='OUT', help='the folder for the images')
-    parser.add_argument('--api', metavar='URL', help="address of the archive's descriptions of images")
+    parser.add_argument('--api', metavar='URL', help="address of the archive's API for descriptions of images")
     parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte before a connection is reset')
-    parser.add_argument('--attempts', type=int, default=4, help='failures in a row before it is given up')
+    parser.add_argument('--attempts', type=int, default=4, help='failures in a row before an image is given up')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'predictions',
         nargs='+',
-        help='folders written by mmskin predict, or of masks; with several, also the best',
+        help='folders that mmskin predict wrote, or folders of masks; with several, also says which is best',
     )
     parser.add_argument('--data-root', help='folder with ISIC-2017 in its official layout')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='test', help='split (test)')

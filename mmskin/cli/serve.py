@@ -1,12 +1,12 @@
-"""Serve a page: drop images on it, and see outline, probabilities and explanation. Or a service for programs, --api.
+"""Serve a page that shows outline, probabilities and explanation of images dropped on it, or a service (--api).
 
 mmskin serve
 mmskin serve --model configs/fpm/lite0_isic2017.py --checkpoint work_dirs/lite0_isic2017 --port 8000
 mmskin serve --api
 curl --data-binary @photo.jpg 'http://localhost:7860/predict?name=photo.jpg'
 
-Only this machine can open it, unless --host says otherwise. Nothing is kept of the images, and no request goes
-elsewhere. Research software, not a medical device. Needs: pip install '.[serve]', for the service '.[ray]'
+Only this machine can open it, unless --host says otherwise. Images are not kept, and no other machine is
+contacted. Research software, not a medical device. Needs: pip install '.[serve]', for the service '.[ray]'
 """
 
 import argparse
@@ -22,18 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='127.0.0.1',
         help='address to listen on (127.0.0.1, this machine only); 0.0.0.0 lets everybody in',
     )
-    parser.add_argument('--port', type=int, default=7860, help='7860')
+    parser.add_argument('--port', type=int, default=7860, help='port to listen on (7860)')
     parser.add_argument(
         '--allow-host',
         action='append',
         default=[],
         metavar='NAME',
-        help='name under which the page is asked for, such as that of a web server before it; may be repeated',
+        help='host name by which browsers reach the page, such as that of a web server in front of it; may be repeated',
     )
     parser.add_argument(
         '--trust-proxy',
         metavar='ADDRESS',
-        help="address of a web server before the page, whose X-Forwarded headers count (by default nobody's do)",
+        help='address of a web server in front of the page, whose X-Forwarded headers are trusted (none by default)',
     )
     parser.add_argument(
         '--model',
@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--max-megabytes', type=float, default=30, help='largest file accepted, in MB (30)')
     parser.add_argument(
-        '--max-total-megabytes', type=float, default=2000, help='MB of all uploads that wait for answers (2000)'
+        '--max-total-megabytes',
+        type=float,
+        default=2000,
+        help='largest sum of uploads that wait for answers, in MB (2000)',
     )
     parser.add_argument(
         '--max-pixels', type=int, default=50_000_000, help='largest image accepted, in pixels (50000000)'

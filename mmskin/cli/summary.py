@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='Python config')
     parser.add_argument('--size', type=int, help="side of the image in pixels (the pipeline's)")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as model.use_passing=False'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as model.use_passing=False'
     )
 
 

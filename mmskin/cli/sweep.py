@@ -1,9 +1,9 @@
-"""Search for good settings of a config: trials on Ray, chosen by Optuna, of which ASHA prunes those that fall behind.
+"""Search for good settings of a config: Optuna chooses trials, Ray runs them, and ASHA stops those that fall behind.
 
 mmskin sweep configs/fpm/lite0_isic2017.py --metric cls/AUC_mean --search optim_wrapper.optimizer.lr=1e-4..1e-2
 
-A trial is a training, judged by its validations: after the first, third, ninth ... one, of three trials the best goes
-on. The same command again continues where it was interrupted. Needs: pip install '.[ray]'
+A trial is a training, judged by its validations: after the first, third, ninth ... only the best third of the trials
+continues. The same command again continues where it was interrupted. Needs: pip install '.[ray]'
 """
 
 import argparse
@@ -23,14 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='settings: a range, 1e-4..1e-2 (logarithmic if it spans a factor of 10) or 2..6 (whole numbers), '
         'or values, [16,32]',
     )
-    parser.add_argument('--metric', required=True, help='of validation, such as seg/JA')
-    parser.add_argument(
-        '--mode', choices=['max', 'min'], default='max', help='whether more or less of it is better (max)'
-    )
-    parser.add_argument('--trials', type=int, default=20, help='20')
+    parser.add_argument('--metric', required=True, help='metric of the validation, such as seg/JA')
+    parser.add_argument('--mode', choices=['max', 'min'], default='max', help='whether higher or lower is better (max)')
+    parser.add_argument('--trials', type=int, default=20, help='number of trials (20)')
     parser.add_argument('--work-dir', help="trials and table go here (work_dirs/sweeps/<config's name>)")
     parser.add_argument('--data-root', help="data folder, instead of the config's")
-    parser.add_argument('--seed', type=int, default=0, help='0')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the search (0)')
     parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings of all trials')
     parser.add_argument(
         '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-report', action='store_true', help='leave out report.html and its figures')
     parser.add_argument('--calibrate-on', metavar='CSV', help='for the report: see mmskin report --help')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as test_dataloader.batch_size=1'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as test_dataloader.batch_size=1'
     )
     add_launcher(parser)
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help='one batch of every stage through training and validation; leaves no file',
+        help='run one batch of every stage through training and validation; leaves no file',
     )
     parser.add_argument(
         '--check', action='store_true', help='load every image and mask, and name those that are missing or damaged'
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, help="seed, instead of the config's")
     parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there in addition to TensorBoard')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, as train_cfg.max_epochs=2'
+        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as train_cfg.max_epochs=2'
     )
     add_launcher(parser)
 

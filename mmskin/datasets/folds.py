@@ -65,7 +65,7 @@ def assign_folds(
     groups = [first[number] for number in component.tolist()]
     labels = [-1 if (label := label_in(sample, target)) is None else label for sample in samples]
     if count < 2 or len(first) < count:
-        raise Mistake(f'folds={count}: there are {len(first)} groups of images to deal; give 2 to {len(first)} folds')
+        raise Mistake(f'folds={count}: there are {len(first)} groups of images; give 2 to {len(first)} folds')
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # of a class with fewer images than folds

@@ -35,7 +35,7 @@ def input_columns(path: Path, names: Collection[str]) -> dict[str, str]:
     if not columns:
         raise Mistake(f'{path} has no column {" or ".join(names)}, an input of this network; check the first line')
     if without := [name for name in names if name not in columns]:
-        print(f'{path}: has no column {" or ".join(without)}, and says nothing of it', file=sys.stderr)
+        print(f'{path}: has no column {" or ".join(without)}, which counts as unknown', file=sys.stderr)
     return columns
 
 

@@ -51,7 +51,7 @@ class Rows(Sequence[dict]):
                     content = file.read_buffer()
                 size = max(0, content.size - SEAL)
                 if all_of_it and hashlib.sha256(content[:size]).digest() != content[size:].to_pybytes():
-                    raise Mistake('its content is not what its digest is of')
+                    raise Mistake('its content does not match its digest')
                 reader = pa.ipc.open_file(content[:size])
                 self.schema = reader.schema
                 self.batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]

@@ -88,7 +88,7 @@ def shard_members(
             while rest := archive.fileobj.read(1 << 20):
                 if rest.strip(b'\0'):
                     raise Mistake(
-                        f'{shard}: goes on after its end; join archives by tar --concatenate, or keep them apart'
+                        f'{shard}: has data after its end; join archives by tar --concatenate, or keep them apart'
                     )
     except FileNotFoundError as error:
         raise MissingFile(f'{shard}: gone') from error

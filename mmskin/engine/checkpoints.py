@@ -207,7 +207,7 @@ def finished_checkpoint(folder: str | Path) -> Path | None:
         assert isinstance(name, str) and name == Path(name).name and _can_be(name), name
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise Mistake(
-            f'{mark}: damaged, or not what a finished stage leaves; remove it, and the stage continues from its last '
+            f'{mark}: damaged, or not written by a finished stage; remove it, and the stage continues from its last '
             'checkpoint'
         ) from error
     checkpoint = mark.parent / name

@@ -98,7 +98,7 @@ def _noted(path: Path) -> dict[str, Any]:
     note = read_json(path)
     is_note = isinstance(note, dict) and isinstance(note.get('settings'), dict)
     if not is_note or not isinstance(note.get('processes'), int):
-        raise Mistake(f'{path}: not what a training leaves; remove it, and the settings now are taken for those before')
+        raise Mistake(f'{path}: not written by a training; remove it to continue with the present settings')
     return note
 
 
@@ -222,7 +222,7 @@ def continue_training(runner: Runner, checkpoint: dict[str, Any], name: str) -> 
     own, saved = unwrap(runner.model).state_dict(), checkpoint['state_dict']
     if odd := sorted(own.keys() ^ saved.keys()) or sorted(key for key in own if own[key].shape != saved[key].shape):
         raise Mistake(
-            f'{name}: is of another network than the config, which is different in {odd[0]} ({len(odd)} such); restore '
+            f'{name}: is of another network than the config: {len(odd)} parameters differ, such as {odd[0]}; restore '
             'model, or train from scratch in another --work-dir'
         )
     if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):

@@ -249,7 +249,7 @@ def _run_stage(cfg: Config, start: Path | None, outdated: list[str], is_last: bo
         if others := {name: pair for name, pair in changed.items() if not name.startswith('custom_hooks')}:
             raise Mistake(
                 f'{cfg.work_dir}: this training has finished, and can no longer change {described(others)}; restore '
-                'it, say it of a later stage (stages.2.optim_wrapper.optimizer.lr=1e-4), or train in another --work-dir'
+                'it, set it in a later stage (stages.2.optim_wrapper.optimizer.lr=1e-4), or train in another --work-dir'
             )
         if changed:
             _say(f'{cfg.work_dir}: this training has finished, so other hooks change nothing: {described(changed)}')

@@ -274,7 +274,7 @@ def _read_outlines(folder: Path, truth: Path) -> Outlines | None:
     if not true:
         raise Mistake(f'{truth}: no true mask there, named <image id>_segmentation.png')
     if missing := sorted(true.keys() - predicted.keys()):
-        raise Mistake(f'{folder}: {missing[0]} has a true mask in {truth} but no prediction ({len(missing)} such)')
+        raise Mistake(f'{folder}: {missing[0]} has a true mask in {truth} but no prediction ({len(missing)} in all)')
     inside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     outside: dict[str, list[np.ndarray]] = {size: [] for size in SMALL}
     for image_id, path in sorted(true.items()):
@@ -318,7 +318,7 @@ def _read_diagnoses(table: Path, truth: Path) -> Diagnoses:
         if not all(0 <= score <= 1 for score in scores[image_id]):
             raise Mistake(f'{where}: {image_id} has {scores[image_id]}, and a probability is from 0 to 1')
     if missing := sorted(labels.keys() - scores.keys()):
-        raise Mistake(f'{table}: {missing[0]} has a diagnosis in {truth} but no prediction ({len(missing)} such)')
+        raise Mistake(f'{table}: {missing[0]} has a diagnosis in {truth} but no prediction ({len(missing)} in all)')
     order = sorted(labels)
     return Diagnoses(np.array([scores[name] for name in order]), np.array([labels[name] for name in order]))
 

@@ -247,7 +247,7 @@ class PerImageTable:
         places = {image_id: index for index, image_id in enumerate(self.image_ids)}
         if places.keys() != set(image_ids):
             odd = sorted(places.keys() ^ set(image_ids))
-            raise Mistake(f'two tests list different images: {odd[0]} is in one only ({len(odd)} such)')
+            raise Mistake(f'two tests list different images: {odd[0]} is in one only ({len(odd)} in all)')
         order = [places[image_id] for image_id in image_ids]
         columns = {name: values[order] for name, values in self.columns.items()}
         return replace(self, image_ids=list(image_ids), columns=columns)

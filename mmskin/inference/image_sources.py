@@ -81,8 +81,8 @@ class ImageSource:
         stated, is_square = read_spacing(data, self.max_pixels)
         if self.mm_per_pixel is not None and not is_square:
             raise Mistake(
-                f'{self.name}: its pixels are not square, so they have no one scale; leave out the millimetres '
-                'of a pixel, or resample it'
+                f'{self.name}: its pixels are not square, so one mm_per_pixel does not fit; leave it out, or '
+                'resample the image'
             )
         return stated if self.mm_per_pixel is None else self.mm_per_pixel
 

@@ -427,12 +427,12 @@ def read_models(
     cfg = networks[0][0]
     for other, _ in networks[1:]:
         if (class_names(other), tested_dataset(other).pipeline) != (class_names(cfg), tested_dataset(cfg).pipeline):
-            raise Mistake(f'{other.filename}: has other classes or prepares images otherwise than {cfg.filename}')
+            raise Mistake(f'{other.filename}: has other classes than {cfg.filename}, or prepares images differently')
     if len(networks) > 1:
         cfg.model = dict(type='Ensemble', members=[config.model for config, _ in networks])
     weights = [file for _, file in networks if file is not None]
     if weights and len(weights) < len(networks):
-        raise Mistake('an ensemble is of exported networks alone, or of none')
+        raise Mistake('exported networks cannot be averaged with others; name one kind')
     return cfg, weights
 
 

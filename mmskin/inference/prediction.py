@@ -155,7 +155,7 @@ class LesionPrediction:
         """
         content = Path(self.path) if image is None and self.path else image
         if content is None:
-            raise Mistake(f'{self.image_id} came from memory; give it, too: prediction.overlay(image)')
+            raise Mistake(f'{self.image_id} was not read from a file; give its image: prediction.overlay(image)')
         source = content if isinstance(content, ImageSource) else ImageSource(self.image_id, content)
         pixels, _ = source.read(OVERLAY_SIZE * min(self.size) / max(self.size))
         picture = draw_outlines(thumbnail(pixels, OVERLAY_SIZE), self.contours or [], self.size)
@@ -282,7 +282,9 @@ class PredictionFiles:
         if not self.table.is_file():  # which is there before any picture: others' would be replaced
             for folder in dict.fromkeys(self.out_dir / name for name, _ in OF_IMAGES):
                 if any(path.is_file() for path in folder.rglob('*')):
-                    raise Mistake(f'{folder}: has files of no prediction, which could be replaced; name another folder')
+                    raise Mistake(
+                        f'{folder}: has files that no prediction wrote, which could be replaced; name another folder'
+                    )
             return
         try:
             with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:

@@ -155,7 +155,7 @@ class TestTimeAugmentation(BaseModel):
 def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) -> list[View]:
     """Every flip of every zoom, and of every crop in each of the four corners."""
     if unknown := {*flips} - {*FLIPS}:
-        raise Mistake(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is none of {", ".join(FLIPS)}')
+        raise Mistake(f'flips={tuple(flips)}: {", ".join(sorted(unknown))} is not one of {", ".join(FLIPS)}')
     if not all(0 < crop < 1 for crop in crops) or not all(zoom > 0 for zoom in zooms):
         raise Mistake(f'crops={tuple(crops)} have to lie within (0, 1), and zooms={tuple(zooms)} above 0')
     windows = [(1 / zoom, (0.0, 0.0)) for zoom in zooms]
@@ -196,7 +196,7 @@ class Ensemble(BaseModel):
             raise Mistake('an ensemble without members: name one network at least')
         first, *others = (config.get('data_preprocessor') for config in member_configs(dict(members=members)))
         if odd := [other for other in others if other != first]:
-            raise Mistake(f'the networks of an ensemble prepare images alike; one has {odd[0]}')
+            raise Mistake(f'the networks of an ensemble have to prepare images alike; one has {odd[0]}')
         super().__init__()
         self.members = nn.ModuleList(MODELS.build(member) for member in members)
         self.data_preprocessor = self.members[0].data_preprocessor

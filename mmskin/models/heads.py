@@ -255,7 +255,7 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
             what += ', nor with the means of the maps'
     if package in ('mmpretrain', 'mmseg'):  # a user's own may do with real images alone
         near = 'mmpretrain.LinearClsHead or ClsHead' if ndim == 2 else 'other out_blocks, or another head'
-        raise Mistake(f'{head["type"]} cannot do with {what} ({reason}); take {near}')
+        raise Mistake(f'{head["type"]} cannot work with {what} ({reason}); take {near}')
     return task
 
 

@@ -22,7 +22,7 @@ def of_shape(output: Any, part: Any, *shape: int | str, broadcasts: bool = False
         Mistake: if it is anything else.
     """
     if not isinstance(output, Tensor):
-        raise Mistake(f'{type(part).__name__} gives a {type(output).__name__}; let it give a tensor of {listed(shape)}')
+        raise Mistake(f'{type(part).__name__} returns a {type(output).__name__}; return a tensor of {listed(shape)}')
     given = output.shape
     pairs = zip(given, shape, strict=False)
     fits = (
@@ -32,7 +32,7 @@ def of_shape(output: Any, part: Any, *shape: int | str, broadcasts: bool = False
     if len(given) == len(shape) and all(fits):
         return output
     also = ', where any but the first may be 1' if broadcasts else ''
-    raise Mistake(f'{type(part).__name__} gives {listed(given)}; let it give {listed(shape)}{also}')
+    raise Mistake(f'{type(part).__name__} returns {listed(given)}; return {listed(shape)}{also}')
 
 
 def listed(shape: Any) -> str:

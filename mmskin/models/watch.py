@@ -82,7 +82,7 @@ def pass_features(
     maps, handed = passed if operator.carries else (passed, None)
     if not isinstance(maps, dict) or maps.keys() != leaving.keys():
         named = ', '.join(map(str, maps)) if isinstance(maps, dict) else f'a {type(maps).__name__}'
-        raise Mistake(f'{type(operator).__name__} gives {named}; let it give a dict with maps of {", ".join(leaving)}')
+        raise Mistake(f'{type(operator).__name__} returns {named}; return a dict with maps of {", ".join(leaving)}')
     for task, feature in leaving.items():
         of_shape(maps[task], operator, *feature.shape)
     return maps, handed

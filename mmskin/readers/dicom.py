@@ -179,7 +179,7 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
         raise Mistake(f'{channels} channels of {dataset.PhotometricInterpretation}; export it as RGB')
     if dataset.get('PixelRepresentation') and not str(dataset.PhotometricInterpretation).startswith('MONOCHROME'):
         raise Mistake(
-            f'signed values of {dataset.PhotometricInterpretation}, which DICOM knows unsigned; export it again'
+            f'signed values of {dataset.PhotometricInterpretation}, which DICOM defines as unsigned; export it again'
         )
     check_size((height, width), max_pixels)
     depth = channels * max(1, int(dataset.BitsAllocated) // 8)

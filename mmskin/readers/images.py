@@ -189,7 +189,7 @@ def open_image(data: bytes) -> Image.Image:
                 return image
             if name == 'TIFF':
                 raise Mistake(
-                    'a TIFF of a kind that is not read; write one page, grey or RGB, of 8 or 16 bits a channel'
+                    'an unsupported kind of TIFF; save it as one page, grey or RGB, of 8 or 16 bits a channel'
                 )
     raise UnidentifiedImageError('no image that can be read')
 
@@ -279,7 +279,7 @@ def decode_deep(data: bytes, image: Image.Image) -> np.ndarray:
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     if tags.get(TIFF_PHOTOMETRIC, 2) != 2 or {*tags.get(TIFF_BITS, (16,))} != {16} or tags.get(TIFF_PLANES, 1) != 1:
         raise Mistake(
-            f'more than 8 bits a channel of {image.mode}, of a kind that is not read; write RGB, pixel by pixel'
+            f'more than 8 bits a channel of {image.mode}, of an unsupported kind; save it as RGB, pixel by pixel'
         )
     pixels = decode_plain(data, cv2.IMREAD_UNCHANGED)
     assert pixels.dtype == np.uint16 and pixels.ndim == 3, 'of one channel, Pillow keeps all bits'

@@ -337,7 +337,7 @@ def test_masks_that_no_prediction_wrote_are_not_replaced(predict, photos, tmp_pa
     truth = tmp_path / 'out/masks/b_segmentation.png'
     write_whole(truth, b"an expert's")
     assert predict(photos / 'b.png')[0] == 2
-    assert f'{truth.parent}: has files of no prediction' in capsys.readouterr().err
+    assert f'{truth.parent}: has files that no prediction wrote' in capsys.readouterr().err
     assert truth.read_bytes() == b"an expert's"
 
 

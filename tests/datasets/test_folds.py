@@ -86,7 +86,7 @@ def test_a_table_from_earlier_is_checked(table, tmp_path):
 @pytest.mark.parametrize(
     ('count', 'groups', 'message'),
     [
-        (16, 'groups.csv', 'there are 15 groups of images to deal'),
+        (16, 'groups.csv', 'there are 15 groups of images'),
         (5, 'none.csv', r'none\.csv is missing'),
         (5, dict(csv='groups.csv', id_column='group'), 'none of the 60 images is in its column group'),
         (5, dict(table='groups.csv'), 'table is unknown or missing'),

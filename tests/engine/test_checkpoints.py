@@ -192,14 +192,14 @@ def test_a_lost_note_is_no_silent_restart(folder, training, capsys):
 )
 def test_a_mark_that_no_stage_left_is_named(mark, folder, training):
     (folder / 'stage.json').write_text(mark)
-    with pytest.raises(ValueError, match=r'stage\.json: damaged, or not what a finished stage leaves'):
+    with pytest.raises(ValueError, match=r'stage\.json: damaged, or not written by a finished stage'):
         run_stages(training(folder), resume=True)
 
 
 @pytest.mark.parametrize('note', ['', '[]', '{}', '{"settings": 5, "processes": 1}', '{"settings": {}}', 'null'])
 def test_settings_that_no_training_left_are_named(note, folder, training):
     (folder / 'settings.json').write_text(note)
-    with pytest.raises(ValueError, match=r'settings\.json: (damaged|not what a training leaves)'):
+    with pytest.raises(ValueError, match=r'settings\.json: (damaged|not written by a training)'):
         run_stages(training(folder), resume=True)
 
 

@@ -107,7 +107,7 @@ def test_goes_on_after_a_kill_in_the_added_epochs(train, tmp_path):
         ({'optim_wrapper.optimizer.type': 'Adam'}, r'optim_wrapper\.optimizer\.type \(AdamW before, Adam now\)'),
         ({'train_cfg': dict(by_epoch=False, max_iters=9)}, r'train_cfg\.by_epoch \(True before, False now\)'),
         ({'load_from': 'other.pth'}, r'load_from \(None before, other\.pth now\)'),
-        ({'model.weighting': dict(type='UncertaintyWeights')}, r'another network than the config, .*weighting\.'),
+        ({'model.weighting': dict(type='UncertaintyWeights')}, r'another network than the config: .*weighting\.'),
         ({'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0)}, 'optimizer has other parameters'),
     ],
 )

@@ -156,7 +156,7 @@ def test_the_command_takes_a_table_and_options(predict, inferencer, images, tmp_
 
 def test_a_table_without_a_column_for_an_input_says_so(predict, images, tmp_path):
     (tmp_path / 'table.csv').write_text(f'image_id,age,gender\n{images[0].stem},30,male\n')
-    assert 'table.csv: has no column sex, and says nothing of it' in predict('--metadata', tmp_path / 'table.csv')[1]
+    assert 'table.csv: has no column sex, which counts as unknown' in predict('--metadata', tmp_path / 'table.csv')[1]
 
 
 @pytest.mark.parametrize(

@@ -130,38 +130,38 @@ def test_rates_may_be_shared_by_channels_and_positions(change):
 @pytest.mark.parametrize('part', ['gate', 'message', 'op'])
 def test_a_gate_a_message_or_an_op(part, shape):
     kind = Join if part == 'op' else Convolution
-    with pytest.raises(Mistake, match=f'{kind.__name__} gives .*; let it give .*2, 8, '):
+    with pytest.raises(Mistake, match=f'{kind.__name__} returns .*; return .*2, 8, '):
         learn(dict(type='GatedFeaturePassing', **{part: dict(type=kind, change=SHAPES[shape])}))
 
 
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        (lambda maps: {'cls': maps['cls']}, 'Passing gives cls; let it give a dict with maps of cls, seg'),
-        (lambda maps: [*maps.values()], 'Passing gives a list'),
-        (lambda maps: None, 'Passing gives a NoneType'),
+        (lambda maps: {'cls': maps['cls']}, 'Passing returns cls; return a dict with maps of cls, seg'),
+        (lambda maps: [*maps.values()], 'Passing returns a list'),
+        (lambda maps: None, 'Passing returns a NoneType'),
         (
             lambda maps: {task: x[:1] for task, x in maps.items()},
-            'Passing gives (1, 8, 5, 6); let it give (2, 8, 5, 6)',
+            'Passing returns (1, 8, 5, 6); return (2, 8, 5, 6)',
         ),
     ],
 )
 def test_an_operator(change, said):
     with pytest.raises(Mistake, match=re.escape(said)):
         learn(dict(type=Passing, change=change))
-    with pytest.raises(Mistake, match=r'Carrying gives \(1, 8'):
+    with pytest.raises(Mistake, match=r'Carrying returns \(1, 8'):
         learn(dict(type=Carrying))
 
 
 @pytest.mark.parametrize('shape', ['1CHW', 'none', 'numpy'])
 def test_a_head(shape):
-    with pytest.raises(Mistake, match=r'Logits gives .*; let it give .*\(2, C\)'):
+    with pytest.raises(Mistake, match=r'Logits returns .*; return .*\(2, C\)'):
         learn(head=dict(type=Logits, change=SHAPES[shape]))
 
 
 @pytest.mark.parametrize('change', [float, lambda x: None, lambda x: x.detach(), lambda x: {'loss': x}])
 def test_a_loss(change):
-    with pytest.raises(Mistake, match='loss_ce of cls is .*; let it give a tensor computed from the logits'):
+    with pytest.raises(Mistake, match='loss_ce of cls is .*; return a tensor computed from the logits'):
         learn(losses=dict(ce=dict(type=Loss, change=change)))
 
 
@@ -172,11 +172,11 @@ def test_a_loss_of_nothing_may_have_no_gradient():
 @pytest.mark.parametrize('kind', [OnMaps, OnLogits])
 def test_a_fusion(kind):
     age = dict(age=dict(type='Numeric', minimum=0, maximum=120))
-    with pytest.raises(Mistake, match=f'{kind.__name__} gives .*; let it give .2, '):
+    with pytest.raises(Mistake, match=f'{kind.__name__} returns .*; return .2, '):
         learn(inputs=age, fusion=dict(type=kind))
 
 
 @pytest.mark.parametrize('change', [partial(torch.unsqueeze, dim=1), torch.sum, torch.Tensor.tolist, lambda x: None])
 def test_a_weighting(change):
-    with pytest.raises(Mistake, match=r'Weights gives .*; let it give .*\(2\)'):
+    with pytest.raises(Mistake, match=r'Weights returns .*; return .*\(2\)'):
         learn(weighting=dict(type=Weights, change=change))

@@ -334,7 +334,7 @@ def test_pixels_that_are_not_square_have_no_scale(tags, is_square):
         (dict(BitsStored=4, HighBit=7), '4 bits a pixel below bit 7'),
         (
             dict(pixels=COLOURS, PixelData=COLOURS.tobytes(), PixelRepresentation=1),
-            'signed values of RGB, which DICOM knows unsigned',
+            'signed values of RGB, which DICOM defines as unsigned',
         ),
         (
             dict(pixels=COLOURS, PixelData=COLOURS.tobytes(), PhotometricInterpretation='YBR_RCT'),

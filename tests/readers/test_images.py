@@ -161,13 +161,19 @@ LOST = {
         lambda: tiff(np.dstack([RGB, RGB[..., :2]]), photometric='rgb', planarconfig='contig'),
         '5 channels',
     ),
-    'bands apart': (lambda: tiff(np.stack([RAMP] * 4), planarconfig='separate', photometric='minisblack'), 'TIFF of a'),
+    'bands apart': (
+        lambda: tiff(np.stack([RAMP] * 4), planarconfig='separate', photometric='minisblack'),
+        'unsupported kind of TIFF',
+    ),
     'pages': (lambda: tiff(np.stack([RAMP] * 4), photometric='minisblack'), 'several pages'),
     'frames': (lambda: encode(RGB, 'WEBP', save_all=True, append_images=[Image.fromarray(255 - RGB)]), 'or frames'),
     'PNG frames': (lambda: encode(RGB, 'PNG', save_all=True, append_images=[Image.fromarray(255 - RGB)]), 'or frames'),
-    'colours as fractions': (lambda: tiff(RGB.astype(np.float32) / 255, photometric='rgb'), 'a TIFF of a kind'),
+    'colours as fractions': (
+        lambda: tiff(RGB.astype(np.float32) / 255, photometric='rgb'),
+        'an unsupported kind of TIFF',
+    ),
     'fractions above 1': (lambda: tiff(RAMP.astype(np.float32)), 'type float32 from 0.0 to 230.0'),
-    '32 bits': (lambda: tiff(RGB.astype(np.uint32), photometric='rgb'), 'a TIFF of a kind'),
+    '32 bits': (lambda: tiff(RGB.astype(np.uint32), photometric='rgb'), 'an unsupported kind of TIFF'),
     'CMYK of 16 bits': (lambda: tiff(np.dstack([RGB, RAMP]).astype(np.uint16), photometric='separated'), 'of CMYK'),
     'planes of 16 bits': (
         lambda: tiff(np.moveaxis(RGB, 2, 0).astype(np.uint16) * 257, photometric='rgb', planarconfig='separate'),

@@ -317,7 +317,7 @@ def refuse_foreign(folder: Path, name: str, mark: str) -> None:
     files = [folder / file for file in (TABLE, PRINTS, 'leaks.csv', f'{name}.py', f'{NAME}.txt', SUMS_FILE)]
     if not (folder / mark).is_file() and (there := [file for file in files if os.path.lexists(file)]):
         raise Mistake(
-            f'{there[0]} is of no preparation, and would be replaced; move it, or name another folder as --out'
+            f'{there[0]} was not written by mmskin prepare, and would be replaced; move it, or name another --out'
         )
 
 

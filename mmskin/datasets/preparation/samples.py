@@ -140,7 +140,7 @@ def verify(path: Path, size: int, noted: Mapping[str, Any]) -> str:
     """
     content = path.read_bytes()
     if len(content) != size:
-        raise Mistake(f'{len(content)} bytes came, and the archive states {size}')
+        raise Mistake(f'{len(content)} bytes arrived, but the archive states {size}')
     read_image(content, name=path.name)
     sha256 = hashlib.sha256(content).hexdigest()
     if noted and noted['sha256'] != sha256:

@@ -153,7 +153,9 @@ def deal(rows: Sequence[Row], prints: Mapping[str, Print], dealt: Sequence[str])
     try:
         folds = assign_folds(samples, count, [[(pair.one.split, pair.other.split) for pair in alike], lesions])
     except Mistake as error:
-        raise Mistake(f'{len(pool)} images are too few to deal {" and ".join(dealt)} from them ({error})') from error
+        raise Mistake(
+            f'{len(pool)} images are too few for a split into train, {" and ".join(dealt)} ({error})'
+        ) from error
     for row in pool:
         row['split'] = dict(enumerate(dealt)).get(folds[row['image_id']][0], 'train')
 

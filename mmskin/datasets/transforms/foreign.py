@@ -217,7 +217,7 @@ def build_step(build: Callable, cfg: Any, *args: Any, **kwargs: Any) -> Callable
     name = f'{kind.__module__}.{kind.__name__}' if inspect.isclass(kind) else str(kind)
     short = name.rpartition('.')[2]
     if short in OURS and not name.startswith('mmskin.'):
-        raise Mistake(f'{name} does not give what mmskin takes; use {OURS[short]}')
+        raise Mistake(f'{name} does not return what mmskin needs; use {OURS[short]}')
     if not name.startswith((f'{ALBUMENTATIONS}.', f'{TORCHVISION}.')):
         return carry_masks(build(cfg, *args, **kwargs))
     if name.startswith(f'{ALBUMENTATIONS}.'):
@@ -257,7 +257,7 @@ def build_pipeline(pipeline: Iterable[dict | Callable]) -> list[Callable]:
         probed = [probe(step, seed, has_mask=not is_early) for seed in range(PROBES)]
         agreements = [agreement for agreement in probed if agreement is not None]
         if not agreements:
-            raise Mistake(f'{name_of(step)} gives None of every image; let it return its dict')
+            raise Mistake(f'{name_of(step)} returns None for every image; return the dict')
         if sum(agreement < 0.5 for agreement in agreements) > 1:
             raise Mistake(
                 f'{name_of(step)} moves the image before LoadMask reads the mask; put LoadMask before it'
@@ -311,7 +311,7 @@ def probe(step: Callable, seed: int, has_mask: bool) -> float | None:
     if results is None:
         return None
     if not isinstance(results, Mapping):
-        raise Mistake(f'{name_of(step)} gives {type(results).__name__}; let it return its dict')
+        raise Mistake(f'{name_of(step)} returns {type(results).__name__}; return the dict')
     if 'img' not in results:
         return 1.0
     image, mask = results['img'], results.get('gt_seg_map', mask)

@@ -470,4 +470,4 @@ def _verify(kind: str, blocks: Mapping[str, nn.Module], image: Tensor, end: Tens
         if cells.ndim > 2:  # no pooled vector
             forms = [form for form in _forms(cells) if form.shape == x.shape]
             if not any(torch.allclose(form, x, rtol=1e-3, atol=1e-3 * float(x.abs().max())) for form in forms):
-                raise Mistake(f'{kind} does more between its blocks than hand on what they give; {ANOTHER}')
+                raise Mistake(f'{kind} does more between its blocks than pass on their output; {ANOTHER}')

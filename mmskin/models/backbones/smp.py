@@ -49,7 +49,7 @@ class SMPBackbone(nn.Module):
         self.chain = chain
         self.places = dict(branches or {'cls': 'encoder', 'seg': 'decoder'})
         if wrong := {*self.places.values()} - {*PLACES}:
-            raise Mistake(f'branches={self.places}: {", ".join(sorted(wrong))} is none of {", ".join(PLACES)}')
+            raise Mistake(f'branches={self.places}: {", ".join(sorted(wrong))} is not one of {", ".join(PLACES)}')
         kind = getattr(needs(LIBRARY, EXTRA), architecture, None)
         if kind is None:
             raise Mistake(f'architecture={architecture!r}: SMP has none of this name; DeepLabV3Plus is one')

@@ -141,7 +141,7 @@ class Task(BaseModule):
                 is_loss = isinstance(value, Tensor)
                 if not is_loss or (logits.requires_grad and not value.requires_grad and value.any()):
                     what = 'a tensor without gradient' if is_loss else f'a {type(value).__name__}'
-                    raise Mistake(f'{name} of {self.name} is {what}; let it give a tensor computed from the logits')
+                    raise Mistake(f'{name} of {self.name} is {what}; return a tensor computed from the logits')
         return {name: value * self.loss_weight if 'loss' in name else value for name, value in losses.items()}
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:

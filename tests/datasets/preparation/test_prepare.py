@@ -336,7 +336,7 @@ def test_a_size_that_makes_no_sense(local, size):
 def test_files_of_the_user_s_own_are_kept(local, tmp_path, place):
     (tmp_path / place).parent.mkdir()
     (tmp_path / place).write_text('mine')
-    with pytest.raises(ValueError, match=f'{place} is of no preparation, and would be replaced; move it'):
+    with pytest.raises(ValueError, match=f'{place} was not written by mmskin prepare, and would be replaced; move it'):
         prepare(replace(local, resize=24))
     assert [path.name for path in (tmp_path / place).parent.iterdir()] == [(tmp_path / place).name]
     assert (tmp_path / place).read_text() == 'mine'

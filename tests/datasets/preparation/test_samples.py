@@ -86,7 +86,7 @@ def test_what_was_changed_is_fetched_again(fetch, archive, tmp_path):
     ('changed', 'message'),
     [
         (dict(copyright_license='CC-BY-NC'), f'{FIRST} is now under CC-BY-NC, not CC-0; it is left out'),
-        (dict(file=dict(size=9999)), 'bytes came, and the archive states 9999'),
+        (dict(file=dict(size=9999)), 'bytes arrived, but the archive states 9999'),
     ],
 )
 def test_an_image_that_is_left_out(changed, message, fetch, archive, tmp_path):

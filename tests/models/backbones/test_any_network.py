@@ -398,7 +398,7 @@ def test_a_head_of_maps_gets_maps():
     [
         (
             dict(head=dict(type='mmpretrain.DeiTClsHead', num_classes=3)),
-            r'DeiTClsHead cannot do with 320x4x4, .* nor with the means .*; take mmpretrain.LinearClsHead or ClsHead',
+            r'DeiTClsHead cannot work with 320x4x4, .* nor with the means .*; take mmpretrain.LinearClsHead or ClsHead',
         ),
         (
             dict(
@@ -417,11 +417,11 @@ def test_a_head_that_reads_something_else_is_refused(task, message):
 
 def test_a_decoder_that_reads_more_than_maps_is_refused():
     with pytest.raises(
-        Mistake, match='mmseg.OCRHead cannot do with 40x.*prev_output.*; take other out_blocks, or another'
+        Mistake, match='mmseg.OCRHead cannot work with 40x.*prev_output.*; take other out_blocks, or another'
     ):
         network(split(CHAINS['ConvNeXt']), ATTENDING)
     alone = dict(type='SplitBackbone', chain=CHAINS['ConvNeXt'], branches=dict(cls={}, seg={}))
-    with pytest.raises(Mistake, match='DepthwiseSeparableASPPHead cannot do with 320x4x4, .*; take other out_blocks'):
+    with pytest.raises(Mistake, match='DepthwiseSeparableASPPHead cannot work with 320x4x4, .*; take other out_blocks'):
         network(alone, HEADS['DeepLabV3+'])
 
 

@@ -50,7 +50,7 @@ def test_the_encoder_starts_from_the_weights_that_ours_starts_from(peer):
     [
         (dict(encoder='resnet1'), 'Wrong encoder name'),
         (dict(architecture='DeepLabV9'), 'DeepLabV9'),
-        (dict(branches=dict(cls='encoder', seg='head')), 'head is none of encoder, decoder'),
+        (dict(branches=dict(cls='encoder', seg='head')), 'head is not one of encoder, decoder'),
     ],
 )
 def test_a_mistake_is_named(changes, message):
