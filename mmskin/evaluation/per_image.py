@@ -284,6 +284,12 @@ class PerImageTable:
         columns = [self.columns[f'{self.diagnosis}/{SCORE}{name}'] for name in self.classes]
         return np.array(columns).T.reshape(len(self), len(self.classes))
 
+    def with_scores(self, scores: np.ndarray) -> 'PerImageTable':
+        """The table with other probabilities (N, K) of the diagnosis, and the classes that follow from them."""
+        names = [f'{self.diagnosis}/{SCORE}{name}' for name in self.classes]
+        changed = {**dict(zip(names, scores.T, strict=True)), f'{self.diagnosis}/pred_label': scores.argmax(1) * 1.0}
+        return replace(self, columns={**self.columns, **changed})
+
     @cached_property
     def judged(self) -> np.ndarray:
         """Which images (N,) have a true class and a prediction."""
