@@ -29,7 +29,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: Share of the target spread over all classes (https://arxiv.org/abs/1512.00567, section 7).
 
     Raises:
-        Mistake: if a weight is negative or not finite, or all are 0; in a call, if there are more or fewer than logits.
+        Mistake: if a weight is negative or not finite, or all are 0; in a call, if there are more or fewer than logits,
+            or a single logit, whose softmax is 1 whatever is learnt.
     """
 
     class_weight: Tensor | None
@@ -46,6 +47,8 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of ``logits`` (N, num_classes) for ``labels`` (N,), or shares (N, num_classes): a scalar."""
+        if logits.shape[1] == 1:
+            raise Mistake('CrossEntropy gets one logit and would learn nothing; take torch.nn.BCEWithLogitsLoss for it')
         if self.class_weight is not None and len(self.class_weight) != logits.shape[1]:
             raise Mistake(
                 f'class_weight={self.class_weight.tolist()} is for {len(self.class_weight)} classes, and the head has '

@@ -73,3 +73,9 @@ def test_lists_and_numbers_reach_the_losses_of_torch(weight):
     assert torch.isclose(task.losses['bce'](torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)), torch.tensor(1.3863))
     with pytest.raises(Mistake, match=r'pos_weight=\[1\.0, 2\.0\]\): it gets 1 logits'):
         MODELS.build(dict(type='Segmentation', head=head, losses=dict(bce={**loss, 'pos_weight': [1, 2]})))
+
+
+def test_one_logit_is_refused():
+    """Its softmax is 1 for any logit: the loss is 0, and nothing is learnt."""
+    with pytest.raises(Mistake, match='one logit'):
+        CrossEntropy()(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64))
