@@ -7,7 +7,10 @@ import functools
 import inspect
 import io
 import math
+import os
 import re
+import subprocess
+import sys
 import tokenize
 from pathlib import Path
 
@@ -20,7 +23,6 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.optim.scheduler.lr_scheduler import CosineAnnealingLR
 from mmengine.structures import PixelData
 from torch import nn
-from yapf.yapflib import yapf_api
 
 from mmskin.config import load_config, read_config, statement_formatter
 from mmskin.datasets.fundus import SyntheticFundus
@@ -202,6 +204,9 @@ def test_passing_is_what_sets_the_twins_apart(name):
 
 @pytest.mark.parametrize('name', ['fpm/lite0_second_look_isic2017.py', 'multitask/three_tasks_r18_synthetic.py'])
 def test_the_text_is_mmengines_and_formatted_where_it_is_new(name, monkeypatch):
+    statement_formatter()
+    from yapf.yapflib import yapf_api  # only now, since mmskin imports it without its cache
+
     cfg, format_code, formatted = load_config(FOLDER / name), yapf_api.FormatCode, []
 
     def counted(text, **style):
@@ -217,6 +222,16 @@ def test_the_text_is_mmengines_and_formatted_where_it_is_new(name, monkeypatch):
     monkeypatch.setattr('mmskin.config.statement_formatter', lambda: format_code)
     assert cfg.pretty_text == changed != text
     statement_formatter.cache_clear()
+
+
+def test_the_text_needs_no_cache_that_another_process_is_writing(tmp_path):
+    cached = 'from yapf.yapflib import yapf_api'
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
+    subprocess.run([sys.executable, '-c', cached], env=environment, check=True)
+    for cache in tmp_path.rglob('*.pickle'):
+        cache.write_bytes(b'')
+    text = f'from mmskin.config import load_config; load_config({str(FOLDER / "fpm/r18_synthetic.py")!r}).pretty_text'
+    subprocess.run([sys.executable, '-c', text], env=environment, check=True)
 
 
 def test_weights_none_on_the_command_line():
