@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import FUNCTIONS
@@ -159,6 +160,14 @@ class LesionRunner(Runner):
 
     def dump_config(self) -> None:
         """Not as the runner is built, which may yet be refused: see ``load_or_resume``."""
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """MMEngine's way; one that the config gives no type is a ``NumbersEvaluator``."""
+        if isinstance(evaluator, list) or (isinstance(evaluator, Mapping) and 'metrics' not in evaluator):
+            evaluator = {'metrics': evaluator}
+        if isinstance(evaluator, Mapping):
+            evaluator = {'type': 'NumbersEvaluator', **evaluator}
+        return super().build_evaluator(evaluator)
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """MMEngine's loop, through the registry also where the config names no type; likewise the other two.

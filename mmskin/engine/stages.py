@@ -26,7 +26,7 @@ from mmskin.engine.checkpoints import (
     noted_checkpoints,
     sole_work,
 )
-from mmskin.engine.hooks.finite_numbers import FiniteNumbers
+from mmskin.engine.hooks.finite_numbers import FiniteNumbers, followed, refuse_missing
 from mmskin.engine.hooks.weights import keep_best
 from mmskin.engine.mixed_precision import in_mixed_precision
 from mmskin.engine.resume import NOTE as SETTINGS
@@ -285,9 +285,7 @@ def _train(cfg: Config, note: NoteSettings, outdated: list[str]) -> Path:
         _say('trying a batch of the validation')
         _ = runner.train_loop  # built at first sight, data set and all
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        names = rehearse_validation(runner, evaluate=metric is not None)
-        if metric and metric not in names:
-            raise Mistake(f'ends_with: the validation gives no {metric!r}; it gives {", ".join(sorted(names))}')
+        rehearse_validation(runner, evaluate=bool(followed(runner)))
         runner.model.train()  # a weighting looks for its library
         if cfg.get('load_from'):
             load_from_anywhere(cfg.load_from)
@@ -327,11 +325,15 @@ def rehearse_validation(runner: Runner, evaluate: bool = True) -> set[str]:
         The names of the metrics, if they are asked for; none without a validation.
     """
     if (loop := runner.val_loop) is None:
+        refuse_missing(runner, ())
         return set()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         batch = next(iter(loop.dataloader))
         loop.evaluator.process(data_samples=runner.model.eval().val_step(batch), data_batch=batch)
         names = {*loop.evaluator.evaluate(len(loop.dataloader.dataset))} if evaluate else set()
+    if evaluate:  # of images without labels, a metric gives nothing
+        silent = {f'{part.prefix}/' for part in loop.evaluator.metrics} - {f'{name.split("/")[0]}/' for name in names}
+        refuse_missing(runner, names, tuple(silent))
     for part in loop.evaluator.metrics:
         part.results.clear()
     return names

@@ -172,7 +172,11 @@ class PerImageMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Append one row for each of ``data_samples`` (``TaskSample.to_dict()``)."""
-        self.results.extend({'image_id': sample['image_id'], **self.measure(sample)} for sample in data_samples)
+        for sample in data_samples:
+            row = self.measure(sample)
+            if not isinstance(row, Mapping):
+                raise Mistake(f'{type(self).__name__}: measures {row!r}; give numbers by their names')
+            self.results.append({'image_id': sample['image_id'], **row})
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Keep the rows as ``per_image`` and summarize them."""
@@ -455,43 +459,17 @@ def read_companion(path: str | Path) -> dict[str, Any]:
 
 
 @EVALUATOR.register_module()
-class ResultsEvaluator(Evaluator):
-    """Writes what a test measured before it tries anything that the numbers do not need.
+class NumbersEvaluator(Evaluator):
+    """MMEngine's evaluator, whose metrics each give numbers under names of their own."""
 
-    A metric with an attribute ``optional = True``, such as one that draws, comes last, and if it fails it leaves a
-    warning. If another one fails, or gives no numbers under names of its own, what the rest measured is written before
-    its error ends the test; only at the first batch, when there is nothing to lose, it does so at once.
+    metrics: list[BaseMetric]
 
-    Args:
-        metrics: their configs.
-        out_dir: the test's folder.
-    """
-
-    def __init__(self, metrics: dict | Sequence, out_dir: str | Path) -> None:
+    def __init__(self, metrics: dict | Sequence) -> None:
         super().__init__(metrics)
-        self.metrics: list[BaseMetric]
-        self.out_dir = out_dir
-        self.errors: dict[BaseMetric, Exception] = {}
-        self.named: set[str] = set()
-        self.has_begun = False
-        for metric in self.metrics:  # the main process computes alone; were it to raise there, the others would wait
+        self.named: dict[str, BaseMetric] = {}  # by what they give
+        for metric in self.metrics:
             compute = partial(self.numbers, metric, metric.compute_metrics)
-            setattr(metric, 'compute_metrics', self.kept(metric, compute, {}))  # noqa: B010
-            setattr(metric, 'process', self.kept(metric, metric.process, None))  # noqa: B010
-
-    def kept(self, metric: BaseMetric, method: Any, instead: Any) -> Any:
-        """``method`` of ``metric``, which notes its error and gives ``instead``, from then on without a call."""
-
-        def call(*args: Any) -> Any:
-            try:
-                return instead if metric in self.errors else method(*args)
-            except Exception as error:
-                if not (self.has_begun or getattr(metric, 'optional', False)):
-                    raise
-                self.errors[metric] = error
-                return instead
-
-        return call
+            setattr(metric, 'compute_metrics', compute)  # noqa: B010
 
     def numbers(self, metric: BaseMetric, compute: Callable[[list], Any], results: list) -> dict[str, float]:
         """What ``metric`` computes.
@@ -511,10 +489,46 @@ class ResultsEvaluator(Evaluator):
                 numbers[key] = float(scores[key] if not isinstance(scores[key], str) else '')
             except (TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise Mistake(f'{type(metric).__name__}: {name} is {scores[key]!r}; give a number') from error
-            if name in self.named:
+            if self.named.setdefault(name, metric) is not metric:
                 raise Mistake(f'{type(metric).__name__}: {name} is that of another metric; give it a prefix of its own')
-        self.named.update(names.values())
         return numbers
+
+
+@EVALUATOR.register_module()
+class ResultsEvaluator(NumbersEvaluator):
+    """Writes what a test measured before it tries anything that the numbers do not need.
+
+    A metric with an attribute ``optional = True``, such as one that draws, comes last, and if it fails it leaves a
+    warning. If another one fails, or gives no numbers under names of its own, what the rest measured is written before
+    its error ends the test; only at the first batch, when there is nothing to lose, it does so at once.
+
+    Args:
+        metrics: their configs.
+        out_dir: the test's folder.
+    """
+
+    def __init__(self, metrics: dict | Sequence, out_dir: str | Path) -> None:
+        super().__init__(metrics)
+        self.out_dir = out_dir
+        self.errors: dict[BaseMetric, Exception] = {}
+        self.has_begun = False
+        for metric in self.metrics:  # the main process computes alone; were it to raise there, the others would wait
+            setattr(metric, 'compute_metrics', self.kept(metric, metric.compute_metrics, {}))  # noqa: B010
+            setattr(metric, 'process', self.kept(metric, metric.process, None))  # noqa: B010
+
+    def kept(self, metric: BaseMetric, method: Any, instead: Any) -> Any:
+        """``method`` of ``metric``, which notes its error and gives ``instead``, from then on without a call."""
+
+        def call(*args: Any) -> Any:
+            try:
+                return instead if metric in self.errors else method(*args)
+            except Exception as error:
+                if not (self.has_begun or getattr(metric, 'optional', False)):
+                    raise
+                self.errors[metric] = error
+                return instead
+
+        return call
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Let each metric see a batch."""
@@ -525,7 +539,7 @@ class ResultsEvaluator(Evaluator):
         """The metrics of ``size`` images by name; see the class for the order."""
         everything: list[BaseMetric] = self.metrics
         results: dict[str, float] = {}
-        self.has_begun, self.named = True, set()
+        self.has_begun = True
         faults = [self.errors.get(metric) and repr(self.errors[metric]) for metric in everything]
         for metric, *texts in zip(everything, *all_gather_object(faults), strict=True):
             if text := next(filter(None, texts), None):  # of another process, whose part of the images is missing here

@@ -8,10 +8,12 @@ import forked
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 
 from mmskin.cli import main
 from mmskin.config import load_config
 from mmskin.engine.stages import run_stages, stage_configs
+from mmskin.errors import Mistake
 from mmskin.models.weights import read_checkpoint, read_weights
 from mmskin.registry import MODELS
 
@@ -198,4 +200,58 @@ def test_the_next_stage_starts_from_the_best(config, data_root, tiny, tmp_path):
 def test_what_no_stage_can_end_with(ends_with, message, config, data_root, tiny, tmp_path):
     options = best(tiny, ends_with=ends_with)
     with pytest.raises(ValueError, match=message):
+        run_stages(load_config(config, str(tmp_path), str(data_root), options=options))
+
+
+class Odd(BaseMetric):
+    """Gives what it is told to, one after the other."""
+
+    default_prefix = 'odd'
+
+    def __init__(self, gives):
+        super().__init__()
+        self.gives = [*gives]
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return self.gives.pop(0)
+
+
+STOPS = dict(type='EarlyStoppingHook', rule='greater')
+
+
+@pytest.mark.parametrize(
+    ('metrics', 'hook', 'message'),
+    [
+        (
+            [[{}]],
+            dict(STOPS, monitor='cls/ACC'),
+            "EarlyStoppingHook: the validation gives no 'cls/ACC'; it gives cls/AC,",
+        ),
+        ([[{}]], dict(STOPS, monitor='ACC'), "EarlyStoppingHook: the validation gives no 'ACC'; it gives cls/AC,"),
+        ([[{}, {'of_all': 1}]], dict(STOPS, monitor='odd/off_all'), "no 'odd/off_all'; it gives .*odd/of_all"),
+        ([[None]], None, 'Odd: gives None; give numbers by their names'),
+        ([[{'AC': 'x'}]], None, "Odd: odd/AC is 'x'; give a number"),
+        ([[{'AC': 1}]] * 2, None, 'Odd: odd/AC is that of another metric; give it a prefix of its own'),
+    ],
+)
+def test_what_no_validation_gives(metrics, hook, message, config, data_root, tiny, tmp_path):
+    """The first two are known before the training; that a metric gives no number for a few images says nothing."""
+    cfg = load_config(
+        config, str(tmp_path), str(data_root), options={**tiny, 'stages': None, 'train_cfg.max_epochs': 1}
+    )
+    cfg.val_evaluator = [*cfg.val_evaluator, *(dict(type=Odd, gives=scores) for scores in metrics)]
+    cfg.custom_hooks = [*cfg.custom_hooks, *filter(None, [hook])]
+    with pytest.raises(Mistake, match=message) as caught:
+        run_stages(cfg)
+    assert '\n' not in str(caught.value)
+    assert (tmp_path / 'epoch_1.pth').exists() == ('cls/AC,' not in message)
+
+
+def test_what_chooses_without_a_validation(config, data_root, tiny, tmp_path):
+    options = {**tiny, 'stages': None, 'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None}
+    options |= {'default_hooks.checkpoint.save_best': 'cls/AC', 'default_hooks.checkpoint.rule': 'greater'}
+    with pytest.raises(Mistake, match="CheckpointHook: the validation gives no 'cls/AC'; it gives none"):
         run_stages(load_config(config, str(tmp_path), str(data_root), options=options))

@@ -1,12 +1,12 @@
 """Stopping at numbers that are not numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -105,12 +105,32 @@ class FiniteNumbers(Hook):
 
     after_test_iter = after_val_iter
 
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Look for the numbers that other hooks follow, before they do."""
+        refuse_missing(runner, metrics or {})
+
 
 def place(runner: Runner, iteration: int) -> str:
     """Stage, epoch and iteration, counted from 1 as the log does."""
     stage = [f'stage {runner.cfg.stage}'] if runner.cfg.get('stage') else []
     epoch = [f'epoch {runner.epoch + 1}'] if isinstance(runner.train_loop, EpochBasedTrainLoop) else []
     return ', '.join([*stage, *epoch, f'iteration {iteration}'])
+
+
+def followed(runner: Runner) -> list[tuple[str, str]]:
+    """The metrics by which hooks choose a checkpoint or stop a training, each with its hook."""
+    names = [(hook.monitor, hook) for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+    names += [
+        (name, hook) for hook in runner.hooks if isinstance(hook, CheckpointHook) for name in hook.save_best or ()
+    ]
+    return [(name, type(hook).__name__) for name, hook in names if name != 'auto']
+
+
+def refuse_missing(runner: Runner, metrics: Collection[str], unknown: tuple[str, ...] = ()) -> None:
+    """Raise a ``Mistake`` if one of those ``followed`` is not among the ``metrics``, nor begins as an ``unknown``."""
+    for name, hook in followed(runner):
+        if name not in metrics and not name.startswith(unknown):
+            raise Mistake(f'{hook}: the validation gives no {name!r}; it gives {", ".join(sorted(metrics)) or "none"}')
 
 
 def last_good(runner: Runner) -> str:
