@@ -167,8 +167,9 @@ def audit(
         numbers = [f'{value:.6f}' for values in scores.values() for value in values[index]]
         cells.append([sample['image_id'], sample['gt_label'], *numbers])
     write_csv(out_dir / 'audit.csv', cells)
+    table = write_unless_edited(out_dir / 'audit.md', audit_table(note))
     _draw(out_dir / 'audit.png', inferencer, samples, scores)
-    return write_unless_edited(out_dir / 'audit.md', audit_table(note))
+    return table
 
 
 def _image_and_lesion(inferencer: LesionInferencer, sample: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -109,9 +109,11 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     text = effects(table)
     if table.rates:
         text += '\n' + summary(passing, table.rates, means, correlations(table))
+    written = write_unless_edited(out_dir / 'gates.md', text)
+    if table.rates:
         draw_rates(table, means, out_dir / 'rates.png')
         draw_maps(table, out_dir / 'maps.png', num_images)
-    return write_unless_edited(out_dir / 'gates.md', text)
+    return written
 
 
 def read_gates(recorded: str | Path, folder: str | Path) -> GateTable:

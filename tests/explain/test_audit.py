@@ -1,6 +1,7 @@
 """What is left of a diagnosis when parts of the image are painted over, on a picture whose parts are known."""
 
 import csv
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -99,3 +100,11 @@ def test_images_of_one_class_have_no_auc(tmp_path, capsys):
     assert '| nan (nan to nan) |' in capsys.readouterr().out
     found, folder = read_note(tmp_path / 'out/audit.json'), model_folder('lite0_isic2017')
     assert '| nan (nan to nan) |' in model_card(folder, load_config(folder.config), Recipe('x'), (), found)
+
+
+def test_the_table_is_written_before_the_picture(tmp_path):
+    SyntheticLesions(seed=2, shape=(48, 64)).write(tmp_path / 'data', num_train=1, num_val=1, num_test=1)
+    (tmp_path / 'out/audit.png').mkdir(parents=True)  # where no picture can be written
+    with suppress(OSError):
+        main(['audit', 'lite0_isic2017', '--data-root', str(tmp_path / 'data'), '--out-dir', str(tmp_path / 'out')])
+    assert '| background alone |' in (tmp_path / 'out/audit.md').read_text()
