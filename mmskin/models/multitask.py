@@ -17,7 +17,7 @@ from mmskin.models.fusion import Values, build_inputs, values_of
 from mmskin.models.heads import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
 from mmskin.models.tasks.task import Feats, Task
-from mmskin.models.watch import pass_features, watched
+from mmskin.models.watch import pass_features, rates_of, watched
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS, as_config, options_of
 from mmskin.structures import TaskSample, label_in
@@ -323,7 +323,7 @@ class MultiTaskModel(BaseModel):
         rates: dict[str, dict[str, Tensor]] = {}
 
         def record(site: str, operator: FeaturePassing, *given: Any) -> None:
-            rates[site] = operator.gates(*given)
+            rates[site] = rates_of(operator, *given)
 
         with watched(record):
             self.extract_feat(inputs)

@@ -12,7 +12,7 @@ from mmskin.models.averaging import blank
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.passing.base import FeaturePassing
 from mmskin.models.tasks.task import Task
-from mmskin.models.watch import closed, watched
+from mmskin.models.watch import closed, rates_of, watched
 from mmskin.structures import TaskSample
 
 __all__ = ['NOTHING', 'RouteReading', 'join_readings', 'read_routes']
@@ -73,7 +73,7 @@ def read_routes(model: MultiTaskModel, inputs: Tensor, samples: Sequence[TaskSam
     gates: dict[str, Tensor] = {}
 
     def note(site: str, operator: FeaturePassing, *given: Any) -> None:
-        for route, rates in operator.gates(*given).items():
+        for route, rates in rates_of(operator, *given).items():
             gates[f'{site}/{route}'] = rates.float().mean(dim=1).expand(len(inputs), -1, -1)
 
     routes = model.routes()

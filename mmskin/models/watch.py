@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.shapes import of_shape
 
-__all__ = ['GateRates', 'Rates', 'closed', 'is_closed', 'pass_features', 'unwrap', 'watched']
+__all__ = ['GateRates', 'Rates', 'closed', 'is_closed', 'pass_features', 'rates_of', 'unwrap', 'watched']
 
 Features = dict[str, Tensor]
 Rates = dict[str, dict[str, float]]  # by block and route
@@ -88,6 +88,25 @@ def pass_features(
     return maps, handed
 
 
+def rates_of(operator: Any, entering: Features, *given: Any) -> dict[str, Tensor]:
+    """What the ``gates`` of an operator give, which gets what a watcher sees.
+
+    Raises:
+        Mistake: if it is not a rate of each route that is ``gated``.
+    """
+    rates, routes = operator.gates(entering, *given), operator.gated(entering)
+    if not isinstance(rates, dict) or rates.keys() != routes.keys():
+        named = ', '.join(map(str, rates)) if isinstance(rates, dict) else f'a {type(rates).__name__}'
+        raise Mistake(
+            f'{type(operator).__name__}: gates returns {named}; return a dict with rates of {", ".join(routes)}'
+        )
+    for route, rate in rates.items():
+        low, high = of_shape(rate, operator, 'N', 'C', 'h', 'w').aminmax()
+        if not 0 <= low <= high <= 1:
+            raise Mistake(f'{type(operator).__name__}: rates of {route} go from {low:.3g} to {high:.3g}; give 0 to 1')
+    return rates
+
+
 class GateRates:
     """The mean passing rates of the forward passes that it has ``watched``.
 
@@ -102,7 +121,7 @@ class GateRates:
     def note(self, site: str, operator: Any, entering: Features, *given: Any) -> None:
         """Note the rates of the operator at ``site`` as its maps come in."""
         count = len(next(iter(entering.values())))
-        for route, rates in operator.gates(entering, *given).items():
+        for route, rates in rates_of(operator, entering, *given).items():
             means = rates.flatten(1).float().mean(dim=1)  # (N,), or (1,) of a rate that is the same for all images
             self._found.setdefault((site, route), []).append(means.expand(count))
 
