@@ -235,10 +235,10 @@ class MultiTaskModel(BaseModel):
                 and with a weighting the one to minimise as ``loss`` and the weights as ``weight/<task>``; 'predict'
                 gives the samples with predictions, 'tensor' gives logits by task.
         """
-        passing: dict[str, Tensor] = {}
+        passing: dict[str, dict[str, Tensor]] = {}
 
         def collect(site: str, operator: FeaturePassing, *given: Any) -> None:
-            passing.update({f'{site}/{name}': loss for name, loss in operator.losses(*given).items()})
+            passing[site] = operator.losses(*given)
 
         values: Values = {}
         if data_samples and any('inputs' in sample for sample in data_samples):
@@ -261,22 +261,31 @@ class MultiTaskModel(BaseModel):
         return data_samples
 
     def _loss(
-        self, feats: dict[str, Feats], samples: list[TaskSample], passing: dict[str, Tensor]
+        self, feats: dict[str, Feats], samples: list[TaskSample], passing: dict[str, dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The losses by name; with a weighting they are for the log, next to the one to minimise and the weights.
 
         What ``passing`` adds is no task's, and not balanced.
+
+        Raises:
+            Mistake: if there is nothing to learn of a task, or a name hides a loss from mmengine.
         """
         losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
-        by_name = {f'{task}/{name}': value for task, named in losses.items() for name, value in named.items()}
-        by_name |= passing
+        by_name: dict[str, Tensor] = {}
+        for place, named in [*losses.items(), *passing.items()]:
+            by_name |= {f'{place}/{name}': value for name, value in named.items()}
+            others = {name: value for name, value in named.items() if 'loss' not in name}
+            hidden = [name for name, value in others.items() if not isinstance(value, Tensor) or value.requires_grad]
+            if hidden or (place in losses and len(others) == len(named)):
+                given = ', '.join(hidden or others) or 'nothing'
+                raise Mistake(f'{place} gives {given}, and what is learnt has "loss" in its name; rename or detach it')
         if self.weighting is None:
             return by_name
         sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}
         labelled = [task for task in losses if any(map(cast(Task, self.tasks[task]).is_labelled, samples))]
         loss, weights = self.weighting(sums, labelled, self)
         logged = {name: value.detach() for name, value in super().parse_losses(by_name)[1].items()}
-        loss = sum(passing.values(), start=loss)
+        loss = sum((value for named in passing.values() for value in named.values()), start=loss)
         return {**logged, 'loss': loss, **{f'weight/{task}': weight for task, weight in weights.items()}}
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,7 +9,9 @@ from torch import nn
 
 from mmskin.errors import Mistake
 from mmskin.models.fusion import Fusion
-from mmskin.models.passing.base import CarryingPassing, FeaturePassing
+from mmskin.models.passing.base import CarryingPassing, FeaturePassing, NoPassing
+from mmskin.models.routes import read_routes
+from mmskin.models.tasks.classification import Classification
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.testing.contract import tiny_batch, tiny_network
 
@@ -54,6 +56,23 @@ class Passing(FeaturePassing):
 
     def forward(self, inputs, outputs):
         return self.change(outputs)
+
+
+class Rated(NoPassing):
+    """An operator with gates and losses of its own."""
+
+    quantity = 'what a test wants'
+
+    def __init__(self, *args, rates=None, adds=None, **options):
+        super().__init__(*args, **options)
+        self.ends = {'cls2seg': ('cls', 'seg')}
+        self.rates, self.adds = rates, adds or {}
+
+    def gates(self, inputs, outputs):
+        return self.rates
+
+    def losses(self, inputs, outputs):
+        return self.adds
 
 
 class Carrying(CarryingPassing):
@@ -169,6 +188,26 @@ def test_a_loss_of_nothing_may_have_no_gradient():
     assert learn(losses=dict(ce=dict(type=Loss, change=lambda x: torch.zeros(()))))
 
 
+@pytest.mark.parametrize(
+    ('losses', 'message'),
+    [
+        (lambda x: {'loss': x, 'dice': x}, 'cls gives dice, and'),
+        (lambda x: {'loss': x, 'dice': [x]}, 'cls gives dice, and'),
+        (lambda x: {'accuracy': x.detach()}, 'cls gives accuracy, and'),
+        (lambda x: {}, 'cls gives nothing, and'),
+    ],
+)
+def test_a_loss_that_would_not_be_learnt(losses, message):
+    class Own(Classification):
+        def loss(self, feats, samples):
+            return losses(self(feats).square().mean())
+
+    with pytest.raises(Mistake, match=f'{message} what is learnt has "loss" in its name; rename or detach it'):
+        learn(type=Own)
+    with pytest.raises(Mistake, match='b.0 gives distance, and'):
+        learn(dict(type=Rated, adds={'distance': torch.ones((), requires_grad=True)}))
+
+
 @pytest.mark.parametrize('kind', [OnMaps, OnLogits])
 def test_a_fusion(kind):
     age = dict(age=dict(type='Numeric', minimum=0, maximum=120))
@@ -180,3 +219,21 @@ def test_a_fusion(kind):
 def test_a_weighting(change):
     with pytest.raises(Mistake, match=r'Weights returns .*; return .*\(2\)'):
         learn(weighting=dict(type=Weights, change=change))
+
+
+@pytest.mark.parametrize(
+    ('rates', 'said'),
+    [
+        ({'seg2cls': torch.rand(2, 8, 5, 6)}, 'gates returns seg2cls; return a dict with rates of cls2seg'),
+        (None, 'gates returns a NoneType; return a dict with rates of cls2seg'),
+        ({'cls2seg': torch.rand(2, 8)}, 'returns (2, 8); return (N, C, h, w)'),
+        ({'cls2seg': torch.full((2, 1, 1, 1), torch.nan)}, 'rates of cls2seg go from nan to nan; give 0 to 1'),
+        ({'cls2seg': torch.full((2, 1, 1, 1), 1.5)}, 'rates of cls2seg go from 1.5 to 1.5; give 0 to 1'),
+    ],
+)
+def test_rates(rates, said):
+    network = tiny_network({'b.0': dict(type=Rated, rates=rates)}).eval()
+    inputs, samples = tiny_batch()
+    for read in (network.gates, lambda inputs: read_routes(network, inputs, samples)):
+        with pytest.raises(Mistake, match=re.escape(said)):
+            read(inputs)
