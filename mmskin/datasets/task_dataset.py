@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,11 +121,18 @@ class TaskDataset(BaseDataset):
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
     def filter_data(self) -> Sequence[dict]:
-        """The samples of the folds, after a check of ids, which mmengine's dataset asks for when it has loaded all.
+        """The samples of the folds, after a check of all, which mmengine's dataset asks for when it has loaded them.
 
         Raises:
-            Mistake: if an id cannot be part of a file's name; see ``check_name``.
+            Mistake: if there is none, one is no dict, or an id cannot be part of a file's name; see ``check_name``.
         """
+        found: Any = self.data_list
+        is_list = isinstance(found, list | tuple) and all(isinstance(sample, dict) for sample in found)
+        if not (found and (is_list or isinstance(found, Rows))):
+            raise Mistake(
+                f'{type(self).__name__}: load_data_list gives {reprlib.repr(found)} for {self.data_root}; give a list '
+                'with a dict for each image'
+            )
         ids = column_of(self.data_list, 'image_id')
         for image_id in ids:
             check_name(image_id, f'{self.data_root}: the image id')

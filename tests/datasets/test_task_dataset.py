@@ -8,6 +8,8 @@ from mmcv.transforms import RandomFlip
 from torch.utils.data import DataLoader
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
+from mmskin.datasets.task_dataset import TaskDataset
+from mmskin.errors import Mistake
 
 AUGMENTING = [
     {'type': 'LoadImage', 'size': 24, 'smallest_crop': 0.8},
@@ -108,6 +110,16 @@ def test_transforms_of_other_packages_build(root, kind):
     foreign = {'type': kind} | ({'brightness': 0.1} if kind == 'mmpretrain.ColorJitter' else {'prob': 1.0})
     dataset = ISIC2017Dataset(root, pipeline=[*AUGMENTING[:3], foreign, AUGMENTING[-1]])
     assert dataset[0]['inputs'].shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize('found', [None, [], ['a.jpg'], iter([{'image_id': 'a'}])])
+def test_a_list_of_no_images_is_named(root, found):
+    class Own(TaskDataset):
+        def load_data_list(self):
+            return found
+
+    with pytest.raises(Mistake, match='Own: load_data_list gives .* for .*; give a list with a dict for each image'):
+        Own(root)
 
 
 def test_a_lazy_dataset_reads_at_first_use(root):
