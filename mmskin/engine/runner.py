@@ -188,7 +188,7 @@ class LesionRunner(Runner):
         loop = {'type': 'ValLoop', **loop} if isinstance(loop, Mapping) else loop
         built = super().build_val_loop(loop)
         named = getattr(built.dataloader.dataset, 'metainfo', {})
-        check_order(self._trained_metainfo(), named, 'the network is trained', 'val_dataloader')
+        check_order(self._trained_metainfo(), named, 'the network is trained', 'val_dataloader', exactly=True)
         if isinstance(self._train_loop, BaseLoop):  # whose training set may lack its ``split``
             validated = {*images_in(built.dataloader.dataset)}
             if shared := validated.intersection(images_in(self._train_loop.dataloader.dataset)):
@@ -245,6 +245,8 @@ class LesionRunner(Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """MMEngine's way, after a look at the options for single parameters; see ``check_paramwise``."""
+        if not any(weight.requires_grad for weight in self.model.parameters()):
+            raise Mistake('no part of the network is trained; leave one out of model.frozen')
         check_paramwise(optim_wrapper, self.model)
         clip: Any = optim_wrapper.get('clip_grad') if isinstance(optim_wrapper, Mapping) else None
         for name in ('max_norm', 'clip_value'):  # below 0, torch would turn the gradients round

@@ -65,8 +65,8 @@ def stage_configs(cfg: Config) -> list[Config]:
     names = [stage.get('name') for stage in cfg.stages]
     for name in names:
         check_name(name, "a stage's name")
-    if len(set(names)) < len(names):
-        raise Mistake(f'the stages are named {names}; give each a name of its own')
+    if len({name.casefold() for name in names}) < len(names):  # as of their folders on some disks
+        raise Mistake(f'the stages are named {names}; give each a name of its own, also without its capitals')
     configs = []
     for number, stage in enumerate(cfg.stages):
         merged = copy.deepcopy(cfg)
@@ -193,6 +193,7 @@ def _check(stage: Config) -> None:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if runner.param_schedulers is not None:
             runner.build_param_scheduler(runner.param_schedulers)
+        runner.call_hook('before_run')
     del runner
     gc.collect()  # a runner and its network refer to each other
     torch.cuda.empty_cache()

@@ -300,7 +300,9 @@ def load_weights(model: nn.Module, path: str | Path, metainfo: Mapping[str, Any]
         raise Mistake(f'{path} was trained with another config than this one: {error}') from error
 
 
-def check_order(trained: Any, named: Mapping[str, Any], source: str, whose: str = 'the data set') -> None:
+def check_order(
+    trained: Any, named: Mapping[str, Any], source: str, whose: str = 'the data set', exactly: bool = False
+) -> None:
     """Make sure that no class has another place among its target's than it had in training.
 
     Args:
@@ -308,6 +310,7 @@ def check_order(trained: Any, named: Mapping[str, Any], source: str, whose: str 
         named: That of the data set that is to go with it.
         source: The begin of the error.
         whose: What the error calls the second.
+        exactly: Whether both have to have the same classes.
 
     Raises:
         Mistake: if one has: each would be taken for another.
@@ -318,7 +321,8 @@ def check_order(trained: Any, named: Mapping[str, Any], source: str, whose: str 
         if not isinstance(before, list | tuple):  # of another program's checkpoint
             continue
         before, now = [*map(str, before)], [*map(str, now)]
-        if any(name in now and now.index(name) != place for place, name in enumerate(before)):
+        moved = any(name in now and now.index(name) != place for place, name in enumerate(before))
+        if moved or (exactly and before != now):
             raise Mistake(
                 f'{source} with {key}={before}, and {whose} has {now}; name them in the order of the training: '
                 f'metainfo=dict({key}=...)'

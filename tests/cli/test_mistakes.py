@@ -248,6 +248,11 @@ def test_custom_imports_that_are_none(value, folder, capfd):
         ('optim_wrapper.optimizer.type=adam', "No optimizer is registered as 'adam'. Near matches: Adam"),
         ('optim_wrapper.optimizer.type=Qqqqqq', "No optimizer is registered as 'Qqqqqq'"),
         ('param_scheduler=[{"type": "Qqqqqq"}]', "No parameter scheduler is registered as 'Qqqqqq'. There are: "),
+        (
+            'model.frozen=["shared","passing","cls","seg"]',
+            'no part of the network is trained; leave one out of model.fr',
+        ),
+        ('stages.1.name=CLS', "the stages are named ['cls', 'CLS', 'joint']; give each a name of its own"),
         ('custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'. Near matches: CopyBranch"),
         ('val_evaluator=[{"type": "Nope"}]', "No metric is registered as 'Nope'"),
         ('train_dataloader.dataset.pipeline.0.size=-5', 'LoadImage(size=-5): give 1 or more'),
@@ -281,6 +286,10 @@ def test_a_setting_that_makes_no_sense(option, message, data, folder, capfd):
     [
         ('stages.2.optim_wrapper.optimizer.rl=1', "AdamW has no option 'rl'"),
         ('stages.1.custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'"),
+        (
+            'stages.1.custom_hooks=[{"type":"CopyBranch","source":"cls","target":"sag"}]',
+            'CopyBranch: the network has no backbone.branches.sag; name two of its tasks',
+        ),
         ('stages.2.param_scheduler=[{"type": "Nope"}]', "No parameter scheduler is registered as 'Nope'"),
         ('stages.1.train_dataloader.dataset.data_root=nowhere', 'nowhere/ISIC-2017_Training_Data is missing'),
     ],

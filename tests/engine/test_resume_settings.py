@@ -327,6 +327,9 @@ def test_classes_in_another_order_are_refused(train, tmp_path):
         train('other', load_from=str(tmp_path / 'run/epoch_1.pth'), **named('train', 'val'))
     with pytest.raises(Mistake, match='the network is trained with classes=.*, and val_dataloader has'):
         train('third', **named('val'))
+    more = dict(classes=('melanoma', 'nevus', 'seborrheic_keratosis', 'naevus'))
+    with pytest.raises(Mistake, match='the network is trained with classes=.*naevus.*, and val_dataloader has'):
+        train('fourth', **{'train_dataloader.dataset.metainfo': more})
 
 
 def test_a_validation_on_images_that_are_trained_on_is_said(train, capsys):

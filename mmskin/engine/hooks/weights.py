@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmskin.errors import Mistake
+from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
 __all__ = ['CopyBranch', 'EndWithBest', 'keep_best']
@@ -26,6 +27,13 @@ class CopyBranch(Hook):
     def __init__(self, source: str, target: str) -> None:
         self.source = f'backbone.branches.{source}.'
         self.target = f'backbone.branches.{target}.'
+
+    def before_run(self, runner: Runner) -> None:
+        """Look for the two branches, which are the network's."""
+        weights = unwrap(runner.model).state_dict()
+        for branch in (self.source, self.target):
+            if not any(key.startswith(branch) for key in weights):
+                raise Mistake(f'CopyBranch: the network has no {branch.rstrip(".")}; name two of its tasks')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Overwrite the target's entries of ``checkpoint['state_dict']``."""
