@@ -17,6 +17,7 @@ from mmskin.structures import TaskSample
 __all__ = [
     'BATCHES',
     'Contract',
+    'LayerContract',
     'LinearNetwork',
     'TASKS',
     'TinyChain',
@@ -109,6 +110,35 @@ class Contract:
     def test_it_can_be_copied(self) -> None:
         """As an average of weights does."""
         copy.deepcopy(self.build())
+
+
+class LayerContract(Contract):
+    """What a module keeps to that makes one tensor of maps, by default of one with 5 channels."""
+
+    def maps(self, count: int = 2) -> tuple[Tensor, ...]:
+        """What it is given of ``count`` images."""
+        return (random(count, 5, 5, 9),)
+
+    @staticmethod
+    def outcome(module: nn.Module, *maps: Tensor) -> Tensor:
+        """What it makes of them."""
+        return module(*maps)
+
+    def test_an_image_does_not_depend_on_its_batch(self) -> None:
+        """In evaluation."""
+        module, maps = randomised(self.build()).eval(), self.maps(3)
+        assert close(self.outcome(module, *maps)[:1], self.outcome(module, *(x[:1] for x in maps)))
+
+    def test_gradient_reaches_all(self) -> None:
+        """What is read, and every parameter, as distributed training demands."""
+        module, maps = randomised(self.build()), self.maps()
+        self.outcome(module, *(x.requires_grad_() for x in maps)).square().sum().backward()
+        tensors = {**dict(module.named_parameters()), **{f'map {index}': x for index, x in enumerate(maps)}}
+        assert reached(tensors) == {*tensors}
+
+    def test_bf16(self) -> None:
+        """Mixed precision gives what single precision gives."""
+        assert close_in_bf16(partial(self.outcome, randomised(self.build(), std=0.2).eval()), *self.maps())
 
 
 class TinyChain(BlockChain):

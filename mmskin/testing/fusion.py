@@ -108,24 +108,21 @@ class FusionContract(Contract):
     def test_in_a_network(self) -> None:
         """It trains where samples hold inputs, where some do and where none does, and predicts in all these cases."""
         described = {name: one.describe() for name, one in INPUTS.items()}
+        heads = dict(type='ClsHead', in_channels=12), dict(type='ASPPHead', in_channels=12, rates=(1, 2))
+        ce, wce = dict(ce=dict(type='CrossEntropy')), dict(wce=dict(type='WeightedCrossEntropy'))
+        tasks = dict(
+            cls=dict(type='Classification', head=heads[0], losses=ce, fusion=self.cfg),
+            seg=dict(type='Segmentation', head=heads[1], losses=wce),
+        )
         cases: list[list[dict]] = [[{'age': 20, 'sex': 'male'}, {}], [{}, {}]]
         for known in cases:
             images, samples = tiny_batch()
             for sample, inputs in zip(samples, known, strict=True):
                 if inputs:
                     sample.inputs = inputs
-            network = tiny_network(dict(type='GatedFeaturePassing'), inputs=described, tasks=self.tasks()).train()
+            network = tiny_network(dict(type='GatedFeaturePassing'), inputs=described, tasks=tasks).train()
             sum(network(images, samples, 'loss').values()).backward()
             fusion = network.tasks['cls'].fusion
             assert all(parameter.grad is not None for parameter in fusion.parameters()), 'a parameter is unused'
             predicted: list[TaskSample] = network.eval()(images, samples, 'predict')
             assert all(sample.cls_score.isfinite().all() for sample in predicted)
-
-    def tasks(self) -> dict[str, dict]:
-        """The tasks of the network in which it is tried."""
-        cls, seg = dict(type='ClsHead', in_channels=12), dict(type='ASPPHead', in_channels=12, rates=(1, 2))
-        ce, wce = dict(ce=dict(type='CrossEntropy')), dict(wce=dict(type='WeightedCrossEntropy'))
-        return dict(
-            cls=dict(type='Classification', head=cls, losses=ce, fusion=self.cfg),
-            seg=dict(type='Segmentation', head=seg, losses=wce),
-        )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmskin.models.tasks.task import Task
 from mmskin.structures import TaskSample
-from mmskin.testing.contract import SIZES, Contract, close, close_in_bf16, random, reached
+from mmskin.testing.contract import SIZES, Contract, LayerContract, close, close_in_bf16, random, reached
 
 __all__ = ['HeadContract', 'LossContract', 'TaskContract', 'loss_batch']
 
@@ -107,10 +107,19 @@ class TaskContract(Contract):
         assert {value.dtype for value in losses.values()} == {torch.float32}
 
 
-class HeadContract(Contract):
+class HeadContract(LayerContract):
     """A head gives logits of an image (N, classes), or of pixels (N, channels, H, W), from the last of several maps."""
 
     given = dict(in_channels=6)
+
+    def maps(self, count: int = 2) -> tuple[Tensor, ...]:
+        """One map."""
+        return (random(count, 6, 5, 9),)
+
+    @staticmethod
+    def outcome(module: nn.Module, *maps: Tensor) -> Tensor:
+        """The logits."""
+        return module(maps)
 
     def dims(self) -> int:
         """Dimensions of its logits: 2 or 4."""
@@ -128,18 +137,6 @@ class HeadContract(Contract):
                 assert dims == 2 or logits.shape[2:] == size
                 assert close(head([last]), logits), 'it reads another map than the last'
 
-    def test_an_image_does_not_depend_on_its_batch(self) -> None:
-        """In evaluation."""
-        head, last = self.build().eval(), random(3, 6, 5, 9)
-        assert close(head((last,))[:1], head((last[:1],)))
-
-    def test_gradient_reaches_all(self) -> None:
-        """The map and every parameter."""
-        head, feature = self.build(), random(2, 6, 5, 9).requires_grad_()
-        head((feature,)).square().sum().backward()
-        tensors = dict(head.named_parameters(), feature=feature)
-        assert reached(tensors) == {*tensors}
-
     def test_trains_on_one_image(self) -> None:
         """Whose logits and gradients are finite."""
         for size in SIZES:
@@ -148,10 +145,6 @@ class HeadContract(Contract):
             logits.square().sum().backward()
             gradients = [p.grad for p in head.parameters() if p.grad is not None]
             assert all(tensor.isfinite().all() for tensor in (logits, *gradients))
-
-    def test_bf16(self) -> None:
-        """Mixed precision gives what single precision gives."""
-        assert close_in_bf16(self.build().eval(), (random(2, 6, 5, 9),))
 
 
 def loss_batch(dims: int, count: int = 2, size: tuple[int, int] = (5, 9)) -> tuple[Tensor, Tensor]:

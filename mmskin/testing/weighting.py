@@ -128,15 +128,14 @@ class WeightingContract(Contract):
             rest = [task for task in TASKS if task != missing]
             network, alone = linear_network(), linear_network()
             total, weights = step(self.build(), network, batches()[0], rest)
-            expected, expected_weights = step(self.only(rest, weights), alone, batches()[0], rest, rest)
+            if self.drawn:
+                of_the_rest: Weighting = FixedWeights(rest, rest, {task: float(weights[task]) for task in rest})
+            else:
+                of_the_rest = self.build(tasks=rest, active=rest)
+            expected, expected_weights = step(of_the_rest, alone, batches()[0], rest, rest)
             assert all(close(weights[task], expected_weights[task]) for task in rest), f'without {missing}: {weights}'
             assert close(total, expected), f'without {missing} the loss is {total}, not {expected}'
             assert close(vector(gradients(network)), vector(gradients(alone))), f'other gradients without {missing}'
-
-    def only(self, tasks: list[str], weights: State) -> Weighting:
-        """The weighting for ``tasks`` alone; if it draws, one with those of ``weights`` that were drawn."""
-        drawn = {task: float(weights[task]) for task in tasks}
-        return FixedWeights(tasks, tasks, drawn) if self.drawn else self.build(tasks=tasks, active=tasks)
 
     def test_one_label_is_trained_like_one_task(self) -> None:
         """In the direction of the plain gradient of the one loss, and of its order of magnitude."""
@@ -181,19 +180,17 @@ class WeightingContract(Contract):
 
     def test_two_of_three_tasks(self) -> None:
         """What rests has no part in it: the same as in a network that has the two alone."""
-        first, second = (self.weights_of_two(tasks) for tasks in (TASKS, ('a', 'c')))
+        after_six_steps: list[State] = []
+        for tasks in (TASKS, ('a', 'c')):
+            network, weighting = linear_network(), self.build(tasks=list(tasks), active=['a', 'c'])
+            for number in range(6):
+                say_step(number)
+                _, weights = step(weighting, network, batches()[number], active=['a', 'c'])
+                descend(network, weighting)
+            after_six_steps.append(weights)
+        first, second = after_six_steps
         assert list(first) == ['a', 'c']
         assert self.drawn or all(close(first[task], second[task]) for task in first), f'{first}, not {second}'
-
-    def weights_of_two(self, tasks: Collection[str]) -> State:
-        """The weights after six steps of a and c, in a network that has ``tasks``."""
-        weights: State = {}
-        network, weighting = linear_network(), self.build(tasks=list(tasks), active=['a', 'c'])
-        for number in range(6):
-            say_step(number)
-            _, weights = step(weighting, network, batches()[number], active=['a', 'c'])
-            descend(network, weighting)
-        return weights
 
     def test_resumes_bit_by_bit(self) -> None:
         """From a checkpoint of the network and the weighting."""
