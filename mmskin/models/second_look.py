@@ -1,7 +1,7 @@
 """The second look: the whole image, and a crop around the lesion that was found in it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -121,6 +121,8 @@ class OutlineGuided(MultiTaskModel):
         Mistake: if the network lacks one of the two tasks.
     """
 
+    side_by_side: ClassVar[int]  # how often the diagnosis gets its last map, each time of another region
+
     def __init__(self, *args: Any, diagnosis: str = 'cls', outline: str = 'seg', **options: Any) -> None:
         self.diagnosis, self.outline = diagnosis, outline
         super().__init__(*args, **options)
@@ -129,6 +131,10 @@ class OutlineGuided(MultiTaskModel):
                 f'{type(self).__name__} needs the task {lacking.pop()}; the tasks are {", ".join(self.tasks)}'
             )
         self.register_load_state_dict_pre_hook(_widen_head)
+
+    def head_maps(self, task: str) -> list[tuple[int, int]]:
+        *others, (channels, stride) = super().head_maps(task)
+        return [*others, (channels * (self.side_by_side if task == self.diagnosis else 1), stride)]
 
     @torch.no_grad()
     def lesion(self, feats: dict[str, Feats]) -> Tensor | None:
@@ -153,15 +159,13 @@ class SecondLook(OutlineGuided):
         options: See ``OutlineGuided``.
     """
 
+    side_by_side = 2
+
     def __init__(self, *args: Any, margin: float = 0.35, smallest: float = 0.3, **options: Any) -> None:
         if margin < 0 or not 0 < smallest <= 1:
             raise Mistake(f'SecondLook: margin={margin}, smallest={smallest}; give one from 0 and one in (0, 1]')
         super().__init__(*args, **options)
         self.margin, self.smallest = margin, smallest
-
-    def head_maps(self, task: str) -> list[tuple[int, int]]:
-        *others, (channels, stride) = super().head_maps(task)
-        return [*others, (channels * (2 if task == self.diagnosis else 1), stride)]
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         feats = super().branch_maps(inputs)
@@ -206,15 +210,13 @@ class MaskGuidedPooling(OutlineGuided):
         options: See ``OutlineGuided``.
     """
 
+    side_by_side = 3
+
     def __init__(self, *args: Any, dilation: float = 0.08, **options: Any) -> None:
         if not 0 < dilation < 1:
             raise Mistake(f'MaskGuidedPooling: dilation={dilation}; give a share of the side, above 0 and below 1')
         super().__init__(*args, **options)
         self.dilation = dilation
-
-    def head_maps(self, task: str) -> list[tuple[int, int]]:
-        *others, (channels, stride) = super().head_maps(task)
-        return [*others, (channels * (3 if task == self.diagnosis else 1), stride)]
 
     def branch_maps(self, inputs: Tensor) -> dict[str, Feats]:
         feats = super().branch_maps(inputs)
@@ -229,18 +231,12 @@ class MaskGuidedPooling(OutlineGuided):
     def weights(self, lesion: Tensor, like: Tensor) -> list[Tensor]:
         """Weights (N, 1, h, w) of the dilated mask and of the ring, at the size of ``like``; each map's mean is 1."""
         reach = max(1, round(self.dilation * max(lesion.shape[2:])))
-        dilated, eroded = grown(lesion, reach), -grown(-lesion, reach)
-        weights = [
-            F.adaptive_avg_pool2d(region, (like.shape[2], like.shape[3])) for region in (dilated, dilated - eroded)
-        ]
+        dilated, complement = (F.max_pool2d(x, 2 * reach + 1, stride=1, padding=reach) for x in (lesion, -lesion))
+        regions = dilated, dilated + complement  # which is the dilated mask less the eroded one
+        weights = [F.adaptive_avg_pool2d(region, (like.shape[2], like.shape[3])) for region in regions]
         means = [weight.mean(dim=(2, 3), keepdim=True) for weight in weights]
         pairs = zip(weights, means, strict=True)
         return [torch.where(mean > 1e-3, weight / mean.clamp(min=1e-3), 1.0).to(like.dtype) for weight, mean in pairs]
-
-
-def grown(maps: Tensor, reach: int) -> Tensor:
-    """The largest value within ``reach`` cells, in a square."""
-    return F.max_pool2d(maps, 2 * reach + 1, stride=1, padding=reach)
 
 
 def _widen_head(model: OutlineGuided, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

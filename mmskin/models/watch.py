@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.shapes import of_shape
 
-__all__ = ['GateRates', 'Rates', 'closed', 'is_closed', 'pass_features', 'rates_of', 'unwrap', 'watched']
+__all__ = ['CLOSED', 'GateRates', 'Rates', 'closed', 'pass_features', 'rates_of', 'unwrap', 'watched']
 
 Features = dict[str, Tensor]
 Rates = dict[str, dict[str, float]]  # by block and route
@@ -56,11 +56,6 @@ def closed(operator: nn.Module, route: str) -> Iterator[None]:
         yield
     finally:
         CLOSED.reset(token)
-
-
-def is_closed(operator: nn.Module, route: str) -> bool:
-    """Whether this call is inside ``closed``."""
-    return (operator, route) in CLOSED.get()
 
 
 def pass_features(

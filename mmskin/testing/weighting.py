@@ -129,7 +129,8 @@ class WeightingContract(Contract):
             network, alone = linear_network(), linear_network()
             total, weights = step(self.build(), network, batches()[0], rest)
             if self.drawn:
-                of_the_rest: Weighting = FixedWeights(rest, rest, {task: float(weights[task]) for task in rest})
+                drawn = {task: float(weights[task]) for task in rest}
+                of_the_rest: Weighting = FixedWeights(rest, rest, weights=drawn)
             else:
                 of_the_rest = self.build(tasks=rest, active=rest)
             expected, expected_weights = step(of_the_rest, alone, batches()[0], rest, rest)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake, needs
 from mmskin.models.backbones.pretrained import match_by_order
+from mmskin.models.backbones.split import Backbone
 from mmskin.registry import MODELS
 
 __all__ = ['SMPBackbone', 'SMPHead']
@@ -18,7 +19,7 @@ PLACES = ('encoder', 'decoder')
 
 
 @MODELS.register_module()
-class SMPBackbone(nn.Module):
+class SMPBackbone(Backbone):
     """Encoder and decoder of a network of segmentation_models.pytorch, in a ``SplitBackbone``'s place.
 
     https://github.com/qubvel-org/segmentation_models.pytorch. The encoder is the shared part. A task reads its last
@@ -69,16 +70,6 @@ class SMPBackbone(nn.Module):
             theirs, own = MODELS.build(self.chain).state_dict(), self.shared.state_dict()
             self.shared.load_state_dict(match_by_order(dict(islice(theirs.items(), len(own))), own))
 
-    def branch(self, task: str) -> nn.Module:
-        """What is behind the encoder for ``task``.
-
-        Raises:
-            Mistake: if there is no branch for ``task``.
-        """
-        if task not in self.branches:
-            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
-        return self.branches[task]
-
     @torch.no_grad()
     def maps_of(self, task: str) -> list[tuple[int, int]]:
         """Channels and stride of the map that the head of ``task`` gets."""
@@ -87,10 +78,6 @@ class SMPBackbone(nn.Module):
         (feature,) = self.eval()(torch.zeros(1, 3, side, side), [task])[task]
         self.train(training)
         return [(feature.shape[1], side // feature.shape[2])]
-
-    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
-        """Refuse: SMP's networks have no blocks at which branches could exchange features."""
-        raise Mistake(f'passing at {site!r}: a network of SMP has no branches that pass features; leave passing out')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from mmskin.models.backbones.dilation import dilated
 from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 
-__all__ = ['ParallelBackbone', 'SplitBackbone']
+__all__ = ['Backbone', 'ParallelBackbone', 'SplitBackbone']
 
 
 DECODER = 'decoder'  # 'decoder/16' is the map of '/16' that heads get
@@ -21,8 +21,34 @@ Features = dict[str, Tensor]
 Passing = Callable[[Features, Features], Features]
 
 
+class Backbone(nn.Module):
+    """A shared beginning, ``shared``, and what is behind it for each task, ``branches``."""
+
+    shared: Any
+    branches: nn.ModuleDict
+
+    def branch(self, task: str) -> Any:
+        """What is behind the shared part for ``task``.
+
+        Raises:
+            Mistake: if there is no branch for ``task``.
+        """
+        if task not in self.branches:
+            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
+        return self.branches[task]
+
+    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
+        """The blocks of ``tasks`` at which features can be passed between them, at the block or level ``site``.
+
+        Raises:
+            Mistake: if there is none, as where networks have no blocks in common.
+        """
+        kind = type(self).__name__
+        raise Mistake(f'Features cannot be passed at {site!r}: a {kind} has no blocks in common; leave passing out')
+
+
 @MODELS.register_module()
-class SplitBackbone(nn.Module):
+class SplitBackbone(Backbone):
     """A shared beginning and one branch per task, cut from one chain of blocks; or branches with networks of their own.
 
     All branches of one chain start from the same weights. Those that a chain's config names are read by
@@ -97,16 +123,6 @@ class SplitBackbone(nn.Module):
                 for part in [*parts, self.shared] if key is None else parts:
                     part.load_state_dict({name: state[name] for name in part.state_dict()})
 
-    def branch(self, task: str) -> BlockChain:
-        """The blocks of ``task`` behind the shared part.
-
-        Raises:
-            Mistake: if there is no branch for ``task``.
-        """
-        if task not in self.branches:
-            raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
-        return cast(BlockChain, self.branches[task])
-
     def channels_in(self, site: str, task: str) -> int:
         """Channels of the map that enters ``site``, a block, level or decoder's level, in the network of ``task``."""
         layout = self.layouts[task]
@@ -126,9 +142,7 @@ class SplitBackbone(nn.Module):
         return [(layout.channels[name], strides.get(name, layout.strides[name])) for name in self.out_blocks[task]]
 
     def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
-        """The blocks of ``tasks`` at which features can be passed between them, at the block or level ``site``.
-
-        At a decoder's level it is those tasks alone whose heads get a map of that level.
+        """See ``Backbone``; at a decoder's level it is those tasks alone whose heads get a map of that level.
 
         Raises:
             Mistake: if it is shared or unknown, or a task's branch ends before it; if fewer than two heads get it.
@@ -239,7 +253,7 @@ def _part(chain: BlockChain, start: int, end: int) -> dict[str, nn.Module]:
 
 
 @MODELS.register_module()
-class ParallelBackbone(nn.Module):
+class ParallelBackbone(Backbone):
     """Networks of a task's own, whose last maps its head gets together; nothing is shared and nothing passed.
 
     Args:
@@ -265,20 +279,8 @@ class ParallelBackbone(nn.Module):
 
     def maps_of(self, task: str) -> list[tuple[int, int]]:
         """Channels and stride of each network's last map."""
-        layouts = [cast(BlockChain, chain).measure() for chain in self.branch(task).values()]
+        layouts = [chain.measure() for chain in self.branch(task).values()]
         return [(layout.channels[layout.names[-1]], layout.strides[layout.names[-1]]) for layout in layouts]
-
-    def branch(self, task: str) -> nn.ModuleDict:
-        """The networks of ``task``."""
-        return cast(nn.ModuleDict, self.branches[task])
-
-    def blocks_at(self, site: str, tasks: Sequence[str]) -> dict[str, str]:
-        """Refuse to pass features.
-
-        Raises:
-            Mistake: always.
-        """
-        raise Mistake(f'Features cannot be passed at {site!r}: a ParallelBackbone has no blocks in common')
 
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Passing] | None = None

@@ -17,7 +17,6 @@ from mmskin.models.passing.base import (
     RoutedPassing,
     Streams,
     WeighedMixture,
-    check_positive,
     resize,
 )
 from mmskin.models.passing.gates import ConcatOp, SumOp
@@ -70,7 +69,6 @@ class MTANPassing(RoutedPassing):
 
     def __init__(self, *args: Any, reduction: int = 4, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_positive(reduction=reduction)
         out = self.out_channels
         for name, (source, target) in self.ends.items():
             reads = self.in_channels[source] + self.in_channels[target]
@@ -137,7 +135,6 @@ class AFAPassing(MixingPassing):
 
     def __init__(self, *args: Any, reduction: int = 16, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_positive(reduction=reduction)
         out, count = self.out_channels, self.num_sources()
 
         def stream(source: str, target: str) -> nn.Module:
@@ -205,7 +202,7 @@ class CrossAttentionPassing(RoutedPassing):
         options: See ``FeaturePassing``.
 
     Raises:
-        Mistake: if ``num_heads`` does not divide ``channels``, or one of the numbers is below 1.
+        Mistake: if ``num_heads`` does not divide ``channels``.
     """
 
     quantity = (
@@ -215,7 +212,6 @@ class CrossAttentionPassing(RoutedPassing):
 
     def __init__(self, *args: Any, channels: int = 64, num_heads: int = 4, max_side: int = 16, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_positive(channels=channels, num_heads=num_heads, max_side=max_side)
         if channels % num_heads:
             raise Mistake(f'{channels} channels cannot be shared by {num_heads} heads; choose a multiple')
         for name, (source, target) in self.ends.items():

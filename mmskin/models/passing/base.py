@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 from mmskin.models.passing.gates import SumOp
-from mmskin.models.watch import is_closed
+from mmskin.models.watch import CLOSED
 from mmskin.registry import MODELS
 
 Features = dict[str, Tensor]  # maps by task
@@ -65,11 +65,8 @@ class FeaturePassing(nn.Module):
         routes: Iterable[Route] | None = None,
         detach: Iterable[Route] = (),
         identity_init: bool = True,
-        **mistaken: Any,
     ) -> None:
         super().__init__()
-        for name in mistaken:  # an error of the operator that a config names, rather than of this base
-            raise TypeError(f'{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}')
         self.in_channels, self.out_channels = dict(in_channels), dict(out_channels)
         self.ends = _named(self.default_routes(in_channels) if routes is None else routes, in_channels)
         self.detached = frozenset(_named(detach, in_channels))
@@ -106,7 +103,8 @@ class FeaturePassing(nn.Module):
 
     def running(self, tasks: Collection[str]) -> dict[str, Route]:
         """The routes whose two ends are both among ``tasks``, by name, less those that this call has ``closed``."""
-        return {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks} and not is_closed(self, name)}
+        running = {name: ends for name, ends in self.ends.items() if {*ends} <= {*tasks}}
+        return {name: ends for name, ends in running.items() if (self, name) not in CLOSED.get()}
 
     def running_targets(self, tasks: Collection[str]) -> list[str]:
         """Those of ``tasks`` in which a running route ends."""
@@ -323,10 +321,3 @@ def resize(feature: Tensor, like: Tensor) -> Tensor:
     if feature.shape[2:] == like.shape[2:]:
         return feature
     return F.interpolate(feature, like.shape[2:], mode='bilinear', align_corners=False)
-
-
-def check_positive(**options: int) -> None:
-    """Raise a ValueError unless each of the options is 1 or more."""
-    for name, value in options.items():
-        if value < 1:
-            raise Mistake(f'{name} is {value}; it has to be 1 or more')

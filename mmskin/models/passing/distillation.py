@@ -14,7 +14,6 @@ from mmskin.models.passing.base import (
     RoutedPassing,
     Streams,
     WeighedMixture,
-    check_positive,
     resize,
 )
 from mmskin.models.passing.gates import SumOp
@@ -127,7 +126,6 @@ class MTIPassing(MixingPassing):
 
     def __init__(self, *args: Any, kernel_size: int = 1, reduction: int = 16, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_positive(reduction=reduction)
         out = self.out_channels
         hidden = {task: max(channels // 4, 1) for task, channels in out.items()}
         self.mix_by(

@@ -16,7 +16,6 @@ from mmskin.models.passing.base import (
     Maps,
     Route,
     RoutedPassing,
-    check_positive,
     resize,
 )
 from mmskin.models.passing.gates import ConvMessage, ElementwiseGate, SumOp
@@ -204,7 +203,6 @@ class BottleneckPassing(CarryingPassing):
 
     def __init__(self, *args: Any, num_tokens: int = 4, width: int = 64, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_positive(num_tokens=num_tokens, width=width)
         out = self.out_channels
         for target in {target: None for _, target in self.ends.values()}:
             self.targets[target] = BottleneckTarget(out[target], num_tokens, width, self.identity_init)

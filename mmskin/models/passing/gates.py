@@ -111,17 +111,13 @@ class SumOp(nn.Module):
 
 
 @MODELS.register_module()
-class ProductOp(nn.Module):
+class ProductOp(SumOp):
     """f (1 + s (G m - 1)), which at s = 1 is the product f (G m) that the paper allows as ``op``.
 
     Eq. 4 and 5 of https://doi.org/10.1109/ISBI.2018.8363769.
 
     The arguments are those of ``SumOp``; without ``identity_init`` it is the product.
     """
-
-    def __init__(self, channels: int, identity_init: bool = True) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.zeros(channels, 1, 1)) if identity_init else None
 
     def forward(self, feature: Tensor, message: Tensor) -> Tensor:
         """Join two maps of (N, C, H, W)."""

@@ -85,10 +85,6 @@ class SluiceMixture(Mixture):
         self.adapter = Adapter(entering, leaving)
         self.beta = nn.Parameter(torch.tensor([own, 1 - own]))
 
-    def with_input(self, mixed: Tensor, entering: Tensor) -> Tensor:
-        """The mixed maps and the block's input, as beta weighs them."""
-        return self.beta[0] * mixed + self.beta[1] * self.adapter(entering, mixed)
-
 
 @MODELS.register_module()
 class SluicePassing(MixingPassing):
@@ -133,8 +129,10 @@ class SluicePassing(MixingPassing):
 
     def forward(self, inputs: Features, outputs: Features) -> Features:
         new = super().forward(inputs, outputs)
-        targets = self.running_targets(outputs)
-        return new | {task: self.targets[task].with_input(new[task], inputs[task]) for task in targets}
+        for task in self.running_targets(outputs):
+            mixture = self.targets[task]
+            new[task] = mixture.beta[0] * new[task] + mixture.beta[1] * mixture.adapter(inputs[task], new[task])
+        return new
 
     def losses(self, inputs: Features, outputs: Features) -> dict[str, Tensor]:
         """The penalty on subspaces that are not orthogonal, summed over the targets."""

@@ -30,31 +30,23 @@ class GradNorm(Weighting):
     gradients. With gradient accumulation w moves at every batch.
 
     Args:
-        tasks: See ``Weighting``.
-        active_tasks: See ``Weighting``.
         alpha: Strength of the pull to a common rate: higher for tasks that differ more. 0 makes all norms equal.
         lr: Rate of w.
         layer: Path of a module of the network; W is the last of the parameters below it that is trained and has two
             dimensions or more.
+        options: See ``Weighting``.
     """
 
     task_weights: Tensor
     initial: Tensor
 
     def __init__(
-        self,
-        tasks: Sequence[str],
-        active_tasks: Sequence[str],
-        alpha: float = 1.5,
-        lr: float = 0.025,
-        layer: str = 'backbone.shared',
+        self, *args: Any, alpha: float = 1.5, lr: float = 0.025, layer: str = 'backbone.shared', **options: Any
     ) -> None:
-        super().__init__(tasks, active_tasks)
-        self.alpha = alpha
-        self.lr = lr
-        self.layer = layer
-        self.register_buffer('task_weights', torch.ones(len(tasks)))
-        self.register_buffer('initial', torch.full((len(tasks),), torch.nan))  # the losses at the start
+        super().__init__(*args, **options)
+        self.alpha, self.lr, self.layer = alpha, lr, layer
+        self.register_buffer('task_weights', torch.ones(len(self.tasks)))
+        self.register_buffer('initial', torch.full((len(self.tasks),), torch.nan))  # the losses at the start
 
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         values, weights = self.vector(losses), self.task_weights.clone()
@@ -243,8 +235,8 @@ class PCGrad(GradientWeighting):
     Training needs ``pip install '.[torchjd]'``.
     """
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
-        super().__init__(tasks, active_tasks)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.method = TorchJDWeighting('PCGradWeighting')
         self.random = StepSeed()
 
@@ -265,13 +257,12 @@ class CAGrad(GradientWeighting):
     sum of the losses what the paper's is to their average. Training needs ``pip install '.[torchjd]'``.
 
     Args:
-        tasks: See ``Weighting``.
-        active_tasks: See ``Weighting``.
         c: How far d may be from g_0, in [0, 1): with 0 it is g_0. LibMTL has 0.5.
+        options: See ``Weighting``.
     """
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str], c: float = 0.5) -> None:
-        super().__init__(tasks, active_tasks)
+    def __init__(self, *args: Any, c: float = 0.5, **options: Any) -> None:
+        super().__init__(*args, **options)
         if not 0 <= c < 1:
             raise Mistake(f'c is {c}; it has to be at least 0 and less than 1')
         self.method = TorchJDWeighting('CAGradWeighting', c=c)
@@ -286,6 +277,6 @@ class UPGrad(GradientWeighting):
     losses. Training needs ``pip install '.[torchjd]'``.
     """
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
-        super().__init__(tasks, active_tasks)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.method = TorchJDWeighting('UPGradWeighting')

@@ -1,6 +1,7 @@
 """Weights that follow from the losses alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmengine.logging import MessageHub
@@ -18,9 +19,8 @@ class FixedWeights(Weighting):
     """Constant weights; the plain sum of the losses by default.
 
     Args:
-        tasks: See ``Weighting``.
-        active_tasks: See ``Weighting``.
         weights: The weight of a task by its name, 1 for those that are not named.
+        options: See ``Weighting``.
 
     Raises:
         Mistake: if a weight is negative, or for no task of the network, or if weights come without names.
@@ -28,11 +28,9 @@ class FixedWeights(Weighting):
 
     values: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], active_tasks: Sequence[str], weights: Mapping[str, float] | None = None
-    ) -> None:
-        super().__init__(tasks, active_tasks)
-        weights = weights or {}
+    def __init__(self, *args: Any, weights: Mapping[str, float] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        weights, tasks = weights or {}, self.tasks
         if not isinstance(weights, Mapping):
             raise Mistake(f'weights is {weights!r}; give them by task, as dict({tasks[0]}=2.0)')
         wrong = [f'{task}={weight}' for task, weight in weights.items() if task not in tasks or weight < 0]
@@ -59,14 +57,14 @@ class UncertaintyWeights(Weighting):
     otherwise s_i would fall by itself, and the task's weight rise without end.
 
     Args:
-        tasks: See ``Weighting``.
-        active_tasks: See ``Weighting``.
         initial: s at the start. The paper finds that it hardly matters; with 0 all weights start at one half.
+        options: See ``Weighting``.
     """
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str], initial: float = 0.0) -> None:
-        super().__init__(tasks, active_tasks)
-        self.log_variance = nn.Parameter(torch.full((len(tasks),), float(initial)), requires_grad=self.balances)
+    def __init__(self, *args: Any, initial: float = 0.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        start = torch.full((len(self.tasks),), float(initial))
+        self.log_variance = nn.Parameter(start, requires_grad=self.balances)
 
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         weights = 0.5 * torch.exp(-self.log_variance)
@@ -86,9 +84,8 @@ class DWA(Weighting):
     A training that counts iterations has one epoch only, in which the weights stay 1.
 
     Args:
-        tasks: See ``Weighting``.
-        active_tasks: See ``Weighting``.
         temperature: T; the larger, the more alike the weights. 2 is the paper's.
+        options: See ``Weighting``.
     """
 
     epoch: Tensor
@@ -97,16 +94,16 @@ class DWA(Weighting):
     average: Tensor
     earlier: Tensor
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str], temperature: float = 2.0) -> None:
-        super().__init__(tasks, active_tasks)
+    def __init__(self, *args: Any, temperature: float = 2.0, **options: Any) -> None:
+        super().__init__(*args, **options)
         if temperature <= 0:
             raise Mistake(f'temperature is {temperature}; it has to be greater than 0')
-        self.temperature = temperature
+        self.temperature, count = temperature, len(self.tasks)
         self.register_buffer('epoch', torch.tensor(0))  # the one that total and count are about
-        self.register_buffer('total', torch.zeros(len(tasks)))  # of the losses
-        self.register_buffer('count', torch.zeros(len(tasks)))  # of the steps that had labels
-        self.register_buffer('average', torch.full((len(tasks),), torch.nan))  # in the last epoch
-        self.register_buffer('earlier', torch.full((len(tasks),), torch.nan))  # in the epoch before
+        self.register_buffer('total', torch.zeros(count))  # of the losses
+        self.register_buffer('count', torch.zeros(count))  # of the steps that had labels
+        self.register_buffer('average', torch.full((count,), torch.nan))  # in the last epoch
+        self.register_buffer('earlier', torch.full((count,), torch.nan))  # in the epoch before
 
     def weights(self, values: Tensor, present: Tensor) -> Tensor:
         if self.training:
@@ -133,8 +130,8 @@ class RLW(Weighting):
     weights sum to 1, as there, so the loss is a half of the plain sum for two tasks.
     """
 
-    def __init__(self, tasks: Sequence[str], active_tasks: Sequence[str]) -> None:
-        super().__init__(tasks, active_tasks)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.random = StepSeed()
 
     def weights(self, values: Tensor, present: Tensor) -> Tensor:

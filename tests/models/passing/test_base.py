@@ -5,6 +5,7 @@ import runpy
 import pytest
 from torch import nn
 
+from mmskin.errors import Mistake
 from mmskin.models.passing.base import FeaturePassing, MixingPassing, Mixture, resize
 from mmskin.models.passing.gates import ConvMessage, SumOp
 from mmskin.registry import MODELS
@@ -78,5 +79,6 @@ def test_a_mixed_map_of_its_own_is_a_source():
 
 
 def test_an_unknown_option_is_refused():
-    with pytest.raises(TypeError, match='ProjectedPassing.* unexpected keyword argument .gate'):
-        ProjectedPassing(dict(a=1, b=1), dict(a=1, b=1), gate='ElementwiseGate')
+    widths = dict(in_channels=dict(a=1, b=1), out_channels=dict(a=1, b=1))
+    with pytest.raises(Mistake, match="^ProjectedPassing has no option 'gate'"):
+        MODELS.build(dict(type=ProjectedPassing, **widths, gate='ElementwiseGate'))
