@@ -184,27 +184,21 @@ def asymmetry(mask: np.ndarray) -> float:
 
 
 def diameter(mask: np.ndarray) -> float:
-    """The diameter of a disc as large as the lesion, as a share of the frame's side.
+    """The diameter of a disc as large as the lesion, above 0 in ``mask`` (H, W), as a share of the frame's side.
 
     The equivalent diameter sqrt(4 A / pi) of https://docs.opencv.org/5.0/py_tutorials/py_imgproc/py_contours/, with the
     area A as a share of the frame's. Times sqrt(H W) it is in pixels of an image of H x W.
-
-    Args:
-        mask: (H, W), above 0 on the lesion.
     """
     return float(np.sqrt(4 / np.pi * cv2.countNonZero(mask) / mask.size))
 
 
 def irregularity(mask: np.ndarray) -> float:
-    """1 - solidity: the share of the lesion's convex hull that is not lesion; 0 for any convex shape.
+    """1 - solidity, the share of the convex hull of a lesion in ``mask``, uint8 (H, W), that is not lesion.
 
     Solidity (same source) compares two areas. Compactness, perimeter^2 / (4 pi A), would need a perimeter, which the
     stair-steps of pixels lengthen by up to 41 %, and would change when an image is squashed. The hull's area, too, is
     counted in pixels, those whose centres lie in the polygon around all pixels' centres, so that a digitised disc
     has no irregularity, as a digitised square has none. Several pieces have one hull.
-
-    Args:
-        mask: uint8 (H, W), above 0 on the lesion, of which there is some.
     """
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours))[:, 0]  # (M, 2)

@@ -63,11 +63,7 @@ class CachedLoading:
         self.shards: dict[int, Rows] = {}
 
     def rows(self, name: str, all_of_it: bool = False) -> Rows:
-        """A table of the cache.
-
-        Raises:
-            Mistake: if it is missing or damaged.
-        """
+        """A table of the cache."""
         file = self.folder / f'{name}.arrow'
         try:
             return Rows(file, all_of_it=all_of_it)
@@ -75,11 +71,7 @@ class CachedLoading:
             raise Mistake(f'{file}: is missing or damaged; run mmskin cache again, which writes it again') from error
 
     def check(self, image_ids: Sequence[str]) -> None:
-        """Make sure that all these images are in the cache.
-
-        Raises:
-            Mistake: if one is not.
-        """
+        """Make sure that all these images are in the cache."""
         known = pa.chunked_array(self.index.columns['image_id'], pa.string())
         lacking = pc.invert(pc.is_in(pa.array(image_ids, pa.string()), value_set=known))
         if count := pc.sum(lacking).as_py():

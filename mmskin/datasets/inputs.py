@@ -76,11 +76,7 @@ def read_inputs(
 
 
 def check_listed(where: str | Path, listed: Mapping[str, Any], image_ids: Collection[str]) -> None:
-    """Count in one line the images that a table or a dict by image id lacks.
-
-    Raises:
-        Mistake: if it lacks all of them.
-    """
+    """Count in one line the images that a table or a dict by image id lacks."""
     lacking = sum(image_id not in listed for image_id in image_ids)
     if lacking == len(image_ids):
         raise Mistake(

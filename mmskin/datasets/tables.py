@@ -86,7 +86,7 @@ def write_extra_samples(path: str | Path, samples: Iterable[Mapping]) -> None:
 def read_rows(
     path: Path, columns: Collection[str], if_missing: str, if_no_column: str, delimiter: str = ','
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV in UTF-8, without the spaces around the cells; see ``read_cells``.
+    """The rows of a CSV as ``read_cells`` has them: ``'<path>, line <number>'`` for errors, and the cells by column.
 
     Args:
         path: the table, whose first line names the columns.
@@ -94,14 +94,6 @@ def read_rows(
         if_missing: the advice if there is no such file.
         if_no_column: the advice if it lacks a column.
         delimiter: the character between the cells.
-
-    Yields:
-        ``'<path>, line <number>'`` for errors, and the cells by column.
-
-    Raises:
-        MissingFile: if there is no such file.
-        Mistake: if a column is missing or there twice, a row is not complete, the file is not UTF-8 text, or the
-            delimiter is not one character.
     """
     names = check_columns(path, columns, if_missing, if_no_column, delimiter)
     rows = read_cells(path, delimiter)
@@ -178,17 +170,7 @@ def named_file(
 
 
 def class_or_number(field: str, column: str, cell: str, metainfo: Mapping[str, Any]) -> int | float:
-    """What a cell says: a class by its name, or a number where the field's classes have no names.
-
-    Args:
-        field: of the sample.
-        column: what an error calls the cell.
-        cell: the text.
-        metainfo: the data set's, which may name the field's classes.
-
-    Raises:
-        Mistake: if it is no such class, or no number.
-    """
+    """What a cell, called ``column`` in errors, says: a class by its name, or a number where classes have no names."""
     names, key = names_of(metainfo, field), names_key(field)
     if not names:
         try:
@@ -206,11 +188,7 @@ def class_or_number(field: str, column: str, cell: str, metainfo: Mapping[str, A
 
 
 def number(cell: str, column: str) -> int | float:
-    """A whole number, which may be written 1.0, or a fraction.
-
-    Raises:
-        Mistake: if the cell holds neither.
-    """
+    """A whole number, which may be written 1.0, or a fraction."""
     try:
         value = number_in(cell)
     except ValueError as error:

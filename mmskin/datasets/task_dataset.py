@@ -121,11 +121,7 @@ class TaskDataset(BaseDataset):
         self._epoch.share_memory_().fill_(epoch)  # a deep copy, as of a subset, is not shared yet
 
     def filter_data(self) -> Sequence[dict]:
-        """The samples of the folds, after a check of all, which mmengine's dataset asks for when it has loaded them.
-
-        Raises:
-            Mistake: if there is none, one is no dict, or an id cannot be part of a file's name; see ``check_name``.
-        """
+        """The samples of the folds, after a check of all, which mmengine's dataset asks for when it has loaded them."""
         found: Any = self.data_list
         is_list = isinstance(found, list | tuple) and all(isinstance(sample, dict) for sample in found)
         if not (found and (is_list or isinstance(found, Rows))):
@@ -221,11 +217,7 @@ def digest_of(dataset: Dataset) -> str:
 
 
 def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
-    """Fold and group by image id, from a table of folds.
-
-    Raises:
-        Mistake: if it is missing or no such table.
-    """
+    """Fold and group by image id, from a table of folds."""
     if not Path(path).is_file():
         raise MissingFile(f'{path}: no such table of folds; a suite with folds=... writes one')
     try:
@@ -240,21 +232,13 @@ def read_folds(path: str | Path) -> dict[str, tuple[int, str]]:
 
 
 def check_fields(fields: Collection[str]) -> None:
-    """Make sure that fields of ground truth are named as such, by which transforms and ``PackTaskSample`` know them.
-
-    Raises:
-        Mistake: if one is not.
-    """
+    """Make sure that fields of ground truth are named as such, by which transforms and ``PackTaskSample`` know them."""
     if odd := [field for field in fields if not field.startswith('gt_')]:
         raise Mistake(f'{odd[0]}: fields of ground truth begin with gt_; call it gt_{odd[0]}')
 
 
 def left_in(ids: Sequence[str], exclude: Collection[str], where: str) -> list[int]:
-    """The places of the ids that are not excluded.
-
-    Raises:
-        Mistake: if an excluded id is not among them, or none is left.
-    """
+    """The places of the ids that are not excluded."""
     if unknown := set(exclude).difference(ids):
         raise Mistake(f'exclude names {listed(unknown)} not in {where}')
     kept = [index for index, image_id in enumerate(ids) if image_id not in exclude]

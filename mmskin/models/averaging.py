@@ -243,11 +243,7 @@ def networks_in(network: nn.Module) -> list[MultiTaskModel]:
 
 
 def load_members(network: nn.Module, files: Sequence[str | Path], metainfo: Mapping[str, Any]) -> None:
-    """Load a file into each network of an ensemble, or one file into all of ``network``.
-
-    Raises:
-        Mistake: as ``load_weights`` does, which says what ``metainfo`` is.
-    """
+    """Load a file into each network of an ensemble, or one file into all of ``network``."""
     inner = unwrap(network)
     members = [*inner.members] if isinstance(inner, Ensemble) and len(files) > 1 else [inner]
     for member, file in zip(members, files, strict=True):

@@ -17,9 +17,6 @@ def of_shape(output: Any, part: Any, *shape: int | str, broadcasts: bool = False
         part: Anything of the class that the error names.
         shape: The length of each axis; any, where it is a letter.
         broadcasts: Whether every axis but the first may be 1 instead.
-
-    Raises:
-        Mistake: if it is anything else.
     """
     if not isinstance(output, Tensor):
         raise Mistake(f'{type(part).__name__} returns a {type(output).__name__}; return a tensor of {listed(shape)}')

@@ -311,9 +311,6 @@ def check_order(
         source: The begin of the error.
         whose: What the error calls the second.
         exactly: Whether both have to have the same classes.
-
-    Raises:
-        Mistake: if one has: each would be taken for another.
     """
     for key in trained.keys() & named.keys() if isinstance(trained, Mapping) else ():
         are_names = key == 'classes' or key.startswith('gt_')
@@ -330,11 +327,7 @@ def check_order(
 
 
 def refuse_whole_numbers(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str) -> None:
-    """Make sure that no fraction of ``own`` would be given whole numbers, as torch does without a word.
-
-    Raises:
-        Mistake: if one would: the weights were packed by another program, or lost their factors.
-    """
+    """Make sure that no fraction of ``own`` would be given whole numbers, as torch does without a word."""
     for name in sorted(own.keys() & given.keys()):
         if own[name].is_floating_point() and not given[name].is_floating_point():
             raise Mistake(

@@ -113,11 +113,7 @@ def read_head(data: bytes, max_pixels: int) -> tuple['pydicom.Dataset', memoryvi
 
 
 def inflate(body: memoryview, max_pixels: int) -> bytes:
-    """What was deflated; it is measured first, so that a bomb costs no memory.
-
-    Raises:
-        TooLargeError: if it is more than a picture of ``max_pixels`` takes.
-    """
+    """What was deflated; it is measured first, so that a bomb costs no memory."""
     most = most_bytes(max_pixels)
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     for start in range(0, len(body), STEP):
@@ -134,9 +130,6 @@ def elements(body: memoryview, implicit: bool, order: str) -> Iterator[tuple[int
     """Tag, representation and bytes of each element that is in no sequence, at last the pixel data without their head.
 
     Pydicom makes objects of all that it reads, of an empty item more than a hundred times its bytes.
-
-    Raises:
-        ValueError: if there are too many of them, or the file ends inside the pixel data.
     """
     at, start, top = 0, 0, 0
     outer: list[tuple[bool, bool]] = []  # what held outside of each sequence of undefined length
@@ -216,11 +209,7 @@ def checked(dataset: 'pydicom.Dataset', pixels: memoryview, max_pixels: int) -> 
 
 
 def check_runs(frame: bytes, area: int) -> None:
-    """Go through the runs of an RLE frame without unpacking them (PS3.5, annex G).
-
-    Raises:
-        ValueError: if a segment unpacks to more than ``area`` bytes and a last run's padding.
-    """
+    """Go through the runs of an RLE frame without unpacking them (PS3.5, annex G)."""
     count, *starts = struct.unpack_from('<16I', frame)
     for start, end in zip(starts[:count], [*starts[1:count], len(frame)], strict=True):
         at, size = start, 0
@@ -236,9 +225,6 @@ def codestream_shape(frame: bytes) -> tuple[int, int, int]:
     """Height, width and channels as the head of a JPEG, JPEG-LS or JPEG 2000 has them.
 
     Strictly read: where one decoder might skip what another takes for the size, there is none.
-
-    Raises:
-        ValueError: if there is none.
     """
     if frame[:4] == J2K and len(frame) >= 42:  # ISO/IEC 15444-1, A.5.1
         right, bottom, left, top = struct.unpack_from('>4I', frame, 8)

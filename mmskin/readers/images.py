@@ -39,19 +39,11 @@ FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would sta
 IMAGE_FILES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # how their names end
 REDUCIBLE = ('JPEG', 'MPO', 'PNG')  # MPO is a JPEG with a preview, as phones write it
 PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')  # a PNG's others only describe it
-NOTE_CHUNKS = {
-    b'acTL': 8,
-    b'fcTL': 26,
-    b'eXIf': 0,
-}  # bytes of those that say if it moves or is turned; 0: of any length
-DECIDING = {
-    0xE0: (b'JFIF\0', 14),
-    0xE1: (b'Exif\0', 6),
-    0xE2: (b'MPF\0', 4),
-    0xEE: (b'Adobe', 12),
-}  # by marker, of a JPEG
-REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-REDUCED[8] = cv2.IMREAD_REDUCED_COLOR_8
+# bytes of those that say if it moves or is turned; 0: of any length
+NOTE_CHUNKS = {b'acTL': 8, b'fcTL': 26, b'eXIf': 0}
+# likewise of a JPEG's segments, by marker: how they begin, and at least how many bytes they have
+DECIDING = {0xE0: (b'JFIF\0', 14), 0xE1: (b'Exif\0', 6), 0xE2: (b'MPF\0', 4), 0xEE: (b'Adobe', 12)}
+REDUCED = {1: cv2.IMREAD_COLOR, **{scale: getattr(cv2, f'IMREAD_REDUCED_COLOR_{scale}') for scale in (2, 4, 8)}}
 RESTARTS = re.compile(rb'\xff([\xd0-\xd7])')  # marks between the data of a JPEG, which take turns
 SCAN_END = re.compile(rb'\xff([^\0\xd0-\xd7\xff])')
 MAX_SCANS = 100  # of a JPEG, as libtiff has it; writers make about ten
@@ -105,12 +97,8 @@ def read_image(
             check_size((image.height, image.width), max_pixels)
             check_whole(data)
             is_deep = is_cut_by_pillow(image)
-            if (
-                is_deep
-                or image.format not in REDUCIBLE
-                or image.mode not in ('RGB', 'L')
-                or image.has_transparency_data
-            ):
+            is_plain = image.mode in ('RGB', 'L') and not image.has_transparency_data
+            if is_deep or not is_plain or image.format not in REDUCIBLE:
                 check_filled(data, image)
                 rgb = rgb_of_deep(data, image) if is_deep else rgb_of_pil(image)
                 return rgb, rgb.shape[:2]
@@ -188,9 +176,8 @@ def open_image(data: bytes) -> Image.Image:
                     image.info['transparency'] *= 255 // (2**depth - 1) if depth < 8 else 1
                 return image
             if name == 'TIFF':
-                raise Mistake(
-                    'an unsupported kind of TIFF; save it as one page, grey or RGB, of 8 or 16 bits a channel'
-                )
+                advice = 'save it as one page, grey or RGB, of 8 or 16 bits a channel'
+                raise Mistake(f'an unsupported kind of TIFF; {advice}')
     raise UnidentifiedImageError('no image that can be read')
 
 
@@ -226,18 +213,13 @@ def without_notes(data: bytes) -> bytes:
 
 
 def check_one_image(image: Image.Image) -> None:
-    """Make sure that reading a file's image leaves nothing of it out, but for the preview of a phone's JPEG.
-
-    Raises:
-        Mistake: if there are other pages or frames, or channels besides colours and a stated transparency.
-    """
+    """Make sure that reading a file's image leaves nothing of it out, but for the preview of a phone's JPEG."""
     if getattr(image, 'is_animated', False) and image.format != 'MPO':
         raise Mistake('it holds several pages or frames; save the one to look at as a file of its own')
     if isinstance(image, TiffImageFile):
         if image.tag_v2.get(TIFF_PHOTOMETRIC) == 0 and max(image.tag_v2.get(TIFF_BITS, (1,))) > 8:
-            raise Mistake(
-                'a TIFF of more than 8 bits in which white is 0; write it with black at 0'
-            )  # Pillow inverts 8
+            # Pillow inverts those of 8
+            raise Mistake('a TIFF of more than 8 bits in which white is 0; write it with black at 0')
         channels = image.tag_v2.get(TIFF_CHANNELS, 1)
         colours = COLOURS_OF_TIFF.get(image.tag_v2.get(TIFF_PHOTOMETRIC, 1), 3)
         further = image.tag_v2.get(TIFF_EXTRA, ())
@@ -287,11 +269,7 @@ def decode_deep(data: bytes, image: Image.Image) -> np.ndarray:
 
 
 def decode_plain(data: bytes, flags: int) -> np.ndarray:
-    """The pixels as OpenCV decodes them, as they are stored: not turned.
-
-    Raises:
-        UnidentifiedImageError: if they cannot be decoded.
-    """
+    """The pixels as OpenCV decodes them, as they are stored: not turned."""
     image = cv2.imdecode(np.frombuffer(without_notes(data), np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise UnidentifiedImageError('no image that can be read')
@@ -304,9 +282,6 @@ def check_whole(data: bytes) -> None:
     OpenCV's older versions paint what is missing grey without a word, and Pillow checks no pixels of a PNG. Bytes after
     the end are allowed, as phones append a film. An end before the pixels is a thumbnail's: the segments of a JPEG,
     which say how long they are (ITU-T T.81, B.1.1), are passed over.
-
-    Raises:
-        Mistake: if it is truncated or damaged.
     """
     end = 0
     if data[:2] == b'\x89P':
@@ -315,11 +290,8 @@ def check_whole(data: bytes) -> None:
         while end < 0 and at + 12 <= len(data):
             length, kind = struct.unpack_from('>I4s', data, at)
             body, at = view[at + 4 : at + 8 + length], at + 12 + length
-            if (
-                kind in PIXEL_CHUNKS
-                and at <= len(data)
-                and zlib.crc32(body) != int.from_bytes(view[at - 4 : at], 'big')
-            ):
+            is_checked = kind in PIXEL_CHUNKS and at <= len(data)
+            if is_checked and zlib.crc32(body) != int.from_bytes(view[at - 4 : at], 'big'):
                 raise Mistake(f'damaged: the checksum of its {kind.decode()} is wrong; copy it again')
             end = at if kind == b'IEND' else -1
     elif data[:2] == b'\xff\xd8':
@@ -330,11 +302,7 @@ def check_whole(data: bytes) -> None:
 
 
 def check_scans(data: bytes) -> None:
-    """Make sure that a JPEG goes over its pixels no more often than writers do: two bytes can be a scan of millions.
-
-    Raises:
-        Mistake: if it has more than ``MAX_SCANS``.
-    """
+    """Make sure that a JPEG goes over its pixels no more often than writers do: two bytes can be a scan of millions."""
     at, scans = 2, 0
     while (mark := SCAN_END.search(data, at)) and mark[1] != b'\xd9':
         at = mark.end()
@@ -365,20 +333,14 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
         data: The file.
         image: As Pillow opened it.
         scale: Of its draft.
-
-    Raises:
-        Mistake: if they do not.
-        UnidentifiedImageError: if they do not, of a PNG.
     """
     if image.format == 'PNG' and not is_cut_by_pillow(image):
         decode_plain(data, cv2.IMREAD_GRAYSCALE)
     if image.format not in ('JPEG', 'MPO'):
         return
     image.load()
-    if not {*np.ravel(np.asarray(image.getpixel((image.width - 1, image.height - 1))))} <= {
-        127,
-        128,
-    }:  # CMYK is inverted
+    last_pixel = np.ravel(np.asarray(image.getpixel((image.width - 1, image.height - 1))))
+    if not {*last_pixel} <= {127, 128}:  # CMYK is inverted
         return
     start, some = start_of_scan(data), bytes([*range(1, 200)])
     mark = SCAN_END.search(data, start + 2)
@@ -457,9 +419,6 @@ def rgb_of_array(array: np.ndarray, white: int | None = None) -> np.ndarray:
     Args:
         array: Its values as they are stored.
         white: The whitest value that integers can have, where the file says so.
-
-    Raises:
-        Mistake: if it is of another shape, or its values are not grey levels.
     """
     if np.ma.is_masked(array):
         raise Mistake('a masked array: what lies under its mask is unknown; fill it first')
@@ -493,11 +452,7 @@ def bytes_of(levels: np.ndarray, white: int) -> np.ndarray:
 
 
 def white_of(levels: np.ndarray) -> int:
-    """The value that stands for white: 255 where 8 bits are stored as more, or else 65535 (32767 of signed 16 bits).
-
-    Raises:
-        Mistake: if the brightest level is below a quarter of that, as of 10, 12 or 14 bits that are stored in 16.
-    """
+    """The value that stands for white: 255 where 8 bits are stored as more, or else 65535 (32767 of signed 16 bits)."""
     high, white = int(levels.max()), 32767 if levels.dtype == np.int16 else 65535
     if 255 < high <= white // 4:
         raise Mistake(
@@ -518,11 +473,7 @@ class TooLargeError(Mistake):
 
 
 def check_size(shape: tuple[int, int], max_pixels: int) -> None:
-    """Compare an image's (height, width), which it states, with the limit.
-
-    Raises:
-        TooLargeError: if it has more than ``max_pixels``.
-    """
+    """Compare an image's (height, width), which it states, with the limit."""
     height, width = shape
     if height * width > max_pixels:
         raise TooLargeError(f'{width} x {height} pixels are {height * width / 1e6:.1f} million', max_pixels)

@@ -71,11 +71,7 @@ def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
 
 
 def one_channel(image: Image.Image) -> np.ndarray:
-    """The channel that holds the mask.
-
-    Raises:
-        Mistake: if it is unclear which that is.
-    """
+    """The channel that holds the mask."""
     if image.mode == 'P' and 'transparency' not in image.info:
         colours, places = np.asarray(image.convert('RGB')), np.asarray(image)
         is_grey = (colours == colours[..., :1]).all()  # else the palette colours the classes, as labelme's does
@@ -90,11 +86,7 @@ def one_channel(image: Image.Image) -> np.ndarray:
 
 
 def one_of(pixels: np.ndarray, opaque: int) -> np.ndarray:
-    """The channel that holds the mask, of three equal colours and maybe a transparency (H, W, 3 or 4).
-
-    Raises:
-        Mistake: if it is unclear which that is.
-    """
+    """The channel that holds the mask, of three equal colours and maybe a transparency (H, W, 3 or 4)."""
     color = pixels[..., 0]
     if (pixels[..., 1:3] != color[..., None]).any():
         raise Mistake('its channels differ; write a mask as one channel, 0 off the lesion and 255 on it')

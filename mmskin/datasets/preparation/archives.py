@@ -60,12 +60,7 @@ class Archive:
 
 
 def read_checksums(path: str | Path) -> dict[str, str]:
-    """The checksums by file name in a list as ``md5sum`` or ``sha256sum`` writes it.
-
-    Raises:
-        MissingFile: if there is no such file.
-        Mistake: if a line is no checksum and name, or the file no text in UTF-8.
-    """
+    """The checksums by file name in a list as ``md5sum`` or ``sha256sum`` writes it."""
     if not Path(path).is_file():
         raise MissingFile(f'{path}: no such list of checksums; write one by sha256sum *.zip *.csv')
     try:
@@ -154,7 +149,7 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
             if archive.is_dir():
                 files = folder_members(archive)
                 members = {
-                    name: (file.stat().st_size, partial(open_file, file), partial(cmp, file, shallow=False))
+                    name: (file.stat().st_size, partial(file.open, 'rb'), partial(cmp, file, shallow=False))
                     for name, file in files.items()
                 }
             else:
@@ -223,11 +218,7 @@ def safe_members(archive: Path, infos: list[zipfile.ZipInfo]) -> dict[str, zipfi
 
 
 def folder_members(folder: Path) -> dict[str, Path]:
-    """The files of a folder by their place below the folders that they all are in.
-
-    Raises:
-        Mistake: if one is a link, a device or a pipe.
-    """
+    """The files of a folder by their place below the folders that they all are in."""
     files = [path for path in sorted(folder.rglob('*')) if not path.is_dir() or path.is_symlink()]
     files = [path for path in files if not is_litter(path.relative_to(folder))]
     if links := [path for path in files if path.is_symlink()]:
@@ -253,18 +244,9 @@ def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
 
 
-def open_file(path: Path) -> IO[bytes]:
-    """A file of a folder, as ``ZipFile.open`` opens one of a zip."""
-    return path.open('rb')
-
-
 def has_checksum(crc: int, path: Path) -> bool:
     """Whether a file's content has the checksum that a zip notes."""
-    checksum = 0
-    with path.open('rb') as file:
-        while block := file.read(BLOCK):
-            checksum = zlib.crc32(block, checksum)
-    return checksum == crc
+    return zlib.crc32(path.read_bytes()) == crc
 
 
 def need_space(folder: Path, size: int, purpose: str) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.preparation.archives import Archive
@@ -67,12 +68,7 @@ class Collection:
 
 
 def find(folder: Path, ending: str) -> dict[str, Path]:
-    """The files in a folder, at any depth, that end so, by the rest of their names.
-
-    Raises:
-        MissingFile: if there is no such folder, or none in it.
-        Mistake: if two have the same name.
-    """
+    """The files in a folder, at any depth, that end so, by the rest of their names."""
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob('*')):
         if path.name.lower().endswith(ending):
@@ -237,28 +233,54 @@ def challenge(year: int) -> tuple[str, str]:
 
 JPG, MASK, CSV = '.jpg', '_segmentation.png', '.csv'
 DATAVERSE = 'https://dataverse.harvard.edu/api/access/datafile/'
+MASKS = f'{DATAVERSE}3838943'
+TABS = ('HAM10000_metadata.tab', 'HAM10000_metadata')  # as Dataverse names the table
 # The sums of ISIC-2017 are those of several public downloaders, which agree; two were confirmed: copies of the training
 # and the validation table have them, once their lines end as Windows ends lines. Those of HAM10000 are what Dataverse
 # publishes, those of ISIC 2018's tasks 1 and 2 what torch-em checks. Where a sum is missing, none is known to us.
+SUMS = {
+    'ISIC-2017_Training_Data.zip': 'a14a7e622c67a358797ae59abb8a0b0c',
+    'ISIC-2017_Training_Part1_GroundTruth.zip': '77fdbeb6fbec4139937224416b250f4c',
+    'ISIC-2017_Training_Part3_GroundTruth.csv': '0cb4add57c65c22ca1a1cb469ad1f0c5',
+    'ISIC-2017_Validation_Data.zip': '8d6419d942112f709894c0d82f6c9038',
+    'ISIC-2017_Validation_Part1_GroundTruth.zip': '64d3e68fa2deeb8a5e89aa8dec2efd44',
+    'ISIC-2017_Validation_Part3_GroundTruth.csv': '8d4826a76adcd8fb928ca52a23ebae4c',
+    'ISIC-2017_Test_v2_Data.zip': '5f6a0b5e1f2972bd1f5ea02680489f09',
+    'ISIC-2017_Test_v2_Part1_GroundTruth.zip': 'b1742de6bd257faca3b2b21a4aa3b781',
+    'ISIC-2017_Test_v2_Part3_GroundTruth.csv': '9e957b72a0c4f9e0d924889fd03b36ed',
+    'HAM10000_images_part_1.zip': '4639bfa73ab251610530a97c898e6e46',
+    'HAM10000_images_part_2.zip': 'da43d6cc50f6613013be07e8986b384b',
+    'HAM10000_metadata.csv': '8f85fb1aa29d80a2797247e434deb79d',
+    'HAM10000_segmentations_lesion_tschandl.zip': '6e8d252e09cfdb0189199f15985a5b84',
+    'ISIC2018_Task1-2_Training_Input.zip': '80f98572347a2d7a376227fa9eb2e4f7459d317cb619865b8b9910c81446675f',
+    'ISIC2018_Task1_Training_GroundTruth.zip': '99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c',
+    'ISIC2018_Task1-2_Validation_Input.zip': '0ea920fcfe512d12a6e620b50b50233c059f67b10146e1479c82be58ff15a797',
+    'ISIC2018_Task1_Validation_GroundTruth.zip': 'f6911e9c0a64e6d687dd3ca466ca927dd5e82145cb2163b7a1e5b37d7a716285',
+    'ISIC2018_Task1-2_Test_Input.zip': 'e59ae1f69f4ed16f09db2cb1d76c2a828487b63d28f6ab85997f5616869b127d',
+    'ISIC2018_Task1_Test_GroundTruth.zip': '2e8f6edce454a5bdee52485e39f92bd6eddf357e81f39018d05512175238ef82',
+}
+
+
+def archive(name: str, split: str, holds: str, *further: Any, **options: Any) -> Archive:
+    """An archive with the checksum that is known of it."""
+    return Archive(name, split, holds, SUMS.get(name, ''), *further, **options)
+
+
 CATALOGUE: Mapping[str, Collection] = {
     'isic2017': Collection(
         page='https://challenge.isic-archive.com/data/#2017',
         licence='CC0',
         folders=challenge(2017),
         archives=(
-            Archive('ISIC-2017_Training_Data.zip', 'train', JPG, 'a14a7e622c67a358797ae59abb8a0b0c', 6200),
-            Archive('ISIC-2017_Training_Part1_GroundTruth.zip', 'train', MASK, '77fdbeb6fbec4139937224416b250f4c'),
-            Archive(
-                'ISIC-2017_Training_Part3_GroundTruth.csv', 'train', 'image_id', '0cb4add57c65c22ca1a1cb469ad1f0c5'
-            ),
-            Archive('ISIC-2017_Validation_Data.zip', 'val', JPG, '8d6419d942112f709894c0d82f6c9038', 900),
-            Archive('ISIC-2017_Validation_Part1_GroundTruth.zip', 'val', MASK, '64d3e68fa2deeb8a5e89aa8dec2efd44'),
-            Archive(
-                'ISIC-2017_Validation_Part3_GroundTruth.csv', 'val', 'image_id', '8d4826a76adcd8fb928ca52a23ebae4c'
-            ),
-            Archive('ISIC-2017_Test_v2_Data.zip', 'test', JPG, '5f6a0b5e1f2972bd1f5ea02680489f09', 5800),
-            Archive('ISIC-2017_Test_v2_Part1_GroundTruth.zip', 'test', MASK, 'b1742de6bd257faca3b2b21a4aa3b781'),
-            Archive('ISIC-2017_Test_v2_Part3_GroundTruth.csv', 'test', 'image_id', '9e957b72a0c4f9e0d924889fd03b36ed'),
+            archive('ISIC-2017_Training_Data.zip', 'train', JPG, 6200),
+            archive('ISIC-2017_Training_Part1_GroundTruth.zip', 'train', MASK),
+            archive('ISIC-2017_Training_Part3_GroundTruth.csv', 'train', 'image_id'),
+            archive('ISIC-2017_Validation_Data.zip', 'val', JPG, 900),
+            archive('ISIC-2017_Validation_Part1_GroundTruth.zip', 'val', MASK),
+            archive('ISIC-2017_Validation_Part3_GroundTruth.csv', 'val', 'image_id'),
+            archive('ISIC-2017_Test_v2_Data.zip', 'test', JPG, 5800),
+            archive('ISIC-2017_Test_v2_Part1_GroundTruth.zip', 'test', MASK),
+            archive('ISIC-2017_Test_v2_Part3_GroundTruth.csv', 'test', 'image_id'),
         ),
         counts=dict(train=2000, val=150, test=600),
         read=read_isic2017,
@@ -268,40 +290,10 @@ CATALOGUE: Mapping[str, Collection] = {
         page='https://doi.org/10.7910/DVN/DBW86T',
         licence='CC BY-NC 4.0',
         archives=(
-            Archive(
-                'HAM10000_images_part_1.zip',
-                'train',
-                JPG,
-                '4639bfa73ab251610530a97c898e6e46',
-                1366.5,
-                f'{DATAVERSE}3172585',
-            ),
-            Archive(
-                'HAM10000_images_part_2.zip',
-                'train',
-                JPG,
-                'da43d6cc50f6613013be07e8986b384b',
-                1403.6,
-                f'{DATAVERSE}3172584',
-            ),
-            Archive(
-                'HAM10000_metadata.csv',
-                'train',
-                'lesion_id',
-                '8f85fb1aa29d80a2797247e434deb79d',
-                0.7,
-                f'{DATAVERSE}4338392?format=original',
-                ('HAM10000_metadata.tab', 'HAM10000_metadata'),
-            ),
-            Archive(
-                'HAM10000_segmentations_lesion_tschandl.zip',
-                'train',
-                MASK,
-                '6e8d252e09cfdb0189199f15985a5b84',
-                10.8,
-                f'{DATAVERSE}3838943',
-                is_optional=True,
-            ),
+            archive('HAM10000_images_part_1.zip', 'train', JPG, 1366.5, f'{DATAVERSE}3172585'),
+            archive('HAM10000_images_part_2.zip', 'train', JPG, 1403.6, f'{DATAVERSE}3172584'),
+            archive('HAM10000_metadata.csv', 'train', 'lesion_id', 0.7, f'{DATAVERSE}4338392?format=original', TABS),
+            archive('HAM10000_segmentations_lesion_tschandl.zip', 'train', MASK, 10.8, MASKS, is_optional=True),
         ),
         counts=dict(train=10015),
         read=read_ham10000,
@@ -313,51 +305,15 @@ CATALOGUE: Mapping[str, Collection] = {
         licence='CC0',
         folders=challenge(2018),
         archives=(
-            Archive(
-                'ISIC2018_Task1-2_Training_Input.zip',
-                'train',
-                JPG,
-                '80f98572347a2d7a376227fa9eb2e4f7459d317cb619865b8b9910c81446675f',
-                11165.4,
-            ),
-            Archive(
-                'ISIC2018_Task1_Training_GroundTruth.zip',
-                'train',
-                MASK,
-                '99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c',
-                27.4,
-            ),
-            Archive('ISIC2018_Task2_Training_GroundTruth_v3.zip', 'train', '_globules.png', is_optional=True),
-            Archive(
-                'ISIC2018_Task1-2_Validation_Input.zip',
-                'val',
-                JPG,
-                '0ea920fcfe512d12a6e620b50b50233c059f67b10146e1479c82be58ff15a797',
-                239.2,
-            ),
-            Archive(
-                'ISIC2018_Task1_Validation_GroundTruth.zip',
-                'val',
-                MASK,
-                'f6911e9c0a64e6d687dd3ca466ca927dd5e82145cb2163b7a1e5b37d7a716285',
-                0.8,
-            ),
-            Archive('ISIC2018_Task2_Validation_GroundTruth.zip', 'val', '_globules.png', is_optional=True),
-            Archive(
-                'ISIC2018_Task1-2_Test_Input.zip',
-                'test',
-                JPG,
-                'e59ae1f69f4ed16f09db2cb1d76c2a828487b63d28f6ab85997f5616869b127d',
-                2370.5,
-            ),
-            Archive(
-                'ISIC2018_Task1_Test_GroundTruth.zip',
-                'test',
-                MASK,
-                '2e8f6edce454a5bdee52485e39f92bd6eddf357e81f39018d05512175238ef82',
-                9.7,
-            ),
-            Archive('ISIC2018_Task2_Test_GroundTruth.zip', 'test', '_globules.png', is_optional=True),
+            archive('ISIC2018_Task1-2_Training_Input.zip', 'train', JPG, 11165.4),
+            archive('ISIC2018_Task1_Training_GroundTruth.zip', 'train', MASK, 27.4),
+            archive('ISIC2018_Task2_Training_GroundTruth_v3.zip', 'train', '_globules.png', is_optional=True),
+            archive('ISIC2018_Task1-2_Validation_Input.zip', 'val', JPG, 239.2),
+            archive('ISIC2018_Task1_Validation_GroundTruth.zip', 'val', MASK, 0.8),
+            archive('ISIC2018_Task2_Validation_GroundTruth.zip', 'val', '_globules.png', is_optional=True),
+            archive('ISIC2018_Task1-2_Test_Input.zip', 'test', JPG, 2370.5),
+            archive('ISIC2018_Task1_Test_GroundTruth.zip', 'test', MASK, 9.7),
+            archive('ISIC2018_Task2_Test_GroundTruth.zip', 'test', '_globules.png', is_optional=True),
         ),
         counts=dict(train=2594, val=100, test=1000),
         read=read_isic2018_task12,
@@ -367,13 +323,13 @@ CATALOGUE: Mapping[str, Collection] = {
         licence='CC BY-NC 4.0',
         folders=challenge(2018),
         archives=(
-            Archive('ISIC2018_Task3_Training_Input.zip', 'train', JPG, megabytes=2800),
-            Archive('ISIC2018_Task3_Training_GroundTruth.zip', 'train', CSV),
-            Archive('ISIC2018_Task3_Training_LesionGroupings.csv', 'train', 'lesion_id'),
-            Archive('ISIC2018_Task3_Validation_Input.zip', 'val', JPG),
-            Archive('ISIC2018_Task3_Validation_GroundTruth.zip', 'val', CSV),
-            Archive('ISIC2018_Task3_Test_Input.zip', 'test', JPG, megabytes=400),
-            Archive('ISIC2018_Task3_Test_GroundTruth.zip', 'test', CSV),
+            archive('ISIC2018_Task3_Training_Input.zip', 'train', JPG, megabytes=2800),
+            archive('ISIC2018_Task3_Training_GroundTruth.zip', 'train', CSV),
+            archive('ISIC2018_Task3_Training_LesionGroupings.csv', 'train', 'lesion_id'),
+            archive('ISIC2018_Task3_Validation_Input.zip', 'val', JPG),
+            archive('ISIC2018_Task3_Validation_GroundTruth.zip', 'val', CSV),
+            archive('ISIC2018_Task3_Test_Input.zip', 'test', JPG, megabytes=400),
+            archive('ISIC2018_Task3_Test_GroundTruth.zip', 'test', CSV),
         ),
         counts=dict(train=10015, val=193, test=1512),
         read=read_isic2018_task3,
@@ -384,12 +340,12 @@ CATALOGUE: Mapping[str, Collection] = {
         licence='CC BY-NC 4.0',
         folders=challenge(2019),
         archives=(
-            Archive('ISIC_2019_Training_Input.zip', 'train', JPG, megabytes=9800),
-            Archive('ISIC_2019_Training_GroundTruth.csv', 'train', 'MEL'),
-            Archive('ISIC_2019_Training_Metadata.csv', 'train', 'age_approx'),
-            Archive('ISIC_2019_Test_Input.zip', 'test', JPG, megabytes=3900),
-            Archive('ISIC_2019_Test_GroundTruth.csv', 'test', 'MEL'),
-            Archive('ISIC_2019_Test_Metadata.csv', 'test', 'age_approx'),
+            archive('ISIC_2019_Training_Input.zip', 'train', JPG, megabytes=9800),
+            archive('ISIC_2019_Training_GroundTruth.csv', 'train', 'MEL'),
+            archive('ISIC_2019_Training_Metadata.csv', 'train', 'age_approx'),
+            archive('ISIC_2019_Test_Input.zip', 'test', JPG, megabytes=3900),
+            archive('ISIC_2019_Test_GroundTruth.csv', 'test', 'MEL'),
+            archive('ISIC_2019_Test_Metadata.csv', 'test', 'age_approx'),
         ),
         counts=dict(train=25331, test=8238),
         read=read_isic2019,
@@ -399,7 +355,7 @@ CATALOGUE: Mapping[str, Collection] = {
     'ph2': Collection(
         page='https://www.fc.up.pt/addi/ph2%20database.html',
         licence='research and education only',
-        archives=(Archive('PH2Dataset.zip', 'train', '_lesion.bmp', aliases=('PH2Dataset.rar', 'PH2.zip')),),
+        archives=(archive('PH2Dataset.zip', 'train', '_lesion.bmp', aliases=('PH2Dataset.rar', 'PH2.zip')),),
         counts=dict(train=200),
         read=read_ph2,
         classes=PH2_CLASSES,

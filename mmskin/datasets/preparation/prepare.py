@@ -194,12 +194,7 @@ def check_settings(settings: Settings) -> tuple[Collection, list[str]]:
 
 
 def find_archives(settings: Settings, wanted: Sequence[Archive], given: Mapping[str, str]) -> dict[Archive, Path]:
-    """Where each archive is on disk, or is to be downloaded to; with the checksum that counts.
-
-    Raises:
-        MissingFile: if a source is not there.
-        Mistake: if one is a file of another name, or an archive that is not unpacked here.
-    """
+    """Where each archive is on disk, or is to be downloaded to; with the checksum that counts."""
     collection = settings.catalogue[settings.collection]
     names = {
         name: archive
@@ -338,14 +333,15 @@ def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], s
     out_dir = copy_folder(data_root, size)
     if done.copy != str(out_dir):
         done.copy, done.copied_splits = str(out_dir), {}
-    kinds: dict[Path, Callable[[Path, int], bytes]] = {}
+    copies: dict[Path, Callable[[Path], bytes]] = {}
     for place in (data_root / archive.unpacked_name for archive in collection.archives):
         inside = [path for path in (place.rglob('*') if place.is_dir() else [place]) if path.suffix in TABLES]
-        kinds |= dict.fromkeys((path for path in inside if path.is_file()), lambda path, size: path.read_bytes())
+        copies |= dict.fromkeys((path for path in inside if path.is_file()), Path.read_bytes)
     for row in rows:
-        kinds[data_root / row['image']] = resized_image
-        kinds |= dict.fromkeys((data_root / row[name] for name in MASKS if row[name]), resized_mask)
-    targets = {path: out_dir / path.relative_to(data_root) for path in kinds}
+        copies[data_root / row['image']] = partial(resized, size=size)
+        masks = (data_root / row[name] for name in MASKS if row[name])
+        copies |= dict.fromkeys(masks, partial(resized, size=size, is_mask=True))
+    targets = {path: out_dir / path.relative_to(data_root) for path in copies}
     for folder in {target.parent for target in targets.values()}:
         refuse_links(folder, out_dir)
     missing = [
@@ -354,7 +350,7 @@ def make_copy(settings: Settings, collection: Collection, rows: Sequence[Row], s
         if target.is_symlink() or not target.exists() or target.stat().st_mtime < source.stat().st_mtime
     ]
     with ThreadPoolExecutor(settings.workers) as pool:  # OpenCV works outside Python's lock
-        written = pool.map(lambda pair: write_whole(pair[1], kinds[pair[0]](pair[0], size)), missing)
+        written = pool.map(lambda pair: write_whole(pair[1], copies[pair[0]](pair[0])), missing)
         title = f'resizing {len(missing)} files to {size} pixels'
         deque(track(written, title, len(missing), transient=True, console=Console(stderr=True)), maxlen=0)
     sizes = {image_id: pair for record in done.splits.values() for image_id, pair in record.check.sizes.items()}
@@ -480,25 +476,14 @@ def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def resized_image(path: Path, size: int) -> bytes:
-    """An image of ``size`` x ``size`` pixels, upright, in its own format."""
-    image, _ = read_image(path)
-    shrinks = min(image.shape[:2]) > size
-    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return encode(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), path)
-
-
-def resized_mask(path: Path, size: int) -> bytes:
-    """A mask of ``size`` x ``size`` pixels, 0 and 255.
-
-    Not by OpenCV's plain INTER_NEAREST, which takes each area's corner: the mask would lie half a pixel off its image.
-    """
-    mask = read_mask(path) * np.uint8(255)
-    return encode(cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT), path)
-
-
-def encode(image: np.ndarray, path: Path) -> bytes:
-    """The image in the format that the file's suffix names."""
+def resized(path: Path, size: int, is_mask: bool = False) -> bytes:
+    """An upright image, or a mask of 0 and 255, at ``size`` x ``size`` pixels in its file's format."""
+    if is_mask:
+        pixels = read_mask(path) * np.uint8(255)
+        method = cv2.INTER_NEAREST_EXACT  # plain INTER_NEAREST would shift the mask by half a pixel
+    else:
+        pixels = cv2.cvtColor(read_image(path)[0], cv2.COLOR_RGB2BGR)
+        method = cv2.INTER_AREA if min(pixels.shape[:2]) > size else cv2.INTER_LINEAR
     suffix = path.suffix.lower()
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in ('.jpg', '.jpeg') else []
-    return cv2.imencode(suffix, image, options)[1].tobytes()
+    return cv2.imencode(suffix, cv2.resize(pixels, (size, size), interpolation=method), options)[1].tobytes()

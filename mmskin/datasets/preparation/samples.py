@@ -100,11 +100,7 @@ def fetch_samples(
 
 
 def describe(path: Path, image_id: str) -> dict[str, Any]:
-    """What the archive says of an image: licence, attribution, age, sex, and its file's address, ending and bytes.
-
-    Raises:
-        Mistake: if it is no such answer, or of another image.
-    """
+    """What the archive says of an image: licence, attribution, age, sex, and its file's address, ending and bytes."""
     try:
         answer = read_json(path)
         full, clinical = answer['files']['full'], answer['metadata'].get('clinical', {})
@@ -133,11 +129,7 @@ def in_print(value: Any) -> str:
 
 
 def verify(path: Path, size: int, noted: Mapping[str, Any]) -> str:
-    """The SHA-256 of a file that has the stated size, is an image, and is the one that was fetched before if any was.
-
-    Raises:
-        Mistake: if it is not.
-    """
+    """The SHA-256 of a file, which has to have the stated size, be an image, and be what was fetched before, if any."""
     content = path.read_bytes()
     if len(content) != size:
         raise Mistake(f'{len(content)} bytes arrived, but the archive states {size}')

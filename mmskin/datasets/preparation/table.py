@@ -161,11 +161,7 @@ def deal(rows: Sequence[Row], prints: Mapping[str, Print], dealt: Sequence[str])
 
 
 def find_leaks(rows: Sequence[Row], prints: Mapping[str, Print], against: Sequence[Path]) -> list[Leak]:
-    """Images of one lesion, or that show the same, in two splits, and in other collections that were prepared.
-
-    Raises:
-        Mistake: if one of ``against`` was not prepared.
-    """
+    """Images of one lesion, or that show the same, in two splits, and in other collections that were prepared."""
     parts: dict[str, list[Row]] = {}
     for row in rows:
         parts.setdefault(row['split'], []).append(row)

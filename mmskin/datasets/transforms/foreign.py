@@ -96,11 +96,7 @@ class Foreign(BaseTransform):
 
 
 def encode(planes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The codes (h, w), uint8, and the value of each plane by code, (K, 256).
-
-    Raises:
-        Mistake: if there are more combinations of values than codes.
-    """
+    """The codes (h, w), uint8, and the value of each plane by code, (K, 256)."""
     joined = np.zeros(planes[0].shape, np.int64)
     for plane in planes:
         joined = joined * (int(plane.max(initial=0)) + 1) + plane
@@ -180,11 +176,7 @@ def same_draws() -> Iterator[None]:
 
 
 def carry_masks(step: Any) -> Callable:
-    """A transform as pipelines call it: of ours and of the user's as it is, of another package held to the contract.
-
-    Raises:
-        Mistake: if it is one of torchvision's first version, which leaves masks as they are.
-    """
+    """A transform as pipelines call it: of ours and of the user's as it is, of another package held to the contract."""
     kind = type(step)
     modules = [base.__module__ for base in kind.__mro__]
     if kind.__module__.startswith('mmskin.') or isinstance(step, Foreign):
@@ -207,12 +199,7 @@ def carry_masks(step: Any) -> Callable:
 
 
 def build_step(build: Callable, cfg: Any, *args: Any, **kwargs: Any) -> Callable:
-    """Build a transform from its config, in ``transforms`` of albumentations and torchvision as well.
-
-    Raises:
-        Mistake: if it is one that would break the contract, or an option is none of albumentations'.
-        MissingLibrary: if albumentations is not installed.
-    """
+    """Build a transform from its config, in ``transforms`` of albumentations and torchvision as well."""
     kind = cfg.get('type') if isinstance(cfg, Mapping) else None
     name = f'{kind.__module__}.{kind.__name__}' if inspect.isclass(kind) else str(kind)
     short = name.rpartition('.')[2]
@@ -276,11 +263,7 @@ def name_of(step: Callable) -> str:
 
 
 def probe(step: Callable, seed: int, has_mask: bool) -> float | None:
-    """How well image and mask still agree after a step, from 0 to 1; 1 where that is open, None if it leaves them out.
-
-    Raises:
-        Mistake: if the step does not take the image, or gives none of bytes in three channels.
-    """
+    """How well image and mask still agree after a step: 0 to 1, 1 where that is open, None if it leaves them out."""
     generator = np.random.default_rng(seed)
     is_lesion = np.kron(generator.uniform(size=(12, 12)) < 0.4, np.ones((8, 8))) > 0
     image = np.where(is_lesion[..., None], (90, 60, 50), (190, 150, 130)).astype(np.uint8)

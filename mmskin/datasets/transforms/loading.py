@@ -159,11 +159,7 @@ class PackTaskSample(BaseTransform):
 
 
 def check_packed(packed: Any) -> dict:
-    """What a pipeline gave, if a model takes it.
-
-    Raises:
-        Mistake: if it is not what ``PackTaskSample`` gives.
-    """
+    """What a pipeline gave, if a model takes it."""
     if not isinstance(packed, dict) or not {'inputs', 'data_samples'} <= packed.keys():
         raise Mistake("the pipeline gives no sample for a model; its last step has to be 'PackTaskSample'")
     return packed
@@ -178,11 +174,7 @@ def input_size(results: dict, size: int | None) -> int:
 
 
 def packed(key: str, value: Any) -> torch.Tensor | PixelData:
-    """Ground truth as a task takes it.
-
-    Raises:
-        Mistake: if it is no number, no numbers and no array of pixels.
-    """
+    """Ground truth as a task takes it."""
     array = np.asarray(value)
     if array.dtype.kind not in 'biuf' or array.ndim > 3:
         raise Mistake(f'{key} is {value!r}, and PackTaskSample takes numbers and masks; leave it out of its keys')

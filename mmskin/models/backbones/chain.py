@@ -46,11 +46,7 @@ class Layout(NamedTuple):
 
 
 def position(name: str, names: Sequence[str]) -> int:
-    """The place of block ``name`` among ``names``.
-
-    Raises:
-        Mistake: if it is not among them; the message lists near matches.
-    """
+    """The place of block ``name`` among ``names``."""
     if name in names:
         return names.index(name)
     hint = near_matches(name, names, f'The blocks are {", ".join(names)}')

@@ -28,11 +28,7 @@ class Backbone(nn.Module):
     branches: nn.ModuleDict
 
     def branch(self, task: str) -> Any:
-        """What is behind the shared part for ``task``.
-
-        Raises:
-            Mistake: if there is no branch for ``task``.
-        """
+        """What is behind the shared part for ``task``."""
         if task not in self.branches:
             raise Mistake(f'No branch is named {task!r}; the backbone has branches for {", ".join(self.branches)}')
         return self.branches[task]

@@ -28,11 +28,7 @@ class Classification(Task):
     meaning = 'softmax over the classes'
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits (N, num_classes) and labels (N,), or the classes' shares (N, num_classes) of the votes.
-
-        Raises:
-            Mistake: if a label is none of the classes, or the votes are for more or fewer than the head has logits.
-        """
+        """Logits (N, num_classes) and labels (N,), or the classes' shares (N, num_classes) of the votes."""
         truths = [self.truth(sample) for sample in samples]
         count = self.by_class(logits).shape[1]
         if not truths[0].is_floating_point():
@@ -135,11 +131,7 @@ class MultiLabelClassification(Task):
     meaning = 'probability of each label, for itself'
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits and 0 or 1 (N, num_labels); where a label is unknown, a logit that is sure of a 1, and 1.
-
-        Raises:
-            Mistake: if the head gives another number of labels than the samples have.
-        """
+        """Logits and 0 or 1 (N, num_labels); where a label is unknown, a logit that is sure of a 1, and 1."""
         labels = torch.stack([self.truth(sample) for sample in samples])
         self.named(['label'] * labels.shape[1], logits.shape[1])
         unknown = labels.isnan()

@@ -162,11 +162,7 @@ class MultiClassSegmentation(Segmentation):
             raise Mistake(f'threshold={self.threshold!r}: of several classes the likeliest counts; leave it out')
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size; what does not count is torch's -100.
-
-        Raises:
-            Mistake: if a mask holds a class that the head does not have.
-        """
+        """Logits (N, K + 1, H, W) and classes (N, H, W), at the masks' size; what does not count is torch's -100."""
         classes = self.masks(samples)[:, 0].long()
         counted = classes[classes != IGNORED]
         if len(counted) and int(counted.max()) >= logits.shape[1]:
@@ -209,11 +205,7 @@ class MultiLabelSegmentation(Segmentation):
     )
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
-        """Logits and 0/1 masks (N, C, H, W), at the masks' size.
-
-        Raises:
-            Mistake: if the head gives another number of maps than the samples have.
-        """
+        """Logits and 0/1 masks (N, C, H, W), at the masks' size."""
         masks = self.masks(samples)
         self.named(['mask'] * masks.shape[1], logits.shape[1])
         return resize(logits, masks.shape[2:]), masks.to(logits.dtype)

@@ -219,11 +219,7 @@ class Task(BaseModule):
         return Answer(numbers=dict(zip(self.named(names, len(values)), values.tolist(), strict=True)))
 
     def named(self, names: Sequence[str], count: int) -> list[str]:
-        """``names``, or the numbers of ``count`` outputs if there are none.
-
-        Raises:
-            Mistake: if there are more or fewer names than outputs.
-        """
+        """``names``, or the numbers of ``count`` outputs if there are none."""
         if names and len(names) != count:
             raise Mistake(
                 f'the task {self.name} has {count} outputs, and the data set {len(names)} names for {self.target}: '

@@ -208,11 +208,7 @@ class TorchJDWeighting(nn.Module):
 
     @cached_property
     def method(self) -> Callable[[Tensor], Tensor]:
-        """The weighting itself.
-
-        Raises:
-            ImportError: if TorchJD, or what it needs for this weighting, is not installed.
-        """
+        """The weighting itself."""
         return getattr(needs('torchjd.aggregation', 'torchjd'), self.name)(**self.options)
 
     def train(self, mode: bool = True) -> 'TorchJDWeighting':

@@ -15,7 +15,7 @@ from filelock import FileLock
 from mmskin.cli import main
 from mmskin.datasets.isic2017 import ISIC2017Dataset
 from mmskin.datasets.preparation.archives import read_checksums
-from mmskin.datasets.preparation.prepare import Settings, prepare, resized_image, resized_mask
+from mmskin.datasets.preparation.prepare import Settings, prepare, resized
 from mmskin.errors import Mistake
 
 IMAGES = 'ISIC-2017_Training_Data'
@@ -372,11 +372,11 @@ def test_masks_keep_their_values_and_their_place(tmp_path):
     mask = np.zeros((8, 8), np.uint8)
     mask[:, 4:] = 255
     cv2.imwrite(str(tmp_path / 'm.png'), mask)
-    small = cv2.imdecode(np.frombuffer(resized_mask(tmp_path / 'm.png', 2), np.uint8), cv2.IMREAD_GRAYSCALE)
+    small = cv2.imdecode(np.frombuffer(resized(tmp_path / 'm.png', 2, is_mask=True), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert small.tolist() == [[0, 255], [0, 255]]
     mask[:, 2:4] = 255  # over the centre of the left pixels: plain INTER_NEAREST takes column 0
     cv2.imwrite(str(tmp_path / 'm.png'), mask)
-    small = cv2.imdecode(np.frombuffer(resized_mask(tmp_path / 'm.png', 2), np.uint8), cv2.IMREAD_GRAYSCALE)
+    small = cv2.imdecode(np.frombuffer(resized(tmp_path / 'm.png', 2, is_mask=True), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert small.tolist() == [[255, 255], [255, 255]]
 
 
@@ -384,7 +384,7 @@ def test_images_are_averaged(tmp_path):
     image = np.zeros((4, 8, 3), np.uint8)
     image[::2] = 100
     cv2.imwrite(str(tmp_path / 'i.png'), image)
-    small = cv2.imdecode(np.frombuffer(resized_image(tmp_path / 'i.png', 2), np.uint8), cv2.IMREAD_COLOR)
+    small = cv2.imdecode(np.frombuffer(resized(tmp_path / 'i.png', 2), np.uint8), cv2.IMREAD_COLOR)
     assert np.unique(small).tolist() == [50]
 
 
@@ -408,10 +408,10 @@ def test_the_copy_is_like_the_one_that_is_trained_on(real_data, tmp_path):
         assert (real_data / name).is_dir()
     for path in sorted((real_data / 'isic2017_native' / 'ISIC-2017_Validation_Data').iterdir())[:3]:
         theirs = cv2.imread(str(real_data / 'isic2017_256' / 'ISIC-2017_Validation_Data' / path.name))
-        ours = cv2.imdecode(np.frombuffer(resized_image(path, 256), np.uint8), cv2.IMREAD_COLOR)
+        ours = cv2.imdecode(np.frombuffer(resized(path, 256), np.uint8), cv2.IMREAD_COLOR)
         assert np.abs(ours.astype(int) - theirs).mean() < 3
         mask = f'ISIC-2017_Validation_Part1_GroundTruth/{path.stem}_segmentation.png'
-        small = np.frombuffer(resized_mask(real_data / 'isic2017_native' / mask, 256), np.uint8)
+        small = np.frombuffer(resized(real_data / 'isic2017_native' / mask, 256, is_mask=True), np.uint8)
         ours, theirs = cv2.imdecode(small, 0), cv2.imread(str(real_data / 'isic2017_256' / mask), 0)
         assert (ours != theirs).mean() < 0.002
 
