@@ -202,19 +202,10 @@ def irregularity(mask: np.ndarray) -> float:
     """
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours))[:, 0]  # (M, 2)
-    return 1 - cv2.countNonZero(mask) / lattice_points(hull)
-
-
-def lattice_points(polygon: np.ndarray) -> int:
-    """How many points with integer coordinates lie in or on a polygon (M, 2) with such corners.
-
-    Pick's theorem (https://mathworld.wolfram.com/PicksTheorem.html): A = I + B / 2 - 1, of I inside and B on the edge.
-    """
-    steps = np.abs(polygon - np.roll(polygon, 1, axis=0))
-    on_edge = int(np.gcd(steps[:, 0], steps[:, 1]).sum())
-    if len(polygon) < 3:  # a line, there and back, or a point
-        return on_edge // 2 + 1
-    return round(cv2.contourArea(polygon) + on_edge / 2 + 1)
+    steps = np.abs(hull - np.roll(hull, 1, axis=0))
+    on_edge = int(np.gcd(steps[:, 0], steps[:, 1]).sum())  # of a line, there and back
+    # Pick's theorem (https://mathworld.wolfram.com/PicksTheorem.html): A = I + B / 2 - 1, of I inside and B on the edge
+    return 1 - cv2.countNonZero(mask) / round(cv2.contourArea(hull) + on_edge / 2 + 1)
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -169,13 +169,8 @@ def features(
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """The indices of each batch's readable images in ``paths``, and their features (N, C), with a progress bar.
 
-    Only one batch is held. What the network gives, or the last of several, is averaged over its pixels if it is a map.
-
-    Args:
-        network: from normalised images (N, 3, size, size) to vectors or maps; runs on the GPU if there is one.
-        paths: image files.
-        title: what the bar calls them.
-        options: how.
+    Only one batch is held. The network runs on the GPU if there is one. What it gives for normalised images, or the
+    last of several, is averaged over its pixels if it is a map.
     """
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = network.eval().to(device)

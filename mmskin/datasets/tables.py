@@ -19,13 +19,8 @@ EXTRA_COLUMNS = (*COLUMNS, 'img_path', 'seg_map_path', 'distance')
 def read_labels(path: Path) -> dict[str, int | None]:
     """The class of every row of a Part 3 table: an index into ``CLASSES``, or None where both cells are empty.
 
-    Args:
-        path: a CSV with the columns ``image_id``, ``melanoma`` and ``seborrheic_keratosis``, whose values are 0 or 1;
-            a row with both 0 is a nevus.
-
-    Raises:
-        MissingFile: if there is no such file.
-        Mistake: if a column is missing, an id occurs twice, a value is neither 0 nor 1, or both are 1.
+    That is a CSV with the columns ``image_id``, ``melanoma`` and ``seborrheic_keratosis``, whose values are 0 or 1; a
+    row with both 0 is a nevus.
     """
     labels: dict[str, int | None] = {}
     source = 'it is the table with the diagnoses, or leave "cls" out of tasks.'
@@ -50,11 +45,6 @@ def read_extra_samples(path: str | Path, roots: Sequence[str | Path] | None = No
         path: a CSV with the columns ``image_id``, ``img_path``, ``seg_map_path``, and those of a Part 3 table. Mask and
             diagnosis may be empty. Paths are absolute, or relative to the list's folder. Other columns are ignored.
         roots: the folders that images and masks have to be in, besides the list's own; None allows any.
-
-    Raises:
-        MissingFile: if there is no such file.
-        Mistake: if a column is missing, an id occurs twice or cannot be part of a file's name, an image is not named
-            or outside ``roots``, or a diagnosis makes no sense.
     """
     path = Path(path)
     labels = read_labels(path)
@@ -143,15 +133,8 @@ def named_file(
 
     Paths are compared as they are written, since many data sets consist of links to where the files are.
 
-    Args:
-        cell: the path.
-        column: what the error calls it.
-        folder: see above.
-        roots: the folders of which the file has to be in one; None allows any.
-        endings: those of files' names, of which a cell may lack one, as where it has an id.
-
-    Raises:
-        Mistake: if it is in none of them, its path has ``..`` in it, or it lacks its ending and several files have one.
+    It has to be in one of ``roots``, where these are given, without ``..`` in its path; the error calls it ``column``.
+    A cell may lack one of ``endings``, as where it has an id.
     """
     path = folder / cell
     absolute = Path(os.path.abspath(path))

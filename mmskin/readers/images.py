@@ -327,12 +327,7 @@ def check_filled(data: bytes, image: Image.Image, scale: int = 1) -> None:
 
     Of a PNG, Pillow leaves the rest black without a word, and OpenCV refuses it. Of a JPEG, both paint it grey: where
     the last pixel is that grey, the image is decoded once more with bytes behind the data of its first scan, which
-    change a picture only if there were too few.
-
-    Args:
-        data: The file.
-        image: As Pillow opened it.
-        scale: Of its draft.
+    change a picture only if there were too few. ``image`` is what Pillow opened, drafted at 1 / ``scale``.
     """
     if image.format == 'PNG' and not is_cut_by_pillow(image):
         decode_plain(data, cv2.IMREAD_GRAYSCALE)

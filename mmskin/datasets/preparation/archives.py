@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from filecmp import cmp
 from functools import partial
+from io import FileIO
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
@@ -145,29 +145,26 @@ def unpack(archive: Path, folder: Path, report: Callable[[int, int], None] = lam
     """
     try:
         with ExitStack() as stack:
-            members: dict[str, tuple[int, Callable[[], IO[bytes]], Callable[[Path], bool]]]
+            members: dict[str, tuple[int, Callable[[], IO[bytes]]]]
             if archive.is_dir():
                 files = folder_members(archive)
-                members = {
-                    name: (file.stat().st_size, partial(file.open, 'rb'), partial(cmp, file, shallow=False))
-                    for name, file in files.items()
-                }
+                members = {name: (file.stat().st_size, partial(FileIO, file)) for name, file in files.items()}
             else:
                 zipped = stack.enter_context(zipfile.ZipFile(archive))
                 infos = safe_members(archive, zipped.infolist())
-                members = {
-                    name: (info.file_size, partial(zipped.open, info), partial(has_checksum, info.CRC))
-                    for name, info in infos.items()
-                }
+                members = {name: (info.file_size, partial(zipped.open, info)) for name, info in infos.items()}
             for place in {(folder / name).parent for name in members}:
                 refuse_links(place, folder)
             missing = {}
-            for name, (size, open_source, is_same) in members.items():
+            for name, (size, open_source) in members.items():
                 there = folder / name
-                is_plain = there.is_file() and not there.is_symlink() and there.stat().st_size == size
-                if not is_plain or not is_same(there):
+                is_same = there.is_file() and not there.is_symlink() and there.stat().st_size == size
+                if is_same:
+                    with open_source() as source:
+                        is_same = source.read() == there.read_bytes()
+                if not is_same:
                     missing[name] = size, open_source
-            total = sum(size for size, _, _ in members.values())
+            total = sum(size for size, _ in members.values())
             lacking = sum(size for size, _ in missing.values())
             need_space(folder, lacking, f'unpacking {archive.name}')
             for name, (size, open_source) in missing.items():
@@ -242,11 +239,6 @@ def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     ):
         shared += 1
     return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
-
-
-def has_checksum(crc: int, path: Path) -> bool:
-    """Whether a file's content has the checksum that a zip notes."""
-    return zlib.crc32(path.read_bytes()) == crc
 
 
 def need_space(folder: Path, size: int, purpose: str) -> None:

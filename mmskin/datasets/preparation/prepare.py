@@ -479,7 +479,7 @@ def byte_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
 def resized(path: Path, size: int, is_mask: bool = False) -> bytes:
     """An upright image, or a mask of 0 and 255, at ``size`` x ``size`` pixels in its file's format."""
     if is_mask:
-        pixels = read_mask(path) * np.uint8(255)
+        pixels: np.ndarray = read_mask(path) * np.uint8(255)
         method = cv2.INTER_NEAREST_EXACT  # plain INTER_NEAREST would shift the mask by half a pixel
     else:
         pixels = cv2.cvtColor(read_image(path)[0], cv2.COLOR_RGB2BGR)

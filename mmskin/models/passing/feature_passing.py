@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmskin.errors import Mistake
@@ -146,11 +147,6 @@ class ShuffledPassing(GatedFeaturePassing):
         return super().brought(route, feature.roll(-1, dims=0))
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V of queries (N, P, d), keys and values (N, S, d)."""
-    return (queries @ keys.transpose(1, 2) / queries.shape[2] ** 0.5).softmax(dim=2) @ values
-
-
 class BottleneckRoute(nn.Module):
     """What a target's tokens take from a source's map."""
 
@@ -162,7 +158,7 @@ class BottleneckRoute(nn.Module):
     def forward(self, tokens: Tensor, source: Tensor) -> Tensor:
         """(N, num_tokens, width) from the tokens and the map (N, C, h, w)."""
         keys, values = (layer(source).flatten(2).transpose(1, 2) for layer in (self.key, self.value))
-        return attend(self.query(tokens), keys, values)
+        return F.scaled_dot_product_attention(self.query(tokens), keys, values)
 
 
 class BottleneckTarget(nn.Module):
@@ -178,7 +174,8 @@ class BottleneckTarget(nn.Module):
 
     def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
         """The map (N, C, H, W), told by the tokens (N, num_tokens, width)."""
-        told = attend(self.query(feature).flatten(2).transpose(1, 2), self.key(tokens), self.value(tokens))
+        queries = self.query(feature).flatten(2).transpose(1, 2)  # (N, HW, width)
+        told = F.scaled_dot_product_attention(queries, self.key(tokens), self.value(tokens))
         return self.op(feature, self.out(told.transpose(1, 2).unflatten(2, feature.shape[2:])))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmskin.datasets.transforms.loading import PackTaskSample
 from mmskin.datasets.transforms.processing import MeasureLesion, RandomWarp
-from mmskin.masks import diameter, irregularity, lattice_points
+from mmskin.masks import diameter, irregularity
 
 
 def disc(radius, centre=(100, 100), side=201):
@@ -55,12 +55,6 @@ def test_pixels_make_no_disc_irregular(radius):
 )
 def test_irregularity_by_hand(mask, expected):
     assert irregularity(mask) == pytest.approx(expected)
-
-
-def test_lattice_points_by_hand():
-    assert lattice_points(np.array([[0, 0], [4, 0], [0, 4]])) == 5 + 4 + 3 + 2 + 1
-    assert lattice_points(np.array([[0, 0], [4, 2]])) == 3
-    assert lattice_points(np.array([[7, 7]])) == 1
 
 
 def test_a_notch_grows_with_its_depth():
