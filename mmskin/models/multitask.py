@@ -121,8 +121,6 @@ class MultiTaskModel(BaseModel):
 
     def _place(self, passing: Mapping[str | tuple[str, ...], dict | str]) -> None:
         """Build the operators, one at each site."""
-        if not isinstance(passing, Mapping):
-            raise Mistake(f"passing is {passing!r}; give it by block, as {{'layer3.22': {passing!r}}}")
         seen: dict[str, Any] = {}
         for key, config in passing.items():
             given = [key] if isinstance(key, str) else self.backbone.in_order(key)

@@ -126,14 +126,14 @@ def watch(network: nn.Module, run: str, image: Tensor) -> Seen:
     names = {module: name for name, module in network.named_modules()}
 
     def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        parent = stack[-1]
-        tensors = [*args[:1], *([] if args else [*kwargs.values()][:1])]
-        entered = tensors[0] if tensors and isinstance(tensors[0], Tensor) else None
+        parent, given = stack[-1], [*((None, value) for value in args), *kwargs.items()]
+        entered = given[0][1] if given and isinstance(given[0][1], Tensor) else None
         call = Call(names[module], module, entered, entered._version if entered is not None else 0)
         if entered is not None:
-            call.source = _source(call, parent)
-            given = [*((None, value) for value in args[1:]), *([*kwargs.items()] if args else [*kwargs.items()][1:])]
-            _note_extras(call, root, given, may_add=parent is root)
+            call.source = _giver(entered, parent.children)
+            if call.source is None and _same(entered, parent.entered, parent.version):
+                call.source = -1
+            _note_extras(call, root, given[1:], may_add=parent is root)
         seen.started.append(call.name)
         stack.append(call)
 
@@ -146,9 +146,8 @@ def watch(network: nn.Module, run: str, image: Tensor) -> Seen:
             call.output, call.output_version = first, first._version
             call.shapes = (call.entered.shape, first.shape)
             call.gives_more = first is not output
-            ends = [i for i, child in enumerate(call.children) if _same(first, child.output, child.output_version)]
-            call.line, complete = _chain(call.children, ends[-1] if ends else None)
-            call.line = call.line if complete else []
+            line, complete = _chain(call.children, _giver(first, call.children))
+            call.line = line if complete else []
         for child in call.children:  # their tensors are needed no more
             child.entered = child.output = None
         call.children = []
@@ -170,12 +169,10 @@ def _flat(output: Any) -> list[Any]:
     return [*output] if isinstance(output, tuple | list) else [output]
 
 
-def _source(call: Call, parent: Call) -> int | None:
-    for index in range(len(parent.children) - 1, -1, -1):
-        sibling = parent.children[index]
-        if _same(call.entered, sibling.output, sibling.output_version):
-            return index
-    return -1 if _same(call.entered, parent.entered, parent.version) else None
+def _giver(x: Tensor, calls: Sequence[Call]) -> int | None:
+    """The place of the last of ``calls`` that gave ``x``."""
+    places = reversed(range(len(calls)))
+    return next((place for place in places if _same(x, calls[place].output, calls[place].output_version)), None)
 
 
 def _same(x: Tensor, other: Any, version: int) -> bool:

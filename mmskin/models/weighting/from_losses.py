@@ -23,7 +23,7 @@ class FixedWeights(Weighting):
         options: See ``Weighting``.
 
     Raises:
-        Mistake: if a weight is negative, or for no task of the network, or if weights come without names.
+        Mistake: if a weight is negative, or for no task of the network.
     """
 
     values: Tensor
@@ -31,8 +31,6 @@ class FixedWeights(Weighting):
     def __init__(self, *args: Any, weights: Mapping[str, float] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         weights, tasks = weights or {}, self.tasks
-        if not isinstance(weights, Mapping):
-            raise Mistake(f'weights is {weights!r}; give them by task, as dict({tasks[0]}=2.0)')
         wrong = [f'{task}={weight}' for task, weight in weights.items() if task not in tasks or weight < 0]
         if wrong:
             raise Mistake(f'weights {", ".join(wrong)}: give a number >= 0 for some of the tasks {", ".join(tasks)}')
