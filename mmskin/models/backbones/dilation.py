@@ -8,7 +8,7 @@ in the denser one.
 import copy
 from collections.abc import Mapping
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,19 +38,11 @@ def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, ou
     own = layout.strides[branch.names[-1]]
     if output_stride == own:
         return branch
-    if before <= output_stride < own and output_stride in layout.strides.values():
-        dense = cast(Any, copy.deepcopy(branch))
-        dilate(dense, layout.strides, before, output_stride)
-        if _holds(branch, dense, layout, entry, output_stride):
-            dense.strides = {name: min(layout.strides[name], output_stride) for name in branch.names}
-            return dense
-    finer = sorted({stride for stride in layout.strides.values() if before <= stride < own} - {output_stride})
-    possible = [own]
-    for stride in reversed(finer):
-        other = copy.deepcopy(branch)
-        dilate(other, layout.strides, before, stride)
-        if _holds(branch, other, layout, entry, stride):
-            possible.append(stride)
+    finer = sorted({stride for stride in layout.strides.values() if before <= stride < own}, reverse=True)
+    if output_stride in finer and (dense := _dense(branch, layout, entry, output_stride)):
+        dense.strides = {name: min(layout.strides[name], output_stride) for name in branch.names}
+        return dense
+    possible = [own, *(stride for stride in finer if stride != output_stride and _dense(branch, layout, entry, stride))]
     if before > output_stride:
         why = f'but what comes before it, up to {entry!r}, already has stride {before}. Split earlier'
     elif output_stride > own:
@@ -86,12 +78,14 @@ def dilate(chain: BlockChain, strides: Mapping[str, int], entry_stride: int, out
 
 
 @torch.no_grad()
-def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | None, stride: int) -> bool:
-    """Whether the dense branch has as many rows as the level of ``stride``, and all values of the plain one.
+def _dense(branch: BlockChain, layout: Layout, entry: str | None, stride: int) -> Any:
+    """The branch with a map of ``stride``; None unless it has that level's rows, and all values of the plain one.
 
-    All weights are drawn at random for it: a fresh network's ones, zeros and small values hide what its norms, residual
-    paths, attention and global contexts say once it is trained.
+    All weights are drawn at random to see that: a fresh network's ones, zeros and small values hide what its norms,
+    residual paths, attention and global contexts say once it is trained.
     """
+    dense = copy.deepcopy(branch)
+    dilate(dense, layout.strides, layout.strides[entry] if entry else 1, stride)
     networks = copy.deepcopy(branch).eval(), copy.deepcopy(dense).eval()
     generators = [torch.Generator().manual_seed(0) for _ in range(3)]
     for network, generator in zip(networks, generators, strict=False):
@@ -105,16 +99,16 @@ def _holds(branch: BlockChain, dense: BlockChain, layout: Layout, entry: str | N
     try:
         plain, finer = (network(x) for network in networks)
     except (RuntimeError, TypeError, ValueError):  # an attention that was built for the strided map
-        return False
+        return None
     level = [name for name, other in layout.strides.items() if other == stride][-1]
     factor = layout.strides[branch.names[-1]] // stride
     if finer.shape[2] != layout.sides[level]:
-        return False
+        return None
     for top, left in product(range(factor), repeat=2):
         part = finer[..., top::factor, left::factor][..., : plain.shape[2], : plain.shape[3]]
         if part.shape == plain.shape and (part - plain).abs().max() <= 1e-4 * plain.abs().max():
-            return True
-    return False
+            return dense
+    return None
 
 
 def _dilate_block(block: nn.Module, rate: int) -> None:
