@@ -69,12 +69,7 @@ def detail(image: np.ndarray) -> np.ndarray:
 
 
 def read_splits(data_root: str | Path, splits: Sequence[str] | None = None) -> dict[str, list[Print]]:
-    """The prints of every image by split; without ``splits``, of those that ``data_root`` has.
-
-    Raises:
-        MissingFile: if a split's folder is missing.
-        Mistake: if there are fewer than two splits to compare.
-    """
+    """The prints of every image by split; without ``splits``, of those that ``data_root`` has."""
     folders = {split: Path(data_root) / f'{name}_Data' for split, name in SPLITS.items()}
     splits = splits or [split for split, folder in folders.items() if folder.is_dir()]
     if len(splits := [*dict.fromkeys(splits)]) < 2:

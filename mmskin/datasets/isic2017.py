@@ -162,12 +162,7 @@ def index_images(folder: Path) -> dict[str, Path]:
 
 
 def index_masks(folder: Path) -> dict[str, Path]:
-    """The mask files ``<id>_segmentation.png`` of ``folder`` by id; ISIC 2016 has ``_Segmentation.png``.
-
-    Raises:
-        MissingFile: if there is no such folder.
-        Mistake: if an id has two, or all images in the folder are named otherwise.
-    """
+    """The mask files ``<id>_segmentation.png`` of ``folder`` by id; ISIC 2016 has ``_Segmentation.png``."""
     files = files_in(folder)
     masks = [path for path in files if path.name.lower().endswith(MASK_SUFFIX)]
     others = [path.name for path in files if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -157,23 +157,14 @@ register_backend('tar', TarBackend, force=True)
 
 
 def content_of(sample: Mapping[str, Any], name: str) -> bytes | None:
-    """The bytes of what a sample calls ``name``, where it is no file: in hand (``contents``), or in a storage.
-
-    Raises:
-        MissingFile: if the storage has nothing of that name.
-    """
+    """The bytes of what a sample calls ``name``, where it is no file: in hand (``contents``), or in a storage."""
     if name in sample.get('contents', {}):
         return sample['contents'][name]
     return read_stored(name, sample['backend_args']) if sample.get('backend_args') else None
 
 
 def read_stored(name: str, backend_args: Mapping[str, Any]) -> bytes:
-    """What a backend has under a name.
-
-    Raises:
-        MissingFile: if it has nothing.
-        Mistake: if it cannot be read.
-    """
+    """What a backend has under a name."""
     backend = _backend(json.dumps(dict(backend_args), default=str))
     try:
         content = backend.get(name)

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from mmskin.datasets.cache import LOADING, CachedLoading
 from mmskin.datasets.rows import Rows, chosen, column_of
-from mmskin.datasets.transforms.foreign import build_pipeline
+from mmskin.datasets.transforms.foreign import build_pipeline, same_draws
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_name, read_csv
 from mmskin.structures import check_names
@@ -32,16 +32,11 @@ FOLD_COLUMNS = ('image_id', 'fold', 'group')
 def seeded(*entropy: int) -> Iterator[None]:
     """Seed numpy, ``random`` and torch's CPU generator inside the block, and put their earlier states back after it."""
     words = np.random.SeedSequence(entropy).generate_state(4)
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with same_draws():
         torch.default_generator.manual_seed(int(words[0]))
         np.random.seed(words[1:3])
         random.seed(int(words[3]))
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+        yield
 
 
 class TaskDataset(BaseDataset):

@@ -152,9 +152,6 @@ def build_losses(
         configs: By name.
         head: Of the task.
         num_logits: How many logits an image or a pixel has when the losses see it, if not those of the head.
-
-    Raises:
-        Mistake: if a list of weights has another length than there are logits.
     """
     losses = nn.ModuleDict(
         {name: MODELS.build(with_tensors(loss), kind='losses') for name, loss in (configs or {}).items()}

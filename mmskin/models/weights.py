@@ -228,11 +228,7 @@ def pack(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a safetensors file says about itself, such as ``classes``.
-
-    Raises:
-        Mistake: if the file is damaged.
-    """
+    """What a safetensors file says about itself, such as ``classes``."""
     check_readable(path)
     try:
         with safe_open(path, 'pt') as file:
@@ -257,11 +253,7 @@ def stated_hash(path: str | Path) -> str:
 
 
 def average_weights(paths: Sequence[str | Path]) -> dict[str, Tensor]:
-    """The mean of the weights in several files of the same network; counts are those of the first.
-
-    Raises:
-        Mistake: if a file holds other weights than the first.
-    """
+    """The mean of the weights in several files of the same network; counts are those of the first."""
     total = read_weights(paths[0])
     for path in paths[1:]:
         weights = read_weights(path)

@@ -134,12 +134,7 @@ def decoding(name: str, kind: str) -> Iterator[None]:
 
 
 def read_file(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """A file's bytes, unless there are more than an image of ``max_pixels`` can take.
-
-    Raises:
-        TooLargeError: if there are.
-        Mistake: if it is a device or a pipe.
-    """
+    """A file's bytes, unless there are more than an image of ``max_pixels`` can take."""
     refuse_device(path)
     most = most_bytes(max_pixels)
     with path.open('rb') as file:

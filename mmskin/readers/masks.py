@@ -48,12 +48,7 @@ def read_mask(path: str | Path, content: bytes | None = None) -> np.ndarray:
 
 
 def read_levels(path: str | Path, content: bytes | None = None) -> np.ndarray:
-    """The one channel of a mask's file as it is stored, (H, W) of an integer type.
-
-    Raises:
-        MissingFile: if the file is missing.
-        Mistake: if it is truncated or no image, or has channels that differ.
-    """
+    """The one channel of a mask's file as it is stored, (H, W) of an integer type."""
     with decoding(str(path), 'a mask'):
         data = read_file(Path(path)) if content is None else content
         with open_image(data) as image:

@@ -1,6 +1,7 @@
 """Official archives: their names and hashes, verifying them, and unpacking what may be harmful."""
 
 import hashlib
+import posixpath
 import re
 import shutil
 import stat
@@ -233,12 +234,8 @@ def is_litter(path: PurePath) -> bool:
 
 def without_shared_folders(paths: Sequence[PurePosixPath]) -> list[str]:
     """The paths without the folders that all of them begin with."""
-    shared = 0
-    while len({path.parts[: shared + 1] for path in paths}) == 1 and all(
-        len(path.parts) > shared + 1 for path in paths
-    ):
-        shared += 1
-    return [str(PurePosixPath(*path.parts[shared:])) for path in paths]
+    shared = posixpath.commonpath([path.parent for path in paths]) if paths else ''
+    return [str(path.relative_to(shared)) for path in paths]
 
 
 def need_space(folder: Path, size: int, purpose: str) -> None:

@@ -28,11 +28,7 @@ class Layout(NamedTuple):
         return tuple(self.channels)
 
     def find(self, name: str) -> str:
-        """The block called ``name``; of a level such as '/16' the last block whose map has that stride.
-
-        Raises:
-            Mistake: if there is none; the message lists near matches, or the levels.
-        """
+        """The block called ``name``; of a level such as '/16' the last block whose map has that stride."""
         levels = ', '.join(f'/{stride}' for stride in dict.fromkeys(self.strides.values()))
         if not name.startswith('/'):
             try:

@@ -65,9 +65,6 @@ def fit_weights(
         kind: What the network is called there.
         unused: How names of what nobody needs begin, as ``fc.`` of a classifier; these may differ, or be absent.
         by_order: Where the names are another library's; see ``match_by_order``.
-
-    Raises:
-        Mistake: if these are the weights of another network.
     """
     own, spare = network.state_dict(), tuple(unused)
     wanted = {name: tensor for name, tensor in own.items() if not name.startswith(spare)}
@@ -94,9 +91,6 @@ def match_by_order(
 
     So a linear layer may stand for a convolution of one pixel, and a network's own kind of parameter for another's.
     Those of the target that begin like ``unused`` are left out, whatever their shape.
-
-    Raises:
-        Mistake: if the numbers of tensors differ, or two paired ones in shape or in the last part of their name.
     """
     if len(state) != len(target):
         raise Mistake(f'The weights hold {len(state)} tensors, the network {len(target)}: not the same network')

@@ -82,11 +82,7 @@ class SMPBackbone(Backbone):
     def forward(
         self, images: Tensor, tasks: Sequence[str], passing: Mapping[str, Any] | None = None
     ) -> dict[str, tuple[Tensor, ...]]:
-        """The map (N, C, h, w) of each of ``tasks`` for normalised images (N, 3, H, W).
-
-        Raises:
-            Mistake: if a side of the images is no multiple of the encoder's stride.
-        """
+        """The map (N, C, h, w) of each of ``tasks`` for normalised images (N, 3, H, W)."""
         height, width = images.shape[2:]
         if height % self.multiple or width % self.multiple:
             raise Mistake(
