@@ -18,7 +18,7 @@ from types import ModuleType
 
 from mmskin.errors import FULL, Mistake, in_one_line
 
-__all__ = ['add_launcher', 'answer', 'help_of', 'layout', 'run_tool']
+__all__ = ['add_launcher', 'add_settings', 'answer', 'help_of', 'layout', 'run_tool']
 
 OF_DISKS = (*FULL, errno.EIO, errno.EROFS)  # said of no file in particular
 
@@ -70,6 +70,14 @@ def answer(parse: Callable[[], argparse.Namespace], name: str) -> int:
         return 128 + signal.SIGINT
     print(f'{name}: error: {line}', file=sys.stderr)
     return 2
+
+
+def add_settings(parser: argparse.ArgumentParser, such_as: str = '', what: str = 'other settings') -> None:
+    """The argument that changes settings of a config."""
+    from mmskin.config import SettingsAction
+
+    text = f'{what}, such as {such_as}' if such_as else what
+    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help=text)
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:

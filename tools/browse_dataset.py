@@ -6,9 +6,9 @@ Next to each image are its augmented versions of the first epochs, with the mask
 import argparse
 import sys
 
-from mmskin.config import SettingsAction, load_config
+from mmskin.config import load_config
 from mmskin.datasets.browse import browse_dataset
-from mmskin.program import run_tool
+from mmskin.program import add_settings, run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--views', type=int, default=3, help='augmented versions of each image, one an epoch')
     parser.add_argument('--out', default='sheet.png', help='file to write: PNG, PDF or SVG, by its suffix')
     parser.add_argument('--data-root', help="data folder, instead of the config's")
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings, as for tools/train.py')
+    add_settings(parser, what='other settings, as for tools/train.py')
 
 
 def run(args: argparse.Namespace) -> None:

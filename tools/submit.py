@@ -9,9 +9,9 @@ the usual metrics are printed too. Score a submission with tools/score_submissio
 import argparse
 import sys
 
-from mmskin.config import SettingsAction, load_config, set_in_datasets, tested_dataset
+from mmskin.config import load_config, set_in_datasets, tested_dataset
 from mmskin.engine.evaluate import evaluate_checkpoint
-from mmskin.program import run_tool
+from mmskin.program import add_launcher, add_settings, run_tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tta', action=argparse.BooleanOptionalAction, help='average over views, as tools/test.py does'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings, as for tools/test.py')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_settings(parser, what='other settings, as for tools/test.py')
+    add_launcher(parser)
 
 
 def run(args: argparse.Namespace) -> None:

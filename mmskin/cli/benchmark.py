@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmskin.program import add_settings
+
 if TYPE_CHECKING:
     from mmskin.benchmark.runs import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a benchmark is told on the command line."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('suite', help='Python file with methods, seeds and metrics')
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')
     parser.add_argument(
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--power', action='store_true', help='print which differences the suite can detect')
     parser.add_argument('--report-only', action='store_true', help='report on finished runs; needs no data')
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='settings for all methods')
+    add_settings(parser, what='settings for all methods')
 
 
 def run(args: argparse.Namespace) -> None:

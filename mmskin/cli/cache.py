@@ -8,21 +8,16 @@ After an interruption, or when images were added or changed, run it again: it do
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is cached, and where."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('config', help='Python config')
     parser.add_argument('out', help='folder for the cache')
     parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--workers', type=int, default=2, help='processes that decode (2)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=SettingsAction,
-        help='other settings, such as train_dataloader.dataset.seed=1',
-    )
+    add_settings(parser, 'train_dataloader.dataset.seed=1')
 
 
 def run(args: argparse.Namespace) -> None:

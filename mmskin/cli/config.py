@@ -7,17 +7,15 @@ The output is itself a config.
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which config, and what is different."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('config', help='Python config')
     parser.add_argument('--stage', help='merge in the settings of this stage (default: the whole config)')
     parser.add_argument('--data-root', help="data folder, instead of the config's")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as train_cfg.max_epochs=2'
-    )
+    add_settings(parser, 'train_cfg.max_epochs=2')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,18 +12,18 @@ mmskin export configs/fpm/r18_synthetic.py results/suite/gated --out folds.onnx
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What an export is told on the command line."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
     parser.add_argument(
         'checkpoint', nargs='*', help='checkpoint file or work folder, if the model is a config; several are averaged'
     )
     parser.add_argument('--model', nargs='+', dest='models', metavar='MODEL', help='several model folders, to average')
     parser.add_argument('--out', required=True, help='the file: .onnx, or .xml for OpenVINO (with .onnx and .bin)')
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

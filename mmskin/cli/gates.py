@@ -5,18 +5,18 @@ mmskin gates configs/fpm/r101_isic2017.py work_dirs/r101_isic2017 --split val
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the analysis is told on the command line."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")
     parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--split', choices=['train', 'val', 'test'], help="part of the data, instead of the config's")
     parser.add_argument('--num-images', type=int, default=6, help='how many images the picture of maps shows (6)')
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings')
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print kinds, names, first lines and links."""
+    """Print kinds, names, first lines and links, and the networks of other libraries that chains can be of."""
     from mmskin.config import import_plugins
     from mmskin.plugins import find_plugins
 
@@ -41,12 +41,8 @@ def run(args: argparse.Namespace) -> None:
             if plugin.link not in plugin.summary:
                 print(f'    {"":<{width}}  {plugin.link}')
         print()
-    if args.kind == 'backbones':
-        print_networks()
-
-
-def print_networks() -> None:
-    """Print the networks of other libraries that chains can be of, by family, and whose weights are here."""
+    if args.kind != 'backbones':
+        return
     import textwrap
     from importlib.util import find_spec
 

@@ -9,13 +9,12 @@ image was skipped, 2 if nothing could be started or written. Research software, 
 """
 
 import argparse
-import errno
 import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -203,13 +202,6 @@ def _told(args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'Im
     return ImageFiles(sources.paths, args.max_pixels, args.mm_per_pixel, for_all, table)
 
 
-def _pace(done: int, total: int, seconds: float) -> str:
-    """Rate and time left, over all so far: rich's own are of the last batch, whose answers come at once."""
-    if not seconds:
-        return ''
-    return f'{done / seconds:.1f} images/s, {timedelta(seconds=round(seconds / done * (total - done)))} left'
-
-
 def _predict(
     args: argparse.Namespace,
     inferencer: 'LesionInferencer',
@@ -241,14 +233,19 @@ def _predict(
     with progress:
         bar = progress.add_task('', total=len(sources), pace='')
         for done, (source, item) in enumerate(zip(sources, items, strict=True), 1):
-            progress.update(bar, completed=done, pace=_pace(done, len(sources), progress.tasks[bar].elapsed or 0))
+            seconds = progress.tasks[bar].elapsed or 0  # of all so far: rich's rate is of the last batch, whose
+            left = timedelta(seconds=round(seconds / done * (len(sources) - done)))  # answers come at once
+            progress.update(bar, completed=done, pace=f'{done / seconds:.1f} images/s, {left} left' if seconds else '')
             if isinstance(item, FailedImage):
                 failed += 1
                 print(f'skipped: {item.error}', file=sys.stderr)
                 continue
             try:
-                if files:
-                    _write(args, inferencer, files, item, source)
+                if files and args.explain:
+                    picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
+                    files.write(item, source, partial(_explain, inferencer, source, picture))
+                elif files:
+                    files.write(item, source)
             except Mistake as error:
                 failed += 1
                 print(f'skipped: {error}', file=sys.stderr)
@@ -275,32 +272,12 @@ def _predict(
     return failed
 
 
-def _write(
-    args: argparse.Namespace,
-    inferencer: 'LesionInferencer',
-    files: 'PredictionFiles',
-    prediction: 'LesionPrediction',
-    source: 'ImageSource',
-) -> None:
-    """Write the files of one image, and on request why it got its answer.
+def _explain(inferencer: 'LesionInferencer', source: 'ImageSource', picture: Path) -> None:
+    """Draw why an image got its answer, and write the same as JSON."""
+    from mmskin.explain.explanation import draw_explanation, explain
+    from mmskin.files import write_json
 
-    Raises:
-        Mistake: if it cannot be explained, or its name is too long for those of its results.
-    """
-
-    def explained() -> None:
-        from mmskin.explain.explanation import draw_explanation, explain
-        from mmskin.files import write_json
-
-        picture = args.out_dir / 'explanations' / f'{source.image_id}.png'
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        explanation = explain(inferencer, source)
-        draw_explanation(explanation, picture)
-        write_json(picture.with_suffix('.json'), explanation.to_dict(), indent=2)
-
-    try:
-        files.write(prediction, source, *([explained] if args.explain else []))
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise Mistake(f'{source.name}: its name is too long for those of its results') from error
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    explanation = explain(inferencer, source)
+    draw_explanation(explanation, picture)
+    write_json(picture.with_suffix('.json'), explanation.to_dict(), indent=2)

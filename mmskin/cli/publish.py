@@ -12,11 +12,11 @@ To average model folders in a new one: mmskin publish a both --with b c
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command line's options."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('model', help='config of the training, or a model (name or folder) to write again')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('out_dir', help='folder to write; its name becomes the name of the model')
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--recipe', help='command that trained the model, for the card')
     parser.add_argument('--card-text', default='', help='more about the training, for the card')
     parser.add_argument('--license', default='apache-2.0', help='of the weights, as Hugging Face names it (apache-2.0)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as test_dataloader.batch_size=1'
-    )
+    add_settings(parser, 'test_dataloader.batch_size=1')
 
 
 def run(args: argparse.Namespace) -> None:

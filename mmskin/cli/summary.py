@@ -7,16 +7,14 @@ It needs neither data nor weights.
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which config, and what is different."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('config', help='Python config')
     parser.add_argument('--size', type=int, help="side of the image in pixels (the pipeline's)")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as model.use_passing=False'
-    )
+    add_settings(parser, 'model.use_passing=False')
 
 
 def run(args: argparse.Namespace) -> None:

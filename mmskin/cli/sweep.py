@@ -8,6 +8,8 @@ continues. The same command again continues where it was interrupted. Needs: pip
 
 import argparse
 
+from mmskin.program import add_settings
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a search is told on the command line."""
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help="trials and table go here (work_dirs/sweeps/<config's name>)")
     parser.add_argument('--data-root', help="data folder, instead of the config's")
     parser.add_argument('--seed', type=int, default=0, help='seed of the search (0)')
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction, help='other settings of all trials')
+    add_settings(parser, what='other settings of all trials')
     parser.add_argument(
         '--ray-address', metavar='ADDRESS', help='address of a Ray cluster (by default one is started on this machine)'
     )

@@ -8,13 +8,11 @@ import argparse
 import logging
 from pathlib import Path
 
-from mmskin.program import add_launcher
+from mmskin.program import add_launcher, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a test is told on the command line."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
     parser.add_argument(
         'checkpoint',
@@ -31,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--no-report', action='store_true', help='leave out report.html and its figures')
     parser.add_argument('--calibrate-on', metavar='CSV', help='for the report: see mmskin report --help')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as test_dataloader.batch_size=1'
-    )
+    add_settings(parser, 'test_dataloader.batch_size=1')
     add_launcher(parser)
 
 

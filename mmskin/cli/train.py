@@ -5,15 +5,13 @@ mmskin train configs/fpm/r101_isic2017.py
 
 import argparse
 
-from mmskin.program import add_launcher
+from mmskin.program import add_launcher, add_settings
 
 BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What a training is told on the command line."""
-    from mmskin.config import SettingsAction
-
     parser.add_argument('config', help='Python config')
     parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
     parser.add_argument('--data-root', help="data folder, instead of the config's")
@@ -31,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--amp', action='store_true', help='mixed precision (bfloat16 on a CPU)')
     parser.add_argument('--seed', type=int, help="seed, instead of the config's")
     parser.add_argument('--track', nargs='+', choices=BACKENDS, default=[], help='log there in addition to TensorBoard')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=SettingsAction, help='other settings, such as train_cfg.max_epochs=2'
-    )
+    add_settings(parser, 'train_cfg.max_epochs=2')
     add_launcher(parser)
 
 

@@ -1,6 +1,7 @@
 """What is predicted for one image, as plain objects, and the folder of results that ``mmskin predict`` writes."""
 
 import csv
+import errno
 import io
 import re
 import shutil
@@ -327,6 +328,9 @@ class PredictionFiles:
             prediction: Its answer.
             source: Is read again for the overlay.
             more: Writes further files of it, of ``OF_IMAGES``.
+
+        Raises:
+            Mistake: if ``more`` cannot explain it, or its name is too long for those of its results.
         """
         cells = cells_of(prediction, self.classes)
         if not self._has_head:
@@ -339,10 +343,12 @@ class PredictionFiles:
             more()
             for name, content in files_of(prediction, source if self.overlays else None):
                 write_whole(self.out_dir / name, content)
-        except BaseException:
+        except BaseException as error:
             self._rows.seek(start)
             self._rows.truncate()
             self._remove(prediction.image_id, [*cells])
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                raise Mistake(f'{source.name}: its name is too long for those of its results') from error
             raise
         self._write(row.removeprefix(begun))
 
