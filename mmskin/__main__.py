@@ -9,8 +9,6 @@ if HEARD and __name__ != '__mp_main__':
 
 from mmskin.cli import main  # noqa: E402 (takes a tenth of a second)
 
-__all__ = ['run']
-
 
 def run() -> int:
     """The exit status; Ctrl-C leaves no traceback, also before the command begins and after its end."""

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from mmskin.errors import Mistake, in_one_line, needs
 
-__all__ = ['connected', 'import_ray', 'remote_task', 'resources']
-
 # Ray looks at these as it is imported; where somebody else imports it first, they are theirs to choose.
 SETTINGS = {
     'RAY_USAGE_STATS_ENABLED': '0',

@@ -25,20 +25,6 @@ from mmskin.errors import MissingFile, Mistake, executing, refusals
 from mmskin.registry import DATASETS, MODELS, is_of, options_of
 from mmskin.structures import check_names, names_of
 
-__all__ = [
-    'SettingsAction',
-    'class_names',
-    'config_name',
-    'import_plugins',
-    'innermost_datasets',
-    'load_config',
-    'read_config',
-    'set_in_datasets',
-    'tested_dataset',
-    'tested_metainfo',
-    'texts_in',
-]
-
 
 def load_config(
     path: str | Path,

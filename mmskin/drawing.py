@@ -25,28 +25,6 @@ if TYPE_CHECKING:  # a prediction draws no figure, and their import takes half a
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-__all__ = [
-    'FURTHER',
-    'MAP_COLORS',
-    'PREDICTED',
-    'THUMBNAIL',
-    'TRUE',
-    'Case',
-    'add_caption',
-    'case_picture',
-    'draw_outlines',
-    'draw_sheet',
-    'drawable',
-    'outlines',
-    'overlay',
-    'plot_outlines',
-    'read_case_image',
-    'read_thumbnail',
-    'figure_format',
-    'save_figure',
-    'thumbnail',
-]
-
 TRUE, PREDICTED = '#eb1e14', '#1446ff'
 FURTHER = ('#d68f00', '#008f5a', '#b0419e', '#007f99', '#7a5200', '#5c5c5c')  # outlines of further tasks
 EDGE = '#ffffff'  # on both sides of a line, so that it stands out from a dark lesion

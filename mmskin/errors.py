@@ -13,21 +13,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType, ModuleType
 
-__all__ = [
-    'FULL',
-    'Mistake',
-    'MissingFile',
-    'MissingLibrary',
-    'UnknownName',
-    'executing',
-    'hidden',
-    'in_one_line',
-    'near_matches',
-    'needs',
-    'place_of',
-    'refusals',
-]
-
 LIBRARIES = {
     'albumentations',
     'cv2',

@@ -30,45 +30,6 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    'ZOO',
-    'SpooledDict',
-    'cache_folder',
-    'check_name',
-    'check_readable',
-    'clear_unfinished',
-    'csv_line',
-    'file_key',
-    'finite',
-    'hold',
-    'is_held',
-    'json_text',
-    'markdown_table',
-    'named',
-    'number_in',
-    'own_columns',
-    'plain_cell',
-    'read_cells',
-    'read_columns',
-    'read_csv',
-    'read_json',
-    'read_note',
-    'readable',
-    'refuse_device',
-    'refuse_links',
-    'replace_folder',
-    'shown_path',
-    'signed',
-    'whole_file',
-    'whole_folder',
-    'write_csv',
-    'write_json',
-    'write_note',
-    'write_text',
-    'write_unless_edited',
-    'write_whole',
-]
-
 ZOO = Path(__file__).resolve().parent / 'zoo'  # the models that come with mmskin
 # full-width signs begin a formula, too, where a spreadsheet runs in Japanese
 FORMULA = re.compile(r"'*(\s*[-=+@＝＋－＠]|[\t\r\n])")

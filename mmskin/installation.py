@@ -15,8 +15,6 @@ from packaging.requirements import Requirement
 
 import mmskin
 
-__all__ = ['Section', 'diagnose']
-
 ORIGINALS = (
     'mmcv',
     'mmengine',

@@ -8,20 +8,6 @@ import cv2
 import numpy as np
 from skimage.measure import find_contours, perimeter_crofton
 
-__all__ = [
-    'LesionMeasurements',
-    'Polygon',
-    'borders_of',
-    'coco_segmentation',
-    'contours_of',
-    'diameter',
-    'irregularity',
-    'largest_component',
-    'measure_lesion',
-    'simplified',
-    'window_of',
-]
-
 Polygon = list[tuple[int, int]]
 LENGTHS = ('perimeter', 'equivalent_diameter', 'max_feret_diameter')
 CORNERS = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])  # of a pixel, about its centre

@@ -14,8 +14,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS, PluginRegistry, kind_of
 
-__all__ = ['Plugin', 'find_plugins']
-
 # MODELS holds many kinds: told by base class, or else by ``kind_of``.
 BASES = {
     FeaturePassing: 'operators',

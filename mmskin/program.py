@@ -18,8 +18,6 @@ from types import ModuleType
 
 from mmskin.errors import FULL, Mistake, in_one_line
 
-__all__ = ['add_launcher', 'add_settings', 'answer', 'help_of', 'layout', 'run_tool']
-
 OF_DISKS = (*FULL, errno.EIO, errno.EROFS)  # said of no file in particular
 
 

@@ -9,8 +9,6 @@ from mmengine.structures import BaseDataElement, PixelData
 from mmskin.errors import Mistake
 from mmskin.files import check_name
 
-__all__ = ['IGNORED', 'TaskSample', 'check_names', 'is_known', 'label_in', 'names_key', 'names_of', 'not_finite']
-
 IGNORED = 255  # of a map of classes: a pixel that no loss and no score counts
 UNKNOWN = ('', 'unknown', 'nan', 'none', 'null', 'na', 'n/a')  # as tables and people write it
 

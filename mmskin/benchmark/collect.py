@@ -31,8 +31,6 @@ from mmskin.evaluation.statistics import (
 )
 from mmskin.files import read_note
 
-__all__ = ['collect', 'join', 'read_record', 'resampled_metric', 'tested_folds', 'verdict']
-
 NUM_RESAMPLES = 5000
 Report = dict[str, Any]
 

@@ -15,8 +15,6 @@ from mmskin.evaluation.per_image import PerImageTable
 from mmskin.evaluation.statistics import image_counts, interval
 from mmskin.files import markdown_table, signed, write_json, write_text
 
-__all__ = ['differences', 'notes', 'paired_table', 'write_comparison']
-
 EXPLANATION = """Mean ± standard deviation over seeds, with the paper's number in brackets. Parameters of the network; \
 FLOPs of one image (a multiplication and an addition are two) with all views of test-time augmentation; time of one \
 image in batches of one, from normalisation to the mask at its own size; activations that training keeps for an \

@@ -18,16 +18,6 @@ from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric
 from mmskin.registry import DATASETS, METRICS
 
-__all__ = [
-    'FOLDS',
-    'OF_TRAINING',
-    'build_dataset',
-    'check_comparable',
-    'fingerprints',
-    'folds_digest',
-    'settings_digest',
-]
-
 ENDS = 4096  # bytes of an image that are read, at its head and tail: all of a large set would take minutes
 OF_TRAINING = ('train images', 'train cls', 'train seg')
 FOLDS, WEIGHTS = 'folds', 'files of the model'

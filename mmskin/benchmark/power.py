@@ -17,8 +17,6 @@ from mmskin.datasets.task_dataset import read_folds
 from mmskin.evaluation.statistics import LEVEL, image_counts
 from mmskin.files import markdown_table
 
-__all__ = ['Noise', 'chance_to_see', 'power_report']
-
 WANTED = 0.8
 NUM_RESAMPLES = 500
 MEANING = """Two-sided, 5 %, for the interval over images and seeds by which verdicts are given (with one seed: over \

@@ -28,8 +28,6 @@ from mmskin.files import read_note, write_note
 from mmskin.models.weights import hash_tensors, read_weights
 from mmskin.registry import MODELS
 
-__all__ = ['Run', 'check_suite', 'deal_folds', 'runs_of']
-
 NOTE = 'run.json'
 VALIDATION = re.compile(r'(^|\.)val_(dataloader|evaluator|cfg)\b')
 

@@ -14,9 +14,6 @@ from mmskin.errors import MissingFile, Mistake, refusals
 from mmskin.files import check_name
 from mmskin.registry import is_of
 
-__all__ = ['Assumptions', 'Folds', 'Method', 'Suite', 'read_suite']
-
-
 KINDS: list[tuple[set[str], Any, str]] = [
     ({'methods'}, Sequence[Mapping[str, Any]], 'a list of dicts'),
     ({'seeds'}, Sequence[int], 'a list of whole numbers'),

@@ -18,8 +18,6 @@ from mmskin.cluster import connected, remote_task
 from mmskin.errors import Mistake, in_one_line
 from mmskin.files import write_text
 
-__all__ = ['failures', 'faults', 'is_held', 'select_methods', 'select_shard', 'spawn', 'work', 'work_on_ray']
-
 PAUSE = 10.0  # seconds
 GLANCE = 0.2  # seconds to wait for a lock: longer than another process takes to see whether it is held
 

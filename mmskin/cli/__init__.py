@@ -15,8 +15,6 @@ from types import ModuleType
 import mmskin
 from mmskin.program import answer, help_of, layout
 
-__all__ = ['commands', 'main']
-
 
 def commands() -> dict[str, ModuleType]:
     """The subcommands by name."""

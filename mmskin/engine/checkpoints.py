@@ -17,20 +17,6 @@ from mmskin.files import check_name, read_json, write_json, write_text
 from mmskin.models.weights import HASH, hash_tensors, read_checkpoint, read_weights, write_checkpoint
 from mmskin.registry import HOOKS
 
-__all__ = [
-    'DONE',
-    'NOTE',
-    'CheckpointHook',
-    'checkpoint_to_resume',
-    'find_checkpoint',
-    'find_checkpoints',
-    'finished_checkpoint',
-    'mark_finished',
-    'noted_checkpoints',
-    'sole_work',
-    'writing_whole',
-]
-
 NOTE = 'last_checkpoint'
 DONE = 'stage.json'
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

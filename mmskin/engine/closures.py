@@ -15,8 +15,6 @@ from mmskin.errors import Mistake
 from mmskin.models.watch import unwrap
 from mmskin.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
-__all__ = ['SAM', 'ClosureOptimWrapper']
-
 
 @OPTIM_WRAPPERS.register_module()
 class ClosureOptimWrapper(OptimWrapper):

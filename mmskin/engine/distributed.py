@@ -11,8 +11,6 @@ from torch.nn.utils import clip_grad_norm_
 from mmskin.errors import Mistake
 from mmskin.registry import MODEL_WRAPPERS
 
-__all__ = ['DistributedModel', 'ShardedModel']
-
 
 class OwnStep:
     """Lets a ``train_step`` of the network's own run inside a wrapper that would replace it by the usual one.

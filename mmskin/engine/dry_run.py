@@ -16,8 +16,6 @@ from mmskin.engine.stages import build_runner, join_processes, rehearse_validati
 from mmskin.errors import Mistake, refusals
 from mmskin.registry import RUNNERS
 
-__all__ = ['DryRunner', 'dry_run', 'validation_metrics']
-
 
 class OneBatch:
     """A loader that ends after its first batch."""

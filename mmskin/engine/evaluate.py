@@ -19,8 +19,6 @@ from mmskin.files import shown_path
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import stated_hash
 
-__all__ = ['evaluate_checkpoint']
-
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 

@@ -14,8 +14,6 @@ from torch.utils.data import DataLoader
 from mmskin.errors import Mistake
 from mmskin.registry import LOOPS, MODELS
 
-__all__ = ['LinearFitLoop', 'fit_linear']
-
 
 @LOOPS.register_module()
 class LinearFitLoop(EpochBasedTrainLoop):

@@ -12,8 +12,6 @@ from torch import nn
 from mmskin.errors import Mistake
 from mmskin.registry import OPTIM_WRAPPERS
 
-__all__ = ['BFloat16', 'BFloat16OptimWrapper', 'in_mixed_precision']
-
 
 class BFloat16:
     """Runs the forward pass under bfloat16 autocast, which has the range of float32: the loss needs no scaling."""

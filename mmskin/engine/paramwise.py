@@ -15,8 +15,6 @@ from mmskin.errors import Mistake
 from mmskin.models.watch import unwrap
 from mmskin.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
-__all__ = ['check_paramwise']
-
 NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 CHOICES: dict[str, Callable[[nn.Module, str, nn.Parameter], bool]] = {  # by layer, parameter's whole name, parameter
     'bias_lr_mult': lambda layer, name, _: name.endswith('bias') and not isinstance(layer, NORMS),

@@ -18,18 +18,6 @@ from mmskin.errors import Mistake
 from mmskin.files import read_json, write_json
 from mmskin.models.watch import unwrap
 
-__all__ = [
-    'NoteSettings',
-    'changes',
-    'continue_training',
-    'described',
-    'former_stages',
-    'refuse_changes',
-    'refuse_other_stages',
-    'settings_of',
-    'trains_longer',
-]
-
 NOTE = 'settings.json'
 COUNTED = (  # what the weights depend on
     *('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'model', 'train_dataloader', 'randomness'),

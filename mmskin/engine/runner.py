@@ -35,9 +35,6 @@ from mmskin.models.watch import unwrap
 from mmskin.models.weights import check_order
 from mmskin.registry import DATASETS, HOOKS, RUNNERS, described, is_of
 
-__all__ = ['ChannelsLast', 'LesionRunner', 'refusals_in_log']
-
-
 NOISE = (
     'FileClient',
     'HardDiskBackend',

@@ -46,8 +46,6 @@ from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
 from mmskin.registry import DATASETS, RUNNERS
 
-__all__ = ['build_runner', 'datasets_of', 'run_stages', 'stage_configs']
-
 RUN_NUMBER = itertools.count(1)
 
 

@@ -16,8 +16,6 @@ from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 
-__all__ = ['summarize']
-
 
 def summarize(cfg: Config, size: int | None = None) -> str:
     """Tables of the last stage's blocks and of all stages, as text.

@@ -22,8 +22,6 @@ from mmskin.errors import Mistake
 from mmskin.files import read_note, write_csv, write_note
 from mmskin.registry import HOOKS
 
-__all__ = ['Sweep', 'ReportValidation', 'sweep']
-
 NOTE = 'sweep.json'
 REPORTS = 'validations.json'
 RANGE = re.compile(r'\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*')

@@ -15,8 +15,6 @@ from mmskin.errors import Mistake, needs
 from mmskin.files import finite, write_text
 from mmskin.registry import HOOKS, VISBACKENDS
 
-__all__ = ['LocalVisBackend', 'LoggerHook', 'MLflowVisBackend', 'WandbVisBackend', 'read_id', 'run_name', 'write_id']
-
 
 def run_name(cfg: Config) -> str:
     """The work folder's name, and after it the stage's if there are several: ``lite0_isic2017/joint``."""

@@ -23,17 +23,6 @@ from mmskin.evaluation.segmentation import confusion_scores
 from mmskin.files import markdown_table, number_in, own_columns, signed
 from mmskin.readers.masks import read_levels, read_mask
 
-__all__ = [
-    'DIAGNOSES',
-    'OUTLINES',
-    'Convention',
-    'Diagnoses',
-    'Outlines',
-    'compare',
-    'read_predictions',
-    'score_tables',
-]
-
 LEVELS = 256  # of a stored probability
 ALIKE = 0.0015  # what tables of three digits do not show
 HALF = 128  # the first level above one half

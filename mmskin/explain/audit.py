@@ -26,8 +26,6 @@ from mmskin.models.weights import stated_hash
 from mmskin.readers.masks import read_mask
 from mmskin.registry import DATASETS
 
-__all__ = ['VARIANTS', 'Variant', 'audit', 'audit_table']
-
 SIZE = 320  # pixels on the longer side; networks see fewer
 MARGIN = 0.06  # by which a lesion is widened before it is painted over, as a share of the image's longer side
 

@@ -28,8 +28,6 @@ from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Fused
 from mmskin.models.watch import closed
 
-__all__ = ['Effect', 'Explanation', 'answer', 'class_activation', 'draw_explanation', 'explain']
-
 SIZE = 448  # pixels on the longer side of each panel
 WIDTH = 2.9  # inches of each panel
 

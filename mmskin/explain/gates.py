@@ -26,8 +26,6 @@ from mmskin.models.averaging import member_configs
 from mmskin.models.routes import NOTHING
 from mmskin.registry import MODELS, as_config
 
-__all__ = ['analyse_gates']
-
 MOVED = """Closing a route is predicting without it. It moves a diagnosis by the largest change of any class's \
 probability, a mask by 1 - Jaccard index of the two, and other values by their largest change, in the plain view."""
 

@@ -27,8 +27,6 @@ from mmskin.models.fusion import Values
 from mmskin.models.multitask import Compiled, MultiTaskModel
 from mmskin.models.weights import hash_tensors
 
-__all__ = ['compile_network']
-
 TOLERANCE = 1e-4  # rounding is a hundredth of it
 PATIENCE = 60  # seconds, in which another process should be done with preparing
 SEAL = hashlib.sha256().digest_size  # bytes before what is kept

@@ -24,17 +24,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, names_key
 
-__all__ = [
-    'METADATA_KEY',
-    'ExportedNetwork',
-    'Session',
-    'exported_config',
-    'import_openvino',
-    'is_exported',
-    'open_session',
-    'seal',
-]
-
 FORMAT_VERSION = 1
 METADATA_KEY = 'mmskin'
 SEAL = 'file_sha256'  # in the description: of the file, as if this said UNSEALED

@@ -17,8 +17,6 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.files import SpooledDict, file_key
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
 
-__all__ = ['HeldImage', 'ImageFiles', 'ImageSource', 'Inputs', 'find_files', 'find_images', 'is_single']
-
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
 HEAD = 1024  # bytes, by which a DICOM file is known
 NOT_PHOTOS = (MASK_SUFFIX, SUPERPIXEL_SUFFIX)

@@ -44,8 +44,6 @@ from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS, refuse_values
 from mmskin.structures import TaskSample, is_known, not_finite
 
-__all__ = ['LesionInferencer']
-
 Metadata: TypeAlias = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
 Item = TypeVar('Item', LesionPrediction, dict)
 PROBE = 224  # pixels a side of what a network is tried on whose images keep their size

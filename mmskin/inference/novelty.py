@@ -18,8 +18,6 @@ from mmskin.files import write_whole
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.weights import HASH, hash_tensors, read_metadata, read_weights
 
-__all__ = ['NOVELTY_FILE', 'Novelty', 'shared_features']
-
 NOVELTY_FILE = 'novelty.safetensors'  # next to the weights, in a model folder
 FORMAT_VERSION = '1'
 FOLDS = 5

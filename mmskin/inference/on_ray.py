@@ -11,8 +11,6 @@ from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import FailedImage, LesionPrediction
 
-__all__ = ['iterate_on_ray']
-
 AHEAD = 2  # parts for each place where one is worked on: the next one waits there already
 BATCHES = 8  # batches in a part, so that a part takes longer than handing it over
 

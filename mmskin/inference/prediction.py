@@ -47,8 +47,6 @@ from mmskin.masks import (
 )
 from mmskin.models.tasks.task import Answer
 
-__all__ = ['CocoFile', 'FailedImage', 'LesionPrediction', 'PredictionFiles', 'cells_of', 'files_of']
-
 OVERLAY_SIZE = 1024  # pixels on the longer side
 UNLIKE = 'unlike the training images'
 NO_LESION = 'no lesion found'

@@ -6,17 +6,6 @@ from typing import NamedTuple
 from mmskin.errors import MissingFile
 from mmskin.files import ZOO
 
-__all__ = [
-    'DEFAULT_MODEL',
-    'FILES',
-    'ModelFolder',
-    'config_of',
-    'local_models',
-    'model_folder',
-    'shipped_models',
-    'tested_folder',
-]
-
 DEFAULT_MODEL = 'lite0_isic2017'
 SHOWN = 8  # files of a folder that is no model's
 

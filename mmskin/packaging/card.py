@@ -24,8 +24,6 @@ from mmskin.registry import MODELS
 from mmskin.report.figures import THRESHOLD, confusion
 from mmskin.report.page import all_groups, class_areas, headline
 
-__all__ = ['Recipe', 'ModelTest', 'model_card', 'networks_of', 'read_test']
-
 METRICS = {
     'seg/JA': 'outline: Jaccard index (JA)',
     'seg/DI': 'outline: Dice coefficient (DI)',

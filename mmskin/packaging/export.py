@@ -34,8 +34,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.models.weights import hash_tensors, read_weights, without_lookups
 from mmskin.registry import MODELS, TRANSFORMS
 
-__all__ = ['BATCH_SIZES', 'TOLERANCE', 'check_against', 'export_model']
-
 TOLERANCE = 1e-4  # of probabilities; float32 sums in another order give about 1e-6
 BATCH_SIZES = (1, 2, 5)
 PIPELINE = ('LoadImage', 'ResizeImage', 'LoadMask', 'PackTaskSample')

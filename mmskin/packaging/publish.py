@@ -23,8 +23,6 @@ from mmskin.models.averaging import load_members
 from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, stated_hash, without_lookups
 from mmskin.registry import HOOKS, MODELS
 
-__all__ = ['config_for_testing', 'publish_weights']
-
 FORMAT_VERSION = '1'
 KEPT = [
     *('custom_hooks', 'custom_imports', 'default_scope', 'env_cfg', 'log_level', 'model', 'randomness', 'test_cfg'),

@@ -38,8 +38,6 @@ from mmskin.files import readable, write_json, write_text
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
-__all__ = ['all_groups', 'class_areas', 'headline', 'write_report']
-
 PAGE, FIGURES, TEMPERATURE, CASES = 'report.html', 'report_figures', 'temperature.json', 'cases.json'
 TITLES = {
     'cls/AC': 'accuracy',

@@ -23,8 +23,6 @@ from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction, cells_of, files_of
 from mmskin.masks import Polygon, contours_of
 
-__all__ = ['Refused', 'answer_html', 'look_at', 'samples_html']
-
 SIZE = 900  # pixels on the longer side of what is shown
 KINDS = {'.csv': 'text/csv', '.jpg': 'image/jpeg', '.png': 'image/png', '.zip': 'application/zip'}
 LEGEND = ', '.join(to_hex(color) for color in MAP_COLORS(np.linspace(0, 1, 9)))

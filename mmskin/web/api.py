@@ -36,8 +36,6 @@ from mmskin.web.limits import MEGA, Limits
 if TYPE_CHECKING:
     from mmskin.inference.image_sources import ImageSource
 
-__all__ = ['Load', 'answering']
-
 logger = logging.getLogger(__name__)
 APPLICATION = 'mmskin'
 ABOUT = 'Names the disease and outlines the lesion in an image. Research software, not a medical device.'

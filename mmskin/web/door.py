@@ -24,18 +24,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mmskin.errors import Mistake
 from mmskin.web.limits import MEGA
 
-__all__ = [
-    'Address',
-    'Connection',
-    'Door',
-    'Refusal',
-    'body_of',
-    'form_of',
-    'is_form',
-    'listening',
-    'until_told_to_end',
-]
-
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'self'; form-action 'self'; "
     "object-src 'none'; frame-ancestors 'self'"

@@ -10,8 +10,6 @@ from mmskin.readers.images import MAX_PIXELS
 if TYPE_CHECKING:
     from mmskin.inference.image_sources import ImageSource
 
-__all__ = ['Limits']
-
 MEGA = 1_000_000
 
 

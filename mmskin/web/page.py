@@ -22,8 +22,6 @@ from mmskin.web.limits import MEGA, Limits
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ['build_page', 'import_gradio', 'part', 'predict_uploads', 'remove']
-
 logger = logging.getLogger(__name__)
 ABOUT = """# mmskin
 

@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mmskin.web.door import PATIENCE, Address, Door, Refusal, body_of
 from mmskin.web.uploads import Uploads
 
-__all__ = ['PageDoor']
-
 GRADIO = '/gradio_api'
 UPLOAD, PROGRESS = f'{GRADIO}/upload', f'{GRADIO}/upload_progress'
 JOIN, ANSWERS = f'{GRADIO}/queue/join', f'{GRADIO}/queue/data'

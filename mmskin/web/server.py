@@ -16,8 +16,6 @@ from mmskin.web.page import build_page, import_gradio, part
 if TYPE_CHECKING:
     from mmskin.web.door import Address
 
-__all__ = ['running']
-
 UPLOADS = 'GRADIO_TEMP_DIR'
 
 

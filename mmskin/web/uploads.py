@@ -19,8 +19,6 @@ from mmskin.web.door import Refusal, body_of, form_of
 from mmskin.web.limits import MEGA, Limits
 from mmskin.web.page import remove
 
-__all__ = ['Uploads']
-
 CHUNK = 1 << 20
 
 

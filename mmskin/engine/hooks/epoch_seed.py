@@ -13,8 +13,6 @@ from mmskin.datasets.tar_stream import TarStream
 from mmskin.datasets.task_dataset import UNSEEDED, task_datasets
 from mmskin.registry import HOOKS
 
-__all__ = ['EpochSeed']
-
 
 @HOOKS.register_module()
 class EpochSeed(Hook):

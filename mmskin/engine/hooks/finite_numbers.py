@@ -16,8 +16,6 @@ from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 from mmskin.structures import TaskSample, not_finite
 
-__all__ = ['FiniteNumbers']
-
 STATISTICS = ('running_mean', 'running_var')
 
 

@@ -17,8 +17,6 @@ from mmskin.models.routes import RouteReading, join_readings, read_routes
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
-__all__ = ['GateRecorder', 'GateReport']
-
 
 @HOOKS.register_module()
 class GateRecorder(Hook):

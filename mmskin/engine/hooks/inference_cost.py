@@ -14,8 +14,6 @@ from mmskin.files import write_note
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
-__all__ = ['InferenceCost']
-
 
 @HOOKS.register_module()
 class InferenceCost(Hook):

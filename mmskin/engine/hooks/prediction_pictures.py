@@ -12,8 +12,6 @@ from mmskin.drawing import case_picture, read_case_image
 from mmskin.evaluation.contour_sheet import describe
 from mmskin.registry import HOOKS
 
-__all__ = ['PredictionPictures']
-
 
 @HOOKS.register_module()
 class PredictionPictures(Hook):

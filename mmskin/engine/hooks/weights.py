@@ -10,8 +10,6 @@ from mmskin.errors import Mistake
 from mmskin.models.watch import unwrap
 from mmskin.registry import HOOKS
 
-__all__ = ['CopyBranch', 'EndWithBest', 'keep_best']
-
 
 @HOOKS.register_module()
 class CopyBranch(Hook):
