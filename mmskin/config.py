@@ -158,11 +158,7 @@ Config.pretty_text = property(pretty_text)
 
 
 def read_config(path: str | Path) -> Config:
-    """A Python file of settings as it is, with what it imports.
-
-    Raises:
-        Mistake: if the file, a base of it or a module that it imports cannot be executed.
-    """
+    """A Python file of settings as it is, with what it imports."""
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise Mistake(f'{path}: not a config: a config is a Python file')
     with executing(str(path)):
@@ -280,11 +276,7 @@ def refuse_unknown_settings(cfg: Config, path: Path, options: Mapping[str, Any])
 
 
 def import_plugins(modules: Sequence[str], allow_failed: bool = False) -> None:
-    """Import modules of the user's by their whole names.
-
-    Raises:
-        Mistake: if one cannot be imported, and may not fail.
-    """
+    """Import modules of the user's by their whole names."""
     for name in modules:
         if not isinstance(name, str) or not name or name.startswith('.'):
             raise Mistake(f'{name!r} cannot be imported; give the whole name of a module, such as my_package.gates')
@@ -319,11 +311,7 @@ def texts_in(settings: Any) -> Iterator[str]:
 
 
 def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
-    """The configs of a loader's datasets, inside wrappers as well.
-
-    Raises:
-        Mistake: if it has none.
-    """
+    """The configs of a loader's datasets, inside wrappers as well."""
     pending = [loader.get('dataset')]
     while pending:
         dataset = pending.pop()
@@ -336,11 +324,7 @@ def innermost_datasets(loader: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def tested_dataset(cfg: Config) -> ConfigDict:
-    """The config of the data set that is tested, whose pipeline also prepares a user's images.
-
-    Raises:
-        Mistake: if there is none.
-    """
+    """The config of the data set that is tested, whose pipeline also prepares a user's images."""
     if not cfg.get('test_dataloader'):
         raise Mistake(f'{cfg.filename}: has no test_dataloader, which says how images are prepared; add one')
     return next(innermost_datasets(cfg.test_dataloader))

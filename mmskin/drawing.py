@@ -47,11 +47,7 @@ def thumbnail(image: np.ndarray, longest: int = THUMBNAIL) -> np.ndarray:
 
 
 def read_thumbnail(path: str | None, longest: int = THUMBNAIL) -> np.ndarray:
-    """The image at ``path``, upright RGB, shrunk to ``longest`` pixels at most; light grey if there is no path.
-
-    Raises:
-        MissingFile: if the file is missing or not an image.
-    """
+    """The image at ``path``, upright RGB, shrunk to ``longest`` pixels at most; light grey if there is no path."""
     if path is None:
         return np.full((longest, longest, 3), 224, np.uint8)
     return thumbnail(read_image(Path(path))[0], longest)
@@ -166,11 +162,7 @@ def add_caption(image: np.ndarray, text: str, color: str = 'black') -> np.ndarra
 
 
 def figure_format(path: str | Path) -> str:
-    """The format that a picture's suffix names.
-
-    Raises:
-        Mistake: if it names none.
-    """
+    """The format that a picture's suffix names."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = FigureCanvasBase.filetypes.keys() - {'pgf'}  # which takes a LaTeX
@@ -252,9 +244,6 @@ def draw_sheet(rows: Mapping[str, Sequence[Case]], column_width: float = 2.3) ->
     Args:
         rows: Cases by the row's name; none is empty.
         column_width: Of one image and its margins, in inches.
-
-    Raises:
-        MissingFile: if an image cannot be read.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

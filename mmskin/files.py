@@ -388,11 +388,6 @@ def read_cells(path: str | Path, delimiter: str = ',') -> Iterator[tuple[int, li
 
     A quote that keeps a spreadsheet from running a cell is taken off; see ``csv_line``. Empty cells at a line's end are
     not counted, since spreadsheets write more of them or less.
-
-    Raises:
-        MissingFile: if it is missing.
-        Mistake: if it is not UTF-8 text, has a NUL in it, a quote does not end, or a line has other
-            numbers of cells than the first.
     """
     for numbers, rows in _read_raw(path, delimiter):
         for number, cells in zip(numbers, rows, strict=True):
@@ -460,24 +455,14 @@ def _read_raw(path: str | Path, delimiter: str) -> Iterator[tuple[Sequence[int],
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a table of ours, whose first line names the columns, and whose last one ends.
-
-    Raises:
-        MissingFile: if it is missing.
-        Mistake: if it is no such table, or a row is not complete.
-    """
+    """The rows of a table of ours, whose first line names the columns, and whose last one ends."""
     _, *rows = [cells for _, cells in read_cells(path)] or [[]]
     names = own_columns(path)
     return [dict(zip(names, cells, strict=True)) for cells in rows]
 
 
 def own_columns(path: str | Path) -> list[str]:
-    """The names of the columns of a table of ours, which is whole.
-
-    Raises:
-        MissingFile: if it is missing.
-        Mistake: if a name stands twice, or its last line does not end.
-    """
+    """The names of the columns of a table of ours, which is whole."""
     names = next(read_cells(path), (0, []))[1]
     with open(path, 'rb') as file:
         file.seek(max(0, os.path.getsize(path) - 1))
@@ -519,12 +504,7 @@ def signed(*values: float) -> list[str]:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a file of JSON holds.
-
-    Raises:
-        MissingFile: if it is missing.
-        Mistake: if it is damaged, a device or a pipe.
-    """
+    """What a file of JSON holds."""
     refuse_device(path)
     try:
         return json.loads(Path(path).read_text(encoding='utf-8'))

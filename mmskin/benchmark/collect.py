@@ -120,11 +120,7 @@ def collect(suite: Suite, runs: Sequence[Run], num_resamples: int = NUM_RESAMPLE
 
 
 def read_record(folder: str | Path) -> PerImageTable:
-    """The table of a test, such as a run's; a run's is the one that its ``run.json`` was written with.
-
-    Raises:
-        Mistake: if it is missing, damaged or another test's.
-    """
+    """The table of a test, such as a run's; a run's is the one that its ``run.json`` was written with."""
     folder = Path(folder)
     with or_again(folder):
         table = PerImageTable.read(folder)
@@ -136,11 +132,7 @@ def read_record(folder: str | Path) -> PerImageTable:
 
 
 def join(tables: Sequence[PerImageTable]) -> PerImageTable:
-    """One table of all images of several; a column that one of them lacks is nan there.
-
-    Raises:
-        Mistake: if two list the same image.
-    """
+    """One table of all images of several; a column that one of them lacks is nan there."""
     image_ids = [image_id for table in tables for image_id in table.image_ids]
     if len({*image_ids}) < len(image_ids):
         raise Mistake(f'{Counter(image_ids).most_common(1)[0][0]} was tested in two folds; test them again')
@@ -150,11 +142,7 @@ def join(tables: Sequence[PerImageTable]) -> PerImageTable:
 
 
 def tested_folds(path: str | Path, image_ids: Iterable[str], records: Iterable[Path]) -> dict[str, tuple[int, str]]:
-    """Fold and group by image id, of the table that results in the folders ``records`` were made with.
-
-    Raises:
-        Mistake: if it is missing, lacks one of ``image_ids`` or has other folds or groups now.
-    """
+    """Fold and group by image id, of the table that results in the folders ``records`` were made with."""
     folds, now = read_folds(path), folds_digest(path)
     if missing := {*image_ids} - folds.keys():
         raise Mistake(f'{path}: lacks {min(missing)}, which was tested; restore the table of results')

@@ -133,9 +133,6 @@ def paired_table(
         metrics: keys of ``results.json``; a line names those that do not follow from the tables, or are undefined.
         names: what the two are called.
         groups: see ``image_counts``.
-
-    Raises:
-        Mistake: if the two have other classes or another truth, or no metric in common.
     """
     for first_table, second_table in pairs:
         check_same_truth(first_table, second_table)
@@ -160,11 +157,7 @@ def paired_table(
 
 
 def check_same_truth(first: PerImageTable, second: PerImageTable) -> None:
-    """Make sure that two tables of the same images were tested against the same truth.
-
-    Raises:
-        Mistake: if a task that both have has other classes, or an image another true class or mask.
-    """
+    """Make sure that two tables of the same images were tested against the same truth."""
     for task in first.tasks.keys() & second.tasks.keys():
         classes = [table.of(task).classes for table in (first, second)]
         if all(classes) and classes[0] != classes[1]:

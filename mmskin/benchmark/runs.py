@@ -201,11 +201,7 @@ class Run:
         return '+'.join([settings_digest(self.config('test')), *start])
 
     def noted(self) -> dict[str, Any]:
-        """What a finished run left in ``run.json``.
-
-        Raises:
-            Mistake: if it was changed since.
-        """
+        """What a finished run left in ``run.json``."""
         with or_again(self.record):
             return read_note(self.record / NOTE)
 
@@ -215,11 +211,7 @@ class Run:
         return self.noted().get('plan', {}) if self.finished else read_note(path) if path.is_file() else {}
 
     def check_settings(self) -> None:
-        """Raise if the run began with other settings than it would now; needs no data.
-
-        Raises:
-            Mistake: names the folder.
-        """
+        """Raise if the run began with other settings than it would now; needs no data."""
         noted = self.noted_plan()
         if any(noted.get(key, now) != now for key, now in self.asked.items()):
             raise Mistake(
@@ -228,11 +220,7 @@ class Run:
             )
 
     def check_plan(self) -> None:
-        """Raise if the run began with other settings, data or protocol than it would now.
-
-        Raises:
-            Mistake: names what differs, and the folder.
-        """
+        """Raise if the run began with other settings, data or protocol than it would now."""
         self.check_settings()
         noted = self.noted_plan().get('fingerprints')
         if noted is not None and noted != (now := self.plan['fingerprints']):
@@ -247,9 +235,6 @@ class Run:
         """Raise if the network that a finished run needed is another one than its trainer noted.
 
         A network that was trained again, since it was gone and others start from it, is noted there, too.
-
-        Raises:
-            Mistake: names the folder.
         """
         if self.needed is None or not (self.finished and self.needed.finished):
             return
@@ -331,12 +316,7 @@ def runs_of(suite: Suite, root: str | Path, results: str | Path | None = None) -
 
 
 def check_suite(runs: Sequence[Run]) -> None:
-    """Deal the folds if nobody has, and raise if a run cannot continue or be compared.
-
-    Raises:
-        Mistake: names the runs that began otherwise than they would now, needed another network, or cannot be compared,
-            and what differs.
-    """
+    """Deal the folds if nobody has, and raise if a run cannot continue or be compared."""
     suite = runs[0].suite
     if suite.folds:
         deal_folds(runs)
@@ -349,11 +329,7 @@ def check_suite(runs: Sequence[Run]) -> None:
 
 
 def deal_folds(runs: Sequence[Run]) -> None:
-    """Write the table of folds, or check the one that is there, for the images of the first method with labels.
-
-    Raises:
-        Mistake: if the table that is there is of other images, folds or groups.
-    """
+    """Write the table of folds, or check the one that is there, for the images of the first method with labels."""
     folds = runs[0].suite.folds
     assert folds is not None, 'the suite cross-validates'
     runs[0].root.mkdir(parents=True, exist_ok=True)

@@ -61,9 +61,6 @@ def work_on_ray(runs: Sequence[Run], address: str | None = None) -> None:
     last checkpoint. The lock on its folder keeps the lost process, if it still works, and the next one apart. Each run
     has as many cores as this process has threads, so that its numbers are those of one process, and a GPU if there are
     any. A run that fails leaves its traceback in ``error.txt``.
-
-    Raises:
-        Mistake: if Ray does not start, no cluster answers, or no node has as many cores.
     """
     with connected(address) as ray:
         task = remote_task(execute_held, max_retries=3)
@@ -119,9 +116,6 @@ def select_methods(runs: Sequence[Run], names: Sequence[str] | None) -> list[Run
     """The runs of these methods and of those whose networks they need, in a suite without others; all without names.
 
     A network that is gone is not trained again for a method that nobody asked for.
-
-    Raises:
-        Mistake: if the suite has no method of such a name.
     """
     if names is None:
         return [*runs]

@@ -96,11 +96,7 @@ class CheckpointHook(UpstreamCheckpointHook):
 
 
 def _names_in(note: Path) -> list[str]:
-    """The checkpoints that a note names, the newest first.
-
-    Raises:
-        Mistake: if it names none.
-    """
+    """The checkpoints that a note names, the newest first."""
     try:
         names = [line.strip() for line in note.read_text(encoding='utf-8').splitlines() if line.strip()]
     except UnicodeDecodeError:
@@ -119,21 +115,13 @@ def _can_be(name: str) -> bool:
 
 
 def noted_checkpoints(folder: str | Path) -> list[Path]:
-    """A folder's last checkpoint and the one before, found by name: the folder may have moved. None without a note.
-
-    Raises:
-        Mistake: if the note names none.
-    """
+    """A folder's last checkpoint and the one before, found by name: the folder may have moved. None without a note."""
     note = Path(folder) / NOTE
     return [note.parent / Path(name).name for name in _names_in(note)] if note.exists() else []
 
 
 def checkpoint_to_resume(folder: str | Path) -> Path | None:
-    """A folder's last checkpoint, or the one before if that one is damaged; None if training has saved none.
-
-    Raises:
-        Mistake: if none of those that the note names can be resumed from.
-    """
+    """A folder's last checkpoint, or the one before if that one is damaged; None if training has saved none."""
     faults: list[str] = []
     for file in noted_checkpoints(folder):
         try:
@@ -179,11 +167,7 @@ def mark_finished(runner: Runner, last: Path, final: Path) -> None:
 
 
 def finished_checkpoint(folder: str | Path) -> Path | None:
-    """What a finished stage ended with; None if it has not finished.
-
-    Raises:
-        Mistake: if its mark says something else, or the checkpoint, where it is still there, has other weights.
-    """
+    """What a finished stage ended with; None if it has not finished."""
     mark = Path(folder) / DONE
     if not mark.exists():
         return None
@@ -247,9 +231,6 @@ def sole_work(kind: str, folders: Iterable[str | Path]) -> Iterator[None]:
     Args:
         kind: 'training', or 'test', which may work where a training does.
         folders: See above.
-
-    Raises:
-        Mistake: if another one of this kind works in one of them.
     """
     with ExitStack() as held:
         fault: list[str | None] = [None]

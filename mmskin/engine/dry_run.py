@@ -80,11 +80,7 @@ def dry_run(cfg: Config) -> None:
 
 
 def validation_metrics(cfg: Config) -> set[str]:
-    """The names of the metrics that the stages' validations give, by one batch of each; no file is left.
-
-    Raises:
-        Mistake: whatever a training would say as it begins.
-    """
+    """The names of the metrics that the stages' validations give, by one batch of each; no file is left."""
     with refusals(str(cfg.filename)), TemporaryDirectory(prefix='mmskin-dry-run-') as folder:
         names = set()
         for stage in stage_configs(cfg):

@@ -73,11 +73,7 @@ class LinearFitLoop(EpochBasedTrainLoop):
 
 
 def fit_linear(classifier: Any, features: np.ndarray, labels: np.ndarray, fc: nn.Linear) -> None:
-    """Fit ``classifier`` on standardised features (N, C) and labels (N,), and write it into ``fc``.
-
-    Raises:
-        Mistake: if the labels are not those of the layer's classes.
-    """
+    """Fit ``classifier`` on standardised features (N, C) and labels (N,), and write it into ``fc``."""
     classes = {*range(fc.out_features)}
     if strange := {*labels.tolist()} - classes:
         raise Mistake(f'label {max(strange)}, but the layer has {fc.out_features} classes; set num_classes of the head')

@@ -34,9 +34,6 @@ def in_mixed_precision(cfg: Config) -> None:
 
     A wrapper that is not mmengine's plain one stays, in bfloat16 on either; one that is of mixed precision stays as it
     is.
-
-    Raises:
-        Mistake: if the wrapper is several, or none that runs a forward pass.
     """
     named: Any = cfg.optim_wrapper.get('type', 'OptimWrapper')
     kind = OPTIM_WRAPPERS.get(named)

@@ -34,9 +34,6 @@ def check_paramwise(optim_wrapper: Any, model: nn.Module) -> None:
 
     A key of ``custom_keys`` may also name a part that the network lacks, such as ``passing.``; and parameters
     that are fixed in this stage. Other constructors than mmengine's default have options of their own.
-
-    Raises:
-        Mistake: with near matches.
     """
     options = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, Mapping) else None
     constructor = optim_wrapper.get('constructor') if isinstance(optim_wrapper, Mapping) else None

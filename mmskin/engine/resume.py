@@ -78,11 +78,7 @@ def changes(folder: str | Path, settings: Mapping[str, Any]) -> Changes:
 
 
 def _noted(path: Path) -> dict[str, Any]:
-    """What ``NoteSettings`` wrote.
-
-    Raises:
-        Mistake: if the file holds something else.
-    """
+    """What ``NoteSettings`` wrote."""
     note = read_json(path)
     is_note = isinstance(note, dict) and isinstance(note.get('settings'), dict)
     if not is_note or not isinstance(note.get('processes'), int):

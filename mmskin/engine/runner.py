@@ -201,12 +201,7 @@ class LesionRunner(Runner):
         return self._reading_inputs(super().build_test_loop(loop))
 
     def _reading_inputs(self, loop: BaseLoop, for_training: bool = False) -> BaseLoop:
-        """The loop, after a look at all inputs next to its images, which the fusions count in training.
-
-        Raises:
-            Mistake: if a value makes no sense, an input or a task's label is unknown for all of the training set, or a
-                sampler never ends.
-        """
+        """The loop, after a look at all inputs next to its images, which the fusions count in training."""
         is_endless = isinstance(loop.dataloader.dataset, IterableDataset)
         if is_endless and not isinstance(loop, IterBasedTrainLoop):
             raise Mistake(f'{type(loop).__name__} goes through all images: {NO_LENGTH}')
@@ -260,9 +255,6 @@ class LesionRunner(Runner):
         """MMEngine's loader, which gives batches.
 
         With ``num_workers=0``, as one debugs, what is about workers is left out.
-
-        Raises:
-            Mistake: if its images do not fill one, or an option makes no sense.
         """
         for name in ('batch_size', 'num_workers') if isinstance(dataloader, Mapping) else ():
             if not is_of(dataloader.get(name, 0), int):

@@ -66,11 +66,7 @@ def summarize(cfg: Config, size: int | None = None) -> str:
 
 
 def input_size(cfg: Config) -> int:
-    """The side of what the network gets, as the pipelines say it.
-
-    Raises:
-        Mistake: if they do not.
-    """
+    """The side of what the network gets, as the pipelines say it."""
     for loader in (cfg.get('test_dataloader'), cfg.get('train_dataloader')):
         for dataset in innermost_datasets(loader) if loader else ():
             sizes = [step.get('size') for step in dataset.get('pipeline', ())]

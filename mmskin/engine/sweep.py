@@ -57,11 +57,7 @@ class Sweep:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def trial_config(self, settings: Mapping[str, Any], folder: str) -> Any:
-        """The config of a trial.
-
-        Raises:
-            Mistake: if the config has no validation to judge it by.
-        """
+        """The config of a trial."""
         options = {**self.options, **settings}
         cfg = load_config(self.config, folder, self.data_root, self.seed, options=options)
         if not cfg.get('val_dataloader'):
@@ -102,11 +98,7 @@ class ReportValidation(Hook):
 
 
 def validations_of(root: Path) -> list[dict[str, Any]]:
-    """What a trial has reported.
-
-    Raises:
-        Mistake: if the note of it is damaged.
-    """
+    """What a trial has reported."""
     try:
         return read_note(root / REPORTS)['validations']
     except FileNotFoundError:
@@ -128,11 +120,7 @@ def run_trial(settings: Mapping[str, Any], plan: Sweep) -> None:
 
 
 def space_of(search: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ray Tune draws from.
-
-    Raises:
-        Mistake: if a range or a list makes no sense.
-    """
+    """What Ray Tune draws from."""
     from ray import tune
 
     space = {}

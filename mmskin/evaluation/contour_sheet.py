@@ -164,11 +164,7 @@ def write_cases(path: str | Path, cases: Iterable[Case]) -> None:
 
 
 def read_cases(path: str | Path) -> list[Case]:
-    """The cases in a file of ``write_cases``.
-
-    Raises:
-        Mistake: if it was changed since, or is of another test than the results next to it.
-    """
+    """The cases in a file of ``write_cases``."""
     images = read_companion(path)['cases']
     for image in images:
         image['jaccard'] = math.nan if image['jaccard'] is None else image['jaccard']

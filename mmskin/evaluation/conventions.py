@@ -377,11 +377,7 @@ def _table(title: str, conventions: Sequence[Convention], held: Sequence[tuple])
 
 
 def compare(first: str, second: str, predictions: Predictions) -> str:
-    """Whether the tables of two papers can be compared, judged by what both conventions say of the same predictions.
-
-    Raises:
-        Mistake: if a paper is not among those whose convention is known.
-    """
+    """Whether the tables of two papers can be compared, judged by what both conventions say of the same predictions."""
     known = sorted({who for convention in (*OUTLINES, *DIAGNOSES) for who in convention.papers})
     if unknown := [who for who in (first, second) if who not in known]:
         raise Mistake(f'{unknown[0]}: its convention is unknown; known: {", ".join(known)}')

@@ -54,11 +54,7 @@ class ISIC2017ClassificationMetric(ClassificationMetric):
     """
 
     def compare(self, rows: list[Row]) -> dict[str, float]:
-        """The four scores of both categories and their means.
-
-        Raises:
-            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
-        """
+        """The four scores of both categories and their means."""
         scores = self.score_table(rows)
         classes = list(names_of(self.dataset_meta, self.target or 'gt_label'))
         if not set(CATEGORIES) <= set(classes):

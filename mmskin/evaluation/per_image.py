@@ -156,11 +156,7 @@ class PerImageMetric(BaseMetric):
         return self.target or sample.get('targets', {}).get(self.task, usual)
 
     def output_names(self, sample: dict, count: int) -> list[str]:
-        """The data set's names of the ``count`` classes, labels or outlines of a sample's task, or their numbers.
-
-        Raises:
-            Mistake: if the data set has more or fewer names.
-        """
+        """The data set's names of the ``count`` classes, labels or outlines of a sample's task, or their numbers."""
         target = self.target_of(sample)
         names = names_of(self.dataset_meta, target) or [str(index) for index in range(count)]
         if len(names) != count:
@@ -445,12 +441,7 @@ def write_companion(path: str | Path, content: Mapping[str, Any], indent: int | 
 
 
 def read_companion(path: str | Path) -> dict[str, Any]:
-    """What ``write_companion`` wrote.
-
-    Raises:
-        MissingFile: if it is missing.
-        Mistake: if it was changed, or is of another test than the results next to it, as where a copy was interrupted.
-    """
+    """What ``write_companion`` wrote."""
     content, results = read_note(path), Path(path).with_name(RESULTS)
     whose = content.pop('per_image', None)  # None: by an earlier version
     if whose and results.is_file() and read_note(results).get('per_image') != whose:
@@ -472,11 +463,7 @@ class NumbersEvaluator(Evaluator):
             setattr(metric, 'compute_metrics', compute)  # noqa: B010
 
     def numbers(self, metric: BaseMetric, compute: Callable[[list], Any], results: list) -> dict[str, float]:
-        """What ``metric`` computes.
-
-        Raises:
-            Mistake: if it is not numbers by names that no other metric has given.
-        """
+        """What ``metric`` computes."""
         scores = compute(results)
         if not isinstance(scores, Mapping):
             raise Mistake(f'{type(metric).__name__}: gives {scores!r}; give numbers by their names')

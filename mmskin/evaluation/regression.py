@@ -61,11 +61,7 @@ class RegressionMetric(PerImageMetric):
         }
 
     def named(self, sample: dict, values: Any) -> dict[str, float]:
-        """A sample's values (num_values,) by name.
-
-        Raises:
-            Mistake: if ``names`` are more or fewer.
-        """
+        """A sample's values (num_values,) by name."""
         names = self.names or self.output_names(sample, len(values))
         if len(names) != len(values):
             raise Mistake(f'RegressionMetric has the names {", ".join(names)}, but samples have {len(values)} values')

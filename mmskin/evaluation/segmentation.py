@@ -84,11 +84,7 @@ class SegmentationMetric(PerImageMetric):
     default_target = 'gt_sem_seg'
 
     def measure(self, sample: dict) -> Row:
-        """The five scores of a sample that has both masks, and ``mask_share``.
-
-        Raises:
-            Mistake: if the masks differ in size.
-        """
+        """The five scores of a sample that has both masks, and ``mask_share``."""
         target, field = self.target_of(sample), f'{self.task}_mask'
         if target not in sample or field not in sample:
             return {}
@@ -117,9 +113,6 @@ def outline_scores(pred: ArrayLike, gt: ArrayLike) -> list[dict[str, float]]:
     Args:
         pred: binary masks (C, H, W).
         gt: binary masks of the same shape, or a map (1, H, W) of classes from 1, where pixels of 255 do not count.
-
-    Raises:
-        Mistake: if the shapes differ.
     """
     predicted, true = as_mask(pred), torch.as_tensor(gt).cpu().numpy()
     if predicted.shape == true.shape:

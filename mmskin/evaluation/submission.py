@@ -72,11 +72,7 @@ class ChallengeSubmission(BaseMetric):
         self.diagnosis, self.outline = diagnosis, outline
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities.
-
-        Raises:
-            Mistake: if the dataset's ``metainfo['classes']`` lacks a category.
-        """
+        """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
         refuse_links(self.out_dir / MASKS, self.out_dir)
         for sample in data_samples:
             tasks = {target: task for task, target in sample.get('targets', {}).items()}
@@ -180,12 +176,7 @@ def score_masks(pred_dir: Path, gt_dir: Path) -> Scores:
 
 
 def score_table(path: Path, gt_path: Path) -> dict[str, Scores]:
-    """Part 3: the scores of each category, and their means over the two.
-
-    Raises:
-        Mistake: if the file is not UTF-8 text, a line has not three cells, an id occurs twice, or a probability is
-            outside [0, 1].
-    """
+    """Part 3: the scores of each category, and their means over the two."""
     labels = {image_id: label for image_id, label in read_labels(gt_path).items() if label is not None}
     rows: dict[str, tuple[float, float]] = {}
     for number, cells in read_cells(path):

@@ -288,9 +288,6 @@ def draw_maps(table: GateTable, path: str | Path, num_images: int = 6) -> None:
 
     A map is drawn over the image in grey, with colours that run from its route's lowest to its highest rate in the
     picture.
-
-    Raises:
-        MissingFile: if an image cannot be read.
     """
     order = np.argsort(np.mean(list(table.rates.values()), axis=0), kind='stable')
     places = np.linspace(0, len(order) - 1, min(num_images, len(order))).round().astype(int)

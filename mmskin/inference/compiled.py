@@ -137,10 +137,6 @@ def kept(
         batch: Images in a pass; a call takes as many passes as it needs, the last one filled up.
         path: Where it is kept, unless nothing can be written there.
         required: Make it each time, where it cannot be kept.
-
-    Raises:
-        Mistake: if OpenVINO cannot run it, or to other results, it is not required and cannot be kept, or a device is
-            in the place of what is kept.
     """
     refuse_device(path)
     with torch.inference_mode():

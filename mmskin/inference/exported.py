@@ -98,11 +98,7 @@ def seal(path: Path) -> None:
 
 
 def read_description(path: Path, text: str) -> dict[str, Any]:
-    """What an exported file says of itself.
-
-    Raises:
-        Mistake: if that lacks what a prediction needs.
-    """
+    """What an exported file says of itself."""
     try:
         description = json.loads(text)
         wanted = [(part, description.get(part, ()), keys) for part, keys in NEEDED.items()]
@@ -262,11 +258,7 @@ class ExportedNetwork(BaseModel):
 
 
 def build_task(output: dict[str, Any]) -> Task:
-    """The task that decides by an output; it has no head, since that is in the file.
-
-    Raises:
-        Mistake: if the file names anything but what mmskin exports: it is not to choose what is called.
-    """
+    """The task that decides by an output; it has no head, since that is in the file."""
     options = {key: output[key] for key in OF_TASKS if output.get(key)}
     MODELS.import_from_location()
     kind = MODELS.module_dict.get(output['type'])  # not `get`, which would import what a dotted name asks for

@@ -59,11 +59,7 @@ class ImageSource:
         return read_image(self.content, min_size, self.max_pixels, self.name)
 
     def scale(self) -> float | None:
-        """Millimetres of a pixel, as they were given, or as a DICOM file says; None if they are unknown.
-
-        Raises:
-            Mistake: if they were given of a DICOM file whose pixels are not square.
-        """
+        """Millimetres of a pixel, as they were given, or as a DICOM file says; None if they are unknown."""
         if not isinstance(self.content, Path | bytes):
             return self.mm_per_pixel
         if isinstance(self.content, Path):

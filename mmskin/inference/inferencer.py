@@ -229,11 +229,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         return {name: one for network in reversed(networks) for name, one in network.inputs.items()}
 
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
-        """Make sure that the network can be told ``values``; errors begin with ``where``.
-
-        Raises:
-            Mistake: if it is not told one of them, or one makes no sense.
-        """
+        """Make sure that the network can be told ``values``; errors begin with ``where``."""
         for name, value in values.items():
             if name not in self.inputs_beside:
                 takes = ' and '.join(self.inputs_beside) or 'nothing'
@@ -302,11 +298,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         return isinstance(self.inner, ExportedNetwork)
 
     def inputs(self, inputs: Inputs) -> Tensor:
-        """What the network sees of images: normalised (N, 3, H, W), on its device.
-
-        Raises:
-            Mistake: if an image cannot be read.
-        """
+        """What the network sees of images: normalised (N, 3, H, W), on its device."""
         items = [_or_raise(self._read(source)) for source in find_images(inputs)]
         if not items:
             raise Mistake('no images; give one or more')
@@ -495,11 +487,7 @@ def build_network(cfg: Config, tta: bool) -> BaseModel:
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """The device that is named, or a GPU if there is one.
-
-    Raises:
-        Mistake: if it is unknown, or not here.
-    """
+    """The device that is named, or a GPU if there is one."""
     here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
     try:
         usual = 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -56,9 +56,6 @@ class Novelty:
             features: Of N images, more than there are features.
             network: The hash of the weights.
             share: How many of the training images, each left out of what it is compared with, shall pass.
-
-        Raises:
-            Mistake: if there are too few images.
         """
         features = features.double().cpu()
         if len(features) <= features.shape[1]:

@@ -31,9 +31,6 @@ def iterate_on_ray(
         sources: The images; their files have to be seen from each node.
         lesion_probability: With the map of probabilities.
         address: Of the cluster; by default one is started on this machine.
-
-    Raises:
-        Mistake: if Ray does not start, no cluster answers, or no node has as many cores as this process has threads.
     """
     with connected(address) as ray:
         wanted = resources()

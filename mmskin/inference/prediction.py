@@ -326,9 +326,6 @@ class PredictionFiles:
             prediction: Its answer.
             source: Is read again for the overlay.
             more: Writes further files of it, of ``OF_IMAGES``.
-
-        Raises:
-            Mistake: if ``more`` cannot explain it, or its name is too long for those of its results.
         """
         cells = cells_of(prediction, self.classes)
         if not self._has_head:

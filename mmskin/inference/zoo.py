@@ -51,11 +51,7 @@ def local_models(folder: str | Path = '.') -> list[Path]:
 
 
 def tested_folder(name_or_path: str | Path) -> Path:
-    """A test's folder, or where ``mmskin test`` puts that of a model that comes with mmskin.
-
-    Raises:
-        MissingFile: if such a model has not been tested here.
-    """
+    """A test's folder, or where ``mmskin test`` puts that of a model that comes with mmskin."""
     folder = Path(name_or_path)
     if folder.is_dir() or str(name_or_path) not in shipped_models():
         return folder
@@ -69,9 +65,6 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
     """The files of a model, by the name of one that comes with mmskin or by its folder.
 
     A shipped model's name wins over a folder of that name in the working directory; ``./name`` is the folder.
-
-    Raises:
-        MissingFile: if there is no such model, or its folder lacks a file.
     """
     shipped = shipped_models()
     folder = ZOO / name_or_path if str(name_or_path) in shipped else Path(name_or_path)

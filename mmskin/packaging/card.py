@@ -104,10 +104,6 @@ def read_test(results: str | Path, tta: bool) -> ModelTest:
     Args:
         results: The file.
         tta: Whether it is a test with several views averaged.
-
-    Raises:
-        MissingFile: if a file is missing.
-        Mistake: if a file is damaged, or the test was made otherwise than ``tta`` says.
     """
     path = Path(results)
     title, option = ('views averaged', '--tta') if tta else ('plain', '--no-tta')

@@ -78,11 +78,7 @@ class Probabilities(nn.Module):
 
 
 def output_name(task: Task) -> str:
-    """The name of a task's output.
-
-    Raises:
-        Mistake: if the file's reader would not know what to make of it.
-    """
+    """The name of a task's output."""
     if not task.kind or MODELS.module_dict.get(type(task).__name__) is not type(task):
         raise Mistake(
             f'the task {task.name} is a {type(task).__name__}, which cannot be exported: it has no kind, or is not '
@@ -186,11 +182,7 @@ def write_files(network: Probabilities, description: dict[str, Any], path: Path)
 
 
 def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -> dict[str, Any]:
-    """What a program has to know to use the file, as JSON holds it.
-
-    Raises:
-        Mistake: if the file's reader would not know how to read an input's values.
-    """
+    """What a program has to know to use the file, as JSON holds it."""
     hashes = [hash_tensors(read_weights(file)) for file in files]
     inputs = {}
     for name, given in network.inputs.items():
@@ -214,11 +206,7 @@ def describe(cfg: Config, files: Sequence[str | Path], network: Probabilities) -
 
 
 def describe_input(cfg: Config) -> dict[str, Any]:
-    """How an image becomes the network's input.
-
-    Raises:
-        Mistake: if the config's test pipeline or preprocessor does anything that has no place here.
-    """
+    """How an image becomes the network's input."""
     pipeline = tested_dataset(cfg).pipeline
     names = [TRANSFORMS.get(step['type']).__name__ for step in pipeline]
     size = pipeline[0].get('size')
@@ -243,11 +231,7 @@ def describe_input(cfg: Config) -> dict[str, Any]:
 
 @torch.no_grad()
 def check_against(network: Probabilities, session: Session, size: int) -> float:
-    """The largest difference between what ``session`` and torch make of random images, in batches of several sizes.
-
-    Raises:
-        Mistake: if it is above ``TOLERANCE``, or either gives numbers that are not finite.
-    """
+    """The largest difference between what ``session`` and torch make of random images, in batches of several sizes."""
     generator, differences = torch.Generator().manual_seed(0), [0.0]
     for count in BATCH_SIZES:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network

@@ -112,11 +112,7 @@ def publish_weights(
 
 
 def config_for_testing(cfg: Config) -> Config:
-    """What of ``cfg`` a test needs. No part of it looks weights up, and it names no place on this machine.
-
-    Raises:
-        Mistake: if it would hold an absolute path.
-    """
+    """What of ``cfg`` a test needs. No part of it looks weights up, and it names no place on this machine."""
     kept = Config({key: cfg[key] for key in KEPT if key in cfg}).to_dict()
     hooks = kept.get('custom_hooks') or ()
     kept['custom_hooks'] = [hook for hook in hooks if HOOKS.get(hook['type']) in KEPT_HOOKS]

@@ -387,11 +387,6 @@ def fit_on(path: str | Path, tested: PerImageTable, about: Mapping[str, Any] = M
         path: The table, or its folder.
         tested: The reported test.
         about: What the reported test noted of itself.
-
-    Raises:
-        Mistake: if the other test notes other weights or views than ``about``, an image is among those of ``tested``,
-            no image has a label and this network's classes, a label is not one of them, or a number is not a
-            probability.
     """
     other = note_in(Path(path) if Path(path).is_dir() else Path(path).parent)
     for part in ('weights', 'test-time augmentation'):

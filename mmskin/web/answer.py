@@ -50,11 +50,7 @@ class ColorMap(NamedTuple):
 
 
 def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]:
-    """All that the page shows of one image, with pictures as data URIs.
-
-    Raises:
-        Mistake: if the image cannot be read; the message names it.
-    """
+    """All that the page shows of one image, with pictures as data URIs."""
     explanation = explain(inferencer, source)
     prediction = explanation.prediction
     masks = [(f'{task}_{name}', mask) for task, said in prediction.others.items() for name, mask in said.masks.items()]

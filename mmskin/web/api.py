@@ -360,11 +360,7 @@ class Service:
 
 
 async def image_in(request: Request, form: bytes) -> tuple[bytes, str | None]:
-    """The image of a form, and its name.
-
-    Raises:
-        Refusal: if it has none, several, or more than an image.
-    """
+    """The image of a form, and its name."""
 
     async def parts() -> AsyncGenerator[bytes, None]:
         yield form

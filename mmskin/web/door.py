@@ -96,11 +96,7 @@ class Door:
         await self.app(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that is of the page.
-
-        Raises:
-            Refusal: if it is above a limit.
-        """
+        """Answer a request that is of the page."""
         await self.app(scope, receive, send)
 
     def refuse(self, refusal: 'Refusal') -> Response:
@@ -151,11 +147,7 @@ class Address:
             raise Mistake(f'--trust-proxy {self.proxy}: give its address, such as 127.0.0.1') from error
 
     def listen(self) -> socket.socket:
-        """A socket that listens there.
-
-        Raises:
-            Mistake: if the address is taken or not of this machine.
-        """
+        """A socket that listens there."""
         host = self.host.strip('[]')
         if not 0 <= self.port < 2**16:  # getaddrinfo would take it modulo 65536
             raise Mistake(f'--port {self.port}: give a number from 0 to 65535')
@@ -300,11 +292,7 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
 
 
 async def form_of(headers: Headers, parts: AsyncGenerator[bytes, None], most_files: int) -> FormData:
-    """The fields of a form, which are to be closed; one with too many ends where it has too many.
-
-    Raises:
-        Refusal: if it is none, or has more files than ``most_files``, or more than ``FIELDS`` fields besides them.
-    """
+    """The fields of a form, which are to be closed; one with too many ends where it has too many."""
     if not is_form(headers):
         raise Refusal(400, 'images come as a form')
     try:

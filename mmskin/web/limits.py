@@ -55,11 +55,7 @@ class Limits:
             raise Mistake(f'{name}: {size / MEGA:.1f} MB; at most {self.megabytes:g} MB are accepted')
 
     def source(self, content: bytes, name: str) -> 'ImageSource':
-        """A file's content under the name that its owner gave it; its pixels are counted before it is decoded.
-
-        Raises:
-            Mistake: if it is empty or too large.
-        """
+        """A file's content under the name that its owner gave it; its pixels are counted before it is decoded."""
         from mmskin.inference.image_sources import ImageSource  # which imports torch; a door does without
 
         self.check(len(content), name)

@@ -134,10 +134,6 @@ def part(name: str) -> str:
 
 
 def import_gradio() -> ModuleType:
-    """Gradio, with its reports about its use switched off.
-
-    Raises:
-        MissingLibrary: if it is not installed.
-    """
+    """Gradio, with its reports about its use switched off."""
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     return needs('gradio', 'serve')

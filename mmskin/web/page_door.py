@@ -55,11 +55,7 @@ class PageDoor(Door):
         sweep.cancel()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of the page.
-
-        Raises:
-            Refusal: if it is above a limit.
-        """
+        """Answer a request of the page."""
         if scope['path'] == UPLOAD:
             paths = await self.uploads.store(scope, receive)
             await JSONResponse([*map(str, paths)])(scope, receive, send)

@@ -51,11 +51,7 @@ class Uploads:
         self.splitting = asyncio.Lock()
 
     async def store(self, scope: Scope, receive: Receive) -> list[Path]:
-        """The files of a form. What arrives has no name on the disk, and is gone with its request.
-
-        Raises:
-            Refusal: if the request is above a limit, too slow, or no form.
-        """
+        """The files of a form. What arrives has no name on the disk, and is gone with its request."""
         self.kept = {path: kept for path, kept in self.kept.items() if path.exists()}  # the rest is answered
         stored = sum(kept.size for kept in self.kept.values())
         received = 0
@@ -111,11 +107,7 @@ class Uploads:
         return paths
 
     def claim(self, paths: Iterable[str], session: str) -> None:
-        """Note which session waits for uploads.
-
-        Raises:
-            Refusal: if one of them is no upload, or gone.
-        """
+        """Note which session waits for uploads."""
         claimed = [self.kept.get(Path(path)) for path in paths]
         if None in claimed:
             raise Refusal(410, 'the images are gone; drop them once more')

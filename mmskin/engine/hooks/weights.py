@@ -45,11 +45,7 @@ class CopyBranch(Hook):
 
 
 def keep_best(cfg: Config) -> str | None:
-    """Let a stage keep the checkpoint that ``ends_with`` names, such as ``'best:cls/AUC_mean'``; gives the metric.
-
-    Raises:
-        Mistake: if it names no metric, or the stage does not validate or save.
-    """
+    """Let a stage keep the checkpoint that ``ends_with`` names, such as ``'best:cls/AUC_mean'``; gives the metric."""
     wanted = cfg.get('ends_with')
     if not wanted:
         return None
