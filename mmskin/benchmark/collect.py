@@ -173,23 +173,19 @@ def _measure(
             drawn = {seed: resampled_metric(metric, table, counts) for seed, table in own.items()}
             defined = {seed: draws for seed, draws in drawn.items() if draws is not None and np.isfinite(draws[0])}
             if drawn and len(defined) == len(drawn):
-                first = own[min(own)]
-                parts = {seed: _by_fold(metric, first, table, folds) for seed, table in own.items()}
+                first, parts = own[min(own)], {}
+                for seed, other in own.items():
+                    by_fold = []
+                    for fold in np.unique(folds):  # of the first seed, but for this fold's rows
+                        columns = {
+                            name: np.where(folds == fold, other.column(*name.split('/', 1)), column)
+                            for name, column in first.columns.items()
+                        }
+                        value = resampled_metric(metric, PerImageTable(image_ids, columns), counts[:1])
+                        by_fold.append(math.nan if value is None else float(value[0]))
+                    parts[seed] = np.array(by_fold)
                 values[method.name, metric] = Measured(defined, parts)
     return values
-
-
-def _by_fold(metric: str, first: PerImageTable, other: PerImageTable, folds: np.ndarray) -> np.ndarray:
-    """The metric (F,) of ``first`` with the rows of each fold in turn from ``other``."""
-    by_fold = []
-    for fold in np.unique(folds):
-        columns = {
-            name: np.where(folds == fold, other.column(*name.split('/', 1)), column)
-            for name, column in first.columns.items()
-        }
-        value = resampled_metric(metric, PerImageTable(first.image_ids, columns), np.ones((1, len(folds))))
-        by_fold.append(math.nan if value is None else float(value[0]))
-    return np.array(by_fold)
 
 
 def resampled_metric(name: str, table: PerImageTable, counts: np.ndarray) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
@@ -26,6 +27,7 @@ LINES = ('-', '--', '-.', ':')  # told apart in grey print, too
 NUM_BINS = 15
 THRESHOLD = 0.65  # the challenge of 2018 counted lower JA as 0: https://challenge.isic-archive.com/landing/2018/45/
 NUM_COLUMNS, COLUMN_WIDTH = 4, 1.95  # of the sheet of cases, inches
+UNIT_SQUARE: Any = {'xlim': (-0.02, 1.02), 'ylim': (-0.02, 1.02), 'aspect': 'equal'}
 STYLE: Any = {
     'font.family': 'DejaVu Sans',  # comes with matplotlib, so that figures are the same everywhere
     'font.size': 8,
@@ -57,27 +59,6 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     save_figure(figure, folder / f'{name}.svg', metadata={'Date': None})
 
 
-def line_style(index: int) -> dict[str, Any]:
-    """The color and dashes of the curve number ``index``."""
-    return {'color': COLORS[index % len(COLORS)], 'linestyle': LINES[index % len(LINES)]}
-
-
-def spoken(estimate: Estimate) -> str:
-    """An estimate as ``0.81 [0.75, 0.87]``, or 'undefined'."""
-    if math.isnan(estimate.value):
-        return 'undefined'
-    if math.isnan(estimate.low):
-        return f'{estimate.value:.2f}'
-    return f'{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]'
-
-
-def unit_square(axes: Sequence[Any]) -> None:
-    """Let both axes run from 0 to 1 at the same scale."""
-    for axis in axes:
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
-        axis.grid(True)
-
-
 def confusion_figure(tested: PerImageTable) -> Figure:
     """Counts, and below each its share of the row, which colours the cell."""
     counts, shares = confusion(tested)
@@ -107,33 +88,31 @@ def confusion(tested: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
     return counts, counts / np.where(totals > 0, totals, np.nan)
 
 
-def roc_figure(tested: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
-    """Each class against the rest; ``areas`` by class."""
+def curves_figure(tested: PerImageTable, area: str, areas: Mapping[str, Estimate]) -> Figure:
+    """Each class against the rest: of ``area`` 'AUC' the ROC curves, of 'AP' precision and recall.
+
+    The latter has each class's share of the images as a thin line.
+
+    Args:
+        tested: The test.
+        area: What the areas below the curves are.
+        areas: By class.
+    """
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
-    for index, name in enumerate(tested.classes):
-        rates = roc(*tested.one_against_rest(name))
-        axis.plot(*rates, **line_style(index), label=f'{readable(name)}: AUC {spoken(areas[name])}')
-    axis.set(xlabel='1 − specificity', ylabel='sensitivity')
-    unit_square([axis])
-    figure.legend(loc='outside lower center')
-    return figure
-
-
-def precision_recall_figure(tested: PerImageTable, areas: Mapping[str, Estimate]) -> Figure:
-    """Each class against the rest, with its share of the images as a thin line; ``areas`` by class."""
-    figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
-    axis = figure.subplots()
-    for index, name in enumerate(tested.classes):
+    if area == 'AUC':
+        axis.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
+    for index, (name, (value, low, high, _)) in enumerate(areas.items()):
         positive, scores = tested.one_against_rest(name)
-        style = line_style(index)
-        label = f'{readable(name)}: AP {spoken(areas[name])}'
-        axis.plot(*precision_recall(positive, scores), **style, label=label, drawstyle='steps-post')
-        if positive.any():
-            axis.axhline(positive.mean(), color=style['color'], linewidth=0.5)
-    axis.set(xlabel='recall (sensitivity)', ylabel='precision')
-    unit_square([axis])
+        style = {'color': COLORS[index % len(COLORS)], 'linestyle': LINES[index % len(LINES)]}
+        ends = '' if math.isnan(low) else f' [{low:.2f}, {high:.2f}]'
+        label = f'{readable(name)}: {area} {"undefined" if math.isnan(value) else f"{value:.2f}{ends}"}'
+        if area == 'AUC':
+            draw_roc(axis, positive, scores, label=label, **style)
+        else:
+            draw_precision_recall(axis, positive, scores, label=label, **style)
+            if positive.any():
+                axis.axhline(positive.mean(), color=style['color'], linewidth=0.5)
     figure.legend(loc='outside lower center')
     return figure
 
@@ -145,10 +124,8 @@ def operating_points_figure(tested: PerImageTable) -> Figure:
     for (top, bottom), name in zip(grid.T, CATEGORIES, strict=True):
         positive, scores = tested.one_against_rest(name)
         top.plot([0, 1], [0, 1], color='grey', linewidth=0.7)
-        top.plot(*roc(positive, scores), color='black')
-        bottom.plot(*precision_recall(positive, scores), color='black', drawstyle='steps-post')
-        top.set(xlabel='1 − specificity', ylabel='sensitivity')
-        bottom.set(xlabel='recall (sensitivity)', ylabel='precision')
+        draw_roc(top, positive, scores, color='black')
+        draw_precision_recall(bottom, positive, scores, color='black')
         top.set_title(f'{readable(name)} against the rest', fontweight='bold')
         if np.unique(positive).size < 2:
             top.text(0.5, 0.25, 'undefined without\nimages on both sides', ha='center', va='center')
@@ -167,23 +144,23 @@ def operating_points_figure(tested: PerImageTable) -> Figure:
             bottom.plot(sensitivity, precision, **style, label=f'{label}: {precision:.2f}')
         top.legend(title='specificity at', title_fontsize=7, loc='lower right', alignment='left')
         bottom.legend(title='precision at', title_fontsize=7, loc='lower left', alignment='left')
-    unit_square(grid.flat)
     return figure
 
 
-def roc(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates; empty where all images are on one side."""
-    if np.unique(positive).size < 2:
-        return np.empty(0), np.empty(0)
-    return roc_curve(positive, scores)[:2]
+def draw_roc(axis: Axes, positive: np.ndarray, scores: np.ndarray, **style: Any) -> None:
+    """False and true positive rates; no curve where all images are on one side."""
+    rates: Any = roc_curve(positive, scores)[:2] if np.unique(positive).size == 2 else ([], [])
+    axis.plot(*rates, **style)
+    axis.set(xlabel='1 − specificity', ylabel='sensitivity', **UNIT_SQUARE)
+    axis.grid(True)
 
 
-def precision_recall(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Recall, falling, and precision; a step after each point is AP's staircase. Empty where nothing is positive."""
-    if not positive.any():
-        return np.empty(0), np.empty(0)
-    precision, recall, _ = precision_recall_curve(positive, scores)
-    return recall, precision
+def draw_precision_recall(axis: Axes, positive: np.ndarray, scores: np.ndarray, **style: Any) -> None:
+    """Precision by recall; a step after each point is AP's staircase. No curve where nothing is positive."""
+    precision, recall, _ = precision_recall_curve(positive, scores) if positive.any() else ([], [], [])
+    axis.plot(recall, precision, **style, drawstyle='steps-post')
+    axis.set(xlabel='recall (sensitivity)', ylabel='precision', **UNIT_SQUARE)
+    axis.grid(True)
 
 
 class Bins(NamedTuple):

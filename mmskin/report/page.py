@@ -251,13 +251,13 @@ def pictures(
             text = 'Numbers of images and, below them, their share of the true class, which colours the cell.'
             show('confusion', 'Confusion matrix', text, figures.confusion_figure(tested))
             text = 'Each class against the rest; the area under the curve with its 95 % interval.'
-            show('roc', 'ROC curves', text, figures.roc_figure(tested, class_areas(tested, 'AUC')))
+            show('roc', 'ROC curves', text, figures.curves_figure(tested, 'AUC', class_areas(tested, 'AUC')))
             text = (
                 'Each class against the rest; the average precision with its 95 % interval. Thin lines: the '
                 "class's share of the images, which guessing reaches."
             )
-            areas = class_areas(tested, 'AP')
-            show('precision_recall', 'Precision and recall', text, figures.precision_recall_figure(tested, areas))
+            curves = figures.curves_figure(tested, 'AP', class_areas(tested, 'AP'))
+            show('precision_recall', 'Precision and recall', text, curves)
         if has_challenge(tested):
             text = 'ROC and precision-recall curve of each with the points at which the challenge reports them.'
             show('operating_points', "The challenge's two tasks", text, figures.operating_points_figure(tested))
