@@ -43,7 +43,7 @@ class ClosureOptimWrapper(OptimWrapper):
 
         def note(module: nn.Module, args: tuple, kwargs: dict) -> None:
             self._call = lambda: module(*args, **kwargs)
-            self._draws = _draws()
+            self._draws = torch.get_rng_state(), torch.cuda.get_rng_state_all()
 
         self._model = model
         handle = model.register_forward_pre_hook(note, with_kwargs=True)
@@ -60,16 +60,16 @@ class ClosureOptimWrapper(OptimWrapper):
 
         @torch.enable_grad()
         def closure() -> Tensor:
-            after = _draws()
-            _draw_from(draws)
-            self.optimizer.zero_grad()
-            with self.optim_context(model):
-                losses = call()
-            again = unwrap(model).parse_losses(losses)[0]  # type: ignore[operator]
-            self.backward(again)
-            if self.clip_grad_kwargs:
-                self._clip_grad()
-            _draw_from(after)
+            with torch.random.fork_rng(range(torch.cuda.device_count())):
+                torch.set_rng_state(draws[0])
+                torch.cuda.set_rng_state_all(draws[1])
+                self.optimizer.zero_grad()
+                with self.optim_context(model):
+                    losses = call()
+                again = unwrap(model).parse_losses(losses)[0]  # type: ignore[operator]
+                self.backward(again)
+                if self.clip_grad_kwargs:
+                    self._clip_grad()
             return again.detach()
 
         if isinstance(model, FullyShardedDataParallel):
@@ -82,16 +82,6 @@ class ClosureOptimWrapper(OptimWrapper):
         self.backward(loss)
         self.step(**{**(step_kwargs or {}), 'closure': closure})
         self.zero_grad(**(zero_kwargs or {}))
-
-
-def _draws() -> tuple[Tensor, list[Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def _draw_from(states: tuple[Tensor, list[Tensor]]) -> None:
-    torch.set_rng_state(states[0])
-    if states[1]:
-        torch.cuda.set_rng_state_all(states[1])
 
 
 @OPTIMIZERS.register_module()

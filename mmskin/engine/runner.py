@@ -63,15 +63,12 @@ def refusals_in_log(name: str) -> Iterator[None]:
             raise
 
 
-class OneLiners(logging.Filter):
-    """Keeps listings (environment, config, hooks) and upstream's advice to itself off the console."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether ``record`` is shown."""
-        message = record.getMessage()
-        if any(words in message for words in NOISE):
-            return False
-        return record.levelno >= logging.WARNING or '\n' not in message.strip()
+def is_for_console(record: logging.LogRecord) -> bool:
+    """Whether ``record`` is no listing (environment, config, hooks) and none of upstream's advice to itself."""
+    message = record.getMessage()
+    if any(words in message for words in NOISE):
+        return False
+    return record.levelno >= logging.WARNING or '\n' not in message.strip()
 
 
 @RUNNERS.register_module()
@@ -88,7 +85,7 @@ class LesionRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.addFilter(OneLiners())
+                handler.addFilter(is_for_console)
         return logger
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
@@ -268,8 +265,21 @@ class LesionRunner(Runner):
             if of_workers:
                 print_log(f'num_workers=0: {" and ".join(of_workers)} left out', 'current')
         with refusals(described('loader', dataloader)):
-            if (stream := build_stream(dataloader)) is not None:
-                return stream
+            dataset: Any = dataloader.get('dataset') if isinstance(dataloader, Mapping) else None
+            kind = dataset.get('type') if isinstance(dataset, Mapping) else None
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            if isinstance(kind, type) and issubclass(kind, IterableDataset):  # a data set without a length
+                needless = [
+                    name for name in ('sampler', 'batch_sampler', 'num_batch_per_epoch') if dataloader.get(name)
+                ]
+                if needless:
+                    raise Mistake(f'{needless[0]} of a loader: {NO_LENGTH}')
+                left_out = ('dataset', 'sampler', 'collate_fn')
+                options = {key: value for key, value in dataloader.items() if key not in left_out}
+                collate = dict(dataloader.get('collate_fn') or {'type': 'pseudo_collate'})
+                function = collate.pop('type')
+                function = FUNCTIONS.get(function) if isinstance(function, str) else function
+                return StreamLoader(DATASETS.build(dict(dataset)), collate_fn=partial(function, **collate), **options)
             loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         if not len(loader):
             raise Mistake(
@@ -299,22 +309,6 @@ def refuse_unlabelled(model: MultiTaskModel, dataset: Dataset) -> None:
                 f'no image of the training set has {target}, from which the task {name} learns; name its column or '
                 'masks in train_dataloader.dataset, or leave the task out of model.active_tasks'
             )
-
-
-def build_stream(dataloader: Any) -> StreamLoader | None:
-    """The loader, if its config names a data set without a length."""
-    dataset = dataloader.get('dataset') if isinstance(dataloader, Mapping) else None
-    name = dataset.get('type') if isinstance(dataset, Mapping) else None
-    kind = DATASETS.get(name) if isinstance(name, str) else name
-    if not (isinstance(kind, type) and issubclass(kind, IterableDataset)):
-        return None
-    if needless := [name for name in ('sampler', 'batch_sampler', 'num_batch_per_epoch') if dataloader.get(name)]:
-        raise Mistake(f'{needless[0]} of a loader: {NO_LENGTH}')
-    options = {key: value for key, value in dataloader.items() if key not in ('dataset', 'sampler', 'collate_fn')}
-    collate = dataloader.get('collate_fn') or {'type': 'pseudo_collate'}
-    function = FUNCTIONS.get(collate['type']) if isinstance(collate['type'], str) else collate['type']
-    collate_fn = partial(function, **{key: value for key, value in collate.items() if key != 'type'})
-    return StreamLoader(DATASETS.build(dict(dataloader['dataset'])), collate_fn=collate_fn, **options)
 
 
 @HOOKS.register_module()

@@ -1,5 +1,6 @@
 """What a config's network looks like, and what each of its stages trains."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,14 +81,11 @@ def run_once(model: nn.Module, size: int) -> tuple[dict[str, Any], dict[str, int
     """What each module gives for one image, and its FLOPs, by its path."""
     shapes: dict[str, Any] = {}
 
-    def note(path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                shapes[path] = tuple(output.shape[1:])
+    def note(path: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[path] = tuple(output.shape[1:])
 
-        return hook
-
-    handles = [module.register_forward_hook(note(path)) for path, module in model.named_modules()]
+    handles = [module.register_forward_hook(partial(note, path)) for path, module in model.named_modules()]
     with refusals(f'the network with an image of {size} x {size} pixels'), FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, 3, size, size))
     for handle in handles:
