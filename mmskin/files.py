@@ -17,7 +17,6 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from itertools import accumulate, islice
 from numbers import Integral, Real
 from pathlib import Path
@@ -37,6 +36,7 @@ PLAIN_NAME = re.compile(r'[\w-][\w .-]{0,50}')  # of 4 bytes a letter at most
 LINE_END = re.compile('\r\n|\r|\n')
 UNFINISHED = re.compile(r'\.[0-9a-f]{16}(\.\w{1,6})?\.part')  # names of files and folders that are not whole yet
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', re.ASCII)
+CLEARED: set[Path] = set()  # folders
 SEPARATOR = re.compile('[",;|\t\r\n]')  # those of other countries, too: an id in quotes stays one cell there
 
 
@@ -344,11 +344,10 @@ def _locked(path: Path, flags: int = 0) -> Iterator[None]:
 
 def clear_unfinished(folder: Path) -> None:
     """Remove what killed processes left of files and folders that they wrote in ``folder``; once in a process."""
-    _clear_unfinished(folder.absolute())
-
-
-@cache
-def _clear_unfinished(folder: Path) -> None:
+    folder = folder.absolute()
+    if folder in CLEARED:
+        return
+    CLEARED.add(folder)
     with suppress(OSError):
         for name in filter(UNFINISHED.fullmatch, os.listdir(folder)):
             with suppress(OSError), _locked(folder / name, fcntl.LOCK_NB if fcntl else 0):

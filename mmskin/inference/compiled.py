@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmskin
 from mmskin.errors import Mistake, in_one_line
@@ -32,27 +32,15 @@ PATIENCE = 60  # seconds, in which another process should be done with preparing
 SEAL = hashlib.sha256().digest_size  # bytes before what is kept
 
 
-class Estimates(nn.Module):
-    """What the tasks of a network estimate, as a function of tensors alone."""
-
-    def __init__(self, network: MultiTaskModel) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        feats = self.network.extract_feat(images, dict(zip(self.network.inputs, values, strict=True)))
-        return tuple(self.network.tasks[name].estimate(maps, images.shape[2:]) for name, maps in feats.items())
+def estimates_of(network: MultiTaskModel, images: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """What the tasks of a network estimate, of tensors alone."""
+    feats = network.extract_feat(images, dict(zip(network.inputs, values, strict=True)))
+    return tuple(network.tasks[name].estimate(maps, images.shape[2:]) for name, maps in feats.items())
 
 
-class Features(nn.Module):
+def features_of(network: MultiTaskModel, images: Tensor) -> tuple[Tensor]:
     """The features that a network's novelty is measured by."""
-
-    def __init__(self, network: MultiTaskModel) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        return (shared_features(self.network, images),)
+    return (shared_features(network, images),)
 
 
 def compile_network(
@@ -100,10 +88,10 @@ def compile_network(
     images = torch.randn(batch + 1, 3, size, size, generator=torch.Generator().manual_seed(0))
     told = [torch.tensor([torch.nan, *[each.examples()[0]] * batch]) for each in network.inputs.values()]
     try:
-        estimate = kept(Estimates(network), [images, *told], batch, start.with_suffix('.estimates'), required)
+        estimate = kept(network, estimates_of, [images, *told], batch, start.with_suffix('.estimates'), required)
         features = None
         if with_features:
-            features = kept(Features(network), [images[:2]], 1, start.with_suffix('.features'), required)
+            features = kept(network, features_of, [images[:2]], 1, start.with_suffix('.features'), required)
     except Mistake as error:
         if required:
             raise
@@ -127,12 +115,13 @@ def writable(folder: Path) -> bool:
 
 
 def kept(
-    module: nn.Module, examples: list[Tensor], batch: int, path: Path, required: bool
+    network: MultiTaskModel, function: Callable, examples: list[Tensor], batch: int, path: Path, required: bool
 ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """``module`` by OpenVINO, from ``path`` if it is there and right, else made again and kept there.
+    """``function`` of ``network`` by OpenVINO, from ``path`` if it is there and right, else made again and kept there.
 
     Args:
-        module: Takes tensors and gives several.
+        network: Whose weights count.
+        function: Takes the network and tensors, and gives several.
         examples: What it takes, for a batch and one more.
         batch: Images in a pass; a call takes as many passes as it needs, the last one filled up.
         path: Where it is kept, unless nothing can be written there.
@@ -140,7 +129,7 @@ def kept(
     """
     refuse_device(path)
     with torch.inference_mode():
-        expected = module(*examples)
+        expected = function(network, *examples)
 
     def opened(blob: bytes) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         compiled = openvino_core().import_model(blob, 'CPU', openvino_options())  # a blob keeps none
@@ -177,7 +166,7 @@ def kept(
             if run := stored():  # by another process, meanwhile
                 return run
             print('preparing the network for OpenVINO, once on this machine ...', file=sys.stderr, flush=True)
-            blob = freshly_compiled(module, [example[:batch] for example in examples])
+            blob = freshly_compiled(network, function, [example[:batch] for example in examples])
             run = opened(blob)
             write_whole(path, hashlib.sha256(blob).digest() + blob)
     except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
@@ -185,19 +174,19 @@ def kept(
         if run is None and not required:
             raise Mistake(text) from error
         print_log(text, logger='current', level=logging.WARNING)
-    return run or opened(freshly_compiled(module, [example[:batch] for example in examples]))
+    return run or opened(freshly_compiled(network, function, [example[:batch] for example in examples]))
 
 
-def freshly_compiled(module: nn.Module, examples: list[Tensor]) -> bytes:
-    """``module`` as OpenVINO compiles it for this CPU, for what has the shapes of ``examples``."""
+def freshly_compiled(network: MultiTaskModel, function: Callable, examples: list[Tensor]) -> bytes:
+    """``function`` of ``network`` as OpenVINO compiles it for this CPU, for what has the shapes of ``examples``."""
     shapes = [[*example.shape] for example in examples]
     convert_model = import_openvino().convert_model
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of conditions that the trace takes as settled
             # of a function, not of each of its modules, and once, since answers are compared: a third of the time
-            constant = deepcopy(module).requires_grad_(False)
-            traced = torch.jit.trace(lambda *tensors: constant(*tensors), tuple(examples), check_trace=False)
+            constant = deepcopy(network).requires_grad_(False)
+            traced = torch.jit.trace(lambda *tensors: function(constant, *tensors), tuple(examples), check_trace=False)
             model = convert_model(traced, example_input=tuple(examples), input=shapes)
     except Exception as error:  # what a network may hold that cannot be traced has no common base
         raise Mistake(f'OpenVINO cannot run this network ({in_one_line(error)}); give device="cpu"') from error

@@ -75,30 +75,6 @@ def open_session(path: str | Path) -> Session:
     text, run = OPENERS[path.suffix](path)
     if not text:
         raise Mistake(f'{path}: does not say how its images are prepared; export it by "mmskin export"')
-    description = read_description(path, text)
-    if not stated:
-        raise Mistake(f'{path}: has no checksum, so it is damaged or of an earlier mmskin; export it again')
-    return Session(path, description, run)
-
-
-def digests(path: Path) -> tuple[str, str]:
-    """The SHA-256 that an exported file states, '' if none, and its own, with that of an OpenVINO file's weights."""
-    content = path.read_bytes()
-    stated = STATED.search(content)
-    digest = hashlib.sha256(STATED.sub(rb'\g<1>' + UNSEALED.encode(), content, count=1))
-    if path.suffix == '.xml' and (weights := path.with_suffix('.bin')).is_file():
-        digest.update(weights.read_bytes())
-    return stated[2].decode() if stated else '', digest.hexdigest()
-
-
-def seal(path: Path) -> None:
-    """Let an exported file state its SHA-256."""
-    _, digest = digests(path)
-    write_whole(path, STATED.sub(rb'\g<1>' + digest.encode(), path.read_bytes(), count=1))
-
-
-def read_description(path: Path, text: str) -> dict[str, Any]:
-    """What an exported file says of itself."""
     try:
         description = json.loads(text)
         wanted = [(part, description.get(part, ()), keys) for part, keys in NEEDED.items()]
@@ -119,7 +95,25 @@ def read_description(path: Path, text: str) -> dict[str, Any]:
         wrong = str(error)
     if wrong:
         raise Mistake(f'{path}: its description is not what "mmskin export" writes ({wrong}); export it again')
-    return description
+    if not stated:
+        raise Mistake(f'{path}: has no checksum, so it is damaged or of an earlier mmskin; export it again')
+    return Session(path, description, run)
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """The SHA-256 that an exported file states, '' if none, and its own, with that of an OpenVINO file's weights."""
+    content = path.read_bytes()
+    stated = STATED.search(content)
+    digest = hashlib.sha256(STATED.sub(rb'\g<1>' + UNSEALED.encode(), content, count=1))
+    if path.suffix == '.xml' and (weights := path.with_suffix('.bin')).is_file():
+        digest.update(weights.read_bytes())
+    return stated[2].decode() if stated else '', digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Let an exported file state its SHA-256."""
+    _, digest = digests(path)
+    write_whole(path, STATED.sub(rb'\g<1>' + digest.encode(), path.read_bytes(), count=1))
 
 
 def open_onnx(path: Path) -> tuple[str, Callable]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,7 +19,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 import mmskin
 from mmskin.config import class_names, load_config, tested_dataset, tested_metainfo
@@ -39,10 +40,10 @@ from mmskin.models.convolutions import fold_batch_norms
 from mmskin.models.fusion import Input
 from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
-from mmskin.models.watch import GateRates, Rates, unwrap, watched
+from mmskin.models.watch import GateRates, unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
 from mmskin.registry import HOOKS, MODELS, TRANSFORMS, refuse_values
-from mmskin.structures import TaskSample, is_known, not_finite
+from mmskin.structures import is_known, not_finite
 
 Metadata: TypeAlias = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
 Item = TypeVar('Item', LesionPrediction, dict)
@@ -104,7 +105,11 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         if files:
             load_members(self.network, files, tested_metainfo(self.cfg))
         if post is not None:
-            set_post(self.network, post)
+            outlining = [part for part in self.network.modules() if isinstance(part, Segmentation)]
+            if post and not outlining:
+                raise Mistake(f'post={list(post)}: this model outlines nothing')
+            for task in outlining:
+                task.set_post(post)
         place = find_device('cpu' if device == 'openvino' else device)
         self.network.eval().to(place)
         size = self.load.size or PROBE
@@ -267,30 +272,27 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             yield from (replace(source, inputs=metadata) for source in find_images(inputs))
         else:
             sources = [*find_images(inputs)]
-            for source, one in zip(sources, self._of_each(sources, metadata), strict=True):
+            if isinstance(metadata, str | Path | Mapping):  # by image id
+                by_id: dict[str, str] = {}
+                for source in sources:
+                    if (other := by_id.setdefault(source.image_id, source.name)) != source.name:
+                        raise Mistake(
+                            f'{other} and {source.name} are both image {source.image_id}, of which metadata can say '
+                            'one thing; give a list with a dict for each image'
+                        )
+                if isinstance(metadata, Mapping):
+                    check_listed('metadata', metadata, by_id)
+                else:
+                    metadata = self.read_metadata(metadata, by_id)
+                told = [metadata.get(source.image_id) for source in sources]
+            else:
+                told = [*metadata]
+                if len(sources) != len(told):
+                    raise Mistake(f'metadata has {len(told)} entries for {len(sources)} images; give one for each')
+            for source, one in zip(sources, told, strict=True):
                 if not isinstance(one, Mapping | None):
                     raise Mistake(f'{source.name}: its metadata are {one!r}; give a dict, such as dict(age=55)')
                 yield replace(source, inputs=one or {})
-
-    def _of_each(self, sources: Sequence[ImageSource], metadata: Metadata) -> Sequence[Mapping[str, Any] | None]:
-        """What a table, a dict by image id or a list says of each image."""
-        if not isinstance(metadata, str | Path | Mapping):
-            told = [*metadata]
-            if len(sources) != len(told):
-                raise Mistake(f'metadata has {len(told)} entries for {len(sources)} images; give one for each')
-            return told
-        by_id: dict[str, str] = {}
-        for source in sources:
-            if (other := by_id.setdefault(source.image_id, source.name)) != source.name:
-                raise Mistake(
-                    f'{other} and {source.name} are both image {source.image_id}, of which metadata can say one thing; '
-                    'give a list with a dict for each image'
-                )
-        if isinstance(metadata, Mapping):
-            check_listed('metadata', metadata, by_id)
-        else:
-            metadata = self.read_metadata(metadata, by_id)
-        return [metadata.get(source.image_id) for source in sources]
 
     @property
     def is_exported(self) -> bool:
@@ -335,7 +337,13 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             image_id=Path(source.image_id).name, img_path=path, img=image, ori_shape=shape, input_size=size
         )
         results['inputs'] = source.inputs
-        plain = dict(results, img=as_compressed(image))
+        plain = dict(results)
+        if self.novelty and max(image.shape[:2]) > 300:
+            # as the images are of which it was fitted; the sharpness of an original alone would make it unlike them
+            file = io.BytesIO()
+            small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
+            Image.fromarray(small).save(file, 'JPEG', quality=90)
+            plain['img'] = np.asarray(Image.open(file))
         for step in self.steps:
             results = step(results)
             plain = step(plain) if self.novelty else plain
@@ -359,41 +367,33 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
             batch = {'inputs': compressed, 'data_samples': [item['data_samples'] for item in data]}
             inputs = network.data_preprocessor(batch, False)['inputs']
             novelties = self.novelty.of(shared_features(network, inputs)).tolist()
-        return [
-            self._prediction(item, sample, rates, lesion_probability, novelty)
-            for item, sample, rates, novelty in zip(data, samples, rates_of_each, novelties, strict=True)
-        ]
-
-    def _prediction(
-        self, read: dict, sample: TaskSample, rates: Rates, lesion_probability: bool, novelty: float | None
-    ) -> LesionPrediction | FailedImage:
-        image_id = read['image_id']
-        if wrong := not_finite(sample.predictions):
-            text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
-            return FailedImage(image_id, sample.img_path, Mistake(text))
-        told = {name: plain(value) for name, value in sample.get('inputs', {}).items() if is_known(value)}
-        prediction = LesionPrediction(
-            image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
-        )
-        prediction.mm_per_pixel = read['mm_per_pixel']
-        for name, task in self.tasks.items():
-            if task.probability in sample:
-                answer = task.answer(sample, self.names[name], lesion_probability)
-                if name == self.diagnosis:
-                    prediction.probabilities, prediction.label = answer.numbers, answer.label
-                elif name == self.outline and len(answer.masks) == 1:
-                    (prediction.mask,) = answer.masks.values()
-                    prediction.lesion_probability = next(iter(answer.maps.values()), None)
-                else:
-                    prediction.others[name] = answer
-        return prediction
-
-
-def plain(value: Any) -> str | float:
-    """A value of metadata as JSON holds it: NumPy's numbers, such as pandas has, and Decimal are none of JSON's."""
-    if isinstance(value, str | int | float):
-        return value
-    return value.item() if hasattr(value, 'item') else str(value)
+        predictions: list[LesionPrediction | FailedImage] = []
+        for item, sample, rates, novelty in zip(data, samples, rates_of_each, novelties, strict=True):
+            image_id = item['image_id']
+            if wrong := not_finite(sample.predictions):
+                text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
+                predictions.append(FailedImage(image_id, sample.img_path, Mistake(text)))
+                continue
+            told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
+            for name, value in told.items():
+                if not isinstance(value, str | int | float):  # JSON has none of NumPy's numbers, and no Decimal
+                    told[name] = value.item() if hasattr(value, 'item') else str(value)
+            prediction = LesionPrediction(
+                image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
+            )
+            prediction.mm_per_pixel = item['mm_per_pixel']
+            for name, task in self.tasks.items():
+                if task.probability in sample:
+                    answer = task.answer(sample, self.names[name], lesion_probability)
+                    if name == self.diagnosis:
+                        prediction.probabilities, prediction.label = answer.numbers, answer.label
+                    elif name == self.outline and len(answer.masks) == 1:
+                        (prediction.mask,) = answer.masks.values()
+                        prediction.lesion_probability = next(iter(answer.maps.values()), None)
+                    else:
+                        prediction.others[name] = answer
+            predictions.append(prediction)
+        return predictions
 
 
 def read_models(
@@ -413,29 +413,25 @@ def read_models(
         raise Mistake(f'{"model" if not models else "checkpoint"}=[]: name one or more, or leave it out')
     if len(models) > 1 and checkpoint is not None:
         raise Mistake(f'{", ".join(map(str, models))}: name several models, or several checkpoints of one config')
-    networks = [read_model(folder, file, options) for folder in models for file in files]
+    networks: list[tuple[Config, Path | None]] = []
+    for folder, file in product(models, files):
+        if folder is None or not is_exported(folder):
+            config, weights = model_files(folder, file)
+            networks.append((load_config(config, options=options), weights))
+        elif file is None:
+            networks.append((exported_config(folder), None))
+        else:
+            raise Mistake(f'{folder} holds its weights; leave {file} out')
     cfg = networks[0][0]
     for other, _ in networks[1:]:
         if (class_names(other), tested_dataset(other).pipeline) != (class_names(cfg), tested_dataset(cfg).pipeline):
             raise Mistake(f'{other.filename}: has other classes than {cfg.filename}, or prepares images differently')
     if len(networks) > 1:
         cfg.model = dict(type='Ensemble', members=[config.model for config, _ in networks])
-    weights = [file for _, file in networks if file is not None]
-    if weights and len(weights) < len(networks):
+    held = [file for _, file in networks if file is not None]
+    if held and len(held) < len(networks):
         raise Mistake('exported networks cannot be averaged with others; name one kind')
-    return cfg, weights
-
-
-def read_model(
-    model: str | Path | None, checkpoint: str | Path | None, options: dict[str, Any] | None = None
-) -> tuple[Config, Path | None]:
-    """The config that the arguments name, and its weights unless an exported network holds them."""
-    if model is None or not is_exported(model):
-        config, weights = model_files(model, checkpoint)
-        return load_config(config, options=options), weights
-    if checkpoint is not None:
-        raise Mistake(f'{model} holds its weights; leave {checkpoint} out')
-    return exported_config(model), None
+    return cfg, held
 
 
 def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tuple[Path, Path]:
@@ -448,19 +444,6 @@ def model_files(model: str | Path | None, checkpoint: str | Path | None) -> tupl
     if model is None:
         raise Mistake(f'{checkpoint}: name the config that the checkpoint was trained with, too, as model')
     return config_of(model), find_checkpoint(checkpoint)
-
-
-def as_compressed(image: np.ndarray) -> np.ndarray:
-    """An image larger than 300 pixels as those are of which a model's novelty was fitted: a JPEG of 256 pixels.
-
-    Without it the sharpness of an original alone would make it unlike them.
-    """
-    if max(image.shape[:2]) <= 300:
-        return image
-    file = io.BytesIO()
-    small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
-    Image.fromarray(small).save(file, 'JPEG', quality=90)
-    return np.asarray(Image.open(file))
 
 
 def test_steps(cfg: Config) -> tuple[LoadImage, list[Callable]]:
@@ -496,15 +479,6 @@ def find_device(device: str | torch.device | None) -> torch.device:
     except (AssertionError, RuntimeError, TypeError) as error:  # the first where torch has no CUDA
         raise Mistake(f'device={device}: not available here; available: {", ".join(here)}') from error
     return place
-
-
-def set_post(network: nn.Module, post: Sequence[str | dict]) -> None:
-    """Let the network's segmentation finish its masks by ``post``."""
-    tasks = [part for part in network.modules() if isinstance(part, Segmentation)]
-    if post and not tasks:
-        raise Mistake(f'post={list(post)}: this model outlines nothing')
-    for task in tasks:
-        task.set_post(post)
 
 
 def _or_raise(item: Item | FailedImage) -> Item:

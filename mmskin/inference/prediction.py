@@ -200,6 +200,11 @@ class LesionPrediction:
         """
         height, width = self.size
         lines = self.contours if contours else None
+        others = {}
+        for task, answer in self.others.items():
+            shares = {name: float(mask.mean()) for name, mask in answer.masks.items()}  # of the image
+            said = {'label': answer.label, 'numbers': answer.numbers, 'shares': shares}
+            others[task] = {key: value for key, value in said.items() if value not in (None, {})}
         return {
             'image_id': self.image_id,
             'path': self.path,
@@ -212,20 +217,9 @@ class LesionPrediction:
             'novelty': self.novelty,
             'measurements': asdict(self.measurements) if self.measurements else None,
             'gates': self.gates,
-            **({'others': {name: told(answer) for name, answer in self.others.items()}} if self.others else {}),
+            **({'others': others} if others else {}),
             **({'contours': lines and [simplified(line) for line in lines], 'holes': self.holes} if contours else {}),
         }
-
-
-def told(answer: Answer) -> dict[str, Any]:
-    """What a task says in words and numbers, and of each mask the share of the image."""
-    label = {} if answer.label is None else {'label': answer.label}
-    shares = {name: float(mask.mean()) for name, mask in answer.masks.items()}
-    return {
-        **label,
-        **({'numbers': answer.numbers} if answer.numbers else {}),
-        **({'shares': shares} if shares else {}),
-    }
 
 
 @dataclass(eq=False)
@@ -267,7 +261,14 @@ class PredictionFiles:
         refuse_device(self.table)
         if is_held(self.table):
             raise Mistake(f'{out_dir}: another prediction works in this folder; wait for it, or name another folder')
-        self._remove_earlier()
+        if self.table.is_file():
+            self._remove_earlier()
+        else:  # which is there before any picture: others' would be replaced
+            for folder in dict.fromkeys(out_dir / name for name, _ in OF_IMAGES):
+                if any(path.is_file() for path in folder.rglob('*')):
+                    raise Mistake(
+                        f'{folder}: has files that no prediction wrote, which could be replaced; name another folder'
+                    )
         out_dir.mkdir(parents=True, exist_ok=True)
         clear_unfinished(out_dir)
         self.table.unlink(missing_ok=True)  # or it would be written through a link
@@ -278,13 +279,6 @@ class PredictionFiles:
 
     def _remove_earlier(self) -> None:
         """Remove the files of the images that the table in the folder lists: they would pass for this run's."""
-        if not self.table.is_file():  # which is there before any picture: others' would be replaced
-            for folder in dict.fromkeys(self.out_dir / name for name, _ in OF_IMAGES):
-                if any(path.is_file() for path in folder.rglob('*')):
-                    raise Mistake(
-                        f'{folder}: has files that no prediction wrote, which could be replaced; name another folder'
-                    )
-            return
         try:
             with self.table.open(newline='', encoding='utf-8', errors='surrogateescape') as file:
                 rows = filter(None, csv.reader(file))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,27 +26,6 @@ from mmskin.masks import Polygon, contours_of
 SIZE = 900  # pixels on the longer side of what is shown
 KINDS = {'.csv': 'text/csv', '.jpg': 'image/jpeg', '.png': 'image/png', '.zip': 'application/zip'}
 LEGEND = ', '.join(to_hex(color) for color in MAP_COLORS(np.linspace(0, 1, 9)))
-
-
-class Refused(NamedTuple):
-    """A file without an answer; the reason names it."""
-
-    reason: str
-
-
-class ColorMap(NamedTuple):
-    """A map to lay over the image.
-
-    Attributes:
-        title: What it shows.
-        source: A data URI, of the shown image's size.
-        low, high: What the ends of its colours stand for.
-    """
-
-    title: str
-    source: str
-    low: str
-    high: str
 
 
 def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]:
@@ -74,7 +53,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
             for path, data in written.items()
         ],
         'probabilities': sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1]),
-        'image': data_uri(image, '.jpg'),
+        'image': data_uri(image),
         'outline': polygons(prediction.contours or ()),
         'further': [(points, color) for _, mask, color in further for points in polygons(contours_of(mask))],
         'further_masks': [(name, color) for name, _, color in further],
@@ -86,9 +65,9 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     }
 
 
-def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | Refused]) -> str:
-    """What the page shows below the place for images: refusals, a table of several images, and each image."""
-    images = [image for image in results if not isinstance(image, Refused)]
+def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | str]) -> str:
+    """What the page shows below the place for images: why some have no answer, a table of several, and each image."""
+    images = [image for image in results if not isinstance(image, str)]
     columns = list(dict.fromkeys(name for image in images for name in image['cells']))
     rows = [columns, *([image['cells'].get(name, '') for name in columns] for image in images)]
     written = {'predictions.csv': ''.join(map(csv_line, rows)).encode()}
@@ -100,7 +79,7 @@ def answer_html(classes: Sequence[str], results: Sequence[dict[str, Any] | Refus
             target.writestr(name, data)
     return template('answer.html').render(
         classes=classes,
-        refused=[result.reason for result in results if isinstance(result, Refused)],
+        refused=[reason for reason in results if isinstance(reason, str)],
         images=images,
         table=file_uri('.csv', written['predictions.csv']),
         archive=file_uri('.zip', archive.getvalue()),
@@ -150,25 +129,25 @@ def polygons(contours: Sequence[Polygon]) -> list[str]:
     return [' '.join(f'{x},{y}' for x, y in polygon) for polygon in contours]
 
 
-def color_maps(explanation: Explanation, image: np.ndarray) -> Iterator[ColorMap]:
-    """The evidence for the diagnosis, and where gates open, as large as the image."""
-    shown: list[tuple[str, np.ndarray, Normalize, tuple[str, str]]] = []
+def color_maps(explanation: Explanation, image: np.ndarray) -> Iterator[dict[str, str]]:
+    """The evidence for the diagnosis, and where gates open, as large as the image, and what their colours stand for."""
+    shown: list[tuple[str, np.ndarray, Normalize, str, str]] = []
     if explanation.activation is not None:
         title = f'evidence for {readable(explanation.prediction.label or "")} (Grad-CAM)'
-        shown.append((title, explanation.activation, Normalize(0, 1), ('little', 'much')))
+        shown.append((title, explanation.activation, Normalize(0, 1), 'little', 'much'))
     for name, rates in explanation.gates.items():
         if name in explanation.without and name not in explanation.moving:
             continue  # a map of what changes nothing would look as if it did
         low, high = float(rates.min()), float(rates.max())
-        shown.append((f'gate {name}', rates, Normalize(low, high), (f'{low:.2f}', f'{high:.2f}')))
-    for title, values, scale, ends in shown:
-        yield ColorMap(title, data_uri(overlay(image, values, scale, strength=1), '.jpg'), *ends)
+        shown.append((f'gate {name}', rates, Normalize(low, high), f'{low:.2f}', f'{high:.2f}'))
+    for title, values, scale, lowest, highest in shown:
+        source = data_uri(overlay(image, values, scale, strength=1))
+        yield {'title': title, 'source': source, 'low': lowest, 'high': highest}
 
 
-def data_uri(image: np.ndarray, suffix: str) -> str:
-    """A grey or RGB image as a picture inside the page."""
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    return file_uri(suffix, cv2.imencode(suffix, pixels)[1].tobytes())
+def data_uri(image: np.ndarray) -> str:
+    """An RGB image as a picture inside the page."""
+    return file_uri('.jpg', cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def file_uri(name: str, data: bytes) -> str:

@@ -60,8 +60,3 @@ class Limits:
 
         self.check(len(content), name)
         return ImageSource(Path(name).stem, content, self.pixels, name)
-
-    def read(self, path: Path, name: str) -> 'ImageSource':
-        """The same for a file on the disk, which is read if it is not too large."""
-        self.check(path.stat().st_size, name)
-        return self.source(path.read_bytes(), name)

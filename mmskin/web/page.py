@@ -16,7 +16,7 @@ from mmskin.errors import needs
 from mmskin.files import file_key
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.models.fusion import Categorical, Input
-from mmskin.web.answer import Refused, answer_html, look_at, samples_html
+from mmskin.web.answer import answer_html, look_at, samples_html
 from mmskin.web.limits import MEGA, Limits
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
         images = gradio.File(
             label='Drop one or several images here', file_count='multiple', height=150, elem_id='mmskin-images'
         )
-        images.preprocess = uploaded  # the component's own leaves an empty file behind, for each that it is given
+        # names and files, checked to lie in Gradio's folder; the component's own leaves an empty file behind for each
+        images.preprocess = lambda payload: [(f.orig_name or Path(f.path).name, Path(f.path)) for f in payload or ()]
         gradio.Markdown(
             f'At most {limits.images} images at a time, each of {limits.megabytes:g} MB and '
             f'{limits.pixels / MEGA:g} million pixels: JPEG, PNG, TIFF, BMP, WebP or DICOM. '
@@ -77,47 +78,37 @@ def field(name: str, one: Input) -> 'gradio.components.Component':
     return gradio.Textbox(label=label, placeholder=one.allowed, min_width=min_width, interactive=True)
 
 
-def uploaded(payload: Any) -> list[Upload]:
-    """Names and files of an upload, which Gradio has checked to lie in its folder."""
-    return [(file.orig_name or Path(file.path).name, Path(file.path)) for file in payload or ()]
-
-
 def predict_uploads(
     inferencer: LesionInferencer, limits: Limits, uploads: Sequence[Upload], inputs: Mapping[str, Any] | None = None
 ) -> str:
     """The answer as HTML, with ``inputs`` beside each image; whatever happens, the files are gone afterwards."""
     taken: set[str] = set()
-    results: list[dict[str, Any] | Refused] = []
+    results: list[dict[str, Any] | str] = []
     try:
         for name, path in uploads[: limits.images]:
             stem = Path(name).stem  # of two files of one name, the second one's results would replace the first one's
             numbered = (stem if number == 1 else f'{stem}_{number}' for number in count(1))
             image_id = next(name for name in numbered if file_key(name) not in taken)
             taken.add(file_key(image_id))
-            results.append(attempt(inferencer, limits, name, path, image_id, inputs or {}))
+            try:
+                limits.check(path.stat().st_size, name)
+                source = replace(limits.source(path.read_bytes(), name), image_id=image_id, inputs=inputs or {})
+                results.append(look_at(inferencer, source))
+            except OSError:  # its message would tell where files lie here
+                results.append(f'{name}: could not be read; drop it once more')
+            except (ValueError, ModuleNotFoundError) as error:
+                results.append(str(error))
+            except Exception:  # of this image alone: the others have their answers
+                logger.exception('an image got no answer')  # without its name, since nothing is kept of it
+                results.append(f'{name}: no answer, since the computation failed, perhaps for want of memory')
     finally:
         for _, path in uploads:
             remove(path)
     results += [
-        Refused(f'{name}: not looked at; this page takes {limits.images} images at a time')
+        f'{name}: not looked at; this page takes {limits.images} images at a time'
         for name, _ in uploads[limits.images :]
     ]
     return answer_html(inferencer.classes, results)
-
-
-def attempt(
-    inferencer: LesionInferencer, limits: Limits, name: str, path: Path, image_id: str, inputs: Mapping[str, Any]
-) -> dict[str, Any] | Refused:
-    """The answer for one file, or why there is none."""
-    try:
-        return look_at(inferencer, replace(limits.read(path, name), image_id=image_id, inputs=inputs))
-    except OSError:  # its message would tell where files lie here
-        return Refused(f'{name}: could not be read; drop it once more')
-    except (ValueError, ModuleNotFoundError) as error:
-        return Refused(str(error))
-    except Exception:  # of this image alone: the others have their answers
-        logger.exception('an image got no answer')  # without its name, since nothing is kept of it
-        return Refused(f'{name}: no answer, since the computation failed, perhaps for want of memory')
 
 
 def remove(path: Path) -> None:

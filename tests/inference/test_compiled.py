@@ -70,7 +70,7 @@ def test_a_pipe_in_the_cache_is_named_and_not_waited_for(tmp_path):
     writer = Thread(target=pipe.write_bytes, args=(b'',))
     writer.start()
     with pytest.raises(Mistake, match='kept: a device or a pipe'):
-        kept(torch.nn.Flatten(), [torch.ones(3, 2, 2)], 2, kept_at, required=True)
+        kept(torch.nn.Flatten(), torch.nn.Module.__call__, [torch.ones(3, 2, 2)], 2, kept_at, required=True)
     os.close(os.open(pipe, os.O_RDONLY))  # which lets the writer end
     writer.join()
 

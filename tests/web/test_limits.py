@@ -16,11 +16,10 @@ def huge_png(width, height):
     return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
 
 
-def test_what_is_within_the_limits_is_read(upload, photo):
-    name, path = upload('mole.png', photo)
-    source = Limits().read(path, name)
+def test_what_is_within_the_limits_is_read(photo):
+    source = Limits().source(photo, 'mole.png')
     assert (source.image_id, source.content) == ('mole', photo)
-    Limits(megabytes=len(photo) / 1e6, pixels=200 * 160).read(path, name)
+    Limits(megabytes=len(photo) / 1e6, pixels=200 * 160).source(photo, 'mole.png').read()
 
 
 @pytest.mark.parametrize(
@@ -34,18 +33,16 @@ def test_what_is_within_the_limits_is_read(upload, photo):
     ],
     ids=['empty', 'no image', 'megabytes', 'pixels', 'bomb'],
 )
-def test_a_refusal_names_the_file_and_the_limit(upload, limits, content, message):
-    name, path = upload('x.png', content)
+def test_a_refusal_names_the_file_and_the_limit(limits, content, message):
     with pytest.raises(ValueError, match=f'^x.png: .*{message}'):
-        limits.read(path, name).read()
+        limits.source(content, 'x.png').read()
 
 
-def test_an_eps_that_is_named_png_is_refused(upload):
+def test_an_eps_that_is_named_png_is_refused():
     file = BytesIO()
     Image.new('RGB', (8, 8)).save(file, 'EPS')
-    name, path = upload('evil.png', file.getvalue())
     with pytest.raises(ValueError, match='^evil.png: not an image that can be read; convert it to PNG$'):
-        Limits().read(path, name).read()
+        Limits().source(file.getvalue(), 'evil.png').read()
 
 
 def test_limits_that_take_nothing_are_an_error():

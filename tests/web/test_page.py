@@ -14,7 +14,7 @@ import pytest
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import UNLIKE
-from mmskin.web.answer import Refused, answer_html, look_at
+from mmskin.web.answer import answer_html, look_at
 from mmskin.web.limits import Limits
 from mmskin.web.page import import_gradio, predict_uploads
 
@@ -107,7 +107,7 @@ def test_bad_files_are_named_and_the_others_answered(inferencer, photo, upload):
 
 def test_several_images_get_a_table(inferencer, photo):
     one = look_at(inferencer, ImageSource('{{7*7}}<i>', photo))
-    html = answer_html(inferencer.classes, [one, Refused('bad.png: broken'), one])
+    html = answer_html(inferencer.classes, [one, 'bad.png: broken', one])
     assert html.count('<td class="name">{{7*7}}&lt;i&gt;</td>') == 2
     assert 'bad.png: broken' in html
     assert '<i>' not in html
