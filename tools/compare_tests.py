@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--average-with', nargs='+', default=(), metavar='TEST', help='whose diagnoses the first is averaged with'
     )
+    parser.add_argument(
+        '--undo-class-weight',
+        nargs='+',
+        type=float,
+        metavar='WEIGHT',
+        help="divide the first's probabilities by the loss's class weights, as Classification(undo_class_weight=...)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -52,6 +59,11 @@ def run(args: argparse.Namespace) -> None:
             raise Mistake(f'{test}: has no diagnoses to average; name a test of a network that classifies')
     if others:
         first = first.with_scores(np.mean([table.scores for table in (first, *others)], axis=0))
+    if args.undo_class_weight:
+        if len(args.undo_class_weight) != len(first.classes) or min(args.undo_class_weight) <= 0:
+            raise Mistake(f'--undo-class-weight: give a number > 0 for each of the classes: {", ".join(first.classes)}')
+        scores = first.scores / args.undo_class_weight
+        first = first.with_scores(scores / scores.sum(axis=1, keepdims=True))
     folds = sorted(Path(args.first).glob('fold*'))
     note = read_note(Path(folds[0] if folds else args.first, RESULTS))
     metrics = [name for name, value in note.items() if not isinstance(value, dict)]

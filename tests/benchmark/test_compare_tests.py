@@ -26,7 +26,7 @@ def test_the_peer_of_the_results_page(repository, capsys):
         line.split('|')[1].strip(): line.split('|')[2:5] for line in capsys.readouterr().out.splitlines() if '|' in line
     }
     assert [cell.strip() for cell in rows['seg/JA']] == ['0.802', '0.773', '+0.029 (**+0.016 to +0.043**)']
-    assert rows['cls/AUC_mean'][2].strip() == '+0.017 (-0.006 to +0.043)'
+    assert rows['cls/AUC_mean'][2].strip() == '+0.013 (-0.012 to +0.043)'
 
 
 def test_rows_in_another_order_are_paired_and_other_images_refused(repository, tmp_path, capsys):
@@ -125,3 +125,14 @@ def test_the_pair_of_networks_of_the_results_page(repository, capsys):
     run(repository, results / 'none/seed0', results / 'none/seed0', '--average-with', results / 'start/seed1')
     out = capsys.readouterr().out
     assert '2150 images in 5 folds' in out and '| cls/AUC_mean | 0.870 | 0.846 | +0.024 (**+0.017 to +0.032**) |' in out
+
+
+def test_class_weights_taken_out_of_the_probabilities(repository, capsys):
+    """The figures of docs/results.md by which the network that ships divides them out."""
+    test = repository / 'results/passing/slow_diagnosis_slow_refit/seed2'
+    run(repository, test, test, '--undo-class-weight', '1.4', '.8', '1.7')
+    out = capsys.readouterr().out
+    assert '| cls/AC | 0.762 | 0.751 | +0.012 (**+0.0005 to +0.0230**) |' in out
+    for weights in (('1', '2'), ('1', '0', '2')):
+        with pytest.raises(Mistake, match='--undo-class-weight: give a number > 0 for each of the classes: melanoma,'):
+            run(repository, test, test, '--undo-class-weight', *weights)

@@ -1,6 +1,8 @@
 """Naming: one class of several, one grade of several in order, or any labels."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +23,26 @@ class Classification(Task):
 
     The ground truth is a class, or a number for each class, such as how many of several readers chose it: votes are
     learnt as their shares, and metrics take the class with the most.
+
+    Args:
+        options: See ``Task``.
+        undo_class_weight: The class weights that the loss had. They tilt the probabilities that a network learns, which
+            are divided by them and scaled to sum to 1 again (Saerens et al., Adjusting the outputs of a classifier to
+            new a priori probabilities, Neural Computation 14, 2002, eq. 2.4).
+
+    Raises:
+        Mistake: if a weight is not above 0, or in a call, if there are more or fewer than classes.
     """
 
     target = 'gt_label'
     kind = 'classes'
     meaning = 'softmax over the classes'
+
+    def __init__(self, *args: Any, undo_class_weight: Sequence[float] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if undo_class_weight is not None and not all(0 < weight < math.inf for weight in undo_class_weight):
+            raise Mistake(f'undo_class_weight={undo_class_weight}: give a number > 0 for each class')
+        self.undo_class_weight = undo_class_weight
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
         """Logits (N, num_classes) and labels (N,), or the classes' shares (N, num_classes) of the votes."""
@@ -67,7 +84,19 @@ class Classification(Task):
 
     def estimate(self, feats: Feats, size: Sequence[int]) -> Tensor:
         """Probabilities (N, num_classes)."""
-        return self(feats).float().softmax(dim=1)
+        return self.unweighted(self(feats).float().softmax(dim=1))
+
+    def unweighted(self, scores: Tensor) -> Tensor:
+        """Probabilities (N, num_classes) as if the loss had weighted all classes alike."""
+        if self.undo_class_weight is None:
+            return scores
+        if len(self.undo_class_weight) != scores.shape[1]:
+            raise Mistake(
+                f'undo_class_weight={self.undo_class_weight} is for {len(self.undo_class_weight)} classes, and the '
+                f'task {self.name} has {scores.shape[1]}; give one number for each'
+            )
+        scores = scores / scores.new_tensor(self.undo_class_weight)
+        return scores / scores.sum(dim=1, keepdim=True)
 
     def decide(self, sample: TaskSample) -> None:
         """Write the likeliest class as ``<task>_label``."""
@@ -109,7 +138,7 @@ class OrdinalClassification(Classification):
         rates = self(feats).float().sigmoid()
         above = torch.stack([rates[:, : k + 1].amin(dim=1) for k in range(rates.shape[1])], dim=1)  # ONNX has no cummin
         ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
-        return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)
+        return self.unweighted(torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1))
 
     def decide(self, sample: TaskSample) -> None:
         """Write the grade that as much lies below as above of."""

@@ -62,7 +62,12 @@ model = dict(
                     head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
                     losses=dict(
                         ce=dict(label_smoothing=0.05, type='CrossEntropy')),
-                    type='Classification'),
+                    type='Classification',
+                    undo_class_weight=[
+                        1.4,
+                        0.8,
+                        1.7,
+                    ]),
                 seg=dict(
                     head=dict(
                         c1_channels=24,
@@ -142,7 +147,12 @@ model = dict(
                     head=dict(dropout=0.2, in_channels=1280, type='ClsHead'),
                     losses=dict(
                         ce=dict(label_smoothing=0.05, type='CrossEntropy')),
-                    type='Classification'),
+                    type='Classification',
+                    undo_class_weight=[
+                        1.4,
+                        0.8,
+                        1.7,
+                    ]),
                 seg=dict(
                     head=dict(
                         c1_channels=24,
