@@ -178,7 +178,7 @@ def with_widths(task: Mapping[str, Any], maps: Maps, size: int = 0) -> dict[str,
     head, entering = task.get('head'), maps
     if isinstance(head, Mapping) and ('in_channels' in head or 'in_channels' in options_of(MODELS.get(head['type']))):
         if task.get('neck') and 'in_channels' not in head:
-            side = _sides(maps, 0)[0]
+            side = 4 * max(stride for _, stride in maps)
             outputs = _outputs(filled['neck'], maps, side)
             # a vector's stride is 0
             entering = [(feat.shape[1], side // feat.shape[2] if feat.ndim == 4 else 0) for feat in outputs]
@@ -237,8 +237,9 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
     with torch.random.fork_rng(devices=[]):
         modes = [MODELS.build(dict(head)).train(mode) for mode in ((False, True) if task.get('losses') else (False,))]
     ndim = 4 if getattr(MODELS.get(task['type']), 'kind', '') == 'masks' else 2
-    for side in _sides(maps, size):
-        given = _outputs(neck, maps, side) if neck else _blank(maps, side)
+    stride = max(stride for _, stride in maps)
+    for side in sorted({4 * stride, max(4 * stride, -(-size // stride) * stride)}):  # a small image, and a real one
+        given = _outputs(neck, maps, side)
         reason = _why_not(modes, given, ndim)
         if reason is None:
             return task
@@ -259,13 +260,6 @@ def _with_pooling(task: dict[str, Any], maps: Maps, size: int) -> dict[str, Any]
     return task
 
 
-def _sides(maps: Maps, size: int) -> list[int]:
-    """Sides of images to try: a small one, and ``size`` rounded up, if that is larger."""
-    stride = max(stride for _, stride in maps)
-    real = -(-size // stride) * stride
-    return [4 * stride, real] if real > 4 * stride else [4 * stride]
-
-
 def _why_not(heads: Sequence[nn.Module], feats: tuple[Tensor, ...], ndim: int) -> str | None:
     """Why one of ``heads`` gives no logits of so many axes for two images; None if all do."""
     for head in heads:
@@ -281,15 +275,13 @@ def _why_not(heads: Sequence[nn.Module], feats: tuple[Tensor, ...], ndim: int) -
     return None
 
 
-def _blank(maps: Maps, side: int) -> tuple[Tensor, ...]:
-    """Blank maps of two images of ``side``."""
-    return tuple(torch.zeros(2, width, side // stride, side // stride) for width, stride in maps)
-
-
 @torch.no_grad()
 def _outputs(neck: Mapping[str, Any], maps: Maps, side: int) -> tuple[Tensor, ...]:
-    """The maps or vectors that ``neck`` makes of blank ones."""
+    """Blank maps of two images of ``side``, or what ``neck`` makes of them if there is one: maps or vectors."""
+    blank = tuple(torch.zeros(2, width, side // stride, side // stride) for width, stride in maps)
+    if not neck:
+        return blank
     with torch.random.fork_rng(devices=[]):
         module: nn.Module = MODELS.build(dict(neck)).eval()
-    outputs = module(_blank(maps, side))
+    outputs = module(blank)
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)

@@ -7,6 +7,7 @@ in the denser one.
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -134,19 +135,14 @@ def _dilate_block(block: nn.Module, rate: int) -> None:
             if not isinstance(layer.padding, str):
                 missing = (layer.kernel_size[0] - 1 - 2 * layer.padding[0]) * rate
                 if missing > 0 and type(layer) is nn.Conv2d:  # as in ConvNeXt's 2x2, which look below and to the right
-                    layer.register_forward_pre_hook(_PadEnd(missing))
+                    layer.register_forward_pre_hook(partial(_pad_end, count=missing))
                 layer.padding = (layer.padding[0] * rate, layer.padding[1] * rate)
             rate *= stride
 
 
-class _PadEnd:
-    """Gives a convolution its map with zeros below and to the right."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __call__(self, layer: nn.Module, args: tuple[Tensor]) -> Tensor:
-        return F.pad(args[0], (0, self.count, 0, self.count))
+def _pad_end(layer: nn.Module, args: tuple[Tensor], count: int) -> Tensor:
+    """The map that a convolution gets, with zeros below and to the right."""
+    return F.pad(args[0], (0, count, 0, count))
 
 
 def _side(value: int | tuple[int, int]) -> int:

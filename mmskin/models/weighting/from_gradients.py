@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -12,7 +12,7 @@ from mmskin.errors import Mistake, needs
 from mmskin.models.weighting.weighting import StepSeed, Weighting, mean_over_processes
 from mmskin.registry import MODELS
 
-__all__ = ['CAGrad', 'GradNorm', 'GradientWeighting', 'PCGrad', 'TorchJDWeighting', 'UPGrad']
+__all__ = ['CAGrad', 'GradNorm', 'GradientWeighting', 'PCGrad', 'UPGrad']
 
 
 @MODELS.register_module()
@@ -113,9 +113,26 @@ class GradientWeighting(Weighting):
     backward pass of its own. With several processes w comes from the averaged gradients. Tasks without a label in the
     batch take no part, and one task alone has weight 1. A loss of no task, such as an operator's penalty, is added to
     the result and has its own gradient.
+
+    Attributes:
+        torchjd: The class of ``torchjd.aggregation`` that gives w, unless a subclass has another ``weigh``.
+        settings: Its arguments.
     """
 
-    method: 'TorchJDWeighting'
+    torchjd: ClassVar[str] = ''
+    settings: Mapping[str, float] = {}
+
+    @cached_property
+    def method(self) -> Callable[[Tensor], Tensor]:
+        """From the products of the gradients (K, K) to weights (K,), by TorchJD, which has to be installed."""
+        return getattr(needs('torchjd.aggregation', 'torchjd'), self.torchjd)(**self.settings)
+
+    def train(self, mode: bool = True) -> 'GradientWeighting':
+        """Switch to training, which needs TorchJD, as tests do not: better now than at the end of the first step."""
+        if mode and self.torchjd:
+            _ = self.method
+        super().train(mode)
+        return self
 
     def combine(self, losses: Mapping[str, Tensor], present: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         values = self.vector(losses)
@@ -196,32 +213,6 @@ class _WithGradients(torch.autograd.Function):
         return None, None, *gradients(scale)
 
 
-class TorchJDWeighting(nn.Module):
-    """A class of ``torchjd.aggregation`` by its name, from the products of the gradients (K, K) to weights (K,).
-
-    It is built when a training starts, so that a network which only tests or predicts needs no TorchJD.
-    """
-
-    def __init__(self, name: str, **options: float) -> None:
-        super().__init__()
-        self.name, self.options = name, options
-
-    @cached_property
-    def method(self) -> Callable[[Tensor], Tensor]:
-        """The weighting itself."""
-        return getattr(needs('torchjd.aggregation', 'torchjd'), self.name)(**self.options)
-
-    def train(self, mode: bool = True) -> 'TorchJDWeighting':
-        """Switch to training, which needs TorchJD: better now than at the end of the first step."""
-        if mode:
-            _ = self.method
-        return super().train(mode)
-
-    def forward(self, gramian: Tensor) -> Tensor:
-        """The weights."""
-        return self.method(gramian)
-
-
 @MODELS.register_module()
 class PCGrad(GradientWeighting):
     """The sum of the gradients, each without the part that conflicts with another's.
@@ -231,9 +222,10 @@ class PCGrad(GradientWeighting):
     Training needs ``pip install '.[torchjd]'``.
     """
 
+    torchjd = 'PCGradWeighting'
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.method = TorchJDWeighting('PCGradWeighting')
         self.random = StepSeed()
 
     def weigh(self, gramian: Tensor) -> Tensor:
@@ -257,11 +249,13 @@ class CAGrad(GradientWeighting):
         options: See ``Weighting``.
     """
 
+    torchjd = 'CAGradWeighting'
+
     def __init__(self, *args: Any, c: float = 0.5, **options: Any) -> None:
         super().__init__(*args, **options)
         if not 0 <= c < 1:
             raise Mistake(f'c is {c}; it has to be at least 0 and less than 1')
-        self.method = TorchJDWeighting('CAGradWeighting', c=c)
+        self.settings = dict(c=c)
 
 
 @MODELS.register_module()
@@ -273,6 +267,4 @@ class UPGrad(GradientWeighting):
     losses. Training needs ``pip install '.[torchjd]'``.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.method = TorchJDWeighting('UPGradWeighting')
+    torchjd = 'UPGradWeighting'
