@@ -285,6 +285,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                 else:
                     metadata = self.read_metadata(metadata, by_id)
                 told = [metadata.get(source.image_id) for source in sources]
+            elif not isinstance(metadata, Iterable):
+                raise Mistake(f'metadata={metadata!r}; give a dict such as dict(age=55), a list of them, or a table')
             else:
                 told = [*metadata]
                 if len(sources) != len(told):

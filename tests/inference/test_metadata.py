@@ -91,6 +91,7 @@ def test_views_of_one_image_are_told_the_same(folder, images):
         (dict(site='back'), r'site: this network takes age and sex with the image; leave site out'),
         (dict(age=True), r'\.jpg: age is True; give a number from 0 to 120, or unknown'),
         ([{}], r'metadata has 1 entries for 3 images'),
+        (5, r'metadata=5; give a dict such as dict\(age=55\), a list of them, or a table'),
         ([{}, 55, None], r'\.jpg: its metadata are 55; give a dict, such as dict\(age=55\)'),
         (
             {'a.jpg': dict(age=55)},
