@@ -482,3 +482,26 @@ def test_a_network_that_is_killed_comes_back(client, photo):
 def test_a_model_that_is_not_there_is_said_in_a_line(two_nodes):
     with pytest.raises(Mistake, match='nowhere'), answering({'model': 'nowhere'}, LIMITS, Load()):
         pass
+
+
+BROKEN = """
+from mmskin.registry import MODELS
+
+
+@MODELS.register_module()
+class Broken:
+    def __init__(self):
+        raise RuntimeError('no such chip')
+"""
+
+
+def test_a_plugin_that_fails_is_said_at_once(two_nodes, half_folder, tmp_path):
+    (tmp_path / 'broken_plugin.py').write_text(BROKEN)
+    (tmp_path / 'config.py').write_text(
+        f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\n_base_ = {str(half_folder.config)!r}\n'
+        'custom_imports = dict(imports=["broken_plugin"])\nmodel = dict(_delete_=True, type="Broken")\n'
+    )
+    model = {'model': str(tmp_path / 'config.py'), 'checkpoint': str(half_folder.weights), 'device': 'cpu'}
+    message = r'broken_plugin\.py, line 8: RuntimeError: no such chip$'
+    with pytest.raises(Mistake, match=message), answering(model, LIMITS, Load()):
+        pass

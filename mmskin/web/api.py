@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 
 import mmskin
 from mmskin.cluster import connected
-from mmskin.errors import Mistake, in_one_line
+from mmskin.errors import Mistake, executing, in_one_line
 from mmskin.files import json_text
 from mmskin.web.door import Address, Door, Refusal, body_of, form_of, is_form, listening
 from mmskin.web.limits import MEGA, Limits
@@ -78,7 +78,6 @@ class Network:
 
     def __init__(self, model: Mapping[str, Any], batch_size: int, limits: Limits, threads: int) -> None:
         import ray
-        import torch
 
         if ray.util.get_node_ip_address() == '127.0.0.1':  # or a port of Serve's own is open to all, as of Ray 2.60
             from ray.serve._private import replica
@@ -86,15 +85,18 @@ class Network:
             add_port = replica.add_port_to_grpc_server
             local = '127.0.0.1'
             replica.add_port_to_grpc_server = lambda server, place: add_port(server, place.replace('[::]', local))
-        torch.set_num_threads(threads)
-        from mmskin.inference.inferencer import LesionInferencer
-
         self.limits = limits
         self.fault = ''
         self.look.set_max_batch_size(batch_size)  # type: ignore[attr-defined]
         try:
-            self.inferencer = LesionInferencer(**model, batch_size=batch_size)
-        except (Mistake, OSError) as error:  # Ray would try again and again, and tell it in a traceback
+            with executing(str(model.get('model') or 'the model that ships')):
+                import torch
+
+                from mmskin.inference.inferencer import LesionInferencer
+
+                torch.set_num_threads(threads)
+                self.inferencer = LesionInferencer(**model, batch_size=batch_size)
+        except Mistake as error:  # Ray would try again and again, and tell it in a traceback
             self.fault = in_one_line(error)
 
     def about(self) -> tuple[str, dict[str, str]]:
