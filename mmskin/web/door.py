@@ -204,8 +204,11 @@ class Connection(H11Protocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """End at once as the server ends: an open page would have it wait."""
-        self.transport.close()
+        """End as the server ends: after the answer to what was posted, but at once for an open page, which waits."""
+        if self.cycle is not None and self.scope['method'] == 'POST':
+            super().shutdown()
+        else:
+            self.transport.close()
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
+from threading import Semaphore
 
 import pytest
 
@@ -17,8 +19,10 @@ except MissingLibrary as error:
     pytest.skip(str(error), allow_module_level=True)
 
 import httpx  # noqa: E402
+from starlette.responses import PlainTextResponse  # noqa: E402
 
-from mmskin.web.api import Load, Service  # noqa: E402
+from mmskin.web.api import Load, Service, ServiceDoor  # noqa: E402
+from mmskin.web.door import Address, listening  # noqa: E402
 
 TIMEOUT = 2.0
 
@@ -115,3 +119,28 @@ def test_nothing_in_the_address_is_passed_over():
     response = asyncio.run(ask())
     assert network.asked == [(b'image', 'image', {'agee': '', 'age': ''}, None, True)]
     assert (response.status_code, response.json()) == (422, {'error': 'image: given twice'})
+
+
+def test_what_was_posted_is_answered_as_the_server_ends():
+    """And what is open for ever, such as a page, has nobody wait."""
+    begun = Semaphore(0)
+
+    async def answer(scope, receive, send):
+        if scope['type'] == 'http':
+            begun.release()
+            while scope['method'] == 'GET' and (await receive())['type'] != 'http.disconnect':
+                pass
+            await asyncio.sleep(1)
+            await PlainTextResponse('an answer')(scope, receive, send)
+
+    with ThreadPoolExecutor() as pool, Address().listen() as listener:
+        url = Address().url(listener)
+        with listening(ServiceDoor(answer, Address()), listener):
+            posted = pool.submit(httpx.post, f'{url}predict', timeout=60)
+            opened = pool.submit(httpx.get, f'{url}health', timeout=60)
+            assert begun.acquire(timeout=10) and begun.acquire(timeout=10)
+            began = time.monotonic()
+        assert time.monotonic() - began < 4
+        assert posted.result().text == 'an answer'
+        with pytest.raises(httpx.RemoteProtocolError):
+            opened.result()
