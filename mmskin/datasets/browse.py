@@ -21,8 +21,6 @@ from mmskin.files import refuse_replacing
 from mmskin.registry import DATASETS
 from mmskin.structures import names_of
 
-__all__ = ['Sample', 'View', 'browse_dataset', 'read_samples']
-
 SIDE = 1.5  # inches of one view
 COLUMNS = 2  # samples in a row of the sheet
 

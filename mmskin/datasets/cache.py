@@ -26,8 +26,6 @@ from mmskin.datasets.transforms.loading import LoadImage, LoadMask, ResizeImage
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import read_note, write_note
 
-__all__ = ['LOADING', 'CachedLoading', 'files_at_fault', 'write_cache']
-
 LOADING = (LoadImage, LoadMask, ResizeImage)  # they draw nothing, so a sample is the same in every epoch
 SHARD_BYTES = 2**27
 SHOWN = 10  # faulty images in an error

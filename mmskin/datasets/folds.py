@@ -15,8 +15,6 @@ from mmskin.errors import Mistake
 from mmskin.files import write_csv
 from mmskin.structures import label_in
 
-__all__ = ['Source', 'assign_folds', 'check_folds', 'write_folds']
-
 Source = str | Mapping[str, str] | Sequence[tuple[str, str]]  # of groups
 DUPLICATES = 'duplicates'
 

@@ -12,8 +12,6 @@ from mmskin.errors import Mistake
 from mmskin.files import SpooledDict
 from mmskin.structures import is_known
 
-__all__ = ['check_listed', 'input_columns', 'read_inputs']
-
 ID_COLUMNS = ('image_id', 'image', 'isic_id')  # ISIC-2017 and HAM10000, ISIC 2018 to 2020, the archive's own tables
 
 

@@ -18,8 +18,6 @@ from mmengine.logging import print_log
 from mmskin.errors import Mistake
 from mmskin.files import cache_folder, whole_file
 
-__all__ = ['Rows', 'chosen', 'column_of', 'once_per_machine', 'stamp', 'write_rows']
-
 SEAL = hashlib.sha256().digest_size  # bytes at a file's end
 PATIENCE = 600  # seconds for another process to read a table
 

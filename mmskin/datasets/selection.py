@@ -30,8 +30,6 @@ from mmskin.errors import MissingFile, Mistake
 from mmskin.files import write_csv
 from mmskin.registry import MODELS
 
-__all__ = ['FeatureOptions', 'mean_cosine_distance', 'select_data']
-
 
 @dataclass(frozen=True)
 class FeatureOptions:

@@ -19,9 +19,6 @@ from mmskin.datasets.rows import once_per_machine, stamp
 from mmskin.errors import MissingFile, MissingLibrary, Mistake
 from mmskin.readers.images import MAX_PIXELS, most_bytes
 
-__all__ = ['LARGEST', 'TarBackend', 'content_of', 'described', 'listing', 'read_stored', 'shard_members']
-
-
 EXAMPLE = "dict(backend='lmdb', db_path=...)"
 LARGEST = most_bytes(MAX_PIXELS)  # of a member that is read
 LONGEST_HEAD = 1 << 20  # bytes of a member's name and notes

@@ -10,8 +10,6 @@ from PIL import Image
 
 from mmskin.datasets.synthetic import SyntheticLesions
 
-__all__ = ['KINDS', 'strangers']
-
 SIZE = 256
 SKIN = [(224, 172, 150), (198, 134, 108), (241, 206, 186), (141, 85, 60), (232, 190, 172), (92, 57, 40)]  # RGB
 PACKAGED = {  # of scikit-image's wheel

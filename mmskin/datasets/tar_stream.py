@@ -27,8 +27,6 @@ from mmskin.readers.images import IMAGE_FILES
 from mmskin.registry import DATASETS
 from mmskin.structures import is_known, names_of
 
-__all__ = ['StreamLoader', 'TarStream']
-
 NUMBER = re.compile('[0-9]{1,9}')
 LOOKED_AT = 1000  # samples of which one at least has to have what a setting names
 NO_LENGTH = (

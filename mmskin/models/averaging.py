@@ -20,8 +20,6 @@ from mmskin.models.weights import load_weights
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Ensemble', 'TestTimeAugmentation', 'View', 'blank', 'load_members', 'member_configs', 'networks_in']
-
 AT_ONCE = 4  # images in a pass: a few small ones cost less together
 FLIPS = {'none': (), 'horizontal': (3,), 'vertical': (2,), 'diagonal': (2, 3)}
 

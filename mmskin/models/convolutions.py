@@ -9,9 +9,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ['DepthwiseConv2d', 'fold_batch_norms', 'speed_up_depthwise']
-
-
 CHUNK = 500_000  # numbers: products of as many stay in a core's cache
 TINY = 16  # positions of a map; on larger ones the library's gradient is as fast or faster, unless it is dilated
 TOLERANCE = 1e-4  # of the largest output: rounding is a hundredth of it, layers that run in another order far more

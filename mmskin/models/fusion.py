@@ -12,20 +12,6 @@ from mmskin.files import number_in
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample, is_known
 
-__all__ = [
-    'Categorical',
-    'ConcatFusion',
-    'FiLMFusion',
-    'Fusion',
-    'Input',
-    'Numeric',
-    'PriorFusion',
-    'Values',
-    'build_inputs',
-    'values_of',
-]
-
-
 Values = Mapping[str, Tensor]  # (N,) by the input's name, NaN where it is unknown
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.registry import MODELS, options_of
 
-__all__ = ['ASPPHead', 'BilinearHead', 'ClsHead', 'UNetHead', 'bilinear_pooling', 'with_widths']
-
 
 @MODELS.register_module()
 class ClsHead(nn.Module):

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.registry import MODELS
 
-__all__ = ['CrossEntropy', 'DiceLoss', 'JaccardLoss', 'WeightedCrossEntropy', 'build_losses']
-
 LARGEST = torch.finfo(torch.float32).max
 WEIGHTS = ('class_weight', 'weight', 'pos_weight')  # a number for each of the head's outputs
 

@@ -22,8 +22,6 @@ from mmskin.models.weighting.weighting import Weighting
 from mmskin.registry import MODELS, as_config, options_of
 from mmskin.structures import TaskSample, label_in
 
-__all__ = ['Compiled', 'MultiTaskModel']
-
 
 class Compiled(NamedTuple):
     """What stands in for the modules of a network when it predicts.

@@ -15,9 +15,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.models.watch import closed, rates_of, watched
 from mmskin.structures import TaskSample
 
-__all__ = ['NOTHING', 'RouteReading', 'join_readings', 'read_routes']
-
-
 NOTHING = 0.005  # a change of an answer below it is none: half a percent of probability, or of a mask
 
 

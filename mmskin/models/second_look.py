@@ -13,8 +13,6 @@ from mmskin.models.tasks.segmentation import of_foreground
 from mmskin.models.tasks.task import Feats
 from mmskin.registry import MODELS
 
-__all__ = ['CropToLesion', 'MaskGuidedPooling', 'SecondLook', 'crop', 'lesion_boxes']
-
 
 @MODELS.register_module()
 class CropToLesion(MultiTaskModel):

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from mmskin.errors import Mistake
 
-__all__ = ['of_shape']
-
 
 def of_shape(output: Any, part: Any, *shape: int | str, broadcasts: bool = False) -> Tensor:
     """What ``part`` has given, if that is a tensor of ``shape``.

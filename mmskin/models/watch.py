@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.shapes import of_shape
 
-__all__ = ['CLOSED', 'GateRates', 'Rates', 'closed', 'pass_features', 'rates_of', 'unwrap', 'watched']
-
 Features = dict[str, Tensor]
 Rates = dict[str, dict[str, float]]  # by block and route
 Watcher = Callable[..., None]

@@ -19,21 +19,6 @@ from torch import Tensor, nn
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import check_readable, whole_file
 
-__all__ = [
-    'average_weights',
-    'check_order',
-    'download_checkpoint',
-    'hash_tensors',
-    'load_weights',
-    'pack',
-    'read_checkpoint',
-    'read_metadata',
-    'read_weights',
-    'stated_hash',
-    'without_lookups',
-    'write_checkpoint',
-]
-
 HASH = 'sha256'  # of the tensors, in the metadata of safetensors
 BLOCK = 32  # values with a factor of their own, where a file holds 8 bits of each
 SCALE = '@scale'  # behind a tensor's name: those factors

@@ -15,8 +15,6 @@ from mmskin.readers.images import TooLargeError, bytes_of, check_scans, check_si
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ['read_dicom', 'read_spacing']
-
 PIXELS = 0x7FE00010
 IMAGE = range(0x00280000, 0x00290000)  # the group that describes the picture
 SEGMENTED = range(0x00281221, 0x00281224)  # palettes of a few bytes that unfold to any length

@@ -16,24 +16,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 from mmskin.errors import MissingFile, MissingLibrary, Mistake, in_one_line
 from mmskin.files import refuse_device
 
-__all__ = [
-    'IMAGE_FILES',
-    'MAX_PIXELS',
-    'TooLargeError',
-    'bytes_of',
-    'check_scans',
-    'check_size',
-    'check_whole',
-    'decode_deep',
-    'decode_plain',
-    'is_cut_by_pillow',
-    'most_bytes',
-    'open_image',
-    'read_file',
-    'read_image',
-    'rgb_of_pil',
-]
-
 MAX_PIXELS = 50_000_000  # of an image, unless the user says otherwise
 FORMATS = ('JPEG', 'PNG', 'TIFF', 'BMP', 'WEBP')  # for an EPS, Pillow would start Ghostscript; JPEG includes MPO
 IMAGE_FILES = ('.bmp', '.dcm', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')  # how their names end

@@ -21,8 +21,6 @@ from mmskin.readers.images import (
     turned,
 )
 
-__all__ = ['read_levels', 'read_mask']
-
 LESION = (1, 255, 65535)  # what a mask may hold besides 0: bits, and the whitest of 8 and of 16 bits
 
 

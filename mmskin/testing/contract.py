@@ -14,26 +14,6 @@ from mmskin.models.multitask import MultiTaskModel
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = [
-    'BATCHES',
-    'Contract',
-    'LayerContract',
-    'LinearNetwork',
-    'TASKS',
-    'TinyChain',
-    'batches',
-    'close',
-    'close_in_bf16',
-    'linear_network',
-    'random',
-    'randomised',
-    'reached',
-    'same',
-    'tiny_batch',
-    'tiny_network',
-]
-
-
 SIZES = ((1, 1), (5, 9))  # of maps: the smallest, and one that is odd
 
 

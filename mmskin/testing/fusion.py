@@ -20,8 +20,6 @@ from mmskin.testing.contract import (
     tiny_network,
 )
 
-__all__ = ['FusionContract']
-
 INPUTS = dict(age=Numeric(0, 100, edges=(30, 60)), sex=Categorical(('female', 'male')))
 CLASSES = 3
 

@@ -12,8 +12,6 @@ from mmskin.evaluation.per_image import PerImageMetric
 from mmskin.registry import METRICS
 from mmskin.structures import TaskSample
 
-__all__ = ['MetricContract', 'evaluated_sample']
-
 CLASSES = ('melanoma', 'nevus', 'seborrheic_keratosis')
 
 

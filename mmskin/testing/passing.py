@@ -22,8 +22,6 @@ from mmskin.testing.contract import (
     tiny_network,
 )
 
-__all__ = ['PassingContract']
-
 IN, OUT = dict(a=3, b=5, c=4), dict(a=6, b=8, c=7)  # channels that enter and leave a block, by branch
 NEXT = dict(a=5, b=7, c=9)  # that leave a later one
 MAPS = dict(a=(5, 9), b=(3, 4), c=(9, 17))

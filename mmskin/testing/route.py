@@ -8,8 +8,6 @@ from torch import Tensor
 from mmskin.registry import MODELS
 from mmskin.testing.contract import SIZES, LayerContract, random, randomised
 
-__all__ = ['GateContract', 'MessageContract', 'OpContract']
-
 
 class GateContract(LayerContract):
     """A gate turns a map into rates in [0, 1] that a message of ``out_channels`` can be multiplied with."""

@@ -10,9 +10,6 @@ from mmskin.models.tasks.task import Task
 from mmskin.structures import TaskSample
 from mmskin.testing.contract import SIZES, Contract, LayerContract, close, close_in_bf16, random, reached
 
-__all__ = ['HeadContract', 'LossContract', 'TaskContract', 'loss_batch']
-
-
 SIZE = (33, 41)  # of the images
 
 

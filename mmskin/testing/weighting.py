@@ -12,8 +12,6 @@ from mmskin.models.weighting.from_losses import FixedWeights
 from mmskin.models.weighting.weighting import Weighting
 from mmskin.testing.contract import TASKS, Contract, LinearNetwork, batches, close, linear_network, same
 
-__all__ = ['WeightingContract']
-
 State = dict[str, Tensor]
 
 

@@ -17,8 +17,6 @@ from mmskin.files import read_json, read_note, write_csv, write_note
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, most_bytes, read_image
 from mmskin.structures import is_known
 
-__all__ = ['API', 'SAMPLES', 'fetch_samples']
-
 API = 'https://api.isic-archive.com/api/v2/images/'  # .../ISIC_0000000/ describes an image
 LICENCE = 'CC-0'
 MANIFEST, TABLE = 'samples.json', 'samples.csv'

@@ -24,8 +24,6 @@ from mmskin.datasets.transforms.loading import LoadImage, LoadMask, PackTaskSamp
 from mmskin.errors import LIBRARIES, Mistake, in_one_line, needs
 from mmskin.registry import TRANSFORMS, home_scope
 
-__all__ = ['Foreign', 'build_pipeline']
-
 ALBUMENTATIONS, TORCHVISION = 'albumentations', 'torchvision.transforms.v2'
 # mmpretrain's, which know no masks; its others leave pixels where they are
 MOVING = ('EfficientNetCenterCrop', 'RandomCrop', 'RandomResizedCrop', 'ResizeEdge', 'Rotate', 'Shear', 'Translate')

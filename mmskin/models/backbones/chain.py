@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake, near_matches
 
-__all__ = ['BlockChain', 'Layout', 'position']
-
 
 class Layout(NamedTuple):
     """The blocks of a chain with what each gives for a square image: channels, and the side of the map in cells.

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from mmskin.errors import Mistake
 
-__all__ = ['cut']
-
 ANOTHER = 'take another network, such as a ResNet, ConvNeXt, Swin or ViT'
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

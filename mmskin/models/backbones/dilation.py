@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.backbones.chain import BlockChain, Layout
 
-__all__ = ['dilate', 'dilated']
-
 
 def dilated(task: str, branch: BlockChain, layout: Layout, entry: str | None, output_stride: int) -> BlockChain:
     """``branch`` with its map kept at ``output_stride``; ``strides`` says which each block has then.

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from mmskin.models.backbones.chain import BlockChain
 from mmskin.registry import MODELS
 
-__all__ = ['CDNNChain', 'ColorChannels', 'Padded', 'UNetChain']
-
 
 @MODELS.register_module()
 class UNetChain(BlockChain):

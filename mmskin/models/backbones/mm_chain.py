@@ -9,8 +9,6 @@ from mmskin.models.backbones.cut import cut
 from mmskin.models.backbones.pretrained import fit_weights, read_pretrained
 from mmskin.registry import MODELS, options_of
 
-__all__ = ['MMChain']
-
 SPARE = re.compile(r'(fc|head|classifier|norm\d*)\.')  # a classifier, and norms of levels that are not given out
 
 

@@ -9,8 +9,6 @@ from torchvision.models import get_model_weights, list_models
 from mmskin.errors import MissingFile, Mistake, near_matches
 from mmskin.models.weights import download_checkpoint, read_weights, refuse_whole_numbers
 
-__all__ = ['fit_weights', 'match_by_order', 'read_pretrained']
-
 COMMON = {'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'}  # which every library calls so
 OFFLINE = (
     'Without a network, put the file in place and name it, or start from random initialisation: '

@@ -12,8 +12,6 @@ from mmskin.models.backbones.pretrained import match_by_order
 from mmskin.models.backbones.split import Backbone
 from mmskin.registry import MODELS
 
-__all__ = ['SMPBackbone', 'SMPHead']
-
 LIBRARY, EXTRA = 'segmentation_models_pytorch', 'smp'
 PLACES = ('encoder', 'decoder')
 

@@ -13,9 +13,6 @@ from mmskin.models.backbones.dilation import dilated
 from mmskin.models.weights import without_lookups
 from mmskin.registry import MODELS
 
-__all__ = ['Backbone', 'ParallelBackbone', 'SplitBackbone']
-
-
 DECODER = 'decoder'  # 'decoder/16' is the map of '/16' that heads get
 Features = dict[str, Tensor]
 Passing = Callable[[Features, Features], Features]

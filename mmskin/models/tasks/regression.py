@@ -11,8 +11,6 @@ from mmskin.models.tasks.task import Feats, Task
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Regression']
-
 
 @MODELS.register_module()
 class Regression(Task):

@@ -16,18 +16,6 @@ from mmskin.models.tasks.task import Answer, Feats, Task
 from mmskin.registry import MODELS, as_config
 from mmskin.structures import IGNORED, TaskSample
 
-__all__ = [
-    'Dilate',
-    'FillHoles',
-    'LargestComponent',
-    'MaskStep',
-    'MultiClassSegmentation',
-    'MultiLabelSegmentation',
-    'Segmentation',
-    'of_foreground',
-    'resize',
-]
-
 JACCARD = 'expected_jaccard'
 LEVELS = 1000  # of probability, among which that threshold is found
 

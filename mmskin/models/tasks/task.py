@@ -16,8 +16,6 @@ from mmskin.models.shapes import of_shape
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
-__all__ = ['Answer', 'Feats', 'Fused', 'Task']
-
 Feats = tuple[Tensor, ...]
 
 

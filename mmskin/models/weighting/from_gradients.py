@@ -12,8 +12,6 @@ from mmskin.errors import Mistake, needs
 from mmskin.models.weighting.weighting import StepSeed, Weighting, mean_over_processes
 from mmskin.registry import MODELS
 
-__all__ = ['CAGrad', 'GradNorm', 'GradientWeighting', 'PCGrad', 'UPGrad']
-
 
 @MODELS.register_module()
 class GradNorm(Weighting):

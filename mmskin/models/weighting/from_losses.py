@@ -11,8 +11,6 @@ from mmskin.errors import Mistake
 from mmskin.models.weighting.weighting import StepSeed, Weighting
 from mmskin.registry import MODELS
 
-__all__ = ['DWA', 'FixedWeights', 'GLS', 'RLW', 'UncertaintyWeights']
-
 
 @MODELS.register_module()
 class FixedWeights(Weighting):

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from mmskin.models.shapes import of_shape
 
-__all__ = ['StepSeed', 'Weighting']
-
 
 class Weighting(nn.Module):
     """Turns the tasks' losses into the one that is minimised: sum_i w_i L_i, with L_i the sum of task i's losses.
