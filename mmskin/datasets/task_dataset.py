@@ -127,6 +127,8 @@ class TaskDataset(BaseDataset):
         ids = column_of(self.data_list, 'image_id')
         for image_id in ids:
             check_name(image_id, f'{self.data_root}: the image id')
+        if len({*ids}) < len(ids):
+            raise Mistake(f'{self.data_root}: two images have the id {Counter(ids).most_common(1)[0][0]}; rename one')
         if self.folds is None or self.in_folds is None:
             return self.data_list
         fold_of = {image_id: fold for image_id, (fold, _) in read_folds(self.folds).items()}

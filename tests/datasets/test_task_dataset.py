@@ -122,6 +122,15 @@ def test_a_list_of_no_images_is_named(root, found):
         Own(root)
 
 
+def test_two_images_of_one_id_are_refused(root):
+    class Own(TaskDataset):
+        def load_data_list(self):
+            return [{'image_id': name} for name in 'aba']
+
+    with pytest.raises(Mistake, match='two images have the id a; rename one'):
+        Own(root)
+
+
 def test_a_lazy_dataset_reads_at_first_use(root):
     dataset = ISIC2017Dataset(root / 'nowhere', lazy_init=True)
     with pytest.raises(FileNotFoundError):
