@@ -269,6 +269,8 @@ class MultiTaskModel(BaseModel):
         losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
         by_name: dict[str, Tensor] = {}
         for place, named in [*losses.items(), *passing.items()]:
+            if not isinstance(named, Mapping):
+                raise Mistake(f'{place} gives {named!r} as its losses; give a dict of tensors')
             by_name |= {f'{place}/{name}': value for name, value in named.items()}
             others = {name: value for name, value in named.items() if 'loss' not in name}
             hidden = [name for name, value in others.items() if not isinstance(value, Tensor) or value.requires_grad]

@@ -75,6 +75,13 @@ class Rated(NoPassing):
         return self.adds
 
 
+class Mute(Classification):
+    """A task that forgets to return its losses."""
+
+    def loss(self, feats, samples):
+        super().loss(feats, samples)
+
+
 class Carrying(CarryingPassing):
     """An operator whose state is lost."""
 
@@ -204,6 +211,8 @@ def test_a_loss_that_would_not_be_learnt(losses, message):
 
     with pytest.raises(Mistake, match=f'{message} what is learnt has "loss" in its name; rename or detach it'):
         learn(type=Own)
+    with pytest.raises(Mistake, match='cls gives None as its losses; give a dict of tensors'):
+        learn(type=Mute)
     with pytest.raises(Mistake, match='b.0 gives distance, and'):
         learn(dict(type=Rated, adds={'distance': torch.ones((), requires_grad=True)}))
 
