@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
 from mmskin.registry import METRICS
 from mmskin.structures import label_in
@@ -57,6 +58,10 @@ class ClassificationMetric(PerImageMetric):
         fields = {'gt_label': self.target_of(sample), 'pred_label': f'{self.task}_label'}
         row = {key: label for key, field in fields.items() if (label := label_in(sample, field)) is not None}
         scores = sample[f'{self.task}_score'].tolist() if f'{self.task}_score' in sample else []
+        if scores and not 0 <= row.get('gt_label', 0) < len(scores):
+            raise Mistake(
+                f'{sample["image_id"]}: the class is {row["gt_label"]}; {self.task} has 0 to {len(scores) - 1}'
+            )
         names = self.output_names(sample, len(scores)) if scores else []
         return {**row, **{f'score_{name}': score for name, score in zip(names, scores, strict=True)}}
 

@@ -116,6 +116,14 @@ class Spool(Sequence):
         return Spool, ([*self],)
 
 
+def number_of(metric: BaseMetric, name: str, value: Any) -> float:
+    """What ``metric`` gives under a name, or a ``Mistake`` if it is no number."""
+    try:
+        return float('' if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise Mistake(f'{type(metric).__name__}: {name} is {value!r}; give a number') from error
+
+
 class PerImageMetric(BaseMetric):
     """A metric that turns each sample into one row of numbers, and all rows into its results.
 
@@ -172,6 +180,8 @@ class PerImageMetric(BaseMetric):
             row = self.measure(sample)
             if not isinstance(row, Mapping):
                 raise Mistake(f'{type(self).__name__}: measures {row!r}; give numbers by their names')
+            for name, value in row.items():
+                number_of(self, name, value)
             self.results.append({'image_id': sample['image_id'], **row})
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -472,10 +482,7 @@ class NumbersEvaluator(Evaluator):
         for key, name in names.items():
             if not isinstance(key, str):
                 raise Mistake(f'{type(metric).__name__}: a metric is named {key!r}; give a text')
-            try:
-                numbers[key] = float(scores[key] if not isinstance(scores[key], str) else '')
-            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-                raise Mistake(f'{type(metric).__name__}: {name} is {scores[key]!r}; give a number') from error
+            numbers[key] = number_of(metric, name, scores[key])
             if self.named.setdefault(name, metric) is not metric:
                 raise Mistake(f'{type(metric).__name__}: {name} is that of another metric; give it a prefix of its own')
         return numbers

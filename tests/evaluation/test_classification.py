@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score
 
+from mmskin.errors import Mistake
 from mmskin.evaluation.classification import accuracy, average_precision, binary_average_precision
 
 
@@ -53,6 +54,12 @@ def test_metric_by_hand(make_sample, evaluate):
     results, _ = evaluate(['ClassificationMetric'], samples)
     # melanoma at ranks 1 and 3: (1 + 2/3) / 2; nevus and keratosis at rank 1
     assert results == {'cls/AC': 0.75, 'cls/mAP': pytest.approx((5 / 6 + 1 + 1) / 3)}
+
+
+@pytest.mark.parametrize('label', [-1, 3])
+def test_a_class_that_no_score_is_of_names_its_image(label, make_sample, evaluate):
+    with pytest.raises(Mistake, match=f'x: the class is {label}; cls has 0 to 2'):
+        evaluate(['ClassificationMetric'], [make_sample('x', label, [0.7, 0.2, 0.1])])
 
 
 def test_always_nevus_scores_as_the_share_of_nevi(make_sample, evaluate):

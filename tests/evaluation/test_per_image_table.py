@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import PerImageTable, ResultsEvaluator, write_results
+from mmskin.evaluation.per_image import PerImageMetric, PerImageTable, ResultsEvaluator, write_results
 from mmskin.registry import METRICS
 
 METRICS_OF_A_TEST = ['SegmentationMetric', 'ClassificationMetric', 'ISIC2017ClassificationMetric']
@@ -208,6 +208,26 @@ def test_a_metric_that_fails_ends_the_test_after_the_others_are_written(where, g
         evaluator.evaluate(len(random_samples))
     assert 'seg/JA' in json.loads((tmp_path / 'results.json').read_text())
     assert len(PerImageTable.read(tmp_path)) == len(random_samples)
+
+
+@pytest.mark.parametrize(
+    ('row', 'words'),
+    [
+        (None, 'Own: measures None; give numbers by their names'),
+        ({'kind': 'text'}, "Own: kind is 'text'; give a number"),
+        ({'curve': np.arange(3)}, 'Own: curve is .*; give a number'),
+    ],
+)
+def test_a_row_that_would_cost_the_table(row, words, random_samples):
+    class Own(PerImageMetric):
+        def measure(self, sample):
+            return row
+
+        def summarize(self, rows):
+            return {}
+
+    with pytest.raises(Mistake, match=words):
+        Own(task='own').process({}, [sample.to_dict() for sample in random_samples])
 
 
 def test_a_metric_that_fails_at_the_first_batch_ends_the_test_at_once(random_samples, tmp_path):
