@@ -117,11 +117,9 @@ def place(runner: Runner, iteration: int) -> str:
 
 def followed(runner: Runner) -> list[tuple[str, str]]:
     """The metrics by which hooks choose a checkpoint or stop a training, each with its hook."""
-    names = [(hook.monitor, hook) for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
-    names += [
-        (name, hook) for hook in runner.hooks if isinstance(hook, CheckpointHook) for name in hook.save_best or ()
-    ]
-    return [(name, type(hook).__name__) for name, hook in names if name != 'auto']
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook | EarlyStoppingHook)]
+    pairs = [(hook, getattr(hook, 'save_best', None) or [getattr(hook, 'monitor', 'auto')]) for hook in hooks]
+    return [(name, type(hook).__name__) for hook, names in pairs for name in names if name != 'auto']
 
 
 def refuse_missing(runner: Runner, metrics: Collection[str], unknown: tuple[str, ...] = ()) -> None:
