@@ -81,12 +81,7 @@ def draw_outlines(
 ) -> np.ndarray:
     """A copy of ``image`` (h, w, 3), RGB, with closed polygons (x, y) in pixels of an image of ``size`` (H, W).
 
-    Args:
-        image: What to draw on.
-        polygons: Outlines in the other image.
-        size: Of the other image.
-        color: Of the line, which lies in a light one.
-        width: Of the line in pixels; by default a 400th of the image, at least 2.
+    The line lies in a light one; its ``width`` is by default a 400th of the image, at least 2 pixels.
     """
     drawn = image.copy()
     scale = np.array(image.shape[1::-1]) / np.array(size[::-1])
@@ -174,13 +169,8 @@ def figure_format(path: str | Path) -> str:
 def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
     """Write a figure as ``write_whole`` does, with words as they are: a name such as ``a$^$b`` is no formula.
 
-    The labels of logarithmic axes are formulas of matplotlib's own, and stay so. Letters that matplotlib's font lacks
-    are drawn as ``drawable`` says.
-
-    Args:
-        figure: The figure.
-        path: Its suffix sets the format.
-        options: Of ``Figure.savefig``.
+    The path's suffix sets the format. The labels of logarithmic axes are formulas of matplotlib's own, and stay so.
+    Letters that matplotlib's font lacks are drawn as ``drawable`` says.
     """
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter, FuncFormatter

@@ -41,13 +41,8 @@ class Run:
     run. ``record`` gets ``per_image.csv``, ``results.json`` and, last, ``run.json``, which makes the run a finished
     one: with the plan, and all that a report needs. It is small, and it may be kept where the networks are not.
 
-    Attributes:
-        suite: that it is of.
-        method: of the suite.
-        seed: of the suite.
-        root: the folder of the suite's work.
-        results: the folder of the suite's results; may be the same.
-        fold: the one that is held out; None without cross-validation.
+    ``root`` and ``results`` are the suite's folders of work and of results, which may be the same; ``fold`` is the one
+    that is held out, None without cross-validation.
     """
 
     suite: Suite

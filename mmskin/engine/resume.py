@@ -68,10 +68,7 @@ def _flat(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 def changes(folder: str | Path, settings: Mapping[str, Any]) -> Changes:
     """Which settings are others now than those that a folder's training was begun or resumed with last."""
     path = Path(folder) / NOTE
-    note: Mapping[str, Any] = _noted(path) if path.is_file() else {'settings': settings, 'after': None}
-    before, now = note['settings'], dict(settings)
-    if 'after' not in note:  # of an earlier version, which left out what has a slash in it
-        now = {name: value for name, value in now.items() if '/' not in str(value)}
+    before, now = _noted(path)['settings'] if path.is_file() else settings, settings
     return {
         name: (before.get(name), now.get(name)) for name in sorted({*before, *now}) if before.get(name) != now.get(name)
     }
@@ -135,12 +132,7 @@ def refuse_changes(folder: str | Path, settings: Mapping[str, Any], changed: Cha
     """Raise a ``Mistake`` at changes that a training which is under way cannot make.
 
     Those are what its progress is counted in, what its optimizer is, and a rate that follows the validations so far.
-
-    Args:
-        folder: Of the stage.
-        settings: Its ``settings_of``.
-        changed: Its ``changes``.
-        follows: Whether the runner tells the optimizer what the config says, as ours does, not the checkpoint.
+    A runner ``follows`` if it tells the optimizer what the config says, as ours does, not the checkpoint.
     """
     plateau = any(name.endswith('.type') and 'ReduceOnPlateau' in str(value) for name, value in settings.items())
     fixed = (*FIXED, 'param_scheduler', 'optim_wrapper.optimizer') if plateau or not follows else FIXED

@@ -57,12 +57,8 @@ def image_counts(
 ) -> np.ndarray:
     """How often each image is in each resample: (num_resamples, num_images), each row a draw with replacement.
 
-    Args:
-        num_images: N.
-        num_resamples: how many rows.
-        rng: what draws.
-        groups: the group's number (N,) of each image, from 0. Groups are drawn whole then, since images of one lesion
-            or patient err alike, and count for less than as many of others.
+    With ``groups``, the group's number (N,) of each image, from 0, they are drawn whole: images of one lesion or
+    patient err alike, and count for less than as many of others.
     """
     count = num_images if groups is None else int(groups.max()) + 1
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=num_resamples).astype(np.float64)

@@ -55,34 +55,29 @@ class ChallengeSubmission(BaseMetric):
     Args:
         out_dir: the submission's folder. Masks of other images in it, or a table of another network, are an error at
             the end of the test.
-        diagnosis: the task that names the disease; by default the one that learns ``gt_label``.
-        outline: the task that outlines the lesion; by default the one that learns ``gt_sem_seg``.
 
     Raises:
-        Mistake: at the end, if the network does neither.
+        Mistake: at the end, if no task learns ``gt_label`` or ``gt_sem_seg``.
     """
 
     default_prefix = 'submission'
 
-    def __init__(
-        self, out_dir: str = 'submission', diagnosis: str | None = None, outline: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, out_dir: str = 'submission', **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.out_dir = Path(out_dir)
-        self.diagnosis, self.outline = diagnosis, outline
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the masks of ``data_samples`` (``TaskSample.to_dict()``) and keep their probabilities."""
         refuse_links(self.out_dir / MASKS, self.out_dir)
         for sample in data_samples:
             tasks = {target: task for task, target in sample.get('targets', {}).items()}
-            outline = f'{self.outline or tasks.get("gt_sem_seg", "seg")}_mask'
+            outline = f'{tasks.get("gt_sem_seg", "seg")}_mask'
             if outline in sample:
                 mask = as_mask(sample[outline]['data'])
                 grey = mask.reshape(mask.shape[-2:]).astype(np.uint8) * 255
                 png = cv2.imencode('.png', grey)[1].tobytes()
                 write_whole(self.out_dir / MASKS / f'{sample["image_id"]}{MASK_SUFFIX}', png)
-            scores = sample.get(f'{self.diagnosis or tasks.get("gt_label", "cls")}_score')
+            scores = sample.get(f'{tasks.get("gt_label", "cls")}_score')
             row = {'image_id': sample['image_id'], 'outlined': outline in sample}
             if scores is not None:
                 classes = list((self.dataset_meta or {}).get('classes', ()))

@@ -38,11 +38,6 @@ def estimates_of(network: MultiTaskModel, images: Tensor, *values: Tensor) -> tu
     return tuple(network.tasks[name].estimate(maps, images.shape[2:]) for name, maps in feats.items())
 
 
-def features_of(network: MultiTaskModel, images: Tensor) -> tuple[Tensor]:
-    """The features that a network's novelty is measured by."""
-    return (shared_features(network, images),)
-
-
 def compile_network(
     network: MultiTaskModel, size: int, batch: int, prepare: bool, required: bool = False, with_features: bool = True
 ) -> None:
@@ -91,7 +86,10 @@ def compile_network(
         estimate = kept(network, estimates_of, [images, *told], batch, start.with_suffix('.estimates'), required)
         features = None
         if with_features:
-            features = kept(network, features_of, [images[:2]], 1, start.with_suffix('.features'), required)
+            features = kept(
+                *(network, lambda network, images: (shared_features(network, images),), [images[:2]], 1),
+                *(start.with_suffix('.features'), required),
+            )
     except Mistake as error:
         if required:
             raise

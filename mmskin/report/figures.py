@@ -89,14 +89,9 @@ def confusion(tested: PerImageTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def curves_figure(tested: PerImageTable, area: str, areas: Mapping[str, Estimate]) -> Figure:
-    """Each class against the rest: of ``area`` 'AUC' the ROC curves, of 'AP' precision and recall.
+    """Each class against the rest, with its area: of ``area`` 'AUC' the ROC curves, of 'AP' precision and recall.
 
     The latter has each class's share of the images as a thin line.
-
-    Args:
-        tested: The test.
-        area: What the areas below the curves are.
-        areas: By class.
     """
     figure = Figure(figsize=(COLUMN, COLUMN * 1.18))
     axis = figure.subplots()

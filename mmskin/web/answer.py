@@ -41,6 +41,13 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
         flags.append('the lesion reaches the edge of the image: part of it may be missing')
     if lesion and lesion.num_components > 1:
         flags.append(f'the outline is in {lesion.num_components} pieces')
+    downloads = []
+    for path, data in written.items():
+        folder, _, name = path.partition('/')
+        title = {'masks': 'Mask (PNG)', 'overlays': 'Overlay (JPEG)'}.get(folder, path)
+        if folder == 'masks' and not name.endswith(MASK_SUFFIX):
+            title = f'Mask of {readable(Path(name).stem.removeprefix(f"{prediction.image_id}_"))} (PNG)'
+        downloads.append((title, path.rpartition('/')[2], file_uri(path, data)))
     return {
         'name': source.file_name or prediction.image_id,
         'prediction': prediction,
@@ -48,10 +55,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
         'measured': measured(prediction),
         'cells': cells_of(prediction, inferencer.classes),
         'files': written,
-        'downloads': [
-            (label_of(path, prediction), path.rpartition('/')[2], file_uri(path, data))
-            for path, data in written.items()
-        ],
+        'downloads': downloads,
         'probabilities': sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1]),
         'image': data_uri(image),
         'outline': polygons(prediction.contours or ()),
@@ -105,14 +109,6 @@ def measured(prediction: LesionPrediction) -> list[tuple[str, str]]:
         ('compactness (1: a disc)', f'{lesion.compactness:.2f}'),
         ('irregularity (0: no dents)', f'{lesion.irregularity:.2f}'),
     ]
-
-
-def label_of(path: str, prediction: LesionPrediction) -> str:
-    """What a file of results is called on the page, by its folder, and by the outline if it is a further one."""
-    folder, _, name = path.partition('/')
-    if folder == 'masks' and not name.endswith(MASK_SUFFIX):
-        return f'Mask of {readable(Path(name).stem.removeprefix(f"{prediction.image_id}_"))} (PNG)'
-    return {'masks': 'Mask (PNG)', 'overlays': 'Overlay (JPEG)'}.get(folder, path)
 
 
 def samples_html() -> str:

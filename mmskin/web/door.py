@@ -256,13 +256,9 @@ def until_told_to_end(what: str) -> None:
 
 
 async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> AsyncIterator[bytes]:
-    """The body of a request, as it arrives.
+    """The body of a request, as it arrives: of ``most`` bytes.
 
-    Args:
-        scope: The request.
-        receive: What gives its parts.
-        most: Bytes that it may have.
-        seconds: How long it may pause, and in how long it has to bring what a slow line brings, see ``RATE``.
+    It may pause for some ``seconds``, in which it also has to bring what a slow line brings, see ``RATE``.
 
     Raises:
         Refusal: if it is larger, slower, without a stated length, or broken off.
