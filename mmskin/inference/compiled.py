@@ -86,10 +86,8 @@ def compile_network(
         estimate = kept(network, estimates_of, [images, *told], batch, start.with_suffix('.estimates'), required)
         features = None
         if with_features:
-            features = kept(
-                *(network, lambda network, images: (shared_features(network, images),), [images[:2]], 1),
-                *(start.with_suffix('.features'), required),
-            )
+            place = start.with_suffix('.features')
+            features = kept(network, lambda net, x: (shared_features(net, x),), [images[:2]], 1, place, required)
     except Mistake as error:
         if required:
             raise
