@@ -1,6 +1,7 @@
 """Which differences a suite's design can see, told before anything trains."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
@@ -57,12 +58,13 @@ def power_report(suite: Suite, runs: Sequence[Run]) -> str:
                 )
                 break
 
-            def chance(difference: float, noise: Noise = noise, count: int = num_seeds, name: str = metric) -> float:
-                return chance_to_see(difference, noise, num_images, count, num_folds, name.endswith('/AC'))
-
+            is_share = metric.endswith('/AC')
+            chance = partial(
+                chance_to_see, noise=noise, images=num_images, seeds=num_seeds, folds=num_folds, is_share=is_share
+            )
             smallest = 0.0 if chance(1e-6) >= WANTED else None  # where seeds agree on every image
             if smallest is None and chance(1.0) > WANTED:
-                smallest = brentq(lambda size: chance(size) - WANTED, 1e-6, 1.0)
+                smallest = brentq(lambda size, chance=chance: chance(size) - WANTED, 1e-6, 1.0)
             named, margin = suite.power.difference.get(metric), suite.margins.get(metric)
             none = 1.0  # the chance that the whole interval is within ±margin where nothing differs
             error, _, half = _error(0.0, noise, num_images, num_seeds, num_folds, False)

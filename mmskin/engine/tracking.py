@@ -28,11 +28,6 @@ def read_id(save_dir: str, service: str) -> str | None:
     return note.read_text().strip() if note.is_file() else None
 
 
-def write_id(save_dir: str, service: str, run_id: str) -> None:
-    """Note the id for a training that resumes this one."""
-    write_text(Path(save_dir) / f'{service}_run_id', run_id)
-
-
 @VISBACKENDS.register_module()
 class LocalVisBackend(upstream.LocalVisBackend):
     """mmengine's, which writes ``scalars.json``, ``config.py`` and ``vis_image/*.png``.
@@ -95,7 +90,7 @@ class MLflowVisBackend(upstream.MLflowVisBackend):
                 f'{self._mlflow.get_tracking_uri()}: MLflow takes no runs there ({error}); start "mlflow server", '
                 f'or name another address in tracking_uri or MLFLOW_TRACKING_URI{forget}'
             ) from error
-        write_id(self._save_dir, 'mlflow', run.info.run_id)
+        write_text(Path(self._save_dir) / 'mlflow_run_id', run.info.run_id)  # for a training that resumes this one
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
         """Log the config as parameters and as a file; a run that continues has it already."""
@@ -138,7 +133,7 @@ class WandbVisBackend(upstream.WandbVisBackend):
             super()._init_env()
         except wandb.errors.Error as error:
             raise Mistake(f'W&B takes no runs ({error}); "wandb login", or set WANDB_MODE=offline') from error
-        write_id(self._save_dir, 'wandb', self._wandb.run.id)
+        write_text(Path(self._save_dir) / 'wandb_run_id', self._wandb.run.id)
 
     def add_config(self, config: Config, **kwargs: Any) -> None:
         """Name the run and log the config."""

@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -235,7 +235,7 @@ class FailedImage:
     error: Exception
 
 
-class PredictionFiles:
+class PredictionFiles(AbstractContextManager):
     """Writes what was predicted for an image as soon as it is handed over, so that an interruption loses nothing.
 
     ``predictions.csv`` has the columns ``image_id``, the classes, ``label``, ``note``, which says where there may be
@@ -302,9 +302,6 @@ class PredictionFiles:
         for path in (self.out_dir / name for name in names):
             clear_unfinished(path.parent)
             path.unlink(missing_ok=True)
-
-    def __enter__(self) -> 'PredictionFiles':
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

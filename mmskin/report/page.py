@@ -101,7 +101,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     folder = Path(folder)
     tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
-    about = note_in(folder)
+    about = read_companion(folder / NOTE) if (folder / NOTE).is_file() else {}
     calibration = fit_on(calibrate_on, tested, about) if calibrate_on else None
     places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
@@ -132,11 +132,6 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
         write_json(folder / TEMPERATURE, calibration._asdict(), indent=2)
     write_text(folder / PAGE, text)
     return folder / PAGE
-
-
-def note_in(folder: Path) -> dict[str, Any]:
-    """What a test noted of itself; nothing, if there is no note."""
-    return read_companion(folder / NOTE) if (folder / NOTE).is_file() else {}
 
 
 def tables(tested: PerImageTable, probabilities: Mapping[str, np.ndarray], by_group: Estimates) -> dict[str, Any]:
@@ -388,7 +383,8 @@ def fit_on(path: str | Path, tested: PerImageTable, about: Mapping[str, Any] = M
         tested: The reported test.
         about: What the reported test noted of itself.
     """
-    other = note_in(Path(path) if Path(path).is_dir() else Path(path).parent)
+    note = (Path(path) if Path(path).is_dir() else Path(path).parent) / NOTE
+    other = read_companion(note) if note.is_file() else {}
     for part in ('weights', 'test-time augmentation'):
         if {part} <= about.keys() & other.keys() and about[part] != other[part]:
             raise Mistake(

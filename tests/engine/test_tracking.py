@@ -30,7 +30,6 @@ from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.hooks.prediction_pictures import PredictionPictures
 from mmskin.engine.stages import build_runner, run_stages
-from mmskin.engine.tracking import write_id
 from mmskin.errors import Mistake
 from mmskin.registry import VISBACKENDS
 from mmskin.structures import TaskSample
@@ -215,7 +214,7 @@ def test_a_service_that_takes_no_run_is_named(tmp_path, monkeypatch):
 def test_a_run_to_go_on_with_that_is_gone_is_named(tmp_path):
     pytest.importorskip('mlflow', reason="no MLflow here: pip install '.[mlflow]'")
     options = {'tracking_uri': (tmp_path / 'runs').as_uri(), 'save_dir': str(tmp_path)}
-    write_id(str(tmp_path), 'mlflow', '0' * 32)
+    (tmp_path / 'mlflow_run_id').write_text('0' * 32)
     backend = VISBACKENDS.build({'type': 'MLflowVisBackend', **options})
     with pytest.raises(Mistake, match=f'MLflow takes no runs there .*or remove {tmp_path}/mlflow_run_id'):
         _ = backend.experiment
