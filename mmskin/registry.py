@@ -115,7 +115,7 @@ def build_or_say_why(build: Callable, cfg: Any, *args: Any, registry: Registry, 
         if isinstance(kind, str):
             with registry.switch_scope_and_registry(cfg.get('_scope_')) as home:
                 maker = home.get(kind)
-        if getattr(maker, '__module__', '').startswith('mmskin.'):
+        if getattr(maker, '__module__', '').startswith(('mmskin.', 'mmengine.hooks.')):
             refuse_values(maker, options)
         try:
             part = build(cfg, *args, registry=registry, **kwargs)

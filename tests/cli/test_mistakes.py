@@ -253,6 +253,11 @@ def test_custom_imports_that_are_none(value, folder, capfd):
             'no part of the network is trained; leave one out of model.fr',
         ),
         ('stages.1.name=CLS', "the stages are named ['cls', 'CLS', 'joint']; give each a name of its own"),
+        (
+            'custom_hooks=[{"type": "EarlyStoppingHook", "monitor": ["cls/AC"]}]',
+            "EarlyStoppingHook(monitor=['cls/AC']): give str",
+        ),
+        ('default_hooks.checkpoint.interval=1.5', 'CheckpointHook(interval=1.5): give int'),
         ('custom_hooks=[{"type": "CopyBranc"}]', "No hook is registered as 'CopyBranc'. Near matches: CopyBranch"),
         ('val_evaluator=[{"type": "Nope"}]', "No metric is registered as 'Nope'"),
         ('train_dataloader.dataset.pipeline.0.size=-5', 'LoadImage(size=-5): give 1 or more'),
