@@ -32,6 +32,7 @@ LIBRARIES = {
     'torchvision',
     'yaml',
 }
+NO_PLUGINS = LIBRARIES | sys.stdlib_module_names | {'mmskin'}
 
 
 # What a wrong value in a config makes code raise that takes it apart, such as a list where there should be a dict.
@@ -141,7 +142,7 @@ def place_of(error: BaseException) -> str | None:
         return f'{file}, line {error.lineno}' if file else None
     for frame in reversed(frames):
         code = frame.f_code.co_filename
-        if os.path.isfile(code) and _home(frame) not in LIBRARIES | sys.stdlib_module_names | {'mmskin'}:
+        if os.path.isfile(code) and _home(frame) not in NO_PLUGINS:
             return f'{code}, line {frame.f_lineno}'
     return file
 
@@ -160,19 +161,24 @@ def refusals(what: str) -> Iterator[None]:
     """Turn what libraries raise at the values of a config into a ``Mistake`` about ``what``.
 
     An error of a plugin, or below one, passes as it is, with its traceback. So does one of ours that no value of a
-    config could cause.
+    config could cause. One of a base class at what a plugin returns names the plugin's class.
     """
     try:
         yield
     except (Mistake, MemoryError):
         raise
     except Exception as error:
-        homes = [_home(frame) for frame in _frames(error)]
-        is_plugins = {*homes} - LIBRARIES - sys.stdlib_module_names - {'mmskin'}
+        frames = _frames(error)
+        homes = [_home(frame) for frame in frames]
+        is_plugins = {*homes} - NO_PLUGINS
         is_ours = homes[-1] == 'mmskin' and not isinstance(error, OF_VALUES)
         is_systems = isinstance(error, OSError) and error.errno is not None  # it says itself what it refuses
         if is_plugins or is_ours or is_systems:
             raise
         plain = isinstance(error, ValueError | RuntimeError)
         said = in_one_line(error)
+        owners = [type(frame.f_locals.get('self')) for frame in reversed(frames)]
+        plugins = [kind.__name__ for kind in owners if kind.__module__.partition('.')[0] not in NO_PLUGINS]
+        if plugins and not what.startswith(plugins[0]):
+            what = f'{what}: {plugins[0]}'
         raise Mistake(f'{what}: {said if plain else f"{type(error).__name__}: {said}"}') from error

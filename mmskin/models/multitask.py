@@ -16,6 +16,7 @@ from mmskin.models.convolutions import speed_up_depthwise
 from mmskin.models.fusion import Values, build_inputs, values_of
 from mmskin.models.heads import with_widths
 from mmskin.models.passing.base import FeaturePassing, Features, Route
+from mmskin.models.shapes import of_losses
 from mmskin.models.tasks.task import Feats, Task
 from mmskin.models.watch import pass_features, rates_of, watched
 from mmskin.models.weighting.weighting import Weighting
@@ -268,15 +269,22 @@ class MultiTaskModel(BaseModel):
         """
         losses = {name: self.tasks[name].loss(feat, samples) for name, feat in feats.items()}
         by_name: dict[str, Tensor] = {}
+        parts = {**self.tasks, **self.passing_by_site()}
         for place, named in [*losses.items(), *passing.items()]:
-            if not isinstance(named, Mapping):
-                raise Mistake(f'{place} gives {named!r} as its losses; give a dict of tensors')
+            of_losses(named, parts[place], f'the losses of {place}')
             by_name |= {f'{place}/{name}': value for name, value in named.items()}
             others = {name: value for name, value in named.items() if 'loss' not in name}
             hidden = [name for name, value in others.items() if not isinstance(value, Tensor) or value.requires_grad]
             if hidden or (place in losses and len(others) == len(named)):
                 given = ', '.join(hidden or others) or 'nothing'
                 raise Mistake(f'{place} gives {given}, and what is learnt has "loss" in its name; rename or detach it')
+            learns = place in losses and any(x.requires_grad for x in (*feats[place], *parts[place].parameters()))
+            is_learnt = any(value.requires_grad for name, value in named.items() if 'loss' in name)
+            if torch.is_grad_enabled() and learns and not is_learnt:
+                raise Mistake(
+                    f'{type(parts[place]).__name__} gives losses of {place} without a gradient, from which nothing is '
+                    'learnt; compute them from the logits, and without a label return 0 * logits.sum()'
+                )
         if self.weighting is None:
             return by_name
         sums = {task: super(MultiTaskModel, self).parse_losses(named)[0] for task, named in losses.items()}

@@ -1,5 +1,6 @@
 """Whether parts of a network give the shapes that they have to: a wrong one may fit by broadcasting, unnoticed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +29,16 @@ def of_shape(output: Any, part: Any, *shape: int | str, broadcasts: bool = False
         return output
     also = ', where any but the first may be 1' if broadcasts else ''
     raise Mistake(f'{type(part).__name__} returns {listed(given)}; return {listed(shape)}{also}')
+
+
+def of_losses(given: Any, part: Any, name: str) -> Mapping[str, Tensor]:
+    """What ``part`` has given as the losses of ``name``, if each is a tensor; others may be anything."""
+    if not isinstance(given, Mapping):
+        raise Mistake(f'{type(part).__name__} gives {given!r} as {name}; give a dict of tensors')
+    for key, value in given.items():
+        if 'loss' in key and not isinstance(value, Tensor):
+            raise Mistake(f'{type(part).__name__} gives {value!r} as {key} of {name}; give a tensor')
+    return given
 
 
 def listed(shape: Any) -> str:

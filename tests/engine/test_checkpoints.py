@@ -14,6 +14,7 @@ from mmskin.config import load_config
 from mmskin.engine.evaluate import evaluate_checkpoint
 from mmskin.engine.stages import run_stages
 from mmskin.errors import Mistake
+from mmskin.models.tasks.classification import Classification
 from mmskin.models.weights import read_checkpoint, read_weights
 
 HOLDER = """
@@ -145,6 +146,16 @@ def test_what_a_library_raises_while_it_trains_is_one_line_that_names_the_traceb
     (log,) = tmp_path.glob('*/*.log')
     assert str(log) in str(caught.value)
     assert 'Traceback (most recent call last)' in log.read_text()
+
+
+class Mute(Classification):
+    def match(self, logits, samples):
+        return None
+
+
+def test_a_plugin_at_whose_answer_a_base_class_fails_is_named(training, tmp_path):
+    with pytest.raises(Mistake, match=r'r18_synthetic\.py \(traceback in .+\.log\): Mute: TypeError: cannot unpack'):
+        run_stages(training(tmp_path, **{'model.tasks.cls.type': Mute}))
 
 
 class Plugin(Hook):

@@ -211,10 +211,49 @@ def test_a_loss_that_would_not_be_learnt(losses, message):
 
     with pytest.raises(Mistake, match=f'{message} what is learnt has "loss" in its name; rename or detach it'):
         learn(type=Own)
-    with pytest.raises(Mistake, match='cls gives None as its losses; give a dict of tensors'):
+    with pytest.raises(Mistake, match='Mute gives None as the losses of cls; give a dict of tensors'):
         learn(type=Mute)
     with pytest.raises(Mistake, match='b.0 gives distance, and'):
         learn(dict(type=Rated, adds={'distance': torch.ones((), requires_grad=True)}))
+
+
+@pytest.mark.parametrize('value', [0.0, 1.0])
+@pytest.mark.parametrize('weighting', [None, 'DWA'])
+def test_losses_without_a_gradient(value, weighting):
+    class Own(Classification):
+        def loss(self, feats, samples):
+            return {'loss': torch.tensor(value)}
+
+    with pytest.raises(Mistake, match='Own gives losses of cls without a gradient, from which nothing is learnt'):
+        learn(type=Own, weighting=weighting)
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        (None, 'gives None as head_loss; give a dict of tensors'),
+        ({'loss': None}, 'gives None as loss of head_loss; give a tensor'),
+    ],
+)
+def test_a_heads_losses(given, said):
+    class Own(Classification):
+        def head_loss(self, feats, samples, labelled):
+            return given
+
+    with pytest.raises(Mistake, match=f'Own {said}'):
+        learn(type=Own, losses=None)
+
+
+@pytest.mark.parametrize('change', [lambda x: None, lambda x: x[:1], lambda x: x.numpy()])
+def test_an_estimate(change):
+    class Own(Classification):
+        def estimate(self, feats, size):
+            return change(super().estimate(feats, size))
+
+    network = tiny_network({'b.0': 'NoPassing'})
+    network.tasks['cls'].__class__ = Own
+    with pytest.raises(Mistake, match=r'Own returns .*; return .*\(2, C\)'), torch.no_grad():
+        network(*tiny_batch(), mode='predict')
 
 
 @pytest.mark.parametrize('kind', [OnMaps, OnLogits])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmskin.errors import Mistake
 from mmskin.models.fusion import Fusion, Values
 from mmskin.models.losses import build_losses
-from mmskin.models.shapes import of_shape
+from mmskin.models.shapes import of_losses, of_shape
 from mmskin.registry import MODELS
 from mmskin.structures import TaskSample
 
@@ -131,7 +131,7 @@ class Task(BaseModule):
         if len(labelled) < len(samples):
             samples = [samples[i] for i in labelled]
         if self.losses is None:
-            losses = self.head_loss(feats, samples, labelled)
+            losses = of_losses(self.head_loss(feats, samples, labelled), self, 'head_loss')
         else:  # all images go through the head: batch norm over pooled maps cannot do with a single one
             logits, target = self.match(self(feats)[labelled].float(), samples)
             losses = {f'loss_{name}': loss(logits, target) for name, loss in self.losses.items()}
@@ -140,6 +140,8 @@ class Task(BaseModule):
                 if not is_loss or (logits.requires_grad and not value.requires_grad and value.any()):
                     what = 'a tensor without gradient' if is_loss else f'a {type(value).__name__}'
                     raise Mistake(f'{name} of {self.name} is {what}; return a tensor computed from the logits')
+                if not value.requires_grad:  # nothing to learn of this batch, which has to reach every parameter
+                    losses[name] = value + 0 * logits.sum()
         return {name: value * self.loss_weight if 'loss' in name else value for name, value in losses.items()}
 
     def match(self, logits: Tensor, samples: Sequence[TaskSample]) -> tuple[Tensor, Tensor]:
@@ -179,7 +181,8 @@ class Task(BaseModule):
 
     def write(self, estimates: Tensor, samples: Sequence[TaskSample]) -> None:
         """Write what was estimated, and what follows from it, into each sample."""
-        for sample, estimate in zip(samples, estimates, strict=True):
+        shape = 'Chw' if getattr(estimates, 'ndim', 2) == 4 else 'C'
+        for sample, estimate in zip(samples, of_shape(estimates, self, len(samples), *shape), strict=True):
             self.put(sample, estimate)
 
     def put(self, sample: TaskSample, estimate: Tensor) -> None:
