@@ -22,10 +22,11 @@ from mmengine.runner import Runner
 
 import mmskin
 from mmskin.errors import MissingFile, Mistake, executing, refusals
-from mmskin.registry import DATASETS, MODELS, is_of, options_of
+from mmskin.registry import DATASETS, MODELS, checked, is_of, options_of
 from mmskin.structures import check_names, names_of
 
 
+@checked
 def load_config(
     path: str | Path,
     work_dir: str | None = None,

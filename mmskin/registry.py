@@ -10,13 +10,13 @@ import inspect
 import logging
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 from unittest.mock import patch
 
 from mmengine import registry as upstream
@@ -49,6 +49,9 @@ __all__ = [
     'as_config',
 ]
 
+
+P = ParamSpec('P')
+R = TypeVar('R')
 
 # Kinds of MODELS' parts without a base class, by the end of their names.
 ENDINGS = {
@@ -153,10 +156,10 @@ def options_of(kind: Callable) -> dict[str, inspect.Parameter]:
     return {key: known[key] for key in known if key != 'self' and known[key].kind not in catch_all}
 
 
-def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
+def refuse_values(kind: Callable, options: Mapping[str, Any], of_plugin: bool = True) -> None:
     """Raise a ``Mistake`` at an option whose value is not as its annotation says.
 
-    An ``int`` of ours is a size or a count, and so at least 1, unless its default is below, as where -1 is all.
+    An ``int`` of a plugin is a size or a count, and so at least 1, unless its default is below, as where -1 is all.
     """
     for name, parameter in options_of(kind).items():
         value, wanted = options.get(name), parameter.annotation
@@ -166,13 +169,25 @@ def refuse_values(kind: Callable, options: Mapping[str, Any]) -> None:
         if not any(is_of(value, allowed) for allowed in kinds):
             text = getattr(wanted, '__name__', '') if inspect.isclass(wanted) and not get_args(wanted) else str(wanted)
             raise Mistake(f'{kind.__name__}({name}={value!r}): give {text.replace("collections.abc.", "")}')
-        is_count = int in kinds and not (isinstance(parameter.default, int) and parameter.default < 1)
+        is_count = of_plugin and int in kinds and not (isinstance(parameter.default, int) and parameter.default < 1)
         if is_count and isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise Mistake(f'{kind.__name__}({name}={value!r}): give 1 or more')
 
 
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """``function``, which raises a ``Mistake`` at an argument that is not as its annotation says."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        refuse_values(function, signature.bind(*args, **options).arguments, of_plugin=False)
+        return function(*args, **options)
+
+    return call
+
+
 def is_of(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a plain type: number, text, path, a sequence or mapping of these; True of any other."""
+    """Whether a value is of a type: of a class, a number, text, a path, a sequence or mapping; True of any other."""
     origin, inner = get_origin(wanted) or wanted, get_args(wanted)
     if origin in (Union, UnionType):
         return any(is_of(value, kind) for kind in inner)
@@ -195,7 +210,8 @@ def is_of(value: Any, wanted: Any) -> bool:
     if origin in (dict, Mapping):
         keys, values = inner or (Any, Any)
         return isinstance(value, Mapping) and all(is_of(key, keys) and is_of(value[key], values) for key in value)
-    return True
+    is_class = inspect.isclass(origin) and origin is not Any and not getattr(origin, '_is_protocol', False)
+    return isinstance(value, origin) if is_class else True
 
 
 def wrong_options(kind: Callable, options: Mapping[str, Any], message: str) -> str | None:

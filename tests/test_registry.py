@@ -231,3 +231,35 @@ def test_a_class_is_its_own_answer():
 def test_a_type_that_is_neither_name_nor_class_is_a_mistake(kind):
     with pytest.raises(ValueError, match='is not a callable object'):
         MODELS.build({'type': kind})
+
+
+@pytest.mark.parametrize(
+    ('door', 'arguments', 'said'),
+    [
+        ('mmskin.config.load_config', [5], 'load_config(path=5): give str | ...Path'),
+        ('mmskin.engine.stages.run_stages', ['config.py'], "run_stages(cfg='config.py'): give Config"),
+        ('mmskin.engine.evaluate.evaluate_checkpoint', [{}, 'a.pth'], 'evaluate_checkpoint(cfg={}): give Config'),
+        (
+            'mmskin.evaluation.submission.score_submission',
+            [None, 'data'],
+            'score_submission(submission=None): give str',
+        ),
+        ('mmskin.explain.explanation.explain', [5, 'a.jpg'], 'explain(inferencer=5): give LesionInferencer'),
+        ('mmskin.explain.gates.analyse_gates', [{}, 'a.pth', 'out'], 'analyse_gates(cfg={}): give Config'),
+        ('mmskin.packaging.export.export_model', ['a', 'a.pth', 'a.onnx'], "export_model(cfg='a'): give Config"),
+        ('mmskin.packaging.publish.publish_weights', [None, 'a', 'b'], 'publish_weights(cfg=None): give Config'),
+        ('mmskin.report.page.write_report', [['tested']], "write_report(folder=['tested']): give str"),
+        (
+            'mmskin.evaluation.classification.accuracy',
+            [[0, 1], [0]],
+            'pred_labels (2,) and gt_labels (1,): give arrays',
+        ),
+        ('mmskin.evaluation.classification.average_precision', [[0.5], 0], 'gt_labels (): give arrays of one shape'),
+        ('mmskin.evaluation.segmentation.outline_scores', ['a', 'b'], 'mask=str: give an array of numbers'),
+        ('mmskin.evaluation.isic2017.binary_scores', [[0, 1], None], 'scores=NoneType: give an array of numbers'),
+    ],
+)
+def test_a_function_names_an_argument_that_it_cannot_take(door, arguments, said):
+    module, _, name = door.rpartition('.')
+    with pytest.raises(Mistake, match=re.escape(said).replace(re.escape('...'), '.*')):
+        getattr(import_module(module), name)(*arguments)

@@ -18,11 +18,13 @@ from mmskin.evaluation.per_image import write_companion
 from mmskin.files import shown_path
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import stated_hash
+from mmskin.registry import checked
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 
+@checked
 def evaluate_checkpoint(
     cfg: Config, checkpoint: str | Path | Sequence[str | Path], out_dir: str | Path | None = None
 ) -> dict[str, float]:

@@ -44,7 +44,7 @@ from mmskin.engine.runner import refusals_in_log
 from mmskin.errors import MissingFile, Mistake, refusals
 from mmskin.files import check_name, write_text
 from mmskin.models.weights import average_weights, load_from_anywhere, read_checkpoint, write_checkpoint
-from mmskin.registry import DATASETS, RUNNERS
+from mmskin.registry import DATASETS, RUNNERS, checked
 
 RUN_NUMBER = itertools.count(1)
 
@@ -107,6 +107,7 @@ def datasets_of(cfg: Config) -> list[TaskDataset]:
     return [*datasets.values()]
 
 
+@checked
 def run_stages(cfg: Config, resume: bool = False) -> Path:
     """Train every stage of ``cfg`` in order; each starts from the weights that the one before ended with.
 

@@ -9,14 +9,15 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
+from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined, numbers_in
 from mmskin.registry import METRICS
 from mmskin.structures import label_in
 
 
 def accuracy(pred_labels: ArrayLike, gt_labels: ArrayLike) -> float:
     """The share of the labels (N,) that are predicted right: AC in the paper's table 1."""
-    return float(np.mean(np.asarray(pred_labels) == np.asarray(gt_labels)))
+    predicted, true = numbers_in(pred_labels=pred_labels, gt_labels=gt_labels)
+    return float(np.mean(predicted == true))
 
 
 def binary_average_precision(positive: ArrayLike, scores: ArrayLike) -> float:
@@ -25,7 +26,8 @@ def binary_average_precision(positive: ArrayLike, scores: ArrayLike) -> float:
     The curve is a staircase: the sum over thresholds of (rise in recall) x (precision there), as scikit-learn has it
     since 0.19. The trapezoids of earlier versions flatter a classifier with few distinct scores.
     """
-    return float(average_precision_score(positive, scores)) if np.any(positive) else math.nan
+    truth, scores = numbers_in(positive=positive, scores=scores)
+    return float(average_precision_score(truth, scores)) if np.any(truth) else math.nan
 
 
 def average_precision(scores: ArrayLike, gt_labels: ArrayLike) -> list[float]:
@@ -38,8 +40,8 @@ def average_precision(scores: ArrayLike, gt_labels: ArrayLike) -> list[float]:
     Returns:
         num_classes values; nan for a class that no sample has.
     """
-    labels = np.asarray(gt_labels)
-    return [binary_average_precision(labels == index, column) for index, column in enumerate(np.asarray(scores).T)]
+    (labels,), (table,) = numbers_in(gt_labels=gt_labels), numbers_in(scores=scores)
+    return [binary_average_precision(labels == index, column) for index, column in enumerate(table.T)]
 
 
 @METRICS.register_module()

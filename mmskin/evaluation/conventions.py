@@ -22,6 +22,7 @@ from mmskin.evaluation.per_image import mean_of_defined
 from mmskin.evaluation.segmentation import confusion_scores
 from mmskin.files import markdown_table, number_in, own_columns, signed
 from mmskin.readers.masks import read_levels, read_mask
+from mmskin.registry import checked
 
 LEVELS = 256  # of a stored probability
 ALIKE = 0.0015  # what tables of three digits do not show
@@ -223,6 +224,7 @@ class Predictions:
     diagnoses: Diagnoses | None = field(default=None)
 
 
+@checked
 def read_predictions(folder: str | Path, masks: str | Path | None, labels: str | Path | None) -> Predictions:
     """Read what ``mmskin predict`` or another program wrote, and compare it with the ground truth.
 

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmskin.errors import Mistake
 from mmskin.evaluation.classification import ClassificationMetric, binary_average_precision, warn_undefined
-from mmskin.evaluation.per_image import Row, mean_of_defined
+from mmskin.evaluation.per_image import Row, mean_of_defined, numbers_in
 from mmskin.evaluation.segmentation import confusion_scores
 from mmskin.registry import METRICS
 from mmskin.structures import names_of
@@ -32,7 +32,8 @@ def binary_scores(positive: ArrayLike, scores: ArrayLike) -> dict[str, float]:
         The four scores. nan stands for AUC if all images are on one side, for AP and sensitivity if none is positive,
         and for specificity if none is negative.
     """
-    truth, called = np.asarray(positive), np.asarray(scores) > 0.5
+    truth, scores = numbers_in(positive=positive, scores=scores)
+    truth, called = truth > 0, scores > 0.5
     tp, fp = int(np.sum(truth & called)), int(np.sum(~truth & called))
     fn, tn = int(np.sum(truth & ~called)), int(np.sum(~truth & ~called))
     rates = confusion_scores(tp, fp, fn, tn)

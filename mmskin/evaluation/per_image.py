@@ -16,13 +16,15 @@ from tempfile import TemporaryFile
 from typing import IO, Any, ClassVar
 
 import numpy as np
+import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
+from numpy.typing import ArrayLike
 
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import number_in, own_columns, read_columns, read_note, write_csv, write_note
-from mmskin.registry import EVALUATOR
+from mmskin.registry import EVALUATOR, checked
 from mmskin.structures import names_key, names_of
 
 PER_IMAGE, RESULTS, NOTE = 'per_image.csv', 'results.json', 'test.json'
@@ -39,6 +41,20 @@ def mean_of_defined(values: Iterable[float]) -> float:
     """
     defined = [value for value in values if not math.isnan(value)]
     return fmean(defined) if defined else math.nan
+
+
+def numbers_in(**arrays: ArrayLike) -> list[np.ndarray]:
+    """Arrays of numbers, which have to be of one shape, by the names of a function's arguments."""
+    found = []
+    for name, array in arrays.items():
+        try:
+            found.append(torch.as_tensor(array).cpu().numpy())
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Mistake(f'{name}={type(array).__name__}: give an array of numbers') from error
+    if found[0].ndim == 0 or len({array.shape for array in found}) > 1:
+        shapes = ' and '.join(f'{name} {array.shape}' for name, array in zip(arrays, found, strict=True))
+        raise Mistake(f'{shapes}: give arrays of one shape')
+    return found
 
 
 class Spool(Sequence):
@@ -369,6 +385,7 @@ class PerImageTable:
         return cls(image_ids, {name: numbers[name] for name in sorted(numbers, key=place)})
 
     @classmethod
+    @checked
     def read(cls, path: str | Path) -> 'PerImageTable':
         """Read the table of a test.
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
+from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined, numbers_in
 from mmskin.registry import METRICS
 
 
@@ -19,9 +19,13 @@ def correlations(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
     Both are nan where either side is all the same, as with a single image: a network that has learnt nothing but the
     mean has no correlation.
     """
-    if np.ptp(pred) == 0 or np.ptp(gt) == 0:
+    predicted, true = numbers_in(pred=pred, gt=gt)
+    if not predicted.size or np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return {'pearson': math.nan, 'spearman': math.nan}
-    return {'pearson': float(stats.pearsonr(pred, gt)[0]), 'spearman': float(stats.spearmanr(pred, gt)[0])}
+    return {
+        'pearson': float(stats.pearsonr(predicted, true)[0]),
+        'spearman': float(stats.spearmanr(predicted, true)[0]),
+    }
 
 
 @METRICS.register_module()

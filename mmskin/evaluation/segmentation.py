@@ -3,11 +3,10 @@
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from mmskin.errors import Mistake
-from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined
+from mmskin.evaluation.per_image import PerImageMetric, Row, mean_of_defined, numbers_in
 from mmskin.registry import METRICS
 from mmskin.structures import IGNORED
 
@@ -42,7 +41,8 @@ def segmentation_scores(pred: ArrayLike, gt: ArrayLike) -> dict[str, float]:
 
 def as_mask(mask: ArrayLike) -> np.ndarray:
     """``mask`` as a boolean array in main memory; whatever is above zero is foreground."""
-    return torch.as_tensor(mask).cpu().numpy() > 0
+    (levels,) = numbers_in(mask=mask)
+    return levels > 0
 
 
 def confusion_scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
@@ -93,7 +93,7 @@ class SegmentationMetric(PerImageMetric):
         except ValueError as error:
             raise Mistake(f'{sample["image_id"]}: {error}') from error
         row = {key: mean_of_defined(outline[key] for outline in scores) for key in KEYS}
-        levels = torch.as_tensor(sample[target]['data']).cpu().numpy()  # masks (C, H, W) or a map of classes (1, H, W)
+        (levels,) = numbers_in(truth=sample[target]['data'])  # masks (C, H, W) or a map of classes (1, H, W)
         row['mask_share'] = float(((levels > 0) & (levels != IGNORED)).any(axis=0).mean())
         if len(scores) > 1:
             names = self.output_names(sample, len(scores))
@@ -114,7 +114,7 @@ def outline_scores(pred: ArrayLike, gt: ArrayLike) -> list[dict[str, float]]:
         pred: binary masks (C, H, W).
         gt: binary masks of the same shape, or a map (1, H, W) of classes from 1, where pixels of 255 do not count.
     """
-    predicted, true = as_mask(pred), torch.as_tensor(gt).cpu().numpy()
+    predicted, (true,) = as_mask(pred), numbers_in(gt=gt)
     if predicted.shape == true.shape:
         return [segmentation_scores(*pair) for pair in zip(predicted, true, strict=True)]
     if true.shape != (1, *predicted.shape[1:]):

@@ -31,7 +31,7 @@ from mmskin.files import (
 )
 from mmskin.readers.images import open_image, read_file
 from mmskin.readers.masks import read_levels, read_mask
-from mmskin.registry import METRICS
+from mmskin.registry import METRICS, checked
 
 SENSITIVITIES = (0.82, 0.89, 0.95)
 
@@ -126,6 +126,7 @@ class ChallengeSubmission(BaseMetric):
 Scores = dict[str, float]
 
 
+@checked
 def score_submission(submission: str | Path, data_root: str | Path, split: str = 'test') -> dict[str, Scores]:
     """Score the parts that a submission has.
 

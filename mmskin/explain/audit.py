@@ -24,7 +24,7 @@ from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.weights import stated_hash
 from mmskin.readers.masks import read_mask
-from mmskin.registry import DATASETS
+from mmskin.registry import DATASETS, checked
 
 SIZE = 320  # pixels on the longer side; networks see fewer
 MARGIN = 0.06  # by which a lesion is widened before it is painted over, as a share of the image's longer side
@@ -114,6 +114,7 @@ def things_beside(image: np.ndarray, lesion: np.ndarray) -> np.ndarray:
     return (cv2.dilate(np.maximum(patches, lines), np.ones((3, 3), np.uint8)) > 0) & ~lesion
 
 
+@checked
 def audit(
     inferencer: LesionInferencer, out_dir: str | Path, data_root: str | None = None, split: str | None = None
 ) -> Path:

@@ -16,8 +16,9 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from mmskin.drawing import PREDICTED, draw_outlines, overlay, save_figure, thumbnail
+from mmskin.errors import Mistake
 from mmskin.files import readable
-from mmskin.inference.image_sources import HeldImage, ImageSource
+from mmskin.inference.image_sources import HeldImage, Inputs, find_images
 from mmskin.inference.inferencer import LesionInferencer
 from mmskin.inference.prediction import LesionPrediction
 from mmskin.models.averaging import networks_in
@@ -27,6 +28,7 @@ from mmskin.models.routes import NOTHING
 from mmskin.models.tasks.classification import Classification
 from mmskin.models.tasks.task import Fused
 from mmskin.models.watch import closed
+from mmskin.registry import checked
 
 SIZE = 448  # pixels on the longer side of each panel
 WIDTH = 2.9  # inches of each panel
@@ -137,15 +139,20 @@ class Effect:
         return ', '.join(f'{kind} {change:.2g}' for kind, change in changes.items() if change is not None)
 
 
-def explain(inferencer: LesionInferencer, source: ImageSource) -> Explanation:
+@checked
+def explain(inferencer: LesionInferencer, image: Inputs) -> Explanation:
     """Predict one image, and look into the network while it does.
 
     Maps are those of the plain view, also where predictions are averaged over several.
 
     Raises:
-        FileNotFoundError: if the file is missing.
-        ValueError: if the image cannot be read.
+        MissingFile: if the file is missing.
+        Mistake: if the image cannot be read, or is not a single one.
     """
+    sources = [*find_images(image)]
+    if len(sources) != 1:
+        raise Mistake(f'explain takes one image; {len(sources)} were given')
+    (source,) = sources
     source = HeldImage(
         source.image_id, source.content, source.max_pixels, source.file_name, source.inputs, source.mm_per_pixel
     )

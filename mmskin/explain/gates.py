@@ -24,7 +24,7 @@ from mmskin.evaluation.statistics import FEWEST, NUM_RESAMPLES, Interval, image_
 from mmskin.files import markdown_table, write_unless_edited
 from mmskin.models.averaging import member_configs
 from mmskin.models.routes import NOTHING
-from mmskin.registry import MODELS, as_config
+from mmskin.registry import MODELS, as_config, checked
 
 MOVED = """Closing a route is predicting without it. It moves a diagnosis by the largest change of any class's \
 probability, a mask by 1 - Jaccard index of the two, and other values by their largest change, in the plain view."""
@@ -74,6 +74,7 @@ class Group(NamedTuple):
     ends: Interval
 
 
+@checked
 def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_images: int = 6) -> Path:
     """Test a network and write what its routes and their gates did.
 
@@ -114,6 +115,7 @@ def analyse_gates(cfg: Config, checkpoint: str | Path, out_dir: str | Path, num_
     return written
 
 
+@checked
 def read_gates(recorded: str | Path, folder: str | Path) -> GateTable:
     """Join what ``GateRecorder`` wrote with the table in the folder of the same test."""
     tested = PerImageTable.read(folder)

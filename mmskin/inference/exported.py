@@ -21,7 +21,7 @@ from mmskin.errors import MissingFile, Mistake, hidden, needs, refusals
 from mmskin.files import check_readable, write_whole
 from mmskin.models.fusion import Input, values_of
 from mmskin.models.tasks.task import Task
-from mmskin.registry import MODELS
+from mmskin.registry import MODELS, checked
 from mmskin.structures import TaskSample, names_key
 
 FORMAT_VERSION = 1
@@ -58,6 +58,7 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in OPENERS
 
 
+@checked
 def open_session(path: str | Path) -> Session:
     """Open an exported file: ``.onnx`` in ONNX Runtime, ``.xml`` in OpenVINO.
 
@@ -190,6 +191,7 @@ def with_unknown(images: np.ndarray, values: Mapping[str, np.ndarray], beside: S
 OPENERS = {'.onnx': open_onnx, '.xml': open_openvino}
 
 
+@checked
 def exported_config(path: str | Path) -> Config:
     """A config that predicts with an exported network; it is made here, so that the file has no say in what runs."""
     description = open_session(path).description

@@ -16,6 +16,7 @@ from mmskin.datasets.isic2017 import MASK_SUFFIX, SUPERPIXEL_SUFFIX
 from mmskin.errors import MissingFile, Mistake
 from mmskin.files import SpooledDict, file_key
 from mmskin.readers.images import IMAGE_FILES, MAX_PIXELS, is_dicom, read_file, read_image
+from mmskin.registry import checked
 
 Content: TypeAlias = Path | bytes | np.ndarray | Image.Image
 HEAD = 1024  # bytes, by which a DICOM file is known
@@ -106,7 +107,7 @@ def find_images(inputs: Inputs, max_pixels: int = MAX_PIXELS) -> Iterator[ImageS
 
     Raises:
         MissingFile: if a folder holds no image, or no file fits a pattern.
-        TypeError: if an input is none of these.
+        Mistake: if an input is none of these.
     """
     for number, content in enumerate(_flat(inputs)):
         if isinstance(content, ImageSource):
@@ -162,6 +163,7 @@ class ImageFiles(Sequence[ImageSource]):
             yield ImageSource(image_id, Path(path), self.max_pixels, inputs=inputs, mm_per_pixel=self.mm_per_pixel)
 
 
+@checked
 def find_files(paths: Sequence[str | Path], max_pixels: int = MAX_PIXELS, recursive: bool = False) -> ImageFiles:
     """The images of files, folders and patterns, checked before any of them is read.
 
@@ -223,7 +225,7 @@ def _flat(inputs: Any) -> Iterator[Content | ImageSource]:
         for inner in inputs:
             yield from _flat(inner)
     else:
-        raise TypeError(f'{type(inputs).__name__} is not an image; give a path, an RGB array, a PIL image or bytes')
+        raise Mistake(f'{type(inputs).__name__} is not an image; give a path, an RGB array, a PIL image or bytes')
 
 
 def _paths(names: Iterable[str | Path], recursive: bool) -> Iterator[str]:

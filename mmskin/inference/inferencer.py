@@ -42,7 +42,7 @@ from mmskin.models.tasks.segmentation import Segmentation
 from mmskin.models.tasks.task import Task
 from mmskin.models.watch import GateRates, unwrap, watched
 from mmskin.models.weights import HASH, read_metadata, without_lookups
-from mmskin.registry import HOOKS, MODELS, TRANSFORMS, refuse_values
+from mmskin.registry import HOOKS, MODELS, TRANSFORMS, checked, refuse_values
 from mmskin.structures import is_known, not_finite
 
 Metadata: TypeAlias = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
@@ -233,6 +233,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         networks = [self.inner] if isinstance(self.inner, ExportedNetwork) else self.networks
         return {name: one for network in reversed(networks) for name, one in network.inputs.items()}
 
+    @checked
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
         """Make sure that the network can be told ``values``; errors begin with ``where``."""
         for name, value in values.items():
@@ -241,6 +242,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                 raise Mistake(f'{where}{name}: this network takes {takes} with the image; leave {name} out')
             self.inputs_beside[name].read(value, f'{where}{name}')
 
+    @checked
     def read_metadata(self, table: str | Path, image_ids: Collection[str]) -> Mapping[str, dict[str, Any]]:
         """What a table says of images, by image id; images that it lacks are counted on the standard error.
 
@@ -398,6 +400,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         return predictions
 
 
+@checked
 def read_models(
     model: str | Path | Sequence[str | Path] | None,
     checkpoint: str | Path | Sequence[str | Path] | None,

@@ -32,7 +32,7 @@ from mmskin.models.fusion import Input
 from mmskin.models.multitask import MultiTaskModel
 from mmskin.models.tasks.task import Task
 from mmskin.models.weights import hash_tensors, read_weights, without_lookups
-from mmskin.registry import MODELS, TRANSFORMS
+from mmskin.registry import MODELS, TRANSFORMS, checked
 
 TOLERANCE = 1e-4  # of probabilities; float32 sums in another order give about 1e-6
 BATCH_SIZES = (1, 2, 5)
@@ -87,6 +87,7 @@ def output_name(task: Task) -> str:
     return f'{task.name}_{"values" if task.kind == "values" else "probabilities"}'
 
 
+@checked
 def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: str | Path) -> float:
     """Export the network of ``cfg``, or an ensemble as one file, and compare what it computes with what torch does.
 

@@ -21,7 +21,7 @@ from mmskin.files import check_name, whole_file
 from mmskin.inference.zoo import FILES, ModelFolder
 from mmskin.models.averaging import load_members
 from mmskin.models.weights import BLOCK, HASH, hash_tensors, pack, read_metadata, stated_hash, without_lookups
-from mmskin.registry import HOOKS, MODELS
+from mmskin.registry import HOOKS, MODELS, checked
 
 FORMAT_VERSION = '1'
 KEPT = [
@@ -32,6 +32,7 @@ LEVEL = re.compile(r'/\d+')  # '/16' is a place in the network
 KEPT_HOOKS = (ChannelsLast,)  # the others train
 
 
+@checked
 def publish_weights(
     cfg: Config,
     checkpoints: str | Path | Sequence[str | Path],

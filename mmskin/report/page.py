@@ -35,6 +35,7 @@ from mmskin.evaluation.statistics import (
 )
 from mmskin.evaluation.submission import SENSITIVITIES
 from mmskin.files import readable, write_json, write_text
+from mmskin.registry import checked
 from mmskin.report import figures
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
@@ -81,6 +82,7 @@ class Calibration(NamedTuple):
     source: str
 
 
+@checked
 def write_report(folder: str | Path, calibrate_on: str | Path | None = None, title: str = 'Evaluation report') -> Path:
     """Write ``report.html`` and ``report_figures/`` into the folder of a finished test, from the files in it.
 

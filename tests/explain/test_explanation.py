@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mmskin.datasets.tables import CLASSES
+from mmskin.errors import Mistake
 from mmskin.explain.explanation import Effect, Explanation, class_activation, draw_explanation, explain
 from mmskin.inference.image_sources import ImageSource
 from mmskin.inference.inferencer import LesionInferencer
@@ -78,6 +79,14 @@ def test_all_routes_closed_is_a_network_without_passing(inferencer, source):
     finally:
         network.use_passing = True
     assert all(torch.equal(without[task], plain[task]) for task in plain)
+
+
+def test_an_image_need_not_be_a_source(inferencer, source):
+    assert explain(inferencer, source.content).prediction.label == explain(inferencer, source).prediction.label
+    with pytest.raises(Mistake, match='explain takes one image; 2 were given'):
+        explain(inferencer, [source, source])
+    with pytest.raises(Mistake, match='int is not an image'):
+        explain(inferencer, 5)
 
 
 def test_an_explanation_has_every_part(inferencer, source, tmp_path):

@@ -96,7 +96,7 @@ def test_nothing_there_is_said(tmp_path):
 @pytest.mark.parametrize('content', [3, io.BytesIO(b'two\nlines'), torch.zeros(2, 2, 3), {'a.jpg': 1}], ids=type)
 def test_no_image_at_all_is_a_type_error(content):
     """Least of all is it a list of images."""
-    with pytest.raises(TypeError, match=f'{type(content).__name__} is not an image'):
+    with pytest.raises(Mistake, match=f'{type(content).__name__} is not an image'):
         names([content])
 
 
