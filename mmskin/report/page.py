@@ -4,19 +4,14 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from scipy.optimize import minimize_scalar
-from scipy.special import softmax
 
-from mmskin.datasets.isic2017 import listed
 from mmskin.drawing import Case
-from mmskin.errors import Mistake
 from mmskin.evaluation.contour_sheet import read_cases
 from mmskin.evaluation.isic2017 import CATEGORIES
 from mmskin.evaluation.per_image import NOTE, PROBABILITY, PerImageTable, read_companion
@@ -37,6 +32,7 @@ from mmskin.evaluation.submission import SENSITIVITIES
 from mmskin.files import readable, write_json, write_text
 from mmskin.registry import checked
 from mmskin.report import figures
+from mmskin.report.calibration import fit_calibration, negative_log_likelihood, scaled
 from mmskin.report.figures import NUM_BINS, THRESHOLD, bin_confidences
 
 PAGE, FIGURES, TEMPERATURE, CASES = 'report.html', 'report_figures', 'temperature.json', 'cases.json'
@@ -50,8 +46,6 @@ TITLES = {
     'seg/sensitivity': 'pixel sensitivity',
     'seg/specificity': 'pixel specificity',
 }
-TINY = float(np.finfo(np.float32).tiny)  # a probability of 0 is one that float32 could not hold
-BOUNDS = 0.05, 20.0  # of a temperature; at an end the images leave it undetermined, as when all are right
 Estimates = Mapping[str, Mapping[str, Estimate]]  # by row and column of a table
 
 
@@ -70,16 +64,6 @@ class Picture(NamedTuple):
     svg: str
     pdf: str
     full: bool
-
-
-class Calibration(NamedTuple):
-    """A temperature, and the mean negative log-likelihood of the images that it was fitted on."""
-
-    temperature: float
-    nll_before: float
-    nll_after: float
-    num_images: int
-    source: str
 
 
 @checked
@@ -104,7 +88,7 @@ def write_report(folder: str | Path, calibrate_on: str | Path | None = None, tit
     tested = PerImageTable.read(folder)
     cases = read_cases(folder / CASES) if (folder / CASES).is_file() else []
     about = read_companion(folder / NOTE) if (folder / NOTE).is_file() else {}
-    calibration = fit_on(calibrate_on, tested, about) if calibrate_on else None
+    calibration = fit_calibration(calibrate_on, tested, about) if calibrate_on else None
     places = sorted({Path(case.img_path).parent.name for case in cases if case.img_path})
     about['images'] = f'{len(tested)} from {", ".join(places)}' if places else str(len(tested))
 
@@ -375,69 +359,3 @@ def group_results(tested: PerImageTable) -> dict[str, dict[str, Estimate]]:
         values['accuracy'] = tested.right
     estimates = estimate({(g, m): mean_over(values[m], member) for g, member in groups.items() for m in values})
     return {group: {metric: estimates[group, metric] for metric in values} for group in groups}
-
-
-def fit_on(path: str | Path, tested: PerImageTable, about: Mapping[str, Any] = MappingProxyType({})) -> Calibration:
-    """Fit the temperature on another test's ``per_image.csv``, such as that of the validation split.
-
-    Args:
-        path: The table, or its folder.
-        tested: The reported test.
-        about: What the reported test noted of itself.
-    """
-    note = (Path(path) if Path(path).is_dir() else Path(path).parent) / NOTE
-    other = read_companion(note) if note.is_file() else {}
-    for part in ('weights', 'test-time augmentation'):
-        if {part} <= about.keys() & other.keys() and about[part] != other[part]:
-            raise Mistake(
-                f'{path} is a test with other {part} than the reported one ({other[part][:16]}, {about[part][:16]}); '
-                'fit the temperature on a test that differs in its images alone'
-            )
-    table = PerImageTable.read(path).of(tested.diagnosis)
-    if shared := set(table.image_ids) & set(tested.image_ids):
-        raise Mistake(f'{path} holds {listed(shared)} of the reported test; fit the temperature on other images')
-    if not tested.classes or table.classes != tested.classes:
-        raise Mistake(
-            f'{path} has the classes {[*table.classes]}, the reported test {[*tested.classes]}; '
-            'give the per_image.csv of the same network on the validation split'
-        )
-    known = ~np.isnan(table.labels) & ~np.isnan(table.scores).any(axis=1)
-    if not known.any():
-        raise Mistake(f'{path} has no image with a label and a prediction; a temperature needs some')
-    labels, scores = table.labels[known], table.scores[known]
-    is_odd = (np.abs(scores - 0.5) > 0.501).any(axis=1)  # outside of 0 to 1, but for rounding
-    is_odd |= ~np.isin(labels, range(len(table.classes)))
-    if is_odd.any():
-        raise Mistake(
-            f'{path}: {np.array(table.image_ids)[known][is_odd][0]} has the label {labels[is_odd][0]:g} and the '
-            f'probabilities {scores[is_odd][0].tolist()}; give the table as mmskin test wrote it'
-        )
-    temperature = fit_temperature(scores, labels)
-    before, after = (negative_log_likelihood(scaled(scores, at), labels) for at in (1.0, temperature))
-    return Calibration(temperature, before, after, len(labels), Path(path).as_posix())
-
-
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature within ``BOUNDS`` that makes the true labels (N,) most likely.
-
-    Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599.
-    """
-    low, high = np.log(BOUNDS)
-    best = minimize_scalar(
-        lambda log: negative_log_likelihood(scaled(scores, np.exp(log)), labels), bounds=(low, high), method='bounded'
-    )
-    return float(np.exp(best.x))
-
-
-def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (N, K) as they are with logits divided by ``temperature``.
-
-    The logarithm of probabilities is the logits but for a constant in each row, which softmax does not see.
-    """
-    return softmax(np.log(np.maximum(scores, TINY)) / temperature, axis=1)
-
-
-def negative_log_likelihood(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The mean of -ln of the true class's probability."""
-    true = scores[np.arange(len(labels)), labels.astype(int)]
-    return float(-np.log(np.maximum(true, TINY)).mean())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from mmskin.report.calibration import BOUNDS, fit_calibration, fit_temperature, negative_log_likelihood, scaled
 from mmskin.report.figures import bin_confidences
-from mmskin.report.page import BOUNDS, fit_on, fit_temperature, negative_log_likelihood, scaled
 
 
 def drawn(temperature, num_images=4000):
@@ -65,7 +65,7 @@ def test_fit_on_other_images(tmp_path, make_evaluation, write_test):
     other = make_evaluation([0, 1, 2, 1, math.nan])
     other.image_ids = [f'VAL_{index}' for index in range(5)]
     path = write_test(tmp_path / 'val', other) / 'per_image.csv'
-    found = fit_on(path, make_evaluation([0, 1, 2]))
+    found = fit_calibration(path, make_evaluation([0, 1, 2]))
     assert found.num_images == 4 and found.nll_after <= found.nll_before
     assert found.temperature == pytest.approx(fit_temperature(other.scores[:4], other.labels[:4]))
 
@@ -74,7 +74,7 @@ def test_never_on_the_reported_images(tmp_path, make_evaluation, write_test):
     evaluation = make_evaluation([0, 1, 2])
     path = write_test(tmp_path, evaluation) / 'per_image.csv'
     with pytest.raises(ValueError, match=r'per_image\.csv holds 3 ids .*of the reported test; fit the temperature on'):
-        fit_on(path, evaluation)
+        fit_calibration(path, evaluation)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_file_without_what_is_needed(tmp_path, make_evaluation, write_test, la
     other = make_evaluation(labels, diagnosis)
     other.image_ids = ['a', 'b', 'c']
     with pytest.raises(ValueError, match=message):
-        fit_on(write_test(tmp_path, other) / 'per_image.csv', make_evaluation([0, 1, 2]))
+        fit_calibration(write_test(tmp_path, other) / 'per_image.csv', make_evaluation([0, 1, 2]))
 
 
 @pytest.mark.parametrize(('column', 'value'), [('gt_label', 7), ('gt_label', -1), ('score_nevus', 42.0)])
@@ -98,4 +98,4 @@ def test_a_label_or_probability_that_is_none_is_refused(tmp_path, make_evaluatio
     other.columns[f'cls/{column}'][1] = value
     other.write(tmp_path / 'loose.csv')
     with pytest.raises(ValueError, match=r'loose\.csv: b has the label .* and the probabilities'):
-        fit_on(tmp_path / 'loose.csv', make_evaluation([0, 1, 2]))
+        fit_calibration(tmp_path / 'loose.csv', make_evaluation([0, 1, 2]))
