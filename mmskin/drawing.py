@@ -186,9 +186,11 @@ def save_figure(figure: 'Figure', path: str | Path, **options: Any) -> None:
             if font != FONT:
                 text.set_fontfamily([*text.get_fontfamily(), name])
     for axis in axes:
-        told = axis.get_major_formatter()
-        if isinstance(told, FixedFormatter | FuncFormatter):  # they give labels again when the figure is drawn
-            axis.set_major_formatter(FuncFormatter(lambda value, place, told=told: drawable(told(value, place))[0]))
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FixedFormatter | FuncFormatter):  # they give labels again when the figure is drawn
+            axis.set_major_formatter(
+                FuncFormatter(lambda value, place, plain=formatter: drawable(plain(value, place))[0])
+            )
     content = BytesIO()  # on a full disk matplotlib would stumble over a PDF of its own, and not say why
     figure.savefig(content, format=kind, **options)
     write_whole(path, content.getvalue())

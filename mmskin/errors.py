@@ -176,9 +176,9 @@ def refusals(what: str) -> Iterator[None]:
         if is_plugins or is_ours or is_systems:
             raise
         plain = isinstance(error, ValueError | RuntimeError)
-        said = in_one_line(error)
+        message = in_one_line(error)
         owners = [type(frame.f_locals.get('self')) for frame in reversed(frames)]
         plugins = [kind.__name__ for kind in owners if kind.__module__.partition('.')[0] not in NO_PLUGINS]
         if plugins and not what.startswith(plugins[0]):
             what = f'{what}: {plugins[0]}'
-        raise Mistake(f'{what}: {said if plain else f"{type(error).__name__}: {said}"}') from error
+        raise Mistake(f'{what}: {message if plain else f"{type(error).__name__}: {message}"}') from error

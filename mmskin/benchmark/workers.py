@@ -96,8 +96,8 @@ def attempt(run: Run) -> None:
         run.execute()
     except Exception as fault:
         write_text(error, traceback.format_exc())
-        said = in_one_line(fault) if isinstance(fault, Mistake) else f'\n{traceback.format_exc()}'
-        print(f'benchmark: {run.name} failed: {said}', file=sys.stderr, flush=True)
+        reason = in_one_line(fault) if isinstance(fault, Mistake) else f'\n{traceback.format_exc()}'
+        print(f'benchmark: {run.name} failed: {reason}', file=sys.stderr, flush=True)
     gc.collect()  # a runner and its network refer to each other, and would stay beside the next
 
 
@@ -183,12 +183,12 @@ def faults(runs: Sequence[Run], codes: Sequence[int] = ()) -> list[str]:
     """
     dead = [str(code) for code in codes if code]
     left = [run.name for run in runs if run.is_open and not run.failed and not is_held(run)]
-    said = failures(runs)
+    lines = failures(runs)
     if dead:
-        said.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')
+        lines.append(f'{len(dead)} of {len(codes)} processes ended with an error (exit codes: {", ".join(dead)})')
     if left:
-        said.append(f'not finished, and held by no process: {"; ".join(left)}; run the same command again')
-    return said
+        lines.append(f'not finished, and held by no process: {"; ".join(left)}; run the same command again')
+    return lines
 
 
 def failures(runs: Sequence[Run]) -> list[str]:

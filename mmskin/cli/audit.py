@@ -7,7 +7,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What an audit is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('model', help='model folder, the name of one that comes with mmskin, or a config')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out-dir', help='table and picture go here (work_dirs/audit)', default='work_dirs/audit')

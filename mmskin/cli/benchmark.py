@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a benchmark is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('suite', help='Python file with methods, seeds and metrics')
     parser.add_argument('--work-dir', help='runs and report go here (work_dirs/benchmarks/<suite>)')
     parser.add_argument(

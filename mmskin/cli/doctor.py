@@ -9,7 +9,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a check is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('--data-root', help='folder with ISIC-2017 in its official layout (data/isic2017, if there)')
 
 

@@ -16,7 +16,7 @@ from mmskin.program import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What an export is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('model', nargs='?', help='model folder, name of a model that comes with mmskin, or config')
     parser.add_argument(
         'checkpoint', nargs='*', help='checkpoint file or work folder, if the model is a config; several are averaged'

@@ -9,7 +9,7 @@ from mmskin.program import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the analysis is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file or work folder, if the model is a config')
     parser.add_argument('--out-dir', help="figures and tables go here (work_dirs/<config's name>/gates)")

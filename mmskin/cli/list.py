@@ -13,7 +13,7 @@ from mmskin.errors import Mistake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a listing is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('kind', nargs='?', help='such as operators, gates, losses, datasets; all by default')
     parser.add_argument(
         '--import', dest='imports', action='append', default=[], metavar='MODULE', help='list its plugins, too'

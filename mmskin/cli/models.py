@@ -10,7 +10,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a listing is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('folder', nargs='?', default='.', help='where to look for model folders (here)')
 
 
@@ -36,16 +36,16 @@ def run(args: argparse.Namespace) -> None:
         for name in names:
             weights = model_folder(name if title.endswith('mmskin') else Path(name).absolute()).weights
             try:
-                told = read_metadata(weights)
-                classes = ', '.join(json.loads(told.get('classes', '[]')))
+                metadata = read_metadata(weights)
+                classes = ', '.join(json.loads(metadata.get('classes', '[]')))
             except Mistake as error:
                 print(f'    {name}  {error}')
                 continue
             except (ValueError, TypeError, RecursionError):
                 print(f'    {name}  {weights}: its classes are not a list of names; publish it again')
                 continue
-            size = f'{weights.stat().st_size / 1e6:.1f} MB'
-            print(f'    {name}  {size}  trained by {told.get("config", "unknown")}{": " if classes else ""}{classes}')
+            size, config = f'{weights.stat().st_size / 1e6:.1f} MB', metadata.get('config', 'unknown')
+            print(f'    {name}  {size}  trained by {config}{": " if classes else ""}{classes}')
         if not names:
             print('    none')
     configs = Path(mmskin.__file__).parent / 'configs'

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a prediction is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('inputs', nargs='*', metavar='INPUT', help='image files, folders, or patterns in quotes')
     parser.add_argument('--samples', action='store_true', help='painted lesions that come with mmskin, to try it out')
     parser.add_argument('--recursive', action='store_true', help='search folders below the named ones, too')
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         raise Mistake(
             f'{args.model[0]}: an exported network cannot be explained; leave out --explain, or name a config'
         )
-    sources = _told(args, inferencer, sources)
+    sources = _with_metadata(args, inferencer, sources)
     if args.on:
         from mmskin.inference.on_ray import iterate_on_ray
 
@@ -186,7 +186,7 @@ def _refuse_overwriting(args: argparse.Namespace, sources: 'ImageFiles') -> None
             raise Mistake(f'--out-dir: {path} is in {folder}, whose files are replaced; name another')
 
 
-def _told(args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'ImageFiles') -> 'ImageFiles':
+def _with_metadata(args: argparse.Namespace, inferencer: 'LesionInferencer', sources: 'ImageFiles') -> 'ImageFiles':
     """The images with what the table says of them, the options where it says nothing, and their scale."""
     from mmskin.inference.image_sources import ImageFiles
 

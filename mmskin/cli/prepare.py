@@ -12,7 +12,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a preparation is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('name', help='isic2017, ham10000, isic2018_task12, isic2018_task3, isic2019 or ph2')
     parser.add_argument('archives', nargs='*', help='archives, or folders that hold them')
     parser.add_argument('--out', required=True, metavar='DIR', help='the data folder to create')

@@ -10,7 +10,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a report is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument(
         'folder',
         help='where a test wrote per_image.csv, or the name of a model that was tested; report.html goes there',

@@ -11,7 +11,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('out', metavar='OUT', help='the folder for the images')
     parser.add_argument('--api', metavar='URL', help="address of the archive's API for descriptions of images")
     parser.add_argument('--timeout', type=float, default=30, help='seconds without a byte before a connection is reset')

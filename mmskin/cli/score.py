@@ -9,7 +9,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a scoring is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument(
         'predictions',
         nargs='+',

@@ -16,7 +16,7 @@ from mmskin.errors import Mistake
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What serving is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument(
         '--host',
         default='127.0.0.1',

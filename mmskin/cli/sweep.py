@@ -12,7 +12,7 @@ from mmskin.program import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a search is told on the command line."""
+    """Add the command line's options."""
     from mmskin.config import SettingsAction
 
     parser.add_argument('config', help='Python config, with validation')
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.engine.sweep import Sweep, sweep
 
     folder = args.work_dir or f'work_dirs/sweeps/{Path(args.config).stem}'
-    told = (args.search, args.metric, args.mode, args.trials, args.data_root, args.seed, args.cfg_options or {})
-    best = sweep(Sweep(args.config, folder, *told), args.ray_address)
+    plan = (args.search, args.metric, args.mode, args.trials, args.data_root, args.seed, args.cfg_options or {})
+    best = sweep(Sweep(args.config, folder, *plan), args.ray_address)
     settings = ' '.join(f'{name}={value}' for name, value in best['settings'].items())
     print(f'table: {folder}/sweep.csv')
     print(f'best of {len(best["validations"])} trials: {args.metric} {best["value"]:.4f} with --cfg-options {settings}')

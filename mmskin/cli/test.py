@@ -12,7 +12,7 @@ from mmskin.program import add_launcher, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a test is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('model', help='model folder, name of a model that comes with mmskin, or a config')
     parser.add_argument(
         'checkpoint',

@@ -11,7 +11,7 @@ BACKENDS = {'mlflow': 'MLflowVisBackend', 'wandb': 'WandbVisBackend'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a training is told on the command line."""
+    """Add the command line's options."""
     parser.add_argument('config', help='Python config')
     parser.add_argument('--work-dir', help="checkpoints and logs go here (work_dirs/<config's name>)")
     parser.add_argument('--data-root', help="data folder, instead of the config's")

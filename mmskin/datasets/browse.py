@@ -1,6 +1,7 @@
 """Looking at a config's data as the network sees it."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -17,7 +18,6 @@ from mmskin.datasets.task_dataset import task_datasets
 from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask, check_packed
 from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, figure_format, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
-from mmskin.files import refuse_replacing
 from mmskin.registry import DATASETS
 from mmskin.structures import names_of
 
@@ -68,8 +68,9 @@ def browse_dataset(
     """
     figure_format(out_file)
     loader = cfg.get(f'{split}_dataloader') or {}
-    if root := loader.get('dataset', {}).get('data_root'):
-        refuse_replacing(out_file, root)
+    root = loader.get('dataset', {}).get('data_root')
+    if root and os.path.lexists(out_file) and Path(out_file).resolve().is_relative_to(Path(root).resolve()):
+        raise Mistake(f'{out_file} is in the data folder and would be replaced; name another file, or delete it')
     samples = read_samples(cfg, split, count, views)
     name = Path(cfg.filename or 'the config').name
     draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')
@@ -97,7 +98,7 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
     samples = []
     for info in (dict(dataset.get_data_info(index)) for index in indices):
-        labels = [told(field, info[field], dataset.metainfo) for field in info if field.startswith('gt_')]
+        labels = [in_words(field, info[field], dataset.metainfo) for field in info if field.startswith('gt_')]
         results = LoadMask().transform(LoadImage(THUMBNAIL).transform(info))  # upright, as its files have it
         fields = {
             FIELDS.get(field, field): value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
@@ -121,7 +122,7 @@ def read_samples(cfg: Config, split: str, count: int, views: int) -> list[Sample
     return samples
 
 
-def told(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:
+def in_words(field: str, value: Any, metainfo: Mapping[str, Any]) -> str:
     """What a sample's field says, in words: the class alone for ``gt_label``, else with the field's name."""
     names = names_of(metainfo, field)
     if isinstance(value, np.ndarray):

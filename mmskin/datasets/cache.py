@@ -303,5 +303,5 @@ def libraries() -> list[str]:
 
 def place_of(folder: str | Path, steps: Sequence[Callable]) -> Path:
     """The folder of what these steps give."""
-    told = json.dumps([*map(described, steps), *libraries(), *SCHEMA])
-    return Path(folder, hashlib.sha256(told.encode()).hexdigest()[:12])
+    description = json.dumps([*map(described, steps), *libraries(), *SCHEMA])
+    return Path(folder, hashlib.sha256(description.encode()).hexdigest()[:12])

@@ -162,9 +162,9 @@ class CsvDataset(TaskDataset):
     def get_data_info(self, idx: int) -> dict:
         """A sample: its row, and what follows from it."""
         info = super().get_data_info(idx)
-        line, told = info.pop('line'), info.setdefault('inputs', {})
+        line, inputs = info.pop('line'), info.setdefault('inputs', {})
         table = Path(self.data_root, self.csv)
-        info['inputs_from'] = {name: f'{table}, line {line}: {self.inputs[name]}' for name in told}
+        info['inputs_from'] = {name: f'{table}, line {line}: {self.inputs[name]}' for name in inputs}
         for field in self.columns.keys() & info.keys():
             value = info[field]
             if isinstance(value, list):

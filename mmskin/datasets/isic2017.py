@@ -109,18 +109,18 @@ class ISIC2017Dataset(TaskDataset):
         images = index_images(Path(f'{prefix}_Data'))
         masks = self._ground_truth('seg', index_masks, Path(f'{prefix}_Part1_GroundTruth'), images)
         labels = self._ground_truth('cls', read_labels, Path(f'{prefix}_Part3_GroundTruth.csv'), images)
-        told: Mapping[str, dict] = {}
+        inputs: Mapping[str, dict] = {}
         further: Mapping[str, dict] = {}
         table = Path(f'{prefix}_Data', f'{SPLITS[split]}_Data{METADATA_SUFFIX}')
         if self.inputs and self.test_mode and not table.is_file():
             print_log(f'{table}: not there; {" and ".join(self.inputs)} are unknown', 'current', logging.WARNING)
         elif self.inputs:
-            told = read_inputs(table, self.inputs, images, TABLE_IS.format('inputs'))
+            inputs = read_inputs(table, self.inputs, images, TABLE_IS.format('inputs'))
         if self.columns:
             further = read_inputs(table, self.columns, images, TABLE_IS.format('columns'))
         samples = []
         for image_id, path in sorted(images.items()):
-            sample = dict(image_id=image_id, img_path=str(path)) | told.get(image_id, {})
+            sample = dict(image_id=image_id, img_path=str(path)) | inputs.get(image_id, {})
             if row := further.get(image_id):
                 for field, cell in row['inputs'].items():
                     sample[field] = class_or_number(field, row['inputs_from'][field], cell, self.metainfo)

@@ -91,9 +91,9 @@ def shard_members(
         raise MissingFile(f'{shard}: gone') from error
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         lines = str(error).splitlines()
-        said = 'as no kind of tar file' if lines[1:] else ''.join(lines)
+        reason = 'as no kind of tar file' if lines[1:] else ''.join(lines)
         kind = 'compressed, damaged' if mode == 'r:' else 'damaged'
-        raise Mistake(f'{shard}: {kind}, or not a tar file ({said}); copy it again') from error
+        raise Mistake(f'{shard}: {kind}, or not a tar file ({reason}); copy it again') from error
 
 
 class TarBackend(BaseStorageBackend):

@@ -95,7 +95,7 @@ class SyntheticLesions:
         images, masks = root / f'{SPLITS[split]}_Data', root / f'{SPLITS[split]}_Part1_GroundTruth'
         images.mkdir(parents=True)
         masks.mkdir()
-        rows, told = [], []
+        rows, metadata = [], []
         for index in track(range(count), f'painting {count} images of split {split}', transient=True):
             image, mask, label = self.sample(split, index)
             image_id = f'SYN_{list(SPLITS).index(split)}{index:06d}'
@@ -103,9 +103,9 @@ class SyntheticLesions:
             (images / f'{image_id}.jpg').write_bytes(jpeg.tobytes())  # which raises where the disk is full
             (masks / f'{image_id}{MASK_SUFFIX}').write_bytes(cv2.imencode('.png', mask * 255)[1].tobytes())
             rows.append((image_id, *(float(CLASSES[label] == column) for column in COLUMNS[1:])))
-            told.append((image_id, *self.age_and_sex(split, index)))
+            metadata.append((image_id, *self.age_and_sex(split, index)))
         write_csv(root / f'{SPLITS[split]}_Part3_GroundTruth.csv', [COLUMNS, *rows])
-        write_csv(images / f'{images.name}{METADATA_SUFFIX}', [('image_id', 'age_approximate', 'sex'), *told])
+        write_csv(images / f'{images.name}{METADATA_SUFFIX}', [('image_id', 'age_approximate', 'sex'), *metadata])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -152,25 +152,26 @@ class TarStream(IterableDataset):
         if mask:
             results['seg_map_path'] = f'{where}.{mask}'
         try:
-            told = json.loads(parts[table]) if table else {}
+            record = json.loads(parts[table]) if table else {}
             cells = {self.label: parts[label].decode().strip()} if label else {}
         except (RecursionError, ValueError) as error:
             raise Mistake(f'{where}: its json or {self.label} is damaged ({error}); write the shard again') from error
-        if not isinstance(told, dict):
+        if not isinstance(record, dict):
             raise Mistake(f'{where}.{table}: holds no object; write it as {{"{self.label}": ...}}')
         named = {'gt_label': self.label, **self.columns}
         for field, name in named.items():
-            said = [self._value(field, f'{where}: {name}', str(source.get(name, ''))) for source in (cells, told)]
-            known = [value for value in said if value is not None]
+            values = [self._value(field, f'{where}: {name}', str(source.get(name, ''))) for source in (cells, record)]
+            known = [value for value in values if value is not None]
             if known[1:] and known[0] != known[1]:
-                raise Mistake(f'{where}: {name} says {cells[name]!r}, and its json {told[name]!r}; correct one of them')
+                pair = f'{cells[name]!r}, and its json {record[name]!r}'
+                raise Mistake(f'{where}: {name} says {pair}; correct one of them')
             if known:
                 results[field] = known[0]
         if self.lacking:
             self.looked_at += 1
             self.lacking = {field: name for field, name in self.lacking.items() if field not in results}
             self.unread |= {end for end in parts if end not in (images[0], mask, label, table)}
-            self.unread |= {f'json: {key}' for key in told if key not in named.values()}
+            self.unread |= {f'json: {key}' for key in record if key not in named.values()}
             if self.looked_at == LOOKED_AT:
                 self._look_back()
         for step in self.steps:

@@ -117,12 +117,12 @@ class TaskDataset(BaseDataset):
 
     def filter_data(self) -> Sequence[dict]:
         """The samples of the folds, after a check of all, which mmengine's dataset asks for when it has loaded them."""
-        found: Any = self.data_list
-        is_list = isinstance(found, list | tuple) and all(isinstance(sample, dict) for sample in found)
-        if not (found and (is_list or isinstance(found, Rows))):
+        samples: Any = self.data_list
+        is_list = isinstance(samples, list | tuple) and all(isinstance(sample, dict) for sample in samples)
+        if not (samples and (is_list or isinstance(samples, Rows))):
             raise Mistake(
-                f'{type(self).__name__}: load_data_list gives {reprlib.repr(found)} for {self.data_root}; give a list '
-                'with a dict for each image'
+                f'{type(self).__name__}: load_data_list gives {reprlib.repr(samples)} for {self.data_root}; give a '
+                'list with a dict for each image'
             )
         ids = column_of(self.data_list, 'image_id')
         for image_id in ids:

@@ -169,15 +169,15 @@ def sweep(plan: Sweep, address: str | None = None) -> dict[str, Any]:
     plan.trial_config(first, str(root))
     listed = [(name, value) for name, values in space.items() for value in getattr(values, 'categories', ())]
     tried = [('', first), *((f'--search {name}={value}: ', {**first, name: value}) for name, value in listed)]
-    for number, (told, settings) in enumerate(() if (root / NOTE).is_file() else tried):
+    for number, (where, settings) in enumerate(() if (root / NOTE).is_file() else tried):
         if number and settings == first:
             continue
         try:
             metrics = validation_metrics(plan.trial_config(settings, str(root)))
         except Mistake as error:
-            raise Mistake(f'{told}{error}') from error
+            raise Mistake(f'{where}{error}') from error
         if plan.metric not in metrics:
-            raise Mistake(f'{told}--metric {plan.metric}: validation gives {", ".join(sorted(metrics))}')
+            raise Mistake(f'{where}--metric {plan.metric}: validation gives {", ".join(sorted(metrics))}')
     with connected(address):
         from ray import tune
         from ray.tune.schedulers import ASHAScheduler

@@ -115,12 +115,12 @@ def describe(sample: dict, metainfo: Mapping[str, Any] | None) -> Case:
             return called if true is None else f'{called} (true: {named(target, true)})'
         flags = f'{task}_labels' in sample
         fields = {f'{task}_labels' if flags else f'{task}_values': '', target: 'true: '}
-        said = [
+        texts = [
             word + listed(sample[field].tolist(), names_of(metainfo, target), flags)
             for field, word in fields.items()
             if field in sample
         ]
-        return f'{said[0]} ({said[1]})' if len(said) > 1 else ''.join(said)
+        return f'{texts[0]} ({texts[1]})' if len(texts) > 1 else ''.join(texts)
 
     path = sample.get('img_path')
     scores = sample[f'{diagnosis}_score'].tolist() if diagnosis else []

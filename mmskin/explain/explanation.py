@@ -84,12 +84,12 @@ class Explanation:
             rates = self.gates.get(name)
             gate = '' if rates is None else f' (gate {rates.min():.2f} to {rates.max():.2f})'
             if effect.is_nothing:
-                lines.append(f'{self.said(name)}{gate} moves nothing: {effect}')
+                lines.append(f'{self.in_words(name)}{gate} moves nothing: {effect}')
             elif not effect.moves_mask:
-                lines.append(f'{self.said(name)}{gate} leaves the outline as it is: {effect}')
+                lines.append(f'{self.in_words(name)}{gate} leaves the outline as it is: {effect}')
         return lines
 
-    def said(self, route: str) -> str:
+    def in_words(self, route: str) -> str:
         """A route in words, as far as there are any."""
         return self.words.get(route, route)
 
@@ -169,8 +169,8 @@ def explain(inferencer: LesionInferencer, image: Inputs) -> Explanation:
         maps = []
         for network in networks:
             if diagnosis in network.active_tasks:
-                told = values_of(network.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
-                values = {name: value.to(inputs.device) for name, value in told.items()}
+                values = values_of(network.inputs, [{'image_id': source.name, 'inputs': source.inputs}])
+                values = {name: value.to(inputs.device) for name, value in values.items()}
                 maps.append(class_activation(network, inputs, diagnosis, [predicted], values)[0])
         height, width = maps[0].shape
         explanation.activation = np.mean([cv2.resize(each, (width, height)) for each in maps], axis=0)
@@ -241,12 +241,12 @@ def draw_explanation(explanation: Explanation, path: str | Path) -> None:
         upper.append((title, overlay(image, explanation.activation)))
     for name, rates in explanation.gates.items():
         if name in explanation.moving or name not in explanation.without:
-            title = f'{explanation.said(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}'
+            title = f'{explanation.in_words(name)}\ngate: violet {rates.min():.2f}, yellow {rates.max():.2f}'
             upper.append((title, overlay(image, rates, Normalize(rates.min(), rates.max()))))
     lower = []
     for name, other in explanation.without.items():
         if effects[name].moves_mask:
-            title = f'without {explanation.said(name)}\n{answer(other)}\nmoved: {effects[name]}'
+            title = f'without {explanation.in_words(name)}\n{answer(other)}\nmoved: {effects[name]}'
             lower.append((title, draw_outlines(image, other.contours or [], other.size)))
     rows = [upper, lower] if explanation.moving else [upper]
     with_bars = len(rows) > 1 and prediction.probabilities is not None
@@ -282,7 +282,7 @@ def answer(prediction: LesionPrediction) -> str:
 def draw_probabilities(axis: Axes, explanation: Explanation) -> None:
     """Bars of each class's probability, as it is and with each route closed."""
     answers = {'all routes': explanation.prediction}
-    answers |= {f'without {explanation.said(name)}': other for name, other in explanation.moving.items()}
+    answers |= {f'without {explanation.in_words(name)}': other for name, other in explanation.moving.items()}
     names = list(explanation.prediction.probabilities or ())
     places, height = np.arange(len(names)), 0.8 / len(answers)
     axis.axis('on')

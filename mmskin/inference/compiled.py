@@ -81,9 +81,9 @@ def compile_network(
     if not (required or os.path.isfile(last) or (prepare and writable(folder))):
         return
     images = torch.randn(batch + 1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    told = [torch.tensor([torch.nan, *[each.examples()[0]] * batch]) for each in network.inputs.values()]
+    values = [torch.tensor([torch.nan, *[each.examples()[0]] * batch]) for each in network.inputs.values()]
     try:
-        estimate = kept(network, estimates_of, [images, *told], batch, start.with_suffix('.estimates'), required)
+        estimate = kept(network, estimates_of, [images, *values], batch, start.with_suffix('.estimates'), required)
         features = None
         if with_features:
             place = start.with_suffix('.features')

@@ -241,10 +241,10 @@ class ExportedNetwork(BaseModel):
         self, inputs: Tensor, data_samples: list[TaskSample] | None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[TaskSample]:
         """Predict for normalised images (N, 3, h, w): 'tensor' gives the estimates by task, 'predict' the samples."""
-        told = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
+        values = {name: value.numpy() for name, value in values_of(self.inputs, data_samples or ()).items()}
         assert mode == 'tensor' or data_samples is not None, 'an exported network can only predict samples'
         with refusals(f'{self.session.path}: runs otherwise than it says, so export it again'):
-            outputs = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), told if data_samples else {})
+            outputs = self.session.run(np.ascontiguousarray(inputs.cpu().numpy()), values if data_samples else {})
             estimates = {task: torch.from_numpy(outputs[name]).to(inputs.device) for task, name in self.outputs.items()}
             if mode == 'tensor':
                 return estimates

@@ -93,8 +93,8 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         post: Sequence[str | dict] | None = None,
         batch_size: int = 8,
     ) -> None:
-        told = dict(model=model, checkpoint=checkpoint, device=device, tta=tta, post=post, batch_size=batch_size)
-        refuse_values(LesionInferencer, told)
+        settings = dict(model=model, checkpoint=checkpoint, device=device, tta=tta, post=post, batch_size=batch_size)
+        refuse_values(LesionInferencer, settings)
         self.cfg, files = read_models(model, checkpoint)
         self.files = files
         self.tta = bool(self.cfg.get('tta')) if tta is None else tta
@@ -222,7 +222,7 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
 
         An image that cannot be read, or whose answer is not finite, gives a ``FailedImage``; the others are predicted.
         """
-        for batch in self._batches(self._told(inputs, metadata)):
+        for batch in self._batches(self._with_metadata(inputs, metadata)):
             predictions = iter(self._predict([item for item in batch if isinstance(item, dict)], lesion_probability))
             for item in batch:
                 yield item if isinstance(item, FailedImage) else next(predictions)
@@ -231,11 +231,11 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
     def inputs_beside(self) -> Mapping[str, Input]:
         """What the network can be given with an image, by name; nothing, for most."""
         networks = [self.inner] if isinstance(self.inner, ExportedNetwork) else self.networks
-        return {name: one for network in reversed(networks) for name, one in network.inputs.items()}
+        return {name: given for network in reversed(networks) for name, given in network.inputs.items()}
 
     @checked
     def check_metadata(self, values: Mapping[str, Any], where: str = '') -> None:
-        """Make sure that the network can be told ``values``; errors begin with ``where``."""
+        """Make sure that the network takes ``values``; errors begin with ``where``."""
         for name, value in values.items():
             if name not in self.inputs_beside:
                 takes = ' and '.join(self.inputs_beside) or 'nothing'
@@ -258,19 +258,19 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
         if not self.inputs_beside:
             raise Mistake(f'{table}: this network takes only images; leave the table out')
         columns = input_columns(Path(table), self.inputs_beside)
-        told = read_inputs(Path(table), columns, image_ids, 'check its name.')
+        rows = read_inputs(Path(table), columns, image_ids, 'check its name.')
         inputs = SpooledDict()
-        for image_id, row in told.items():
+        for image_id, row in rows.items():
             for name, value in row['inputs'].items():
                 self.inputs_beside[name].read(value, row['inputs_from'][name])
             inputs[image_id] = row['inputs']
         return inputs
 
-    def _told(self, inputs: Inputs, metadata: Metadata | None) -> Iterator[ImageSource]:
+    def _with_metadata(self, inputs: Inputs, metadata: Metadata | None) -> Iterator[ImageSource]:
         """The images with what ``metadata`` says of them."""
         if metadata is None:
             yield from find_images(inputs)
-        elif isinstance(metadata, Mapping) and not any(isinstance(one, Mapping) for one in metadata.values()):
+        elif isinstance(metadata, Mapping) and not any(isinstance(value, Mapping) for value in metadata.values()):
             yield from (replace(source, inputs=metadata) for source in find_images(inputs))
         else:
             sources = [*find_images(inputs)]
@@ -286,17 +286,17 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                     check_listed('metadata', metadata, by_id)
                 else:
                     metadata = self.read_metadata(metadata, by_id)
-                told = [metadata.get(source.image_id) for source in sources]
+                of_each = [metadata.get(source.image_id) for source in sources]
             elif not isinstance(metadata, Iterable):
                 raise Mistake(f'metadata={metadata!r}; give a dict such as dict(age=55), a list of them, or a table')
             else:
-                told = [*metadata]
-                if len(sources) != len(told):
-                    raise Mistake(f'metadata has {len(told)} entries for {len(sources)} images; give one for each')
-            for source, one in zip(sources, told, strict=True):
-                if not isinstance(one, Mapping | None):
-                    raise Mistake(f'{source.name}: its metadata are {one!r}; give a dict, such as dict(age=55)')
-                yield replace(source, inputs=one or {})
+                of_each = [*metadata]
+                if len(sources) != len(of_each):
+                    raise Mistake(f'metadata has {len(of_each)} entries for {len(sources)} images; give one for each')
+            for source, values in zip(sources, of_each, strict=True):
+                if not isinstance(values, Mapping | None):
+                    raise Mistake(f'{source.name}: its metadata are {values!r}; give a dict, such as dict(age=55)')
+                yield replace(source, inputs=values or {})
 
     @property
     def is_exported(self) -> bool:
@@ -378,12 +378,12 @@ class LesionInferencer(ModelHubMixin, library_name='mmskin', tags=['dermoscopy']
                 text = f'{image_id}: the answer of the network is not finite ({" and ".join(wrong)}); use other weights'
                 predictions.append(FailedImage(image_id, sample.img_path, Mistake(text)))
                 continue
-            told = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
-            for name, value in told.items():
+            known = {name: value for name, value in sample.get('inputs', {}).items() if is_known(value)}
+            for name, value in known.items():
                 if not isinstance(value, str | int | float):  # JSON has none of NumPy's numbers, and no Decimal
-                    told[name] = value.item() if hasattr(value, 'item') else str(value)
+                    known[name] = value.item() if hasattr(value, 'item') else str(value)
             prediction = LesionPrediction(
-                image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=told, novelty=novelty
+                image_id, sample.img_path, tuple(sample.ori_shape), gates=rates, inputs=known, novelty=novelty
             )
             prediction.mm_per_pixel = item['mm_per_pixel']
             for name, task in self.tasks.items():

@@ -203,8 +203,8 @@ class LesionPrediction:
         others = {}
         for task, answer in self.others.items():
             shares = {name: float(mask.mean()) for name, mask in answer.masks.items()}  # of the image
-            said = {'label': answer.label, 'numbers': answer.numbers, 'shares': shares}
-            others[task] = {key: value for key, value in said.items() if value not in (None, {})}
+            entry = {'label': answer.label, 'numbers': answer.numbers, 'shares': shares}
+            others[task] = {key: value for key, value in entry.items() if value not in (None, {})}
         return {
             'image_id': self.image_id,
             'path': self.path,

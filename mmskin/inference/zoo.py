@@ -73,9 +73,9 @@ def model_folder(name_or_path: str | Path = DEFAULT_MODEL) -> ModelFolder:
         raise MissingFile(f'{name_or_path}: no such folder, and no model that comes with mmskin ({known})')
     if missing := [str(name) for name in FILES if not (folder / name).is_file()]:
         there = sorted(path.name for path in folder.iterdir())
-        found = ', '.join(there) if len(there) <= SHOWN else f'{len(there)} others'
+        listing = ', '.join(there) if len(there) <= SHOWN else f'{len(there)} others'
         raise MissingFile(
             f'{folder}: not a model folder, which holds {", ".join(map(str, FILES))}: {", ".join(missing)} missing, '
-            f'{found or "nothing"} found; write one by mmskin publish'
+            f'{listing or "nothing"} found; write one by mmskin publish'
         )
     return ModelFolder(*(folder / name for name in FILES))

@@ -164,8 +164,8 @@ def views(flips: Sequence[str], zooms: Sequence[float], crops: Sequence[float]) 
 def blank(samples: Sequence[TaskSample]) -> list[TaskSample]:
     """Samples for what one of several predictions estimates, from which nothing follows by itself."""
     shapes = [{**sample.metainfo, 'ori_shape': sample.img_shape, 'undecided': True} for sample in samples]
-    told = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]
-    return [TaskSample(metainfo=shape, **given) for shape, given in zip(shapes, told, strict=True)]
+    inputs = [{'inputs': sample.inputs} if 'inputs' in sample else {} for sample in samples]
+    return [TaskSample(metainfo=shape, **given) for shape, given in zip(shapes, inputs, strict=True)]
 
 
 def _to_module(model: TestTimeAugmentation, state: dict, prefix: str, *_: Any) -> None:

@@ -165,9 +165,9 @@ def build_inputs(inputs: Mapping[str, dict] | None) -> dict[str, Input]:
 
 def values_of(inputs: Mapping[str, Input], samples: Iterable[TaskSample | Mapping[str, Any]]) -> dict[str, Tensor]:
     """The values that samples hold in ``inputs``, (N,) by the input's name, NaN where they are unknown."""
-    told = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
+    pairs = [(str(sample.get('image_id')), sample.get('inputs', {})) for sample in samples]
     return {
-        name: torch.tensor([given.read(known.get(name), f'{image_id}: {name}') for image_id, known in told])
+        name: torch.tensor([given.read(known.get(name), f'{image_id}: {name}') for image_id, known in pairs])
         for name, given in inputs.items()
     }
 

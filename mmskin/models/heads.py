@@ -195,16 +195,16 @@ def _filled(part: Mapping[str, Any], maps: Maps) -> dict[str, Any]:
     channels, strides = [width for width, _ in maps], [stride for _, stride in maps]
     index = part.get('in_index', -1)
     first = {'c1_in_channels': channels[0] if len(channels) > 1 else 0}
-    told: list[dict[str, Any]] = []  # to a reader of one map, and to one of all
+    added: list[dict[str, Any]] = []  # to a reader of one map, and to one of all
     if isinstance(index, int):
         if not -len(channels) <= index < len(channels):
             raise Mistake(f'in_index={index}: the head gets {len(channels)} maps; name more blocks in out_blocks')
-        told.append({**first, 'in_channels': channels[index]})
+        added.append({**first, 'in_channels': channels[index]})
     if 'in_index' not in part or not isinstance(index, int):
         indices = list(range(len(channels))) if isinstance(index, int) else list(index)
         chosen = {'in_channels': [channels[i] for i in indices], 'feature_strides': [strides[i] for i in indices]}
-        told.append({**first, **chosen, 'in_index': indices})
-    candidates = [{**part, **{key: given[key] for key in missing if key in given}} for given in told]
+        added.append({**first, **chosen, 'in_index': indices})
+    candidates = [{**part, **{key: given[key] for key in missing if key in given}} for given in added]
     if not missing or candidates[0] == part:
         return dict(part)
     annotation = options['in_channels'].annotation if 'in_channels' in missing else None

@@ -156,9 +156,9 @@ def build_losses(
     )
     outputs = num_logits if configs else None
     if not outputs:  # what the head says, if it does
-        said = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]
-        said.append(getattr(getattr(head, 'fc', None), 'out_features', None))
-        outputs = next((number for number in said if isinstance(number, int)), None)
+        counts = [getattr(head, 'out_channels', None), getattr(head, 'num_classes', None)]
+        counts.append(getattr(getattr(head, 'fc', None), 'out_features', None))
+        outputs = next((number for number in counts if isinstance(number, int)), None)
     parts = [*(losses or head).modules()] if outputs is not None else []
     for part, name in product(parts, WEIGHTS):
         values = getattr(part, name, None)

@@ -307,8 +307,8 @@ class MultiTaskModel(BaseModel):
             for name, task in fused.items():
                 if task.kind == 'classes' and (label := label_in(sample, task.target)) is not None:
                     labels[name].append(label)
-                    for key, told in self.inputs.items():
-                        values[name][key].append(told.read(sample.get('inputs', {}).get(key), key))
+                    for key, given in self.inputs.items():
+                        values[name][key].append(given.read(sample.get('inputs', {}).get(key), key))
         for name, task in fused.items():
             if labels[name]:
                 known = {key: torch.tensor(numbers) for key, numbers in values[name].items()}

@@ -133,8 +133,8 @@ def export_model(cfg: Config, weights: str | Path | Sequence[str | Path], out: s
             root: BaseException = error
             while root.__cause__:  # what a tracer itself says are pages of advice
                 root = root.__cause__
-            said, place = str(root).strip().partition('\n')[0], place_of(root)
-            why = f'{f"{place}: " if place else ""}{type(root).__name__}{f": {said}" if said else ""}'
+            message, place = str(root).strip().partition('\n')[0], place_of(root)
+            why = f'{f"{place}: " if place else ""}{type(root).__name__}{f": {message}" if message else ""}'
             raise Mistake(f'{cfg.filename}: this network cannot be exported ({why})') from error
         session = open_session(folder / out.name)._replace(path=out)
         difference = check_against(network, session, description['input']['size'])
@@ -152,15 +152,15 @@ def write_files(network: Probabilities, description: dict[str, Any], path: Path)
     needs('onnxscript', 'onnx')
     size = description['input']['size']
     images = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
-    told = {name: torch.tensor([math.nan, given.examples()[0]]) for name, given in network.inputs.items()}
-    axes = dict.fromkeys(told, {0: torch.export.Dim.AUTO})  # found to be the images'
+    values = {name: torch.tensor([math.nan, given.examples()[0]]) for name, given in network.inputs.items()}
+    axes = dict.fromkeys(values, {0: torch.export.Dim.AUTO})  # found to be the images'
     program = torch.onnx.export(
         network,
         (images,),
-        kwargs={'values': told} if told else None,
-        input_names=['images', *told],
+        kwargs={'values': values} if values else None,
+        input_names=['images', *values],
         output_names=list(description['outputs']),
-        dynamic_shapes={'images': {0: torch.export.Dim('batch')}, **({'values': axes} if told else {})},
+        dynamic_shapes={'images': {0: torch.export.Dim('batch')}, **({'values': axes} if values else {})},
         dynamo=True,
         verbose=False,
     )
@@ -237,12 +237,12 @@ def check_against(network: Probabilities, session: Session, size: int) -> float:
     for count in BATCH_SIZES:
         coarse = torch.randn(count, 3, 8, 8, generator=generator)  # blots, since all noise looks alike to a network
         images = nn.functional.interpolate(coarse, (size, size), mode='bicubic')
-        told = {}
+        values = {}
         for name, given in network.inputs.items():
             numbers = torch.tensor([math.nan, *given.examples()])
-            told[name] = numbers[torch.randint(len(numbers), (count,), generator=generator)]
-        outputs = session.run(images.numpy(), {name: value.numpy() for name, value in told.items()})
-        for name, expected in network(images, told).items():
+            values[name] = numbers[torch.randint(len(numbers), (count,), generator=generator)]
+        outputs = session.run(images.numpy(), {name: value.numpy() for name, value in values.items()})
+        for name, expected in network(images, values).items():
             for answer, whose in ((expected.numpy(), 'the network'), (outputs[name], 'the exported file')):
                 if not np.isfinite(answer).all():
                     raise Mistake(f'{session.path}: {whose} gives {name} that are not finite; export other weights')

@@ -24,13 +24,13 @@ INPUTS = dict(age=Numeric(0, 100, edges=(30, 60)), sex=Categorical(('female', 'm
 CLASSES = 3
 
 
-def told(ages: list[float], sexes: list[float]) -> Values:
+def values_for(ages: list[float], sexes: list[float]) -> Values:
     """Values by name."""
     return {'age': torch.tensor(ages), 'sex': torch.tensor(sexes)}
 
 
-KNOWN = told([20.0, 70.0, 45.0], [0.0, 1.0, 1.0])
-UNKNOWN = told([math.nan] * 3, [math.nan] * 3)
+KNOWN = values_for([20.0, 70.0, 45.0], [0.0, 1.0, 1.0])
+UNKNOWN = values_for([math.nan] * 3, [math.nan] * 3)
 
 
 class FusionContract(Contract):
@@ -44,7 +44,7 @@ class FusionContract(Contract):
     def awake(self) -> Fusion:
         """The fusion with weights as training could leave them, after it has counted."""
         fusion = cast(Fusion, randomised(self.build()))
-        fusion.fit(told([20.0, 70.0, 45.0, math.nan], [0.0, 1.0, 1.0, 0.0]), torch.tensor([0, 1, 2, 1]))
+        fusion.fit(values_for([20.0, 70.0, 45.0, math.nan], [0.0, 1.0, 1.0, 0.0]), torch.tensor([0, 1, 2, 1]))
         return fusion.eval()
 
     @staticmethod
@@ -80,14 +80,14 @@ class FusionContract(Contract):
     def test_an_image_does_not_depend_on_its_batch(self) -> None:
         """Not on what is known of the others, either."""
         fusion = self.awake()
-        whole = self.outcome(fusion, told([20.0, math.nan, 45.0], [math.nan, 1.0, 1.0]))
-        assert close(self.outcome(fusion, told([20.0], [math.nan]), count=1), whole[:1])
+        whole = self.outcome(fusion, values_for([20.0, math.nan, 45.0], [math.nan, 1.0, 1.0]))
+        assert close(self.outcome(fusion, values_for([20.0], [math.nan]), count=1), whole[:1])
 
     def test_gradient_reaches_all(self) -> None:
         """Maps, logits and every parameter, and is finite, where some values are unknown."""
         fusion = cast(Fusion, randomised(self.build()))
         maps, logits = random(3, 6, 5, 9).requires_grad_(), random(3, CLASSES).requires_grad_()
-        values = told([20.0, math.nan, 45.0], [0.0, 1.0, math.nan])
+        values = values_for([20.0, math.nan, 45.0], [0.0, 1.0, math.nan])
         (fusion.on_maps(maps, values).square().sum() + fusion.on_logits(logits, values).square().sum()).backward()
         tensors = dict(fusion.named_parameters(), maps=maps, logits=logits)
         assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in tensors.values())

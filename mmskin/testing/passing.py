@@ -57,10 +57,10 @@ def learn(features: Features) -> None:
 
 def indirect(target: str, routes: Collection[tuple[str, str]]) -> set[str]:
     """The branches from which routes lead to ``target``, be it through others."""
-    found = {target}
-    while more := {source for source, end in routes if end in found} - found:
-        found |= more
-    return found
+    reaching = {target}
+    while more := {source for source, end in routes if end in reaching} - reaching:
+        reaching |= more
+    return reaching
 
 
 class PassingContract(Contract):
@@ -97,8 +97,8 @@ class PassingContract(Contract):
                 operator, maps(IN, 1, size), {task: x.requires_grad_() for task, x in maps(OUT, 1, size).items()}
             )
             learn(new)
-            found = [*new.values(), *(p.grad for p in operator.parameters() if p.grad is not None)]
-            assert all(tensor.isfinite().all() for tensor in found), f'maps of {size}'
+            tensors = [*new.values(), *(p.grad for p in operator.parameters() if p.grad is not None)]
+            assert all(tensor.isfinite().all() for tensor in tensors), f'maps of {size}'
 
     def test_identity_at_first(self) -> None:
         """A network that is joined by it gives at first what it gave before."""
@@ -153,10 +153,10 @@ class PassingContract(Contract):
             learn({target: passed(operator, inputs, outputs)[target]})
             open_routes = [ends for ends in operator.ends.values() if ends not in detach]
             direct = {target, *(source for source, end in open_routes if end == target)}
-            found = reached(inputs) | reached(outputs)
-            assert direct <= found, f'{target} does not learn from {direct - found}; detach={detach}'
+            sources = reached(inputs) | reached(outputs)
+            assert direct <= sources, f'{target} does not learn from {direct - sources}; detach={detach}'
             most = indirect(target, open_routes) if operator.chained else direct
-            assert found <= most, f'a gradient goes from {target} to {found - most}; detach={detach}'
+            assert sources <= most, f'a gradient goes from {target} to {sources - most}; detach={detach}'
 
     def test_a_closed_route_brings_nothing(self) -> None:
         """Inside ``closed`` no gradient goes along it, and it has no gates; afterwards all is as before."""

@@ -36,11 +36,11 @@ class TaskContract(Contract):
     def samples(self, labelled: Sequence[bool] = (True, True)) -> list[TaskSample]:
         """One sample per entry, with labels or without."""
         shapes = dict(img_path='', img_shape=SIZE, ori_shape=(SIZE[0] + 8, SIZE[1] + 13))
-        found = [TaskSample(metainfo=dict(image_id=f'{index:03}', **shapes)) for index in range(len(labelled))]
-        for index, sample in enumerate(found):
+        samples = [TaskSample(metainfo=dict(image_id=f'{index:03}', **shapes)) for index in range(len(labelled))]
+        for index, sample in enumerate(samples):
             if labelled[index]:
                 self.label(sample, index)
-        return found
+        return samples
 
     def test_it_is_a_task(self) -> None:
         """With the base class that leaves unlabelled samples out, and a label that the contract knows."""

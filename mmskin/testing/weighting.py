@@ -141,9 +141,9 @@ class WeightingContract(Contract):
         network, plain = linear_network(), linear_network()
         plain.losses(batches()[0], ('c',))['c'].backward()
         step(self.build(), network, batches()[0], ('c',))
-        found, expected = vector(gradients(network)), vector(gradients(plain))
-        assert torch.cosine_similarity(found, expected, dim=0) > 1 - 1e-6
-        assert 0.05 < found.norm() / expected.norm() < 20
+        actual, expected = vector(gradients(network)), vector(gradients(plain))
+        assert torch.cosine_similarity(actual, expected, dim=0) > 1 - 1e-6
+        assert 0.05 < actual.norm() / expected.norm() < 20
 
     def test_no_label_at_all(self) -> None:
         """Nothing to minimise, no gradient, no state that breaks."""
@@ -249,13 +249,13 @@ class WeightingContract(Contract):
 
     def test_a_scaled_loss_has_scaled_gradients_and_the_same_state(self) -> None:
         """As float16's gradient scaler and gradient accumulation have it."""
-        states, found = [], []
+        states, scaled_back = [], []
         for scale in (1.0, 2.0**16):
             weighting, network = self.build(), linear_network()
             step(weighting, network, batches()[0], scale=scale)
-            found.append(vector(gradients(network)) / scale)
+            scaled_back.append(vector(gradients(network)) / scale)
             states.append(state_of(weighting))
-        assert close(found[1], found[0])
+        assert close(scaled_back[1], scaled_back[0])
         assert all(torch.allclose(states[1][name], value, equal_nan=True) for name, value in states[0].items())
 
     def test_an_overflow_spoils_nothing(self) -> None:

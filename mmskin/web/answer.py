@@ -32,7 +32,9 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
     """All that the page shows of one image, with pictures as data URIs."""
     explanation = explain(inferencer, source)
     prediction = explanation.prediction
-    masks = [(f'{task}_{name}', mask) for task, said in prediction.others.items() for name, mask in said.masks.items()]
+    masks = [
+        (f'{task}_{name}', mask) for task, other in prediction.others.items() for name, mask in other.masks.items()
+    ]
     further = [(name, mask, FURTHER[index % len(FURTHER)]) for index, (name, mask) in enumerate(masks)]
     image = thumbnail(source.read(SIZE * min(prediction.size) / max(prediction.size))[0], SIZE)
     written = dict(files_of(prediction, source))
@@ -63,7 +65,7 @@ def look_at(inferencer: LesionInferencer, source: ImageSource) -> dict[str, Any]
         'further_masks': [(name, color) for name, _, color in further],
         'maps': list(color_maps(explanation, image)),
         'without': [
-            (name, explanation.said(name), answer(other) if name in explanation.moving else 'the same answer')
+            (name, explanation.in_words(name), answer(other) if name in explanation.moving else 'the same answer')
             for name, other in explanation.without.items()
         ],
     }

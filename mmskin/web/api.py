@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 APPLICATION = 'mmskin'
 ABOUT = 'Names the disease and outlines the lesion in an image. Research software, not a medical device.'
 ERRORS = {
-    400: 'No image, a damaged one, too many pixels, or a value that the network is not told.',
+    400: 'No image, a damaged one, too many pixels, or a value that the network does not take.',
     408: 'The request came too slowly.',
     413: 'The file is too large.',
     422: 'An invalid parameter.',
@@ -136,7 +136,7 @@ class Network:
         except Exception:
             if len(images) == 1:
                 raise
-            return [answer for one in images for answer in self.predict([one])]  # the others have their answers
+            return [answer for image in images for answer in self.predict([image])]  # the others have their answers
         return answers
 
 
@@ -268,12 +268,12 @@ class Service:
             async with self.received(request) as (content, file_name):
                 title = name or file_name or 'image'
                 self.limits.check(len(content), title)
-                said, images = await self.answer(request, (content, title, inputs, mm_per_pixel, contours))
-            if isinstance(said, str):
-                raise Refusal(400, said)
+                reply, images = await self.answer(request, (content, title, inputs, mm_per_pixel, contours))
+            if isinstance(reply, str):
+                raise Refusal(400, reply)
             self.batches.observe(images)
             status = 200
-            return Response(said, media_type='application/json')
+            return Response(reply, media_type='application/json')
         except Mistake as mistake:
             status = 400
             raise Refusal(status, in_one_line(mistake)) from mistake

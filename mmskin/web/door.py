@@ -247,7 +247,7 @@ def listening(door: Door, listener: socket.socket) -> Iterator[None]:
 
 
 def until_told_to_end(what: str) -> None:
-    """Say what is served, and wait for Ctrl-C or for the process to be told to end."""
+    """Say what is served, and wait for Ctrl-C or another signal to end."""
     try:
         print(f'serving {what} (Ctrl-C ends it)', flush=True)
         signal.pause() if hasattr(signal, 'pause') else input()

@@ -66,7 +66,7 @@ def build_page(inferencer: LesionInferencer, limits: Limits, title: str, computi
 
 
 def field(name: str, one: Input) -> 'gradio.components.Component':
-    """Where one input other than the image is told; it is unknown at first."""
+    """Where one input other than the image is entered; it is unknown at first."""
     gradio = import_gradio()
     label, min_width = f'{name}, if known: set it before you drop the image', 240  # one below the other on a phone
     if isinstance(one, Categorical):

@@ -106,7 +106,9 @@ class PageDoor(Door):
             if not SESSION.fullmatch(session):
                 raise ValueError('a session that no page named')
             files, *fields = question['data']  # which are what the network is given with the images
-            typed = all(one is None or isinstance(one, str | int | float) and len(str(one)) < FIELD for one in fields)
+            typed = all(
+                cell is None or isinstance(cell, str | int | float) and len(str(cell)) < FIELD for cell in fields
+            )
             if not typed or len(fields) != self.num_fields:
                 raise ValueError('a field that nobody typed')
             names = [(str(file['path']), str(file.get('orig_name') or 'image')) for file in files or ()]

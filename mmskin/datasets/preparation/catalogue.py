@@ -118,9 +118,9 @@ def read_facts(
 
 def read_isic2017(folder: Path, split: str) -> Reading:
     """As ``ISIC2017Dataset`` does, with its checks."""
-    told = dict(age='age_approximate', sex='sex')
+    inputs = dict(age='age_approximate', sex='sex')
     has_table = any(folder.glob(f'*_{PARTS[split]}*_Data/*_metadata.csv'))
-    dataset = ISIC2017Dataset(folder, split, inputs=told if has_table else {})
+    dataset = ISIC2017Dataset(folder, split, inputs=inputs if has_table else {})
     reading = Reading(masks={'mask': {}})
     for index in range(len(dataset)):
         sample = dataset.get_data_info(index)

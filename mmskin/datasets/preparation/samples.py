@@ -73,22 +73,22 @@ def fetch_samples(
         description = out_dir / f'{image_id}.json'
         out_dir.mkdir(parents=True, exist_ok=True)
         urls, advice = [f'{api.rstrip("/")}/{image_id}/'], ', or name another address by --api'
-        _, told = download(
+        _, facts = download(
             urls, description, partial(describe, image_id=image_id), patience, advice=advice, most=MOST_TOLD
         )
         try:
-            if told['licence'] != LICENCE:
-                raise Mistake(f'{image_id} is now under {told["licence"]}, not {LICENCE}; it is left out')
-            path = out_dir / f'{image_id}{told["ending"]}'
-            check = partial(verify, size=told['bytes'], noted=noted)
-            _, sha256 = download([told['address']], path, check, patience, most=told['bytes'])
+            if facts['licence'] != LICENCE:
+                raise Mistake(f'{image_id} is now under {facts["licence"]}, not {LICENCE}; it is left out')
+            path = out_dir / f'{image_id}{facts["ending"]}'
+            check = partial(verify, size=facts['bytes'], noted=noted)
+            _, sha256 = download([facts['address']], path, check, patience, most=facts['bytes'])
         except Mistake as error:
             faults.append(str(error))
             continue
         finally:
             description.unlink(missing_ok=True)
-        del told['address'], told['ending']  # it expires
-        known[image_id] = {'file': path.name, 'sha256': sha256, 'diagnosis': diagnosis, **told}
+        del facts['address'], facts['ending']  # it expires
+        known[image_id] = {'file': path.name, 'sha256': sha256, 'diagnosis': diagnosis, **facts}
         write_note(out_dir / MANIFEST, known)
     there = {image_id: known[image_id] for image_id in SAMPLES if image_id in known}
     columns = ('diagnosis', 'age', 'sex', 'licence', 'attribution')

@@ -73,11 +73,11 @@ def fit_weights(
         given = match_by_order(state, own, unused)
         lacking, others = [], []
     unlike = [name for name in wanted.keys() & given.keys() if given[name].shape != wanted[name].shape]
-    told = [f'{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}' for name in sorted(unlike)[:1]]
-    told += [f'{len(lacking)} tensors are absent, such as {min(lacking)}'] if lacking else []
-    told += [f'{len(others)} of its tensors, such as {min(others)}, are of no part of the network'] if others else []
-    if told:
-        raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(told)}')
+    faults = [f'{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}' for name in sorted(unlike)[:1]]
+    faults += [f'{len(lacking)} tensors are absent, such as {min(lacking)}'] if lacking else []
+    faults += [f'{len(others)} of its tensors, such as {min(others)}, are of no part of the network'] if others else []
+    if faults:
+        raise Mistake(f'The weights {source!r} are not those of {kind}: {"; ".join(faults)}')
     refuse_whole_numbers(own, given, source)
     network.load_state_dict({**own, **given})
 

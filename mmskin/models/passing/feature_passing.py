@@ -173,10 +173,10 @@ class BottleneckTarget(nn.Module):
         self.op = SumOp(channels, identity_init)
 
     def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
-        """The map (N, C, H, W), told by the tokens (N, num_tokens, width)."""
+        """The map (N, C, H, W) after attending to the tokens (N, num_tokens, width)."""
         queries = self.query(feature).flatten(2).transpose(1, 2)  # (N, HW, width)
-        told = F.scaled_dot_product_attention(queries, self.key(tokens), self.value(tokens))
-        return self.op(feature, self.out(told.transpose(1, 2).unflatten(2, feature.shape[2:])))
+        attended = F.scaled_dot_product_attention(queries, self.key(tokens), self.value(tokens))
+        return self.op(feature, self.out(attended.transpose(1, 2).unflatten(2, feature.shape[2:])))
 
 
 @MODELS.register_module()
@@ -215,10 +215,10 @@ class BottleneckPassing(CarryingPassing):
         for target in self.running_targets(outputs):
             own = self.targets[target].tokens.expand(outputs[target].shape[0], -1, -1)
             z = tokens[target] + own if target in tokens else own
-            told = [
+            messages = [
                 self.routes[r](z, self.brought(r, outputs[source])) for r, (source, end) in running if end == target
             ]
-            tokens[target] = z + torch.stack(told).mean(dim=0)
+            tokens[target] = z + torch.stack(messages).mean(dim=0)
             new[target] = self.targets[target](outputs[target], tokens[target])
         return new, tokens
 
