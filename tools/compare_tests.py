@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
     from mmskin.report.figures import bin_confidences
-    from mmskin.report.page import fit_temperature
+    from mmskin.report.calibration import fit_temperature
 
     def read(test: str) -> PerImageTable:
         folds = sorted(Path(test).glob('fold*'))
