@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
     from mmskin.benchmark.comparison import check_same_truth, paired_table
     from mmskin.evaluation.per_image import RESULTS, PerImageTable
     from mmskin.files import read_note
-    from mmskin.report.figures import bin_confidences
     from mmskin.report.calibration import fit_temperature
+    from mmskin.report.figures import bin_confidences
 
     def read(test: str) -> PerImageTable:
         folds = sorted(Path(test).glob('fold*'))
