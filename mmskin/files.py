@@ -127,6 +127,12 @@ def refuse_links(folder: Path, root: Path) -> None:
             raise Mistake(f'{place} is a link, and nothing is written through one; remove it')
 
 
+def refuse_replacing(path: str | Path, folder: str | Path) -> None:
+    """Raise a ``Mistake`` if ``path`` is there and lies in ``folder``, whose files are the user's data."""
+    if os.path.lexists(path) and Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise Mistake(f'{path} is in the data folder and would be replaced; name another file, or delete it')
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as ``write_whole`` does; what is not UTF-8, as a name need not be, gets backslashes."""
     write_whole(path, text.encode(errors='backslashreplace'))

@@ -210,6 +210,8 @@ def is_of(value: Any, wanted: Any) -> bool:
     if origin in (dict, Mapping):
         keys, values = inner or (Any, Any)
         return isinstance(value, Mapping) and all(is_of(key, keys) and is_of(value[key], values) for key in value)
+    if f'{getattr(wanted, "__module__", "")}.{getattr(wanted, "__name__", "")}' == 'torch.device':
+        return isinstance(value, str | int | wanted) and not isinstance(value, bool)
     is_class = inspect.isclass(origin) and origin is not Any and not getattr(origin, '_is_protocol', False)
     return isinstance(value, origin) if is_class else True
 

@@ -1,7 +1,6 @@
 """Looking at a config's data as the network sees it."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -18,6 +17,7 @@ from mmskin.datasets.task_dataset import task_datasets
 from mmskin.datasets.transforms.loading import FIELDS, LoadImage, LoadMask, check_packed
 from mmskin.drawing import FURTHER, THUMBNAIL, TRUE, figure_format, outlines, plot_outlines, save_figure
 from mmskin.errors import Mistake
+from mmskin.files import refuse_replacing
 from mmskin.registry import DATASETS
 from mmskin.structures import names_of
 
@@ -69,8 +69,8 @@ def browse_dataset(
     figure_format(out_file)
     loader = cfg.get(f'{split}_dataloader') or {}
     root = loader.get('dataset', {}).get('data_root')
-    if root and os.path.lexists(out_file) and Path(out_file).resolve().is_relative_to(Path(root).resolve()):
-        raise Mistake(f'{out_file} is in the data folder and would be replaced; name another file, or delete it')
+    if root:
+        refuse_replacing(out_file, root)
     samples = read_samples(cfg, split, count, views)
     name = Path(cfg.filename or 'the config').name
     draw_sheet(samples, out_file, f'{name}, {split}: originals, and next to each what the network sees of it')

@@ -312,7 +312,7 @@ def test_weights_that_training_starts_from_are_not_looked_up(small_config, check
         (dict(model=[]), ValueError, r'model=\[\]: name one'),
         (dict(model='nowhere.py', checkpoint=[]), ValueError, r'checkpoint=\[\]: name one'),
         (dict(device=0), ValueError, 'device=0: not available here'),
-        (dict(device=2.5), ValueError, 'device=2.5: not available here'),
+        (dict(device=2.5), ValueError, r'device=2.5\): give str'),
         (dict(device='cuda:99'), ValueError, r'device=cuda:99: not available here; available: cpu'),
         (dict(device='gpu'), ValueError, r'device=gpu: not available here; available: cpu'),
     ],
